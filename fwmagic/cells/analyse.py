@@ -1,0 +1,313 @@
+"""What a section's code is made of: definitions, body, last expression, and what it reads, binds and does."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from fwmagic.cells import names as names_of
+from fwmagic.errors import FwMagicError
+from fwmagic.report import Place
+
+#: A body that loops more often than this stays Python: a trace would copy the loop's body that many times.
+MOST_UNROLLED = 16
+
+_COMPILERS = {
+    *("jax.jit", "jit", "nnx.jit", "jax.pmap", "pmap", "jax.shard_map", "nnx.pmap", "nn.jit", "eqx.filter_jit"),
+    *("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export"),
+}
+_CLOCKS = ("time.", "datetime.", "perf_counter", "monotonic")
+_HOST_RANDOM = ("random.", "np.random.", "numpy.random.")
+_STDIN = {"input", "sys.stdin.read", "sys.stdin.readline", "getpass.getpass", "getpass"}
+_EFFECTS = {
+    *("open", "torch.save", "np.save", "np.savez", "numpy.save", "pickle.dump", "json.dump", "exit", "quit"),
+    *("os.system", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.rename", "os.chdir", "os.putenv"),
+}
+_EFFECT_MODULES = ("subprocess.", "shutil.", "socket.", "requests.", "urllib.", "http.", "sqlite3.", "plt.", "sns.")
+_EFFECT_METHODS = {"write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"}
+_NAMESPACE = {"globals", "locals", "vars", "dir", "exec", "eval", "get_ipython"}
+
+
+@dataclass(frozen=True)
+class Body:
+    """A section's code, taken apart. All line numbers are those of the whole cell.
+
+    `reads` are names that the body may read before it binds them; `assigned` those that it binds; `live` those
+    of them that it does not read again (the results); `maybe` those of `live` that are perhaps never bound.
+    """
+
+    text: str
+    filename: str
+    tree: ast.Module
+    definitions: tuple[ast.stmt, ...]
+    statements: tuple[ast.stmt, ...]
+    last: ast.expr | None
+    reads: frozenset[str]
+    all_reads: frozenset[str]
+    assigned: frozenset[str]
+    defined: frozenset[str]
+    live: tuple[str, ...]
+    maybe: frozenset[str]
+    yours: Place | None = None
+    disables_jit: Place | None = None
+    clock: Place | None = None
+    host_random: Place | None = None
+    trains: Place | None = None
+    defines: Place | None = None
+    stdin: Place | None = None
+    effects: tuple[Place, ...] = ()
+    prints: tuple[int, ...] = ()
+    uses_namespace: Place | None = None
+    loops: tuple[ast.For | ast.While, ...] = field(default=())
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there is nothing to time: only definitions, or nothing that does anything."""
+        idle = (ast.Pass, ast.Global)
+        return self.last is None and all(isinstance(s, idle) or _is_constant(s) for s in self.statements)
+
+    @property
+    def first_line(self) -> int:
+        """Return the line of the body's first statement."""
+        nodes = [*self.statements, *([self.last] if self.last is not None else []), *self.definitions]
+        return min((node.lineno for node in nodes), default=1)
+
+    def definition_code(self) -> CodeType:
+        """Return a code object that runs the hoisted definitions."""
+        return compile(ast.Module(list(self.definitions), []), self.filename, "exec")
+
+    def runs(self) -> tuple[Any, Any]:
+        """Return code objects for the body's statements and for its last expression (None: it has none)."""
+        statements = compile(ast.Module(list(self.statements), []), self.filename, "exec")
+        last = None if self.last is None else compile(ast.Expression(self.last), self.filename, "eval")
+        return statements, last
+
+
+def analyse(
+    text: str, filename: str, line: int, transform: Callable[[ast.Module], ast.Module] = lambda tree: tree
+) -> Body:
+    """Take the transformed source of a section apart.
+
+    Parameters
+    ----------
+    text : str
+        Plain Python: magics and `!` lines have become calls already.
+    filename : str
+        The name under which `linecache` has the cell's text.
+    line : int
+        The line of the cell on which `text` begins (1-based).
+    transform : callable
+        AST transformers of the shell.
+
+    Raises
+    ------
+    SyntaxError
+        With the line of the whole cell.
+    FwMagicError
+        The section uses top-level `await`.
+    """
+    padded = "\n" * (line - 1) + text
+    tree = transform(ast.parse(padded, filename))
+    _refuse_await(tree)
+    compile(tree, filename, "exec")  # what only the compiler finds, such as `return` outside of a function
+    statements = list(tree.body)
+    last: ast.expr | None = None
+    if statements and isinstance(statements[-1], ast.Expr) and not _is_constant(statements[-1]):
+        last = statements.pop().value  # type: ignore[attr-defined]
+    elif statements and isinstance(statements[-1], ast.Expr):
+        last = statements.pop().value  # type: ignore[attr-defined]
+    definitions, body = _hoist(statements, last)
+    whole = [*body, *([ast.copy_location(ast.Expr(last), last)] if last is not None else [])]
+    reads, _ = names_of.exposed(whole)
+    _, surely = names_of.exposed(body)
+    written = names_of.of_statements(whole)
+    inner = names_of.of_statements([s for s in body if isinstance(s, names_of.DEFINITIONS)]).writes
+    live = tuple(
+        name
+        for name in _in_order(body, written.writes - inner - written.deletes)
+        if not names_of.read_again(whole, name)
+    )
+    return Body(
+        text=text,
+        filename=filename,
+        tree=tree,
+        definitions=tuple(definitions),
+        statements=tuple(body),
+        last=last,
+        reads=frozenset(name for name in reads if name not in vars(builtins) or name in written.writes),
+        all_reads=frozenset(names_of.of_statements(tree.body).reads),
+        assigned=written.writes | written.deletes,
+        defined=names_of.of_statements(definitions).writes,
+        live=live,
+        maybe=frozenset(live) - surely,
+        **_traits(tree, whole),
+    )
+
+
+def _hoist(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it."""
+    definitions = [s for s in statements if isinstance(s, names_of.DEFINITIONS)]
+    moved = True
+    while moved:
+        moved = False
+        kept = {id(definition) for definition in definitions}
+        rest = [s for s in statements if id(s) not in kept]
+        if last is not None:
+            rest.append(ast.copy_location(ast.Expr(last), last))
+        bound = names_of.of_statements(rest)
+        taken = bound.writes | bound.deletes
+        for definition in list(definitions):
+            own = names_of.of_statements([definition])
+            twice = any(own.writes & names_of.of_statements([d]).writes for d in definitions if d is not definition)
+            if (own.reads | own.writes) & taken or twice:
+                definitions.remove(definition)
+                moved = True
+    kept = {id(definition) for definition in definitions}
+    return definitions, [s for s in statements if id(s) not in kept]
+
+
+def _traits(tree: ast.Module, body: list[ast.stmt]) -> dict[str, Any]:
+    """Return what the code does that decides how it can be run: the first place of each kind."""
+    found: dict[str, Any] = {"effects": [], "prints": [], "loops": []}
+
+    def first(kind: str, node: ast.AST, reason: str) -> None:
+        found.setdefault(kind, Place(getattr(node, "lineno", None), reason))
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call | ast.Attribute | ast.Name):
+            name = dotted(node.func if isinstance(node, ast.Call) else node)
+            if name in _COMPILERS:
+                first("yours", node, f"the cell calls `{name}` itself")
+            elif name.endswith("disable_jit"):
+                first("disables_jit", node, "the cell runs under its own `jax.disable_jit`")
+        if isinstance(node, ast.Call):
+            _trait_of_call(node, found, first)
+    for node in (inner for statement in body for inner in ast.walk(statement)):
+        if isinstance(node, ast.ClassDef):
+            first("defines", node, f"the body defines the class `{node.name}`")
+        elif isinstance(node, ast.For | ast.While):
+            found["loops"].append(node)
+        elif isinstance(node, ast.Global):
+            first("uses_namespace", node, "the body uses `global`")
+    found["effects"], found["prints"], found["loops"] = map(tuple, (found["effects"], found["prints"], found["loops"]))
+    return found
+
+
+def _trait_of_call(node: ast.Call, found: dict[str, Any], first: Callable[[str, ast.AST, str], None]) -> None:
+    name = dotted(node.func)
+    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    line = node.lineno
+    if name in _STDIN:
+        first("stdin", node, f"`{name}` reads from the keyboard")
+    if name.startswith(_CLOCKS):
+        first("clock", node, f"`{name}` reads the clock")
+    if name.startswith(_HOST_RANDOM):
+        first("host_random", node, f"`{name}` draws random numbers outside of the framework")
+    if method in {"backward", "step"}:
+        first("trains", node, f"`.{method}()` trains")
+    if name in {"print", "display"}:
+        found["prints"].append(line)
+    if name in _EFFECTS or name.startswith(_EFFECT_MODULES) or method in _EFFECT_METHODS:
+        found["effects"].append(Place(line, f"what `{name or method}` does cannot be undone"))
+    if name == "get_ipython":
+        found["effects"].append(Place(line, "what a magic or `!` command does cannot be undone"))
+    if name in _NAMESPACE:
+        first("uses_namespace", node, f"the body uses `{name}()`")
+
+
+def dotted(node: ast.AST) -> str:
+    """Return `a.b.c` for an attribute chain that begins with a name, else an empty string."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return ""
+    return ".".join([node.id, *reversed(parts)])
+
+
+def loops_over_data(body: Body, namespace: Mapping[str, Any], unknown: bool) -> Place | None:
+    """Return the first loop that runs over data or more than 16 times, judged by the values it loops over.
+
+    `unknown` is the answer for a loop over something that the body itself makes.
+    """
+    for loop in body.loops:
+        if isinstance(loop, ast.While):
+            continue
+        source = ast.unparse(loop.iter)
+        length = _length(loop.iter, namespace, body.assigned)
+        if (length is None and unknown) or (length is not None and length > MOST_UNROLLED):
+            return Place(loop.lineno, f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times")
+    return None
+
+
+def _length(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> float | None:
+    """Return how often a loop over `node` runs; infinity for data loaders and iterators; None if not known."""
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return len(node.elts)
+    if isinstance(node, ast.Call):
+        name = dotted(node.func)
+        lengths = [_length(argument, namespace, assigned) for argument in node.args]
+        if name in {"enumerate", "zip", "reversed", "sorted", "list", "tuple"} and lengths:
+            known = [length for length in lengths if length is not None]
+            return min(known) if known else None
+        if name == "range":
+            bounds = [_constant(argument, namespace, assigned) for argument in node.args]
+            return None if any(not isinstance(b, int) for b in bounds) else len(range(*bounds))
+        if isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys", "values"}:
+            return _length(node.func.value, namespace, assigned)
+        return None
+    value = _constant(node, namespace, assigned)
+    if value is None:
+        return None
+    sized = isinstance(value, list | tuple | dict | set | range | str) or type(value).__name__ in {
+        *("ModuleList", "Sequential", "ModuleDict", "ParameterList"),
+    }
+    if sized:
+        return len(value)
+    shape = getattr(value, "shape", None)
+    return float(shape[0]) if shape else float("inf")
+
+
+def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> Any:
+    """Return the value of a constant, a name or an attribute of a name that the body does not bind; else None."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    name = dotted(node)
+    root, *attributes = name.split(".")
+    if not name or root in assigned or root not in namespace:
+        return None
+    value = namespace[root]
+    for attribute in attributes:
+        value = getattr(value, attribute, None)
+    return value
+
+
+def _in_order(statements: list[ast.stmt], wanted: frozenset[str]) -> Iterator[str]:
+    """Yield names in the order in which the statements first bind them."""
+    seen: set[str] = set()
+    for statement in statements:
+        for name in sorted((names_of.of_statements([statement]).writes & wanted) - seen):
+            seen.add(name)
+            yield name
+
+
+def _is_constant(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _refuse_await(tree: ast.Module) -> None:
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+            raise FwMagicError(
+                f"Line {node.lineno} uses `await`, which a timed cell cannot: "
+                "await it in a cell of its own, or call `asyncio.run` inside a function."
+            )
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))

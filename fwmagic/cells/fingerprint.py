@@ -1,0 +1,84 @@
+"""The fingerprint of a walk: what a compiled program may have taken for fixed, as something that can be compared."""
+
+from __future__ import annotations
+
+import numbers
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from fwmagic.cells.kind import Kind
+from fwmagic.cells.plans import BUILT_IN
+from fwmagic.cells.walk import Entry
+
+_BY_VALUE = (bool, int, str, bytes, type(None))
+_BY_TEXT = (range, slice, numbers.Number)  # repr tells NaN from a number and -0.0 from 0.0
+
+
+class _Same:
+    """One particular object: equal only to itself, and alive as long as the fingerprint is."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+
+def fingerprint(entries: Sequence[Entry]) -> tuple[Any, ...]:
+    """Return a hashable description of the entries; objects refer to each other by their place in it."""
+    outer = [entry for entry in entries if not entry.inner]
+    places: dict[int, int] = {}
+    for entry in outer:
+        places.setdefault(id(entry.target), len(places))
+    return tuple(_describe(entry, places) for entry in outer)
+
+
+def _describe(entry: Entry, places: dict[int, int]) -> Any:
+    target, kind = entry.target, entry.kind
+    if kind is None:
+        if entry.framework is None or not entry.framework.is_array(target):
+            return _Same(target)
+        return (entry.framework.name, entry.framework.describe(target))
+    values = [_refer(value, places) for value in entry.values]
+    held = frozenset(values) if isinstance(target, set | frozenset) else tuple(values)
+    keys = len(entry.keys) if isinstance(entry.keys, range) else tuple(_refer(key, places) for key in entry.keys)
+    return (kind.name, _identity(target, kind), keys, held)
+
+
+def _identity(target: Any, kind: Kind) -> Any:
+    """Return what counts of the object itself: its type where it is no more than what it holds, else its identity."""
+    if isinstance(target, types.BuiltinMethodType | types.MethodWrapperType):
+        return target.__name__
+    dataclass = getattr(type(target), "__dataclass_params__", None)
+    is_value = type(target) in BUILT_IN or (dataclass is not None and dataclass.frozen)
+    return _Same(target if kind.name in ("attributes", "slots", "class") and not is_value else type(target))
+
+
+def _refer(value: Any, places: dict[int, int]) -> Any:
+    if isinstance(value, types.CodeType):
+        return _code(value)
+    if type(value) in _BY_VALUE:
+        return (type(value), value)
+    if isinstance(value, _BY_TEXT):
+        return (type(value), repr(value))
+    place = places.get(id(value))
+    return _Same(value) if place is None else ("at", place)
+
+
+def _code(code: types.CodeType) -> tuple[Any, ...]:
+    """Return what a function's code does, without the file and the lines where it stands."""
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    counts = (code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
+    return ("code", code.co_code, _const(code.co_consts), names, counts)
+
+
+def _const(const: Any) -> Any:
+    if isinstance(const, tuple):
+        return tuple(map(_const, const))
+    return frozenset(map(_const, const)) if isinstance(const, frozenset) else _refer(const, {})

@@ -1,0 +1,122 @@
+"""A section's body as a function with locals: inputs are its parameters, live results are what it returns."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fwmagic.cells import names as names_of
+from fwmagic.cells.analyse import Body
+from fwmagic.report import Place
+
+#: The name under which the value of a section's last expression is returned.
+LAST = "(last expression)"
+_LAST_LOCAL = "_fw_last"
+
+
+@dataclass(frozen=True)
+class Function:
+    """The generated function `cell`, the inputs it is called with, and the names of what it returns."""
+
+    call: types.FunctionType
+    parameters: tuple[str, ...]
+    returned: tuple[str, ...]
+    source: str
+
+    def arguments(self, namespace: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the inputs as they are now; a name that is not bound (yet) is passed as None."""
+        return tuple(namespace.get(name) for name in self.parameters)
+
+
+def returned_names(body: Body) -> tuple[str, ...]:
+    """Return the names of what a program of this body returns, in order."""
+    return ((LAST,) if body.last is not None else ()) + body.live
+
+
+def make_function(body: Body, namespace: dict[str, Any]) -> Function:
+    """Return the body as a function with globals of its own: the code of the notebook that it reads.
+
+    Compilers leave names of theirs in a function's globals, which must not be the notebook's. Parameters are the names that the body may read before it binds them, except modules, functions and classes,
+    which stay global so that a compiler may look into them; and results that are perhaps never bound.
+    """
+    parameters = sorted(
+        name
+        for name in body.reads
+        if name in namespace and (name in body.assigned or not _is_code(namespace[name]))
+    )
+    parameters += sorted(body.maybe - set(parameters))
+    returned = returned_names(body)
+    statements: list[ast.stmt] = list(body.statements)
+    values: list[ast.expr] = []
+    if body.last is not None:
+        target = ast.Name(_LAST_LOCAL, ast.Store())
+        statements.append(ast.copy_location(ast.Assign([target], body.last), body.last))
+        values.append(ast.Name(_LAST_LOCAL, ast.Load()))
+    values += [ast.Name(name, ast.Load()) for name in body.live]
+    end = statements[-1] if statements else None
+    give_back = ast.Return(ast.Tuple(values, ast.Load()))
+    statements.append(ast.copy_location(give_back, end) if end is not None else give_back)
+    arguments = ast.arguments(
+        posonlyargs=[], args=[ast.arg(name) for name in parameters], kwonlyargs=[], kw_defaults=[], defaults=[]
+    )
+    definition = ast.FunctionDef("cell", arguments, statements, [])
+    definition.lineno, definition.col_offset = body.first_line, 0
+    definition.end_lineno, definition.end_col_offset = max(s.end_lineno or 0 for s in statements), 0
+    module = ast.fix_missing_locations(ast.Module([definition], []))
+    code = compile(module, body.filename, "exec")
+    inner = next(const for const in code.co_consts if isinstance(const, types.CodeType))
+    function = types.FunctionType(inner, _own_globals(inner, namespace), "cell")
+    return Function(function, tuple(parameters), returned, ast.unparse(module))
+
+
+def isolated(call: Any, namespace: Mapping[str, Any]) -> Any:
+    """Return a notebook function, or a method of a notebook class, with globals of its own; others as they are."""
+    function = call.__func__ if isinstance(call, types.MethodType) else call
+    if not isinstance(function, types.FunctionType) or function.__globals__ is not namespace:
+        return call
+    copy = types.FunctionType(
+        function.__code__,
+        _own_globals(function.__code__, namespace),
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__qualname__ = function.__qualname__
+    return types.MethodType(copy, call.__self__) if isinstance(call, types.MethodType) else copy
+
+
+def _own_globals(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    fixed = {"__builtins__": namespace.get("__builtins__", builtins), "__name__": namespace.get("__name__", "__main__")}
+    return fixed | {name: namespace[name] for name in names_of.of_code(code).reads if name in namespace}
+
+
+def stays_in_namespace(body: Body, namespace: Mapping[str, Any]) -> Place | None:
+    """Return why the body cannot become a function with locals, or None if it can."""
+    if body.uses_namespace is not None:
+        return body.uses_namespace
+    read = names_of.of_statements(body.tree.body).reads
+    for name, function in names_of.notebook_functions(namespace, read).items():
+        names = names_of.of_code(function.__code__)
+        shared = sorted(names.reads & body.assigned)
+        if shared:
+            line = first_use(body, name)
+            return Place(line, f"`{name}` reads `{shared[0]}` from the namespace, and the body assigns it")
+        changed = sorted(names.writes & (body.reads | body.assigned | body.all_reads))
+        if changed:
+            return Place(first_use(body, name), f"`{name}` assigns the global `{changed[0]}`")
+    return None
+
+
+def first_use(body: Body, name: str) -> int | None:
+    """Return the first line on which the section reads `name`."""
+    lines = [node.lineno for node in ast.walk(body.tree) if isinstance(node, ast.Name) and node.id == name]
+    return min(lines, default=None)
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, types.ModuleType | types.FunctionType | types.BuiltinFunctionType | type)

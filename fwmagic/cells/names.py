@@ -1,0 +1,197 @@
+"""The names that code reads and writes, taken from its bytecode, so that every syntax is covered."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import inspect
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_READS = {"LOAD_NAME", "LOAD_GLOBAL"}
+_WRITES = {"STORE_NAME", "STORE_GLOBAL"}
+_DELETES = {"DELETE_NAME", "DELETE_GLOBAL"}
+#: Statements that only define something.
+DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the namespace that some code reads, binds and deletes, nested functions included."""
+
+    reads: frozenset[str]
+    writes: frozenset[str]
+    deletes: frozenset[str]
+
+
+def of_code(code: types.CodeType) -> Names:
+    """Return the global names of a code object and of all code objects nested in it."""
+    reads: set[str] = set()
+    writes: set[str] = set()
+    deletes: set[str] = set()
+    pending = [(code, code.co_name == "<module>")]
+    while pending:
+        current, is_module = pending.pop()
+        for instruction in dis.get_instructions(current):
+            name = instruction.argval
+            # In a class body STORE_NAME binds an attribute, not a name of the namespace.
+            is_local_store = instruction.opname.endswith("_NAME") and not is_module
+            if instruction.opname in _READS:
+                reads.add(name)
+            elif instruction.opname in _WRITES and not is_local_store:
+                writes.add(name)
+            elif instruction.opname in _DELETES and not is_local_store:
+                deletes.add(name)
+        pending.extend((const, False) for const in current.co_consts if isinstance(const, types.CodeType))
+    reads -= {"__name__", "__build_class__"}  # every class body reads its module's name
+    return Names(frozenset(reads), frozenset(writes), frozenset(deletes))
+
+
+def of_statements(statements: Iterable[ast.stmt]) -> Names:
+    """Return the names of top-level statements."""
+    module = ast.Module(body=list(statements), type_ignores=[])
+    return of_code(compile(module, "<names>", "exec"))
+
+
+def of_expression(expression: ast.expr) -> Names:
+    """Return the names of an expression."""
+    return of_statements([ast.copy_location(ast.Expr(expression), expression)])
+
+
+def exposed(statements: Iterable[ast.stmt], known: frozenset[str] = frozenset()) -> tuple[set[str], set[str]]:
+    """Return the names that may be read before the statements bind them, and those that they surely bind.
+
+    `known` are names that are bound already. Loops may run zero times, and a `try` may stop anywhere.
+    """
+    defined = set(known)
+    open_reads: set[str] = set()
+
+    def inner(block: Iterable[ast.stmt], extra: Iterable[str] = ()) -> set[str]:
+        reads, surely = exposed(block, frozenset(defined | set(extra)))
+        open_reads.update(reads)
+        return surely
+
+    def read(node: ast.expr | None) -> None:
+        if node is not None:
+            names = of_expression(node)
+            open_reads.update(names.reads - defined)
+            defined.update(names.writes)
+
+    def targets(node: ast.expr) -> set[str]:
+        assignment = ast.copy_location(ast.Assign(targets=[node], value=ast.Constant(0)), node)
+        names = of_statements([ast.fix_missing_locations(assignment)])
+        open_reads.update(names.reads - defined)
+        return set(names.writes)
+
+    for statement in statements:
+        match statement:
+            case ast.If(test=test, body=body, orelse=orelse):
+                read(test)
+                defined |= inner(body) & inner(orelse)
+            case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
+                read(iterator)
+                inner(body, targets(target))
+                inner(orelse)
+            case ast.While(test=test, body=body, orelse=orelse):
+                read(test)
+                inner(body)
+                inner(orelse)
+            case ast.With(items=items, body=body):
+                for item in items:
+                    read(item.context_expr)
+                    if item.optional_vars is not None:
+                        defined |= targets(item.optional_vars)
+                defined |= inner(body)
+            case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
+                after_body = inner(body)
+                for handler in handlers:
+                    inner(handler.body, [handler.name] if handler.name else [])
+                inner(orelse, after_body)
+                defined |= inner(final)
+                if not handlers:
+                    defined |= after_body
+            case _:
+                names = of_statements([statement])
+                open_reads.update(names.reads - defined)
+                if not isinstance(statement, ast.Match | ast.TryStar):
+                    defined |= names.writes
+                defined -= names.deletes
+    return open_reads, defined - known
+
+
+def read_again(statements: list[ast.stmt], name: str) -> bool:
+    """Say whether the value that `name` is bound to last is read by a statement after that.
+
+    A definition that reads it does not count, for it may never be called; nor does `print`, which computes nothing.
+    """
+    last = max((i for i, statement in enumerate(statements) if name in of_statements([statement]).writes), default=None)
+    if last is None:
+        return False
+    later = [s for s in statements[last + 1 :] if not isinstance(s, DEFINITIONS) and not _only_shows(s)]
+    if name in of_statements(later).reads:
+        return True
+    statement = statements[last]
+    blocks = [getattr(statement, part, []) for part in ("body", "orelse", "finalbody")]
+    blocks += [part.body for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]]
+    if isinstance(statement, DEFINITIONS):
+        return False
+    return any(read_again(block, name) for block in blocks if block)
+
+
+def _only_shows(statement: ast.stmt) -> bool:
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in {"print", "display"}
+
+
+def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> dict[str, types.FunctionType]:
+    """Return the functions of the notebook that code reading `names` can call, by qualified name.
+
+    Followed are functions whose globals are `namespace`, methods of notebook classes, what decorators wrapped
+    (`__wrapped__`), partial objects, and the names that each of these reads in turn.
+    """
+    found: dict[str, types.FunctionType] = {}
+    seen: set[int] = set()
+    pending: list[Any] = [namespace[name] for name in names if name in namespace]
+    while pending:
+        value = pending.pop()
+        if id(value) in seen or inspect.ismodule(value):
+            continue
+        seen.add(id(value))
+        pending.extend(_callables(value, namespace))
+        if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
+            found[value.__qualname__] = value
+            pending.extend(namespace[name] for name in of_code(value.__code__).reads if name in namespace)
+    return found
+
+
+def _callables(value: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the functions and classes that calling `value`, or a method of it, may run."""
+    if isinstance(value, functools.partial):
+        yield value.func
+        yield from value.args
+    elif isinstance(value, types.MethodType):
+        yield value.__func__
+        yield value.__self__
+    elif isinstance(value, type):
+        if value.__module__ == namespace.get("__name__", "__main__"):
+            for item in vars(value).values():
+                yield from (getattr(item, part, None) for part in ("__func__", "fget", "fset"))
+                yield item
+    elif isinstance(value, types.FunctionType):
+        yield getattr(value, "__wrapped__", None)
+        for cell in value.__closure__ or ():
+            try:
+                yield cell.cell_contents
+            except ValueError:  # a cell that is not filled yet
+                continue
+    elif isinstance(value, list | tuple):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
+    else:
+        wrapped = getattr(type(value), "__wrapped__", None)
+        yield wrapped if wrapped is not None else inspect.getattr_static(value, "__wrapped__", None)
+        yield type(value)

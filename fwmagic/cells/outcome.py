@@ -1,0 +1,111 @@
+"""What one run of a program gave: its results, the state that it changed, and whether it drew random numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from fwmagic.cells.analyse import Body
+from fwmagic.cells.program import Program
+from fwmagic.cells.scene import quiet
+from fwmagic.cells.state import Snapshot
+from fwmagic.frameworks import Framework
+
+Window = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready."""
+
+    results: Mapping[str, Any]
+    changed: Mapping[str, Any]
+    random: bool
+    seconds: float
+
+
+def first_run(program: Program, window: Window, shell: Any = None, shown: bool = False) -> Outcome:
+    """Run a program once, from the section's start state, and give it the function that waits for its outputs.
+
+    Its output is written nowhere unless `shown`.
+    """
+    scene = program.scene
+    program.enter()
+    try:
+        with nullcontext() if shown else quiet(shell), window():
+            start = time.perf_counter()
+            outputs = program.call(*program.args)
+            wait = scene.framework.waiter(outputs)
+            if wait is not None:
+                wait(outputs)
+            seconds = time.perf_counter() - start
+        paths = scene.snapshot.find_changed()
+        random = drew_random(scene.snapshot, paths)
+        left = state_values(scene.snapshot, paths, scene.body, scene.framework)
+        program.wait = _also_state(program, wait, paths)
+        if program.changed is not None:
+            left = {path: copy_of(value, scene.framework) for path, value in program.changed(outputs).items()}
+        return Outcome(
+            results={name: copy_of(value, scene.framework) for name, value in program.collect(outputs).items()},
+            changed=left,
+            random=random,
+            seconds=seconds,
+        )
+    finally:
+        program.exit()
+
+
+def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Framework) -> dict[str, Any]:
+    """Return copies of the arrays that are now at paths that changed, except under names that the body binds."""
+    changed = tuple(path for path in paths if root(path) not in body.assigned)
+    found = snapshot.find_leaves(framework.is_array) if changed else []
+    return {path: copy_of(value, framework) for path, value in found if path.startswith(changed)}
+
+
+def drew_random(snapshot: Snapshot, paths: list[str]) -> bool:
+    """Say whether random numbers were drawn since the snapshot: from global generators, or from one that changed."""
+    return snapshot.drew_random()
+
+
+def _also_state(program: Program, wait: Callable[[Any], Any] | None, paths: list[str]) -> Callable[[Any], Any] | None:
+    """Return a wait that includes arrays which the body leaves in the state instead of returning them."""
+    scene = program.scene
+    namespace = scene.namespace
+    roots = sorted({root(path) for path in paths} - scene.body.assigned)
+
+    def state() -> list[Any]:
+        values = [namespace.get(name) for name in roots]
+        return [vars(value) if hasattr(value, "__dict__") else value for value in values]
+
+    wait_for_state = scene.framework.waiter(state())
+    if program.changed is not None or wait_for_state is None:
+        return wait
+
+    def wait_for_all(outputs: Any) -> None:
+        if wait is not None:
+            wait(outputs)
+        wait_for_state(state())
+
+    return wait_for_all
+
+
+def root(path: str) -> str:
+    """Return the name with which a path such as `net.weight` or `hist[3]` begins."""
+    return path.split(".")[0].split("[")[0].split("(")[0]
+
+
+def copy_of(value: Any, framework: Framework) -> Any:
+    """Return a tree of arrays that later runs cannot change: containers rebuilt, arrays saved."""
+    kept = framework.frozen(value)
+    if kept is not None:
+        return kept
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)._make(copy_of(item, framework) for item in value)  # type: ignore[attr-defined]
+    if type(value) in (list, tuple):
+        return type(value)(copy_of(item, framework) for item in value)
+    if isinstance(value, dict):
+        return {key: copy_of(item, framework) for key, item in value.items()}
+    return value

@@ -1,0 +1,138 @@
+"""The plan for each type: what of its objects is saved, and what is said of those that cannot be put back."""
+
+from __future__ import annotations
+
+import collections
+import io
+import random
+import sys
+import types
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fwmagic.cells.attributes import ATTRIBUTES, REFERRING, slots, slots_of
+from fwmagic.cells.containers import CONTAINERS
+from fwmagic.cells.kind import MISSING, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with the objects of one type.
+
+    `asks`: a framework may own them. `is_class`: they are classes. `notebook`: their class was written in the
+    notebook. `why`: why they cannot be put back ("": they can); it counts where the notebook itself holds them,
+    and with `anywhere` deep inside a library's object, too.
+    """
+
+    kinds: tuple[Kind, ...] = ()
+    asks: bool = False
+    is_class: bool = False
+    notebook: bool = False
+    builtin: bool = False
+    why: str = ""
+    anywhere: bool = False
+
+
+#: The kinds of the built-in types; a subclass has those of the first of its bases that is named here.
+BUILT_IN: Final[Mapping[type, tuple[Kind, ...]]] = {**CONTAINERS, **REFERRING}
+
+#: Types whose objects have nothing to put back.
+PLAIN: Final[frozenset[type]] = frozenset({
+    type(MISSING), type(None), type(...), type(NotImplemented),
+    object, int, float, complex, bool, str, bytes, range, slice,
+    type({}.keys()), type({}.values()), type({}.items()),
+    types.CodeType, types.ModuleType, types.MappingProxyType, types.GenericAlias, types.UnionType, types.FrameType,
+    types.TracebackType, types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType,
+    types.WrapperDescriptorType, types.ClassMethodDescriptorType,
+    weakref.ReferenceType,
+})  # fmt: skip
+
+# Values, locks and the machinery of Python and Jupyter: either immutable, or not the cell's to change.
+_CLOSED: Final = frozenset({
+    "IPython", "_abc", "_contextvars", "_functools", "_io", "_operator", "_struct", "_thread", "_weakref", "abc",
+    "contextvars", "datetime", "decimal", "fractions", "fwmagic", "inspect", "ipaddress", "ipykernel", "logging",
+    "operator", "pathlib", "re", "tornado", "traitlets", "typing", "uuid", "weakref", "zmq", "zoneinfo",
+})  # fmt: skip
+# Things that are joined to the world outside, or to other threads.
+_LIVE: Final = frozenset({
+    "_socket", "_sqlite3", "asyncio", "concurrent", "mmap", "multiprocessing", "selectors", "socket", "sqlite3", "ssl",
+    "subprocess",
+})  # fmt: skip
+_HEAP_TYPE = 1 << 9
+_POINTER = tuple.__itemsize__
+
+
+class Plans:
+    """The plans of all types, made when first asked for."""
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        # A class that is made where there is no __name__ says that it comes from `builtins`.
+        self._modules = {"__main__", namespace.get("__name__", "builtins")}
+        self._plans: dict[type, Plan] = dict.fromkeys(PLAIN, Plan())
+
+    def of(self, type_: type) -> Plan:
+        """Return the plan for the objects of a type."""
+        plan = self._plans.get(type_)
+        if plan is None:
+            plan = self._plans[type_] = self._make(type_)
+        return plan
+
+    def is_notebook(self, class_: type) -> bool:
+        """Say whether a class was written in the notebook."""
+        return class_.__module__ in self._modules and bool(class_.__flags__ & _HEAP_TYPE)
+
+    def _make(self, type_: type) -> Plan:
+        if issubclass(type_, type):
+            return Plan(is_class=True)
+        if issubclass(type_, types.ModuleType | random.SystemRandom):
+            return Plan()
+        notebook = self.is_notebook(type_)
+        base = next((base for base in type_.__mro__ if base in BUILT_IN), None)
+        if type_ is collections.OrderedDict:  # a torch module has ten of them; attributes on one are unheard of
+            return Plan(BUILT_IN[type_], builtin=True)
+        if base is type_:
+            return Plan(_with_attributes(type_, BUILT_IN[base]), builtin=True)
+        module = str(type_.__module__)
+        package = module.partition(".")[0]
+        what = type_.__qualname__ if module == "builtins" else f"{module}.{type_.__qualname__}"
+        why, anywhere = "", False
+        if issubclass(type_, types.GeneratorType | types.CoroutineType | types.AsyncGeneratorType):
+            why = f"a {type_.__name__.replace('_', ' ')} cannot be wound back"
+        elif issubclass(type_, io.IOBase) and base is None:
+            why = f"an open file ({what}) cannot be wound back"
+        elif package in _LIVE:
+            why = f"a {what} is joined to something outside of the notebook"
+        elif package in _CLOSED and not notebook:
+            return Plan()
+        elif hasattr(type_, "__next__") and not notebook:
+            why = f"an iterator ({what}) cannot be wound back"
+        elif base is None and _has_hidden_data(type_):
+            why, anywhere = f"a {what} keeps its state where Python cannot look", package not in sys.stdlib_module_names
+        kinds = () if package in _LIVE else _with_attributes(type_, BUILT_IN[base] if base else ())
+        return Plan(kinds, asks=True, notebook=notebook, why=why, anywhere=anywhere)
+
+
+def _with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    in_slots = slots(type_)
+    return (
+        *([in_slots] if in_slots is not None else []),
+        *([ATTRIBUTES] if type_.__dictoffset__ else []),
+        *kinds,
+    )
+
+
+def _has_hidden_data(type_: type) -> bool:
+    """Say whether objects of the type hold more than slots, a `__dict__` and a list of weak references."""
+    class_: type | None = type_
+    while class_ is not None and class_ is not object and class_ not in PLAIN:
+        base: type = class_.__base__ or object
+        known = _POINTER * (class_.__weakrefoffset__ != base.__weakrefoffset__)
+        if class_.__dictoffset__ != base.__dictoffset__ and class_.__dictoffset__ >= -_POINTER:
+            known += _POINTER
+        known += _POINTER * len(slots_of(class_))
+        if class_.__basicsize__ - base.__basicsize__ > known:
+            return True
+        class_ = base
+    return False

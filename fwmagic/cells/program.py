@@ -1,0 +1,175 @@
+"""A variant made ready to call: the plain ways to run a body."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fwmagic.cells.function import LAST, make_function, returned_names, stays_in_namespace
+from fwmagic.cells.scene import Scene
+
+
+@dataclass
+class Patch:
+    """A compiled stand-in for a module's call or a notebook function, there only while its program runs."""
+
+    owner: Any
+    name: str
+    value: Any
+    _before: Any = None
+    _is_on: bool = False
+
+    def on(self) -> None:
+        """Put the stand-in in place."""
+        place = self._place()
+        self._before = place.get(self.name, _MISSING)
+        place[self.name] = self.value
+        self._is_on = True
+
+    def off(self) -> None:
+        """Put back what was there."""
+        if not self._is_on:
+            return
+        place = self._place()
+        if self._before is _MISSING:
+            place.pop(self.name, None)
+        else:
+            place[self.name] = self._before
+        self._is_on = False
+
+    def _place(self) -> dict[str, Any]:
+        return self.owner if isinstance(self.owner, dict) else vars(self.owner)
+
+
+_MISSING = object()
+
+
+@dataclass
+class Program:
+    """What the timing engine calls: `call(*args)`, then `wait(outputs)`; `enter` and `exit` around a block.
+
+    `returned` names the live results, `collect` turns the outputs of a call into a dictionary of them, and
+    `changed` gives the state that a traced program returns instead of changing it (path -> value).
+    """
+
+    scene: Scene
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    returned: tuple[str, ...]
+    collect: Callable[[Any], dict[str, Any]]
+    source: str
+    changed: Callable[[Any], dict[str, Any]] | None = None
+    patches: list[Patch] = field(default_factory=list)
+    wait: Callable[[Any], Any] | None = None
+    name: str = ""
+    #: A body that rebinds its own inputs in the namespace starts from them again only in a new block.
+    most_calls: int | None = None
+
+    def enter(self) -> None:
+        """Get ready for a block."""
+        self.scene.enter()
+        for patch in self.patches:
+            patch.on()
+
+    def exit(self) -> None:
+        """Leave nothing behind."""
+        for patch in reversed(self.patches):
+            patch.off()
+        self.scene.exit()
+
+
+def plain(scene: Scene) -> Program:
+    """Return the body as it is: as a function with locals, or in the namespace where it must stay there."""
+    if stays_in_namespace(scene.body, scene.namespace) is not None:
+        return in_namespace(scene)
+    return as_function(scene)
+
+
+def as_function(scene: Scene, compile: Callable[[types.FunctionType], Callable[..., Any]] | None = None) -> Program:
+    """Return the body as a function with locals, compiled if a compiler is given. The overlay must be on."""
+    function = make_function(scene.body, scene.namespace)
+    call = function.call if compile is None else compile(function.call)
+    return Program(
+        scene=scene,
+        call=call,
+        args=function.arguments(scene.namespace),
+        returned=function.returned,
+        collect=lambda outputs: dict(zip(function.returned, outputs, strict=True)),
+        source=function.source,
+    )
+
+
+def in_namespace(scene: Scene) -> Program:
+    """Return the body as code that runs in the notebook's namespace."""
+    statements, last = scene.body.runs()
+    namespace, live = scene.namespace, scene.body.live
+    names = returned_names(scene.body)
+
+    def run() -> tuple[Any, ...]:
+        exec(statements, namespace)
+        head = () if last is None else (eval(last, namespace),)
+        return (*head, *[namespace.get(name) for name in live])
+
+    return Program(
+        scene=scene,
+        call=run,
+        args=(),
+        returned=names,
+        collect=lambda outputs: dict(zip(names, outputs, strict=True)),
+        source=scene.body.text,
+        most_calls=1 if scene.body.reads & scene.body.assigned else None,
+    )
+
+
+def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bool]) -> tuple[Program, Any]:
+    """Return the whole body as one function of the arrays that it can reach, traced in the real namespace.
+
+    While tracing, every array that `is_input` accepts is swapped for its tracer wherever it occurs, the body
+    runs in the namespace, and what it returns is its live results and every traced value that it left in the
+    state. Afterwards the namespace is as before. The overlay must be on.
+    """
+    body, snapshot, namespace = scene.body, scene.snapshot, scene.namespace
+    framework = scene.framework
+    inputs = [value for _, value in snapshot.leaves(is_input)]
+    statements, last = body.runs()
+
+    def cell(*arrays: Any) -> dict[str, Any]:
+        snapshot.substitute({id(value): array for value, array in zip(inputs, arrays, strict=True)})
+        framework.adopt(snapshot.objects())
+        try:
+            exec(statements, namespace)
+            results = {} if last is None else {LAST: eval(last, namespace)}
+            results.update({name: namespace[name] for name in body.live if name in namespace})
+            own = {id(array) for array in arrays}
+            left = snapshot.find_leaves(framework.is_traced)
+            changed = {path: value for path, value in left if id(value) not in own}
+            return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
+        finally:
+            snapshot.restore_structure()
+
+    done = trace(cell, tuple(inputs))
+    program = Program(
+        scene=scene,
+        call=done.call,
+        args=done.arguments,
+        returned=returned_names(body),
+        collect=lambda outputs: _part(done.rebuild(outputs), "results"),
+        changed=lambda outputs: _part(done.rebuild(outputs), "changed"),
+        source=_traced_source(body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)),
+    )
+    return program, done
+
+
+def _part(tree: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
+    return tree[key]
+
+
+def _traced_source(text: str, inputs: list[str], returned: tuple[str, ...]) -> str:
+    """Return what is traced, as Python to read: the arguments, the body, the results."""
+    arguments = ", ".join(inputs)
+    lines = [f"    {line}" if line.strip() else "" for line in text.splitlines()]
+    head = f"@jax.jit\ndef cell(arrays):  # every array that the cell can reach: {arguments}"
+    end = f"    return  # {', '.join(returned) or 'the state that the cell changed'}"
+    return "\n".join([head, "    # traced in the notebook's namespace, with these arrays swapped for tracers", *lines, end])

@@ -1,0 +1,235 @@
+"""The walk over everything that a cell can reach: one entry for each object that has contents."""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import gc
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fwmagic.cells.attributes import CLASS, DICTIONARY, Names
+from fwmagic.cells.kind import MISSING, Kind
+from fwmagic.cells.plans import PLAIN, Plan, Plans
+from fwmagic.frameworks import Framework, Kept
+
+_MOST_PARTS = 16  # of a path; one that is longer loses its middle
+
+
+class _Part(str):
+    """A part of a path that is ready, where others are made from the key in the object above."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One object and what it held: keys and values for a Python object, `kept` for one of a framework.
+
+    `parent` is the place in `Walk.entries` of the object that it was found in, `key` its key there. `inner`
+    marks what is no value of the notebook: a dict key, a gradient, the memory of a tensor.
+    """
+
+    target: Any
+    kind: Kind | None
+    keys: Sequence[Any]
+    values: list[Any]
+    parent: int
+    key: Any
+    inner: bool
+    kept: Kept | None = None
+    framework: Framework | None = None
+
+    def differs(self) -> bool:
+        """Say whether the object holds anything else now; identity counts, not equality."""
+        if self.kept is not None:
+            return self.kept.changed()
+        if self.kind is None or not self.kind.mutable:
+            return False
+        return not self.kind.same(self.keys, self.values, *self.kind.read(self.target))
+
+
+class Walk:
+    """All that can be reached from names of a namespace, and from more objects; each is visited once.
+
+    Modules, classes and functions' globals of libraries are not entered, nor are weak references followed.
+    What the notebook itself holds is visited before the insides of library objects. With `keep`, frameworks
+    save their arrays and generators; without, arrays are passed by. `stop` ends the walk at the objects that
+    it is true of, which are then in `stopped`.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        frameworks: Sequence[Framework],
+        *,
+        keep: bool,
+        stop: Callable[[Any], bool] | None = None,
+    ) -> None:
+        self.entries: list[Entry] = []
+        self.unrestorable: list[tuple[int, str]] = []
+        self.stopped: list[tuple[str, Any]] = []
+        self._namespace = namespace
+        self._frameworks = frameworks
+        self._keep = keep
+        self._stop = stop
+        self._plans = Plans(namespace)
+        self._names: Final = Names()
+        self._seen = {id(namespace), id(sys.modules)}
+        # What waits to be visited: (value, parent, key, inner), by whether the notebook itself holds it.
+        self._waiting: dict[bool, list[tuple[Any, int, Any, bool]]] = {True: [], False: []}
+        self._add(namespace, self._names, -1, "", False)
+
+    def run(self, names: Iterable[str], roots: Iterable[tuple[str, Any]]) -> None:
+        """Visit everything that the names lead to, then the other objects, each given with its path."""
+        self._push([(root, -1, path, False) for path, root in roots if type(root) not in PLAIN], True)
+        self._add_names(names)
+        # Ten thousand new entries would set off a full collection, which takes longer than the walk.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self._visit_all()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def reached(self, value: Any) -> bool:
+        """Say whether the object was visited."""
+        return id(value) in self._seen
+
+    def path(self, index: int) -> str:
+        """Return how a reader would write the object of an entry: `net.weight`, `hist[3]`."""
+        entry = self.entries[index]
+        return self._path(entry.parent, entry.key) if not isinstance(entry.target, type) else entry.target.__qualname__
+
+    def _path(self, parent: int, key: Any) -> str:
+        parts: list[str] = []
+        while True:
+            if parent < 0:
+                parts.append(str(key))
+                break
+            above = self.entries[parent]
+            parts.append(key if isinstance(key, _Part) or above.kind is None else above.kind.label(above.target, key))
+            if isinstance(above.target, type):
+                parts.append(above.target.__qualname__)
+                break
+            parent, key = above.parent, above.key
+        if len(parts) > _MOST_PARTS:
+            parts[_MOST_PARTS // 2 : -_MOST_PARTS // 2] = [" … "]
+        return "".join(reversed(parts))
+
+    def _visit_all(self) -> None:
+        while self._waiting[True] or self._waiting[False]:
+            own = bool(self._waiting[True])
+            value, parent, key, inner = self._waiting[own].pop()
+            if id(value) not in self._seen:
+                self._seen.add(id(value))
+                if self._stop is not None and self._stop(value):
+                    self.stopped.append((self._path(parent, key), value))
+                else:
+                    self._visit(value, parent, key, own, inner)
+
+    def _push(self, found: list[tuple[Any, int, Any, bool]], own: bool) -> None:
+        found.reverse()
+        self._waiting[own] += found
+
+    def _add(self, target: Any, kind: Kind | None, parent: int, key: Any, inner: bool, **kept: Any) -> int:
+        keys, values = kind.read(target) if kind is not None else ((), [])
+        self.entries.append(Entry(target, kind, keys, values, parent, key, inner, **kept))
+        return len(self.entries) - 1
+
+    def _add_names(self, names: Iterable[str]) -> None:
+        known = set(self._names.names)
+        new = [name for name in dict.fromkeys(names) if name not in known]
+        self._names.names += new
+        values = [self._namespace.get(name, MISSING) for name in new]
+        self.entries[0].values += values
+        found = zip(new, values, strict=True)
+        self._push([(value, 0, name, False) for name, value in found if type(value) not in PLAIN], True)
+
+    def _visit(self, value: Any, parent: int, key: Any, own: bool, inner: bool) -> None:
+        plan = self._plans.of(type(value))
+        if plan.is_class:
+            if self._plans.is_notebook(value):
+                self._enter(value, (CLASS,), parent, key, True, inner)
+                self._push([(base, parent, key, inner) for base in value.__mro__[1:-1]], own)
+            return
+        if plan.asks and self._is_kept(value, parent, key, own, inner):
+            return
+        if plan.why and (own or plan.anywhere) and self._keep:
+            self.unrestorable.append((self._add(value, None, parent, key, inner), plan.why))
+        if plan.kinds:
+            own_inside = self._holds_own(value, plan, own)
+            self._enter(value, plan.kinds, parent, key, own_inside, inner)
+
+    def _holds_own(self, value: Any, plan: Plan, own: bool) -> bool:
+        """Say whether what the object holds is the notebook's own, and not the inside of a library's object."""
+        if isinstance(value, types.FunctionType):
+            return own and value.__globals__ is self._namespace
+        return plan.notebook or (own and plan.builtin)
+
+    def _enter(self, value: Any, kinds: tuple[Kind, ...], parent: int, key: Any, own: bool, inner: bool) -> None:
+        found: list[tuple[Any, int, Any, bool]] = []
+        for kind in kinds:
+            index = self._add(value, kind, parent, key, inner)
+            entry = self.entries[index]
+            if isinstance(entry.keys, list) and kind.hashes:
+                found += [(held, index, _Part(""), True) for held in entry.keys if type(held) not in PLAIN]
+            pairs = zip(entry.values, entry.keys, strict=True)
+            found += [(held, index, name, inner) for held, name in pairs if type(held) not in PLAIN]
+        if isinstance(value, types.FunctionType):
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+            found += [(cell, index, _Part(f".{name}"), inner) for name, cell in cells]
+            if value.__globals__ is self._namespace:
+                self._add_names(name for name in global_names(value.__code__) if self._is_ours(name))
+        self._push(found, own)
+
+    def _is_ours(self, name: str) -> bool:
+        return name in self._namespace or not hasattr(builtins, name)
+
+    def _is_kept(self, value: Any, parent: int, key: Any, own: bool, inner: bool) -> bool:
+        """Say whether a framework takes care of the object; then it has its entry."""
+        for framework in self._frameworks:
+            is_array = framework.is_array(value)
+            if is_array and not self._keep:
+                return True
+            kept = framework.keep(value) if self._keep else None
+            if kept is not None:
+                index = self._add(value, None, parent, key, inner, kept=kept, framework=framework)
+                attributes = getattr(value, "__dict__", None)
+                for child in kept.children():
+                    if child is attributes:
+                        self._enter(child, (DICTIONARY,), index, _Part(""), own, True)
+                    else:
+                        self._push([(child, index, _Part(_attribute(value, child, framework)), True)], own)
+                return True
+            if is_array:
+                index = self._add(value, None, parent, key, inner, framework=framework)
+                self.unrestorable.append((index, f"the array {framework.describe(value)} cannot be put back"))
+                return True
+            if framework.is_stateless(value):
+                wrapped = getattr(value, "__dict__", {}).get("__wrapped__")  # the user's function in a jitted one
+                self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)
+                return True
+        return False
+
+
+def _attribute(value: Any, child: Any, framework: Framework) -> str:
+    """Return the part of the path that leads to what a framework's object refers to."""
+    if framework.is_array(child):
+        return next((f".{name}" for name in ("grad", "base") if getattr(value, name, None) is child), "")
+    return ""
+
+
+def global_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the global names that a function's code, and all code nested in it, reads, binds or deletes."""
+    waiting = [code]
+    while waiting:
+        code = waiting.pop()
+        for instruction in dis.get_instructions(code):
+            if "GLOBAL" in instruction.opname or instruction.opname == "LOAD_NAME":
+                yield instruction.argval
+        waiting += [const for const in code.co_consts if isinstance(const, types.CodeType)]

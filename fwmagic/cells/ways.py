@@ -1,0 +1,283 @@
+"""The ways to compile a section: whole, or the modules and functions that it calls; each is verified, never assumed."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fwmagic.cells import names as names_of
+from fwmagic.cells import program as programs
+from fwmagic.cells.analyse import loops_over_data
+from fwmagic.cells.function import first_use, isolated, stays_in_namespace
+from fwmagic.cells.outcome import Outcome
+from fwmagic.cells.program import Patch, Program
+from fwmagic.cells.scene import Scene
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import CompileLog, CompileOptions, Traced
+from fwmagic.report import Compilation, Place, Stage
+
+FirstRun = Callable[[Program], Outcome]
+#: Programs of this many different sections are kept for when a cell is run again.
+MOST_KEPT = 32
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A program that was compiled, verified by its first run, and what that run gave."""
+
+    program: Program
+    compilation: Compilation
+    outcome: Outcome
+    withheld: str = ""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of a compiled section."""
+
+    compilation: Compilation
+    compiled: Callable[..., Any] | None = None
+    traced: Traced | None = None
+
+
+class Programs:
+    """The compiled sections of a session, so that an unchanged cell is not compiled again."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all compiled sections."""
+        self._kept.clear()
+
+    def compile(self, scene: Scene, options: CompileOptions, first_run: FirstRun) -> Ready:
+        """Compile a section in the first way that works.
+
+        Raises
+        ------
+        CannotCompile
+            None did; says why, and at which line.
+        """
+        body, framework = scene.body, scene.framework
+        self._refuse(scene)
+        prime = framework.prime()
+        key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint())
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return self._again(scene, kept, first_run)
+        try:
+            place = self._stays_python(scene)
+            if place is not None:
+                raise CannotCompile(place.reason, place.line)
+            ready, kept = _whole(scene, options, first_run)
+        except CannotCompile as whole:
+            ready, kept = _parts(scene, options, first_run, whole)
+        if kept is not None:
+            self._kept[key] = kept
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        stages = (Stage("prime", prime, "once in this process, before any cell"), *ready.compilation.stages)
+        return replace(ready, compilation=replace(ready.compilation, stages=stages))
+
+    def _again(self, scene: Scene, kept: _Kept, first_run: FirstRun) -> Ready:
+        with scene.framework.watch(scene.body.filename) as log:
+            scene.overlay.on()
+            if kept.traced is not None:
+                program, _ = programs.traced(scene, lambda *_: kept.traced, _is_input(scene))
+                program.args = tuple(value for _, value in scene.snapshot.leaves(_is_input(scene)))
+            else:
+                program = programs.as_function(scene, compile=lambda _: kept.compiled)  # type: ignore[arg-type,return-value]
+            outcome = first_run(program)
+        stages = _stages(log, outcome.seconds)
+        compilation = replace(kept.compilation, stages=stages, cache="reused" if not log.compiled else log.cache)
+        return Ready(program, compilation, outcome)
+
+    def _refuse(self, scene: Scene) -> None:
+        """Raise CannotCompile where no way can work."""
+        body, framework = scene.body, scene.framework
+        why = framework.cannot_compile() if framework.strategy else f"{framework.title} has no compiler"
+        if why:
+            raise CannotCompile(why)
+        places = [body.disables_jit]
+        if framework.strategy == "namespace":
+            places += [body.clock, body.host_random]
+        for place in places:
+            if place is not None:
+                consequence = "" if place is body.disables_jit else ", which a trace would do once and never again"
+                raise CannotCompile(place.reason + consequence, place.line)
+
+    def _stays_python(self, scene: Scene) -> Place | None:
+        """Return why the body should not become one compiled function, or None."""
+        body, namespace = scene.body, scene.namespace
+        locals_only = scene.framework.strategy == "locals"
+        if locals_only:
+            place = body.trains or body.defines or stays_in_namespace(body, namespace) or _trains(scene)
+            if place is not None:
+                return place
+        return loops_over_data(body, namespace, unknown=locals_only)
+
+
+def _trains(scene: Scene) -> Place | None:
+    """Return the notebook function that trains and that the body calls, or None."""
+    for name, function in names_of.notebook_functions(scene.namespace, scene.body.all_reads).items():
+        if {"backward", "step"} & set(function.__code__.co_names):
+            return Place(first_use(scene.body, name), f"`{name}` trains")
+    return None
+
+
+def _is_input(scene: Scene) -> Callable[[Any], bool]:
+    """Return a test for what a trace takes as arguments: the framework's arrays, and NumPy's numbers."""
+    framework = scene.framework
+
+    def is_input(value: Any) -> bool:
+        if framework.is_array(value):
+            return True
+        kind = getattr(getattr(value, "dtype", None), "kind", "O")
+        return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray" and kind in "biufc"
+
+    return is_input
+
+
+def _whole(scene: Scene, options: CompileOptions, first_run: FirstRun) -> tuple[Ready, _Kept | None]:
+    """Compile the whole body as one function."""
+    body, framework = scene.body, scene.framework
+    lifted, withheld = 0, ""
+    traced: Traced | None = None
+    scene.overlay.on()
+    with framework.watch(body.filename) as log:
+        try:
+            if framework.strategy == "namespace":
+                program, traced = programs.traced(scene, framework.trace, _is_input(scene))
+                lifted, withheld = traced.lifted, traced.withheld
+            else:
+                program = programs.as_function(scene, compile=lambda f: framework.compile(f, options))
+            outcome = first_run(program)
+        except CannotCompile:
+            raise
+        except Exception as error:  # whatever the compiler or the traced code raises: the plain run raised nothing
+            raise framework.explain(error, body.filename) from error
+        finally:
+            scene.exit()
+    if "cell" not in log.compiled:
+        first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
+        raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
+    if traced is not None and not outcome.results and not outcome.changed:
+        raise CannotCompile("the cell returns nothing, so that all of its work would be dropped", body.first_line)
+    compilation = Compilation(
+        way="cell",
+        reason="the whole body is one compiled function",
+        compiled=("cell",),
+        stages=_stages(log, outcome.seconds, ahead=traced is not None),
+        cache=log.cache,
+        graphs=log.graphs if traced is None else 1,
+        breaks=tuple(log.breaks),
+        recompiles=tuple(log.recompiles),
+        lifted=lifted,
+    )
+    reusable = not lifted and not any(path.split(".")[0] in body.defined for path in outcome.changed)
+    kept = _Kept(compilation, None if traced is not None else program.call, traced) if reusable else None
+    return Ready(program, compilation, outcome, withheld), kept
+
+
+def _parts(
+    scene: Scene, options: CompileOptions, first_run: FirstRun, whole: CannotCompile
+) -> tuple[Ready, _Kept | None]:
+    """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
+    framework = scene.framework
+    scene.overlay.on()
+    try:
+        patches = _patches(scene, options)
+        if not patches:
+            raise whole
+        program = programs.plain(scene)
+    finally:
+        scene.exit()
+    program.patches = patches
+    with framework.watch(scene.body.filename) as log:
+        try:
+            outcome = first_run(program)
+        except Exception as error:  # whatever the compiler raises: the plain run raised nothing
+            raise CannotCompile(f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line) from error
+    names = tuple(sorted({_label(patch) for patch in patches if _code_name(patch) in log.compiled}))
+    if not names:
+        raise whole
+    is_module = any(not isinstance(patch.owner, dict) for patch in patches if _code_name(patch) in log.compiled)
+    compilation = Compilation(
+        way="modules" if is_module else "functions",
+        reason=f"the body stays Python: {whole.reason}",
+        line=whole.line,
+        compiled=names,
+        stages=_stages(log, outcome.seconds),
+        cache=log.cache,
+        graphs=log.graphs,
+        breaks=tuple(log.breaks),
+        recompiles=tuple(log.recompiles),
+    )
+    return Ready(program, compilation, outcome), None
+
+
+def _patches(scene: Scene, options: CompileOptions) -> list[Patch]:
+    """Return compiled stand-ins for the modules and notebook functions that the body can call."""
+    framework, namespace = scene.framework, scene.namespace
+    functions = names_of.notebook_functions(namespace, scene.body.all_reads)
+    read = set(scene.body.all_reads).union(*(names_of.of_code(f.__code__).reads for f in functions.values()))
+    patches: list[Patch] = []
+    found = False
+    for value in _reached(scene):
+        place = framework.module_calls(value)
+        if place is not None:
+            owner, name = place
+            call = isolated(getattr(owner, name), namespace) if framework.strategy == "locals" else getattr(owner, name)
+            patches.append(Patch(owner, name, framework.compile(call, options)))
+            found = True
+    for name in sorted(read):
+        value = namespace.get(name)
+        if not isinstance(value, types.FunctionType) or value.__globals__ is not namespace:
+            continue
+        names = names_of.of_code(value.__code__)
+        if names.writes or names.reads & scene.body.assigned:
+            continue  # it must see the namespace as it is at each call
+        codes = set(value.__code__.co_names)
+        is_plain = not inspect.isgeneratorfunction(value) and not inspect.iscoroutinefunction(value)
+        if is_plain and not {"backward", "step", "print", "input"} & codes and not (found and name not in scene.body.all_reads):
+            call = isolated(value, namespace) if framework.strategy == "locals" else value
+            patches.append(Patch(namespace, name, framework.compile(call, options)))
+    return patches
+
+
+def _reached(scene: Scene) -> list[Any]:
+    """Return the outermost modules that the section can reach."""
+    modules: list[Any] = []
+    inside: set[int] = set()
+    for value in scene.snapshot.objects():
+        if scene.framework.module_calls(value) is not None and id(value) not in inside:
+            modules.append(value)
+            inside.update(id(child) for child in getattr(value, "modules", list)())
+    return [module for module in modules if not any(module is not m and _holds(m, module) for m in modules)]
+
+
+def _holds(outer: Any, inner: Any) -> bool:
+    return any(child is inner for child in getattr(outer, "modules", list)())
+
+
+def _label(patch: Patch) -> str:
+    return patch.name if isinstance(patch.owner, dict) else type(patch.owner).__name__
+
+
+def _code_name(patch: Patch) -> str:
+    """Return the name under which the compiler reports what the patch compiled."""
+    return patch.name if not isinstance(patch.owner, dict) else str(getattr(patch.value, "__name__", patch.name))
+
+
+def _stages(log: CompileLog, seconds: float, ahead: bool = False) -> tuple[Stage, ...]:
+    """Return trace, lower, backend and first run; `ahead`: compilation was not part of the first call."""
+    source = "reported by the compiler"
+    stages = [Stage(name, log.stages.get(name), source) for name in ("trace", "lower", "backend") if name in log.stages]
+    compiling = 0.0 if ahead else sum(stage.seconds or 0.0 for stage in stages)
+    rest = "first call" if ahead else "first call less the stages above"
+    return (*stages, Stage("first run", max(seconds - compiling, 0.0), rest))

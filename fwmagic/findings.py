@@ -1,0 +1,183 @@
+"""Remarks on fairness and correctness: each has a code, one sentence, and what to do; docs/findings.md lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from fwmagic.report import Finding, Report, Variant
+
+#: Below this a call is mostly the overhead of calling it; seconds.
+_TINY = 1e-6
+#: Below this the hand-over to another thread is a visible part of a JAX call on a CPU; seconds.
+_SMALL = 1e-3
+#: Cores used that differ by more than this factor are named.
+_CORES = 1.3
+
+
+class Ran(Protocol):
+    """What a finding needs to know of a variant that was run."""
+
+    name: str
+
+    @property
+    def section(self) -> Any:
+        """Its section: framework, body, reference."""
+
+    @property
+    def outcome(self) -> Any:
+        """What its first run gave."""
+
+
+def of_run(report: Report, contenders: Sequence[Ran]) -> Iterator[Finding]:
+    """Yield the findings of a run that was timed."""
+    for contender in contenders:
+        yield from _of_work(report[contender.name], contender)
+    yield from of_report(report)
+
+
+def of_report(report: Report) -> Iterator[Finding]:
+    """Yield the findings that can be read off a report alone."""
+    for variant in report:
+        yield from _of_compilation(variant)
+        yield from _of_time(variant)
+    yield from _of_agreement(report)
+    yield from _of_fairness(report)
+    yield from _of_load(report)
+
+
+def _of_work(variant: Variant, ran: Ran) -> Iterator[Finding]:
+    framework, outcome = ran.section.framework, ran.outcome
+    if outcome is None:
+        return
+    values = [*outcome.results.values(), *outcome.changed.values()]
+    if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
+        yield Finding(
+            "FW101",
+            f"{variant.name} returned and changed no {framework.title} array: this timed Python or NumPy",
+            f"convert the inputs with --inputs or %%setup, or end the cell with a {framework.title} array",
+            variant.name,
+        )
+    if not values:
+        yield Finding(
+            "FW102",
+            f"{variant.name} returns nothing and changes nothing that can be seen",
+            "end the section with the value that it computes",
+            variant.name,
+        )
+    compilation = variant.compilation
+    if ran.section.body.prints and compilation is not None and compilation.way == "cell" and framework.name == "jax":
+        yield Finding(
+            "FW103",
+            f"{variant.name}: `print` runs only while tracing, so that no timed call prints",
+            "print with `jax.debug.print` if printing belongs to the work",
+            variant.name,
+            ran.section.body.prints[0],
+        )
+
+
+def _holds_array(framework: Any, value: Any) -> bool:
+    if framework.is_array(value):
+        return True
+    if isinstance(value, Mapping):
+        return any(_holds_array(framework, item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_array(framework, item) for item in value)
+    return any(framework.is_array(item) for item in getattr(value, "__dict__", {}).values())
+
+
+def _of_compilation(variant: Variant) -> Iterator[Finding]:
+    compilation = variant.compilation
+    if compilation is None:
+        return
+    if compilation.every_call:
+        yield Finding(
+            "FW201",
+            f"{variant.name} compiles on every call, and its time holds the compilation",
+            "make the compiled function once, outside of the code that is repeated",
+            variant.name,
+            compilation.line,
+        )
+    if compilation.lifted:
+        yield Finding(
+            "FW202",
+            f"{variant.name} captured {compilation.lifted} array(s) as constants; they were made arguments",
+            "pass these arrays to the jitted function as arguments",
+            variant.name,
+        )
+
+
+def _of_time(variant: Variant) -> Iterator[Finding]:
+    time = variant.time
+    if time is None:
+        return
+    if time.median < _TINY:
+        yield Finding(
+            "FW301",
+            f"{variant.name} takes less than a microsecond: most of it is the call itself",
+            "do more work in one call",
+            variant.name,
+        )
+    if not time.warm and variant.status == "timed":
+        yield Finding(
+            "FW302",
+            f"{variant.name} had not settled when its warm-up was over",
+            "give it a larger --budget",
+            variant.name,
+        )
+    if time.voided:
+        yield Finding(
+            "FW303",
+            f"{variant.name} compiled again inside {time.voided} timed block(s), which were thrown away",
+            "keep shapes and Python values the same from call to call",
+            variant.name,
+        )
+
+
+def _of_agreement(report: Report) -> Iterator[Finding]:
+    for variant in report:
+        agreement = variant.agreement
+        if agreement is not None and agreement.status == "differs":
+            yield Finding(
+                "FW401",
+                f"{variant.name} computed something else than {agreement.reference}: {agreement.sentence}",
+                "make both compute the same before you compare their times",
+                variant.name,
+            )
+
+
+def _of_fairness(report: Report) -> Iterator[Finding]:
+    timed = [(variant, variant.time) for variant in report if variant.time is not None and variant.status == "timed"]
+    if len({variant.framework for variant, _ in timed}) < 2:
+        return
+    used = [(time.cores, variant.name) for variant, time in timed if time.cores and time.median > _SMALL]
+    if used and max(used)[0] > _CORES * min(used)[0]:
+        (least, slow), (most, fast) = min(used), max(used)
+        yield Finding(
+            "FW501",
+            f"{fast} used {most:.1f} cores and {slow} {least:.1f}",
+            "give both the same number of threads before you call one of them better",
+        )
+    for variant, time in timed:
+        on_cpu = report.conditions.devices.get("jax", "").startswith("cpu")
+        if variant.framework == "jax" and on_cpu and time.median < _SMALL:
+            yield Finding(
+                "FW502",
+                f"{variant.name} is short: waking the thread that XLA hands its work to is a part of its time on a CPU",
+                "compare larger work, or set `jax_cpu_enable_async_dispatch` to False before JAX starts",
+                variant.name,
+            )
+            return
+
+
+def _of_load(report: Report) -> Iterator[Finding]:
+    from fwmagic.measure.load import BUSY
+
+    cores = max(report.conditions.load_before or 0.0, report.conditions.load_during or 0.0)
+    if cores > BUSY:
+        who = ", ".join(report.conditions.neighbours[:2]) or "processes of others"
+        yield Finding(
+            "FW601",
+            f"other processes used {cores:.1f} cores ({who}): times and ratios are those of a busy machine",
+            "stop them and run the cell again",
+        )

@@ -1,0 +1,228 @@
+"""What a framework offers to the rest of the package, and how one is found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.report import Place
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BUILT_IN = {"torch": "fwmagic.frameworks._torch", "jax": "fwmagic.frameworks._jax", "numpy": "fwmagic.frameworks._numpy"}
+
+
+class Kept(Protocol):
+    """The saved state of one object that a framework owns, such as an array or a random generator."""
+
+    def changed(self) -> bool:
+        """Say whether the object differs from what was saved, bit for bit."""
+
+    def restore(self) -> None:
+        """Put the saved state back into the same object."""
+
+    def children(self) -> Iterator[Any]:
+        """Yield the objects that it refers to and that may change too, such as a gradient."""
+
+
+@dataclass
+class CompileLog:
+    """What a framework compiled while it was watched.
+
+    `stages` are seconds by name (trace, lower, backend); `compiled` counts the operations, or 1 where that is
+    not known, by the name of the function that they come from; `cache` is cold, disk-warm or unknown.
+    """
+
+    stages: dict[str, float] = field(default_factory=dict)
+    compiled: dict[str, int] = field(default_factory=dict)
+    graphs: int | None = None
+    breaks: list[Place] = field(default_factory=list)
+    recompiles: list[Place] = field(default_factory=list)
+    cache: str = "unknown"
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What the user asked of the compiler; `mode` and `fullgraph` mean something to torch only."""
+
+    mode: str = "default"
+    fullgraph: bool = False
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A function compiled ahead of its first run: `call(*arguments)` gives its arrays, `rebuild` what it returned.
+
+    `lifted` counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it
+    would not be honest, or is empty.
+    """
+
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    rebuild: Callable[[Any], Any]
+    lifted: int = 0
+    withheld: str = ""
+
+
+class Framework(Protocol):
+    """One array library: torch, JAX, NumPy, or another by the entry point group `fwmagic.frameworks`.
+
+    `strategy` says how a body becomes one compiled function: `locals` (a function with locals, inputs as
+    arguments), `namespace` (the body runs in the notebook's namespace while arrays are swapped for tracers),
+    or an empty string for a framework without a compiler.
+    """
+
+    name: str
+    title: str
+    module: str
+    strategy: str
+
+    def names(self) -> Mapping[str, Any]:
+        """Return the modules that a cell finds without an import, by name: `torch`, or `jax` and `jnp`."""
+
+    def keep(self, value: Any) -> Kept | None:
+        """Save `value` if it is an array or generator of this framework; None if it is not."""
+
+    def is_array(self, value: Any) -> bool:
+        """Say whether `value` is an array of this framework."""
+
+    def is_stateless(self, value: Any) -> bool:
+        """Say whether `value` is a C-level object of this framework that has nothing to put back (a dtype, a device)."""
+
+    def frozen(self, value: Any) -> Any:
+        """Return an array that later runs cannot change and that equals `value`; None if it is no array."""
+
+    def describe(self, array: Any) -> str:
+        """Return dtype, shape and device of an array, as a compiled program depends on them."""
+
+    def canonical_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype that an array of NumPy's `dtype` gets in this framework."""
+
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
+        """Return a private copy of a NumPy array as an array of this framework."""
+
+    def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
+        """Return an array of this framework as a NumPy array (bfloat16 widened to float32)."""
+
+    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
+        """Return a function that waits until outputs of this structure are computed; None if nothing needs it."""
+
+    def drain(self) -> None:
+        """Wait until no work of this framework is under way."""
+
+    def rng_state(self) -> Any:
+        """Return the state of the global random generators."""
+
+    def set_rng_state(self, state: Any) -> None:
+        """Put a state from `rng_state` back."""
+
+    def seed(self, seed: int) -> None:
+        """Seed the global random generators."""
+
+    def compile_events(self) -> int:
+        """Return how many compilations this process has seen so far; only differences mean anything."""
+
+    def cannot_compile(self) -> str:
+        """Return why nothing can be compiled on this machine, or an empty string."""
+
+    def prime(self) -> float:
+        """Compile something trivial, once per process, so that no cell is charged for it; return the seconds."""
+
+    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
+        """Log what is compiled in the block; places are lines of the file `filename`."""
+
+    def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
+        """Return `function` compiled: at its first call, and again when its arguments call for it."""
+
+    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
+        """Compile a function of arrays that returns any tree of arrays (strategy `namespace`).
+
+        Raises
+        ------
+        CannotCompile
+            Tracing failed; says why, and at which line of the user's cell.
+        """
+
+    def is_traced(self, value: Any) -> bool:
+        """Say whether `value` stands for an array of a trace that is going on."""
+
+    def adopt(self, values: Iterable[Any]) -> None:
+        """Let stateful objects of the framework's libraries be changed inside the trace that is going on."""
+
+    def module_calls(self, value: Any) -> tuple[Any, str] | None:
+        """Return where to put a compiled call of the module `value` (object and attribute), or None."""
+
+    def explain(self, error: BaseException, filename: str) -> CannotCompile:
+        """Return why tracing or compiling raised `error`, with the line of the user's file."""
+
+    def eager(self) -> AbstractContextManager[Any]:
+        """Run without compiling, even what the user compiled: for `--mode debug`."""
+
+    def version(self) -> dict[str, str]:
+        """Return the versions of the framework's packages, by name."""
+
+    def device(self, wanted: str | None) -> str:
+        """Return the device that a cell runs on, in words; FwMagicError if `wanted` is not here."""
+
+    def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
+        """Make what the code in the block creates on that device; None leaves everything as it is."""
+
+    def threads(self) -> str:
+        """Return how many threads the framework computes with, in words, or `unknown`."""
+
+    def settings(self) -> dict[str, str]:
+        """Return the flags that change speed or precision, by name."""
+
+
+def names() -> list[str]:
+    """Return the names of all frameworks that could be asked for."""
+    return [*_BUILT_IN, *(point.name for point in entry_points(group="fwmagic.frameworks"))]
+
+
+def get(name: str) -> Framework:
+    """Return the framework of that name, importing it.
+
+    Raises
+    ------
+    FwMagicError
+        It is not installed (says what to install), or there is no such framework.
+    """
+    where = _BUILT_IN.get(name)
+    if where is None:
+        found = [point for point in entry_points(group="fwmagic.frameworks") if point.name == name]
+        if not found:
+            raise FwMagicError(f"There is no framework {name!r}; there are: {', '.join(names())}.")
+        where = found[0].value
+    try:
+        adapter = importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("fwmagic"):
+            raise
+        raise FwMagicError(
+            f"{error.name} is not installed, so %%{name} cannot run. Install it with: pip install 'fwmagic[{name}]'"
+        ) from error
+    framework: Framework = adapter.FRAMEWORK
+    return framework
+
+
+def loaded() -> list[Framework]:
+    """Return the built-in frameworks whose package the process has imported already; this imports none."""
+    return [get(name) for name in _BUILT_IN if name in sys.modules]
+
+
+def line_of(error: BaseException, filename: str) -> int | None:
+    """Return the deepest line of `filename` in the traceback of an error."""
+    line = None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == filename:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

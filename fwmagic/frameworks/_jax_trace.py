@@ -1,0 +1,216 @@
+"""jax.jit stage by stage, captured constants, and what JAX says of its compilations; JAX's private names are here."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import CompileLog, Traced, line_of
+
+_STAGES = {
+    "/jax/core/compile/jaxpr_trace_duration": "trace",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration": "lower",
+    "/jax/core/compile/backend_compile_duration": "backend",
+}
+_events = 0
+_logs: list[CompileLog] = []
+
+
+@functools.cache
+def listen() -> None:
+    """Count compilations from now on; the listener fires only when JAX traces or compiles."""
+
+    def duration(event: str, seconds: float, **details: Any) -> None:
+        global _events
+        stage = _STAGES.get(event)
+        if stage is None:
+            return
+        if stage == "backend":
+            _events += 1
+        for log in _logs:
+            log.stages[stage] = log.stages.get(stage, 0.0) + seconds
+            if stage == "backend":
+                name = str(details.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
+                log.compiled[name] = log.compiled.get(name, 0) + 1
+
+    def happened(event: str, **_: Any) -> None:
+        for log in _logs:
+            if event == "/jax/compilation_cache/cache_hits":
+                log.cache = "disk-warm"
+            elif event == "/jax/compilation_cache/cache_misses":
+                log.cache = "cold"
+
+    jax.monitoring.register_event_duration_secs_listener(duration)
+    jax.monitoring.register_event_listener(happened)
+
+
+def compile_events() -> int:
+    """Return how many backend compilations were seen since this was first asked."""
+    listen()
+    return _events
+
+
+@functools.cache
+def prime() -> float:
+    """Start the backend and compile one trivial function; return the seconds."""
+    listen()
+    start = time.perf_counter()
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(np.zeros(8, np.float32)))
+    return time.perf_counter() - start
+
+
+@contextmanager
+def watch(filename: str) -> Iterator[CompileLog]:
+    """Log what JAX compiles in the block."""
+    listen()
+    log = CompileLog(cache="unknown" if jax.config.jax_compilation_cache_dir else "cold")
+    _logs.append(log)
+    try:
+        yield log
+    finally:
+        _logs.remove(log)
+
+
+def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
+    """Trace, lower and compile a function of arrays; captured arrays become arguments.
+
+    JAX folds what it captured as a constant, so that nothing of the work may be left at run time. A function
+    that was jitted before may still hold arrays of the user: these are found in the jaxpr and lifted.
+
+    Raises
+    ------
+    CannotCompile
+        A result holds traced values in an object that JAX cannot take apart.
+    jax.errors.JAXTypeError
+        And whatever else the traced function raises.
+    """
+    shape: list[Any] = []
+
+    def flat(*arrays: Any) -> list[Any]:
+        leaves, tree = jax.tree.flatten(function(*arrays))
+        for leaf in leaves:
+            if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
+                raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
+        shape[:] = [tree, [_ARRAY if isinstance(leaf, jax.Array) else leaf for leaf in leaves]]
+        return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+
+    def rebuild(outputs: list[Any]) -> Any:
+        tree, static = shape
+        computed = iter(outputs)
+        return jax.tree.unflatten(tree, [next(computed) if leaf is _ARRAY else leaf for leaf in static])
+
+    flat.__name__ = function.__name__
+    jitted = jax.jit(flat)
+    traced = jitted.trace(*arguments)
+    closed = traced.jaxpr
+    captured: dict[int, Any] = {}
+    hidden = _captured(closed.jaxpr, closed.consts, captured, nested=False)
+    withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
+    if not captured:
+        traced.lower().compile()
+        return Traced(jitted, arguments, rebuild, withheld=withheld)
+    constants = list(captured.values())
+
+    def cell(values: list[Any], *inputs: Any) -> list[Any]:
+        given = dict(zip(captured, values, strict=True))
+        return _evaluate(closed.jaxpr, closed.consts, inputs, given)
+
+    cell.__name__ = function.__name__
+    lifted = jax.jit(cell)
+    lifted.trace(constants, *arguments).lower().compile()
+    return Traced(lifted, (constants, *arguments), rebuild, lifted=len(constants), withheld=withheld)
+
+
+_ARRAY = object()
+
+
+def _captured(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:
+    """Collect the array constants of a jaxpr and of the jitted calls in it; return how many cannot be lifted."""
+    arrays = {id(const): const for const in consts if getattr(const, "ndim", 0) > 0}
+    hidden = len(arrays) if nested else 0
+    if not nested:
+        found.update(arrays)
+    for equation in jaxpr.eqns:
+        is_call = equation.primitive.name in {"jit", "pjit"}
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                body = getattr(inner, "jaxpr", None)
+                if body is not None and hasattr(body, "eqns"):
+                    hidden += _captured(body, inner.consts, found, nested or not is_call)
+                elif hasattr(inner, "eqns"):
+                    hidden += _captured(inner, (), found, nested or not is_call)
+    return hidden
+
+
+def _evaluate(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: dict[int, Any]) -> list[Any]:
+    """Evaluate a jaxpr with the captured constants `given` by id; calls that hold some are inlined."""
+    values: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values.update(zip(jaxpr.constvars, (given.get(id(const), const) for const in consts), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        body = equation.params.get("jaxpr")
+        if equation.primitive.name in {"jit", "pjit"} and _holds(body):
+            outputs = _evaluate(body.jaxpr, body.consts, operands, given)
+        else:
+            functions, parameters = equation.primitive.get_bind_params(equation.params)
+            outputs = equation.primitive.bind(*functions, *operands, **parameters)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _holds(closed: Any) -> bool:
+    """Say whether a jitted call captured an array, itself or in a jitted call inside."""
+    if any(getattr(const, "ndim", 0) > 0 for const in closed.consts):
+        return True
+    inner = (e.params.get("jaxpr") for e in closed.jaxpr.eqns if e.primitive.name in {"jit", "pjit"})
+    return any(_holds(body) for body in inner)
+
+
+def is_traced(value: Any) -> bool:
+    """Say whether `value` is a tracer."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def adopt(values: Iterable[Any]) -> None:
+    """Let flax.nnx objects be changed in the trace that is going on.
+
+    nnx remembers the trace in which a Variable was made and refuses to change it in another one, since a trace
+    would lose the change. Here the change is read back and returned, so the objects are told of the new trace.
+    """
+    for value in values:
+        state = getattr(value, "_pytree__state", None)
+        for owner in (value, state):
+            mark = getattr(owner, "_trace_state", None)
+            if mark is not None and type(mark).__name__ == "TraceState":
+                object.__setattr__(owner, "_trace_state", type(mark)())
+
+
+def explain(error: BaseException, filename: str) -> CannotCompile:
+    """Return why tracing raised, in one sentence, with the line of the user's file."""
+    kind = type(error).__name__
+    hints = {
+        "TracerBoolConversionError": "it branches on a value that is not known while tracing: use `jnp.where`, "
+        "`jax.lax.cond` or `jax.lax.while_loop`",
+        "ConcretizationTypeError": "it needs a number while tracing: return the array instead of converting it, "
+        "or print it with `jax.debug.print`",
+        "TracerIntegerConversionError": "it uses a traced value as a Python integer: use `jnp.take`, "
+        "`jax.lax.fori_loop` or a static argument",
+        "TracerArrayConversionError": "it hands a traced value to NumPy: use `jnp` instead of `np`",
+        "NonConcreteBooleanIndexError": "the shape of its result depends on values: use `jnp.where` with three "
+        "arguments, or `size=`",
+        "UnexpectedTracerError": "a traced value outlived its trace: return it instead of storing it",
+    }
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return CannotCompile(f"{kind}: {hints.get(kind, first)}", line_of(error, filename))

@@ -1,0 +1,151 @@
+"""NumPy as a framework: nothing is compiled, nothing is asynchronous, everything is on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.frameworks import CompileLog, CompileOptions, Framework, Kept, Traced, _numpy_state, line_of
+
+_NO_COMPILER = "NumPy has no compiler"
+
+
+class NumPy:
+    """The adapter of NumPy."""
+
+    name = "numpy"
+    title = "NumPy"
+    module = "numpy"
+    strategy = ""
+
+    def names(self) -> Mapping[str, Any]:
+        """Return `np`."""
+        return {"np": np}
+
+    def keep(self, value: Any) -> Kept | None:
+        """Save an array or a random generator."""
+        return _numpy_state.keep(value)
+
+    def is_array(self, value: Any) -> bool:
+        """Say whether it is an array; a NumPy scalar is none."""
+        return _numpy_state.is_array(value)
+
+    def is_stateless(self, value: Any) -> bool:
+        """Say whether it is a dtype, a scalar, a universal function or the like."""
+        return _numpy_state.is_stateless(value)
+
+    def frozen(self, value: Any) -> Any:
+        """Return a copy of an array."""
+        return value.copy() if isinstance(value, np.ndarray) else None
+
+    def describe(self, array: Any) -> str:
+        """Return dtype, shape and device."""
+        return _numpy_state.describe(array)
+
+    def canonical_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype itself."""
+        return dtype
+
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
+        """Return a copy."""
+        self.device(device)
+        return np.array(array, copy=True, order="K")
+
+    def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
+        """Return the array itself."""
+        return np.asarray(array)
+
+    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
+        """Return None: a call returns when all is computed."""
+        return None
+
+    def drain(self) -> None:
+        """Return at once: a call returns when all is computed."""
+
+    def rng_state(self) -> Any:
+        """Return the state of the generator behind `np.random.rand`."""
+        return _numpy_state.rng_state()
+
+    def set_rng_state(self, state: Any) -> None:
+        """Put that state back."""
+        _numpy_state.set_rng_state(state)
+
+    def seed(self, seed: int) -> None:
+        """Seed that generator."""
+        _numpy_state.seed(seed)
+
+    def compile_events(self) -> int:
+        """Return 0: nothing is ever compiled."""
+        return 0
+
+    def cannot_compile(self) -> str:
+        """Return that there is no compiler."""
+        return _NO_COMPILER
+
+    def prime(self) -> float:
+        """Return 0.0: nothing needs to be made ready."""
+        return 0.0
+
+    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
+        """Return a log that stays empty."""
+        return contextlib.nullcontext(CompileLog())
+
+    def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
+        """Raise CannotCompile: there is no compiler."""
+        raise CannotCompile(_NO_COMPILER)
+
+    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
+        """Raise CannotCompile: there is no compiler."""
+        raise CannotCompile(_NO_COMPILER)
+
+    def is_traced(self, value: Any) -> bool:
+        """Return False: there are no traces."""
+        return False
+
+    def adopt(self, values: Iterable[Any]) -> None:
+        """Do nothing: there are no traces."""
+
+    def module_calls(self, value: Any) -> tuple[Any, str] | None:
+        """Return None: there are no modules."""
+        return None
+
+    def explain(self, error: BaseException, filename: str) -> CannotCompile:
+        """Return the error in words, with its line."""
+        return CannotCompile(f"{type(error).__name__}: {error}", line_of(error, filename))
+
+    def eager(self) -> AbstractContextManager[Any]:
+        """Change nothing: NumPy is always eager."""
+        return contextlib.nullcontext()
+
+    def version(self) -> dict[str, str]:
+        """Return the version of NumPy."""
+        return {"numpy": np.__version__}
+
+    def device(self, wanted: str | None) -> str:
+        """Return `CPU`."""
+        if wanted not in (None, "cpu"):
+            raise FwMagicError(f"--device {wanted}: NumPy computes on the CPU only; leave --device out.")
+        return "CPU"
+
+    def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
+        """Change nothing: there is one device."""
+        self.device(wanted)
+        return contextlib.nullcontext()
+
+    def threads(self) -> str:
+        """Return `unknown`: NumPy does not tell what its BLAS does."""
+        return "unknown"
+
+    def settings(self) -> dict[str, str]:
+        """Return the libraries that linear algebra runs on."""
+        config: Any = np.show_config(mode="dicts")
+        libraries = config["Build Dependencies"]
+        return {name: libraries[name]["name"] for name in ("blas", "lapack") if name in libraries}
+
+
+FRAMEWORK: Framework = NumPy()

@@ -1,0 +1,157 @@
+"""torch.compile, and what it says of itself; every private name of Dynamo and Inductor that we read is here."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import CompileLog, CompileOptions, line_of
+from fwmagic.report import Place
+
+_events = 0
+
+
+def compile_events() -> int:
+    """Return how many frames Dynamo began to compile since this was first asked."""
+    _listen()
+    return _events
+
+
+@functools.cache
+def _listen() -> None:
+    """Count compilations from now on; the listener fires only when Dynamo compiles."""
+
+    def count(*_: Any) -> None:
+        global _events
+        _events += 1
+
+    callbacks = getattr(getattr(torch, "_dynamo", None), "callback", None)
+    if callbacks is not None:
+        callbacks.on_compile_start(count)
+
+
+@functools.cache
+def cannot_compile() -> str:
+    """Return why Inductor cannot build kernels for the CPU here, or an empty string."""
+    from torch._inductor import exc
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, OSError):
+        return "torch.compile needs a C++ compiler and none was found; install one, for example g++"
+    return ""
+
+
+@functools.cache
+def prime() -> float:
+    """Compile one trivial function; return the seconds.
+
+    The first compilation of a process probes the C++ compiler and starts Inductor, which can take ten seconds
+    and belongs to no cell.
+    """
+    start = time.perf_counter()
+    _listen()
+    torch.compile(lambda x: x + 1)(torch.zeros(8))
+    return time.perf_counter() - start
+
+
+def compile(function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
+    """Return `torch.compile(function)` under the user's options."""
+    mode = None if options.mode == "default" else options.mode
+    compiled: Callable[..., Any] = torch.compile(function, mode=mode, fullgraph=options.fullgraph)
+    return compiled
+
+
+@contextmanager
+def watch(filename: str) -> Iterator[CompileLog]:
+    """Log graphs, breaks, recompiles and stages of what Dynamo compiles in the block."""
+    from torch._dynamo import utils
+
+    log = CompileLog()
+    metrics = getattr(utils, "get_compilation_metrics", list)
+    reasons: list[Any] = getattr(utils, "graph_break_reasons", [])
+    seen_metrics = {id(entry): entry for entry in metrics()}
+    seen_reasons = len(reasons)
+    cache_before = _cache_counts()
+    loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._inductor", "torch.fx")]
+    disabled = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        yield log
+    finally:
+        for logger, was in zip(loggers, disabled, strict=True):
+            logger.disabled = was
+        entries = [entry for entry in metrics() if id(entry) not in seen_metrics]
+        _read(log, entries, filename)
+        for reason in reasons[seen_reasons:]:
+            place = Place(_line(getattr(reason, "user_stack", ()), filename), _sentence(str(reason.reason)))
+            if place not in log.breaks:
+                log.breaks.append(place)
+        hits, misses = (now - before for now, before in zip(_cache_counts(), cache_before, strict=True))
+        log.cache = "cold" if misses else "disk-warm" if hits else "unknown"
+
+
+def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
+    totals = {"trace": 0.0, "lower": 0.0, "backend": 0.0}
+    for entry in entries:
+        operations = getattr(entry, "graph_op_count", None) or 0
+        name = str(getattr(entry, "co_name", "?"))
+        if name.startswith("torch_dynamo_resume_in_"):
+            name = name.removeprefix("torch_dynamo_resume_in_").rpartition("_at_")[0]
+        if operations:
+            log.graphs = (log.graphs or 0) + 1
+            log.compiled[name] = log.compiled.get(name, 0) + operations
+        frame, lowered, inductor = (
+            getattr(entry, field, None) or 0.0
+            for field in ("entire_frame_compile_time_s", "backend_compile_time_s", "inductor_compile_time_s")
+        )
+        totals["trace"] += max(frame - lowered, 0.0)
+        totals["lower"] += max(lowered - inductor, 0.0)
+        totals["backend"] += inductor
+        reason = getattr(entry, "recompile_reason", None)
+        if reason:
+            own = getattr(entry, "co_filename", None) == filename
+            log.recompiles.append(Place(getattr(entry, "co_firstlineno", None) if own else None, _sentence(reason)))
+    if entries:
+        log.stages = totals
+        log.graphs = log.graphs or 0
+
+
+def _cache_counts() -> tuple[int, int]:
+    from torch._dynamo.utils import counters
+
+    inductor, autograd = counters["inductor"], counters["aot_autograd"]
+    hits = inductor["fxgraph_cache_hit"] + autograd["autograd_cache_hit"]
+    return hits, inductor["fxgraph_cache_miss"] + inductor["fxgraph_cache_bypass"]
+
+
+def explain(error: BaseException, filename: str) -> CannotCompile:
+    """Return why Dynamo or Inductor raised, with the line of the user's file."""
+    line = _line(getattr(error, "real_stack", ()) or (), filename) or line_of(error, filename)
+    kind = type(error).__name__
+    return CannotCompile(f"{kind}: {_sentence(str(error)) or 'no message'}", line)
+
+
+def _line(stack: Any, filename: str) -> int | None:
+    """Return the deepest line of `filename` in a stack of frame summaries."""
+    lines = [frame.lineno for frame in stack if frame.filename == filename]
+    return lines[-1] if lines else None
+
+
+def _sentence(text: str) -> str:
+    """Return the first line of a message, with Dynamo's explanation where there is one."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation: ")]
+    first = lines[0] if lines else ""
+    if first.startswith("generic_jump"):
+        return "a branch that depends on a tensor's value"
+    return f"{first}: {explained[0]}" if explained else first

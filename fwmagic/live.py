@@ -1,0 +1,142 @@
+"""The one display of a magic: the report as it grows, shown in place, and at last as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fwmagic.format import one_line
+from fwmagic.report import Report
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+#: Seconds between two updates at the least.
+INTERVAL = 0.2
+
+
+class Live:
+    """Shows a report while it runs, at most five times a second, and once more when it is closed.
+
+    Parameters
+    ----------
+    publish
+        Shows a report: `publish(report, update=True)` replaces what `publish(report, update=False)` showed first.
+        None: nothing is shown at all.
+    terminal
+        What was shown cannot be replaced: a progress bar on `stream` while it runs, and one final report.
+    stream
+        Where the bar is drawn; None is standard error. There is no bar on a stream that is not a terminal.
+    clock
+        Returns seconds.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[..., None] | None,
+        terminal: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publish = publish
+        self._terminal = terminal
+        self._stream = stream
+        self._bar: Any = None
+        self._clock = clock
+        self._updated: float | None = None
+        self._pending: Report | None = None
+        self._published = False
+        self._closed = False
+
+    def update(self, report: Report) -> None:
+        """Show `report`, unless the last update was less than `INTERVAL` ago or the display is closed."""
+        if self._closed or self._publish is None:
+            return
+        self._pending = report
+        now = self._clock()
+        if self._updated is not None and now - self._updated < INTERVAL:
+            return
+        self._updated = now
+        if self._terminal:
+            self._draw(report)
+        else:
+            self._show(report)
+
+    def close(self, report: Report | None = None) -> None:
+        """Show `report` as the final one (None: the last one that was passed to `update`); more calls do nothing."""
+        if self._closed or self._publish is None:
+            return
+        # closed first: if showing is interrupted, a second call from a `finally` is harmless
+        self._closed = True
+        if self._bar is not None:
+            self._bar.close()
+        final = report if report is not None else self._pending
+        if final is not None:
+            self._show(final)
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _show(self, report: Report) -> None:
+        if self._publish is not None:
+            self._publish(report, update=self._published)
+            self._published = True
+            self._pending = None
+
+    def _draw(self, report: Report) -> None:
+        if self._bar is None:
+            self._bar = _bar(self._stream)
+        at_work = ", ".join(variant.name for variant in report.variants if variant.status == "running")
+        self._bar.n = min(report.progress, 1.0)
+        self._bar.set_description_str(one_line(at_work or report.magic, 40), refresh=False)
+        self._bar.refresh()
+
+
+def for_shell(shell: InteractiveShell | None, silent: bool = False) -> Live:
+    """Return the display that fits a shell: in place in a kernel, a bar in a terminal, none if there is no shell."""
+    if shell is None or silent:
+        return Live(None)
+    from IPython.terminal.interactiveshell import TerminalInteractiveShell
+
+    return Live(in_place(), terminal=isinstance(shell, TerminalInteractiveShell))
+
+
+def in_place() -> Callable[..., None]:
+    """Return a `publish` that shows a report through IPython and replaces it by the same display id."""
+    from uuid import uuid4
+
+    from IPython.display import display, update_display
+
+    display_id = f"fwmagic-{uuid4().hex}"
+
+    def publish(report: Report, update: bool) -> None:
+        if update:
+            update_display(report, display_id=display_id)  # type: ignore[no-untyped-call]
+        else:
+            display(report, display_id=display_id)  # type: ignore[no-untyped-call]
+
+    return publish
+
+
+def _bar(stream: TextIO | None) -> Any:
+    from threading import RLock
+
+    from tqdm.std import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        """A bar without the thread that tqdm watches its bars with: no thread may run while cells are timed."""
+
+        monitor_interval = 0
+        # tqdm's own lock is one between processes, and making it fixes how this process may start others
+        _lock = RLock()
+
+    # `disable=None`: no bar where the stream is not a terminal
+    form = "{desc} {percentage:3.0f} %|{bar}| {elapsed}"
+    return Bar(total=1.0, leave=False, file=stream, disable=None, dynamic_ncols=True, bar_format=form, mininterval=0)

@@ -1,0 +1,192 @@
+"""From paired samples to a ratio, its interval and a verdict. Pure Python: it runs between rounds and must be quick."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from operator import mul
+
+from fwmagic.report import Ratio
+
+#: Fewer batches than this bound no median at 95 %: the extremes of five do so at 93.75 %.
+LEAST_BATCHES = 6
+#: Relative difference below which two variants are called the same.
+MARGIN = 0.01
+NOT_REPEATABLE = "not repeatable: parts of the run differ by more than their intervals, so the interval spans them all"
+
+# A level of the blocking test is correlated when its lag-1 autocorrelation is this many standard errors above zero.
+# One-sided 10 %: a batch that is too long costs some width, one that is too short costs the coverage.
+_CORRELATED = 1.3
+# A lag-1 autocorrelation of fewer values than this says nothing.
+_LEAST_VALUES = 12
+# Medians of batches of this many correlation lengths are taken as independent.
+_LENGTHS = 3
+_EXACT = 300
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """A median with its 95 % interval; `low` and `high` are None when there are too few batches."""
+
+    median: float
+    low: float | None
+    high: float | None
+    batches: int
+
+
+def interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Return the median of `samples`, in time order, and the bounds of its 95 % interval (None: fewer than six).
+
+    Order statistics on the medians of batches that are long enough to be independent of one another.
+
+    Raises
+    ------
+    ValueError
+        There are no samples.
+    """
+    if not samples:
+        raise ValueError("an interval needs at least one sample")
+    bounds = _bounds(samples)
+    return bounds.median, bounds.low, bounds.high
+
+
+def ratio(
+    variant: str,
+    over: str,
+    a_samples: Sequence[float],
+    b_samples: Sequence[float],
+    segments: Sequence[int],
+    margin: float = MARGIN,
+) -> Ratio:
+    """Return the time of `variant` over that of `over`, from samples that were taken in the same rounds.
+
+    `a_samples` (of `variant`) and `b_samples` (of `over`) hold one positive time a round, in time order;
+    `segments` holds the part of the run, 0, 1, 2 ..., that each round belongs to. Each part gets an interval
+    of its own; where two of them do not meet, the result spans all of them and is not repeatable.
+
+    Raises
+    ------
+    ValueError
+        There is no round, the lengths differ, or a time is not positive.
+    """
+    if not a_samples:
+        raise ValueError("a ratio needs at least one round")
+    logs = [math.log(a / b) for a, b, _ in zip(a_samples, b_samples, segments, strict=True)]
+    bounds = _bounds(logs)
+    low, high = bounds.low, bounds.high
+    parts = _part_bounds(logs, segments)
+    repeatable = not parts or max(part[0] for part in parts) <= min(part[1] for part in parts)
+    if low is not None and high is not None and not repeatable:
+        low = min(low, *(part[0] for part in parts))
+        high = max(high, *(part[1] for part in parts))
+    return Ratio(
+        variant=variant,
+        over=over,
+        median=math.exp(bounds.median),
+        low=None if low is None else math.exp(low),
+        high=None if high is None else math.exp(high),
+        least=math.exp(min(logs)),
+        most=math.exp(max(logs)),
+        verdict=_verdict(low, high, math.log1p(margin)),
+        rounds=len(logs),
+        batches=bounds.batches,
+        repeatable=repeatable,
+        note="" if repeatable else NOT_REPEATABLE,
+    )
+
+
+def fastest(names: Sequence[str], ratios: Sequence[Ratio]) -> str | None:
+    """Return the one of `names` that is faster than every other by verdict, or None."""
+    beats: dict[str, set[str]] = {name: set() for name in names}
+    for one in ratios:
+        if one.verdict == "faster" and one.variant in beats:
+            beats[one.variant].add(one.over)
+        if one.verdict == "slower" and one.over in beats:
+            beats[one.over].add(one.variant)
+    if len(beats) < 2:
+        return None
+    return next((name for name, beaten in beats.items() if beaten >= beats.keys() - {name}), None)
+
+
+def _verdict(low: float | None, high: float | None, margin: float) -> str:
+    """Return what bounds of a log-ratio say; the margin is taken on the log scale, so that it has no side."""
+    if low is None or high is None:
+        return "undecided"
+    if low > margin:
+        return "slower"
+    if high < -margin:
+        return "faster"
+    return "same" if -margin <= low and high <= margin else "undecided"
+
+
+def _part_bounds(logs: Sequence[float], segments: Sequence[int]) -> list[tuple[float, float]]:
+    """Return the interval of every part of the run; none at all if a part is too short to have one."""
+    parts: dict[int, list[float]] = {}
+    for value, segment in zip(logs, segments, strict=True):
+        parts.setdefault(segment, []).append(value)
+    found = []
+    for values in parts.values():
+        bounds = _bounds(values)
+        if bounds.low is None or bounds.high is None:
+            return []
+        found.append((bounds.low, bounds.high))
+    return found
+
+
+def _bounds(values: Sequence[float]) -> _Bounds:
+    count = len(values)
+    median = statistics.median(values)
+    if count < LEAST_BATCHES:
+        return _Bounds(median, None, None, count)
+    length = min(_batch_length(values, median), count // LEAST_BATCHES)
+    batches = count // length
+    if length == 1:
+        medians = sorted(values)
+    else:
+        edges = [i * count // batches for i in range(batches + 1)]
+        medians = sorted(statistics.median(values[a:b]) for a, b in pairwise(edges))
+    rank = _rank(batches)
+    # The median of all need not lie between two medians of batches, but its interval has to hold it.
+    return _Bounds(median, min(median, medians[rank]), max(median, medians[-1 - rank]), batches)
+
+
+def _batch_length(values: Sequence[float], median: float) -> int:
+    """Return how many consecutive values make a batch whose median hardly depends on the one before.
+
+    The blocking test of Flyvbjerg and Petersen (J. Chem. Phys. 91, 461, 1989) on the signs of the deviations
+    from the median, which is what the spread of a median depends on: neighbours are added up pairwise, level
+    by level, and the last level that is still correlated gives the correlation length.
+    """
+    sums: list[int] = [value > median for value in values]
+    width, length = 1, 0
+    while len(sums) >= _LEAST_VALUES:
+        count, total = len(sums), sum(sums)
+        mean = total / count
+        square = sum(map(mul, sums, sums)) - count * mean**2
+        ends = sums[0] + sums[-1]
+        product = sum(map(mul, sums, sums[1:])) - mean * (2 * total - ends) + (count - 1) * mean**2
+        # The mean was taken from the same values, which pulls the autocorrelation down by about 1 / n.
+        if square > 0 and (product / square + 1 / count) * math.sqrt(count) > _CORRELATED:
+            length = width
+        sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=False)]
+        width *= 2
+    return max(1, _LENGTHS * length)
+
+
+@lru_cache(maxsize=_EXACT)
+def _rank(count: int) -> int:
+    """Return how many of `count` sorted values to cut off each end for an interval of the median at 95 %.
+
+    Each value lies on either side of the median with probability 1/2, so the binomial distribution tells.
+    """
+    if count > _EXACT:
+        return int((count - 1.96 * math.sqrt(count)) / 2) - 1
+    cut, outside, limit = 0, 1, 0.025 * 2**count
+    while outside + math.comb(count, cut + 1) <= limit:
+        cut += 1
+        outside += math.comb(count, cut)
+    return cut

@@ -1,0 +1,208 @@
+"""The figures of a report as table cells and labelled remarks: the one wording behind text, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from typing import NamedTuple
+
+from fwmagic.format import number, one_line, ratio, ratio_between, seconds, seconds_between, setting
+from fwmagic.report import Agreement, Compilation, Finding, Ratio, Report, Stage, Time, Variant
+from fwmagic.sentences import block_count, ratios_to_baseline
+
+MISSING = "n/a"
+_COMPILED = {
+    "yours": "by the cell itself",
+    "cell": "the whole cell as one function",
+    "modules": "the modules that it calls, in place",
+    "functions": "the functions that it calls, in place",
+    "eager": "no",
+}
+_AGREEMENT = {"agrees": "agree with", "differs": "differ from", "not compared": "not compared with"}
+
+
+class Line(NamedTuple):
+    """One labelled remark on a variant; a warning asks for attention."""
+
+    label: str
+    text: str
+    warning: bool = False
+
+
+class Table(NamedTuple):
+    """The figures of a report as text: a heading for each column and one row a variant, in their order."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def table(report: Report) -> Table:
+    """Return the table of the variants; a column that holds nothing for any of them is left out."""
+    ratios = ratios_to_baseline(report)
+    over = report.baseline if report.baseline is not None else "the other"
+    columns = {
+        "variant": [variant.name for variant in report.variants],
+        "runs": [f"{variant.framework} {variant.mode}".strip() for variant in report.variants],
+        "time per call": [_time_cell(variant) for variant in report.variants],
+        f"ratio to {over}": [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
+        "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
+        "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
+        "compile time": [_compile_cell(variant.compilation) for variant in report.variants],
+        "way": [v.compilation.way if v.compilation else MISSING for v in report.variants],
+    }
+    shown = {head: cells for head, cells in columns.items() if any(cell != MISSING for cell in cells)}
+    if not ratios:
+        shown = {head: cells for head, cells in shown.items() if not head.startswith("ratio to ")}
+    rows = zip(*([one_line(cell, 60) for cell in cells] for cells in shown.values()), strict=True)
+    return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
+
+
+def details(report: Report) -> list[tuple[str, list[Line]]]:
+    """Return the remarks on each variant under its name, then those on the whole comparison."""
+    names = {variant.name for variant in report.variants}
+    groups = [(v.name, [*_remarks(v), *_findings(report, {v.name})]) for v in report.variants]
+    named = {finding.variant for finding in report.findings}
+    groups.append(("all variants", _findings(report, named - names | {None})))
+    return [(one_line(name), [_tidy(line) for line in lines]) for name, lines in groups if lines]
+
+
+def conditions(report: Report) -> list[Line]:
+    """Return what the numbers hold for, in two to four lines."""
+    c = report.conditions
+    known = (("before", c.load_before), ("during", c.load_during))
+    load = [f"{when} {number(cores)}" for when, cores in known if cores is not None]
+    sources = dict.fromkeys(v.time.source for v in report.variants if v.time is not None)
+    lines = {
+        "software": [_pairs(c.versions, " "), c.machine, c.process],
+        "devices": [_pairs(c.devices, " on "), _pairs(c.threads, " threads: "), _pairs(c.settings, " = "), c.inputs],
+        "load": [f"cores busy with other processes: {', '.join(load)}" if load else "", ", ".join(c.neighbours)],
+        "timing": [
+            f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
+            f"margin {setting(report.margin)}",
+            *sources,
+            f"run {report.run_id} started {report.started}",
+        ],
+    }
+    joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
+    return [Line(label, one_line(text, 600)) for label, text in joined.items() if text]
+
+
+def compile_stages(compilation: Compilation | None) -> list[tuple[Stage, float]]:
+    """Return the stages whose seconds are known, without prime: that one is spent once a process."""
+    stages = compilation.stages if compilation is not None else ()
+    return [(stage, stage.seconds) for stage in stages if stage.seconds is not None and stage.name != "prime"]
+
+
+def _time_cell(variant: Variant) -> str:
+    time = variant.time
+    if time is None:
+        return variant.status
+    if variant.status == "run-once":
+        return f"{seconds(time.median)} (once)"
+    if time.low is None or time.high is None:
+        return f"{seconds(time.median)} (no interval)"
+    return f"{seconds(time.median)} ({seconds_between(time.low, time.high)})"
+
+
+def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> str:
+    if name == baseline:
+        return "1 (baseline)"
+    r = ratios.get(name)
+    if r is None:
+        return MISSING
+    low, high = (r.least, r.most) if r.low is None or r.high is None else (r.low, r.high)
+    return f"{ratio(r.median)} ({'range ' if r.low is None or r.high is None else ''}{ratio_between(low, high)})"
+
+
+def _dispatch_cell(time: Time | None) -> str:
+    if time is None or time.dispatch is None or time.wait is None:
+        return MISSING
+    return f"{seconds(time.dispatch)} / {seconds(time.wait)}"
+
+
+def _number_cell(value: float | None) -> str:
+    return MISSING if value is None else number(value)
+
+
+def _compile_cell(compilation: Compilation | None) -> str:
+    known = compile_stages(compilation)
+    if compilation is None or not known:
+        return MISSING
+    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
+    return f"{seconds(sum(value for _, value in known))}{cache}"
+
+
+def _remarks(variant: Variant) -> Iterator[Line]:
+    if variant.options:
+        yield Line("options", _pairs(variant.options, "="))
+    if variant.failure is not None:
+        failure = variant.failure
+        yield Line("failed", f"{_at(failure.line)}{failure.error} ({failure.stage}): {failure.message}", True)
+    if variant.note:
+        yield Line(variant.status, variant.note)
+    if variant.compilation is not None:
+        yield from _compilation(variant.compilation)
+    if variant.time is not None:
+        yield Line("timed", block_count(variant.time))
+        if not variant.time.warm:
+            yield Line("not warm", "its time was still falling when the rounds began", True)
+        if variant.time.voided:
+            yield Line("voided", f"{variant.time.voided} blocks in which something was compiled")
+    if variant.agreement is not None:
+        differs = variant.agreement.status == "differs"
+        where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
+        how = _AGREEMENT.get(variant.agreement.status, variant.agreement.status)
+        yield Line("outputs", f"{how} {variant.agreement.reference}: {variant.agreement.sentence}{where}", differs)
+    if variant.returned:
+        yield Line("returned", ", ".join(variant.returned))
+
+
+def _adds(agreement: Agreement) -> bool:
+    """Say whether the path of the first difference is more than the sentence tells already."""
+    return bool(agreement.path) and str(agreement.path) not in agreement.sentence
+
+
+def _compilation(compilation: Compilation) -> Iterator[Line]:
+    parts = [_COMPILED.get(compilation.way, compilation.way)]
+    if compilation.compiled:
+        parts[0] += f" ({', '.join(compilation.compiled)})"
+    if compilation.graphs is not None:
+        parts.append(f"{compilation.graphs} {'graph' if compilation.graphs == 1 else 'graphs'}")
+    if compilation.lifted:
+        parts.append(f"{compilation.lifted} captured arrays made arguments")
+    why = f": {_at(compilation.line)}{compilation.reason}" if compilation.reason else ""
+    yield Line("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
+    stages = [f"{s.name} {_stage(s)}" for s in compilation.stages]
+    if stages:
+        yield Line("stages", ", ".join(stages))
+    for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
+        for place in places:
+            yield Line(label, f"{_at(place.line)}{place.reason}", True)
+    if compilation.every_call:
+        yield Line("compiles", "every call", True)
+
+
+def _stage(stage: Stage) -> str:
+    if stage.seconds is None:
+        return f"{MISSING} ({stage.source})"
+    return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
+
+
+def _findings(report: Report, variants: Set[str | None]) -> list[Line]:
+    return [_finding(finding) for finding in report.findings if finding.variant in variants]
+
+
+def _finding(finding: Finding) -> Line:
+    return Line(finding.code, f"{_at(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True)
+
+
+def _at(line: int | None) -> str:
+    return "" if line is None else f"line {line}: "
+
+
+def _pairs(values: Mapping[str, str], between: str) -> str:
+    return ", ".join(f"{key}{between}{value}" for key, value in values.items())
+
+
+def _tidy(line: Line) -> Line:
+    return Line(one_line(line.label, 40), one_line(line.text, 600), line.warning)

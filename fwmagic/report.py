@@ -1,0 +1,362 @@
+"""The report: frozen dataclasses, and the JSON that they become and are read from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
+#: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
+MOST_POINTS = 300
+
+
+@dataclass(frozen=True)
+class Time:
+    """The time of one call of a variant, in seconds.
+
+    `samples` holds one value a block: its seconds divided by its `calls_per_block`. `low` and `high` bound
+    the median (None: too few samples for an interval). `dispatch` is the part until the call returned,
+    `wait` the part until its outputs were ready; `cores` is CPU time over wall time of this process.
+    """
+
+    samples: tuple[float, ...]
+    median: float
+    low: float | None
+    high: float | None
+    calls_per_block: int
+    calls: int
+    dispatch: float | None = None
+    wait: float | None = None
+    cores: float | None = None
+    warm: bool = True
+    voided: int = 0
+    items_per_second: float | None = None
+    source: str = "time.perf_counter around blocks of calls whose outputs were waited for"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of making a program ready: prime, trace, lower, backend or first run; seconds or why not."""
+
+    name: str
+    seconds: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Something that happened at a line of the user's cell (1-based; None: no line is known)."""
+
+    line: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a variant's body was compiled: `way` is yours, cell, modules, functions or eager; `reason` says why."""
+
+    way: str
+    reason: str
+    line: int | None = None
+    compiled: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    cache: str = "unknown"
+    graphs: int | None = None
+    breaks: tuple[Place, ...] = ()
+    recompiles: tuple[Place, ...] = ()
+    lifted: int = 0
+    every_call: bool = False
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether a variant's outputs equal the reference's: status is agrees, differs or not compared."""
+
+    reference: str
+    status: str
+    sentence: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One remark on fairness or correctness: a code such as FW203, a sentence, and what to do about it."""
+
+    code: str
+    sentence: str
+    fix: str
+    variant: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a variant raised: the class, its message, the line of the user's cell, and the stage it happened in."""
+
+    error: str
+    message: str
+    line: int | None
+    stage: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a section: framework, mode and what was found out about it.
+
+    `status` is waiting, running, timed, run-once, failed, not timed or interrupted; `note` says why when it
+    is not `timed`. `returned` names the values that the program returns; `source` is the program as Python.
+    `outputs` are the live values of its first run and never part of the JSON.
+    """
+
+    name: str
+    section: str
+    framework: str
+    mode: str
+    status: str
+    note: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    returned: tuple[str, ...] = ()
+    time: Time | None = None
+    compilation: Compilation | None = None
+    agreement: Agreement | None = None
+    failure: Failure | None = None
+    source: str = ""
+    outputs: Any = field(default=None, compare=False, repr=False, metadata={"json": False})
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Time of `variant` over time of `over`, from paired blocks: below 1, `variant` is quicker.
+
+    `verdict` says what `variant` is: faster, slower, same, undecided, or withheld (with `note` saying why).
+    `low` and `high` are the 95 % interval of the median ratio; None when there are fewer than six batches,
+    and `least` and `most` then give the range seen.
+    """
+
+    variant: str
+    over: str
+    median: float
+    low: float | None
+    high: float | None
+    least: float
+    most: float
+    verdict: str
+    rounds: int
+    batches: int
+    repeatable: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the numbers hold for: versions, devices, threads, precision, and the load by other processes."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, str] = field(default_factory=dict)
+    threads: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    inputs: str = ""
+    load_before: float | None = None
+    load_during: float | None = None
+    neighbours: tuple[str, ...] = ()
+    machine: str = ""
+    process: str = "the kernel's own process"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything about one execution of a magic, or of `fwmagic.compare`.
+
+    `state` is running, done, interrupted or failed; `progress` the share of the budget used, 0 to 1;
+    `budget` and `spent` are wall seconds of warm-up and rounds, all variants together; `margin` the relative
+    difference below which two variants are called the same.
+    """
+
+    run_id: str
+    started: str
+    magic: str
+    state: str
+    variants: tuple[Variant, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    conditions: Conditions = field(default_factory=Conditions)
+    budget: float = 2.0
+    spent: float = 0.0
+    margin: float = 0.01
+    baseline: str | None = None
+    fastest: str | None = None
+    progress: float = 0.0
+    execution_count: int | None = None
+    note: str = ""
+    version: int = VERSION
+
+    def __getitem__(self, name: str) -> Variant:
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        same_section = [variant for variant in self.variants if variant.section == name]
+        if len(same_section) == 1:
+            return same_section[0]
+        names = ", ".join(variant.name for variant in self.variants) or "none"
+        raise KeyError(f"no variant {name!r} in this report; it has: {names}")
+
+    def __iter__(self) -> Iterator[Variant]:
+        return iter(self.variants)
+
+    def ratio(self, variant: str, over: str | None = None) -> Ratio:
+        """Return the ratio of `variant`'s time over that of `over` (default: the baseline).
+
+        Raises
+        ------
+        KeyError
+            No such pair was timed against each other.
+        """
+        wanted = self[variant].name
+        base = self[over].name if over is not None else self.baseline
+        for ratio in self.ratios:
+            if (ratio.variant, ratio.over) == (wanted, base):
+                return ratio
+            if (ratio.over, ratio.variant) == (wanted, base):
+                return _turned(ratio)
+        pairs = ", ".join(f"{r.variant}/{r.over}" for r in self.ratios) or "none"
+        raise KeyError(f"no ratio of {wanted!r} over {base!r} in this report; it has: {pairs}")
+
+    def to_dict(self, most_points: int | None = None) -> dict[str, Any]:
+        """Return the report as JSON-ready values.
+
+        With `most_points`, samples are thinned evenly to that many, and numbers rounded to six digits: half the size.
+        """
+        return typing.cast("dict[str, Any]", _plain(self, most_points))
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the whole report as JSON text, every sample included; write it to `path` if one is given."""
+        text = json.dumps(self.to_dict(), allow_nan=False)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @staticmethod
+    def from_json(text: str | bytes | Mapping[str, Any]) -> Report:
+        """Return the report that `to_json` or a notebook's stored output holds.
+
+        Raises
+        ------
+        ValueError
+            The text is not a report, or is one of a version that this fwmagic does not know.
+        """
+        data = text if isinstance(text, Mapping) else json.loads(text)
+        if not isinstance(data, Mapping):
+            raise ValueError("not a fwmagic report: a JSON object was expected")
+        if data.get("version") != VERSION:
+            raise ValueError(
+                f"report version {data.get('version')!r} is not known to this fwmagic (it reads {VERSION}): "
+                "update fwmagic to open it"
+            )
+        return typing.cast("Report", _typed(Report, data, "report"))
+
+    def __str__(self) -> str:
+        from fwmagic.text import to_text
+
+        return to_text(self)
+
+    def to_markdown(self) -> str:
+        """Return the verdicts and the table as Markdown, for a paper or an issue."""
+        from fwmagic.text import to_markdown
+
+        return to_markdown(self)
+
+    def to_html(self) -> str:
+        """Return the report as static HTML without a script."""
+        from fwmagic.html import to_html
+
+        return to_html(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {MIME: self.to_dict(MOST_POINTS), "text/html": self.to_html(), "text/plain": str(self)}
+
+
+def _turned(ratio: Ratio) -> Ratio:
+    """Return the same pair seen from the other side."""
+    opposite = {"faster": "slower", "slower": "faster"}
+    return dataclasses.replace(
+        ratio,
+        variant=ratio.over,
+        over=ratio.variant,
+        median=1 / ratio.median,
+        low=None if ratio.high is None else 1 / ratio.high,
+        high=None if ratio.low is None else 1 / ratio.low,
+        least=1 / ratio.most,
+        most=1 / ratio.least,
+        verdict=opposite.get(ratio.verdict, ratio.verdict),
+    )
+
+
+def _plain(value: Any, most_points: int | None) -> Any:
+    """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: _plain(getattr(value, f.name), most_points)
+            for f in dataclasses.fields(value)
+            if f.metadata.get("json", True)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, most_points) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        if most_points is not None and len(value) > most_points:
+            step = len(value) / most_points
+            value = [value[int(i * step)] for i in range(most_points)]
+        return [_plain(item, most_points) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, float) and most_points is not None:
+        return float(f"{value:.6g}")
+    return value
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """Return `value` as the annotated type `kind`, or raise a ValueError that says where it does not fit."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _typed(next(a for a in arguments if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where}: a list was expected, not {type(value).__name__}")
+        return tuple(_typed(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where}: an object was expected, not {type(value).__name__}")
+        return {str(key): _typed(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where}: {kind.__name__} was expected, not {type(value).__name__}")
+    return value
+
+
+def _dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: an object was expected, not {type(value).__name__}")
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for f in dataclasses.fields(kind):
+        if not f.metadata.get("json", True):
+            continue
+        if f.name in value:
+            arguments[f.name] = _typed(hints[f.name], value[f.name], f"{where}.{f.name}")
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}.{f.name} is missing")
+    return kind(**arguments)

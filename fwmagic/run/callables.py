@@ -1,0 +1,171 @@
+"""The library behind the magics: callables, compared as they are."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fwmagic import findings
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework, loaded
+from fwmagic.measure.load import Load
+from fwmagic.report import Agreement, Compilation, Failure, Report, Variant
+from fwmagic.run import measuring
+from fwmagic.run.draft import Draft
+from fwmagic.run.variants import agreement
+
+
+@dataclass
+class _Call:
+    """A callable as the engine wants it."""
+
+    name: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    wait: Callable[[Any], Any] | None = None
+
+    def enter(self) -> None:
+        """Nothing to prepare: callables are timed as they are."""
+
+    def exit(self) -> None:
+        """Nothing to undo."""
+
+
+def compare(
+    callables: Mapping[str, Callable[[], Any]],
+    *,
+    budget: float = 2.0,
+    margin: float = 0.01,
+    baseline: str | None = None,
+    check: bool = True,
+    progress: Callable[[Report], None] | None = None,
+) -> Report:
+    """Compare callables without arguments: time them against each other, and their results.
+
+    They are timed as they are, one after the other in random order; whatever they return is waited for. State
+    that they change is not put back.
+
+    Parameters
+    ----------
+    callables : mapping of str to callable
+        At least one, by name; the first is the baseline.
+    budget : float
+        Wall seconds for warm-up and rounds, all callables together.
+    margin : float
+        Two that differ by less than this fraction are called the same.
+    baseline : str, optional
+        The name that the others are compared with.
+    check : bool
+        Compare the results of the first calls.
+    progress : callable, optional
+        Called with the report as it grows, at most five times a second.
+
+    Raises
+    ------
+    FwMagicError
+        There is nothing to compare, an option cannot take effect, or a value is no callable.
+    """
+    _refuse(callables, budget, margin, baseline)
+    draft = Draft("compare", progress or (lambda _: None), budget=budget, margin=margin)
+    load = Load()
+    calls: list[_Call] = []
+    outputs: dict[str, Any] = {}
+    used: dict[str, Framework] = {}
+    drew = False
+    load.start()
+    for name, function in callables.items():
+        draft.add(Variant(name, name, "python", "as it is", "running"))
+        before = _generators()
+        try:
+            call, outputs[name] = _first_call(name, function)
+        except Exception as error:  # the callable raised: it failed, the others go on
+            draft.variant(name, status="failed", failure=_failure(error))
+            continue
+        drew = drew or _generators() != before
+        calls.append(call)
+        owners = frameworks_of(outputs[name])
+        used.update(owners)
+        draft.variant(
+            name,
+            framework=next(iter(owners), "python"),
+            compilation=Compilation("yours", "timed as it is", cache="none"),
+            outputs=outputs[name],
+        )
+    if check:
+        _check(draft, outputs, list(used.values()), drew)
+    measuring.Pass(draft, list(used.values()), budget, margin, baseline, load).run(calls)
+    draft.find(*findings.of_report(draft.report))
+    failed = any(variant.status == "failed" for variant in draft.report)
+    draft.change(state="failed" if failed else "done", progress=1.0)
+    return draft.report
+
+
+def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline: str | None) -> None:
+    if not callables:
+        raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
+    for name, function in callables.items():
+        if not callable(function):
+            raise FwMagicError(f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments.")
+    if not budget > 0:
+        raise FwMagicError(f"budget is {budget}, but it takes seconds above 0.")
+    if not 0 <= margin < 1:
+        raise FwMagicError(f"margin is {margin}, but it takes a fraction from 0 to below 1, such as 0.01 for 1 %.")
+    if baseline is not None and baseline not in callables:
+        raise FwMagicError(f"baseline names {baseline!r}, which is not compared; there are: {', '.join(callables)}.")
+
+
+def _first_call(name: str, function: Callable[[], Any]) -> tuple[_Call, Any]:
+    """Call once, and find out what has to be waited for."""
+    outputs = function()
+    waits = [wait for framework in loaded() if (wait := framework.waiter(outputs)) is not None]
+    for wait in waits:
+        wait(outputs)
+    return _Call(name, function, (), _all(waits)), outputs
+
+
+def _all(waits: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
+    if len(waits) < 2:
+        return waits[0] if waits else None
+
+    def wait_for_all(outputs: Any) -> None:
+        for wait in waits:
+            wait(outputs)
+
+    return wait_for_all
+
+
+def frameworks_of(value: Any) -> dict[str, Framework]:
+    """Return the frameworks whose arrays are in a tree of results, by name."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return {name: framework for item in value for name, framework in frameworks_of(item).items()}
+    return {framework.name: framework for framework in loaded() if framework.is_array(value)}
+
+
+def _check(draft: Draft, outputs: Mapping[str, Any], used: list[Framework], drew: bool) -> None:
+    first, *others = outputs or [None]
+    for name in others:
+        found: Agreement = agreement(
+            {"result": outputs[first]}, {"result": outputs[name]}, (str(first), name), used, drew
+        )
+        draft.variant(name, agreement=found)
+
+
+def _generators() -> list[bytes]:
+    """Return the states of the global random generators, comparable."""
+    return [pickle.dumps(random.getstate()), *(pickle.dumps(framework.rng_state()) for framework in loaded())]
+
+
+def _failure(error: Exception) -> Failure:
+    trace = error.__traceback__
+    line = None
+    while trace is not None:
+        line = trace.tb_lineno
+        trace = trace.tb_next
+    return Failure(type(error).__name__, str(error).splitlines()[0] if str(error) else "no message", line, "first run")
+
+

@@ -1,0 +1,41 @@
+"""A report while it is being made: every change is a new frozen report, and goes to whoever shows it."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fwmagic.report import Finding, Report, Variant
+
+Show = Callable[[Report], None]
+
+
+class Draft:
+    """The report of one execution, and the function that shows it."""
+
+    def __init__(self, magic: str, show: Show, **facts: Any) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.report = Report(secrets.token_hex(8), now, magic, "running", **facts)
+        self._show = show
+
+    def change(self, **facts: Any) -> None:
+        """Set fields of the report and show it."""
+        self.report = replace(self.report, **facts)
+        self._show(self.report)
+
+    def variant(self, name: str, **facts: Any) -> None:
+        """Set fields of one variant."""
+        variants = tuple(replace(v, **facts) if v.name == name else v for v in self.report.variants)
+        self.change(variants=variants)
+
+    def add(self, variant: Variant) -> None:
+        """Add a variant."""
+        self.change(variants=(*self.report.variants, variant))
+
+    def find(self, *findings: Finding) -> None:
+        """Add findings."""
+        if findings:
+            self.change(findings=(*self.report.findings, *findings))

@@ -1,0 +1,83 @@
+"""The same numbers for every framework: arrays of %%setup and --inputs, converted to private copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework, loaded
+
+
+def converted(
+    names: Iterable[str], values: Mapping[str, Any], together: Sequence[Framework], framework: Framework, device: str | None
+) -> tuple[dict[str, Any], str]:
+    """Return private copies of the arrays named as arrays of `framework`, and a sentence on dtypes that changed.
+
+    If JAX is one of the frameworks that run `together`, all of them get JAX's canonical dtypes, so that the same
+    numbers reach every variant: float64 and int64 become float32 and int32 unless `jax_enable_x64` is on.
+
+    Raises
+    ------
+    FwMagicError
+        A name is not bound, or holds no array.
+    """
+    arrays, changed = {}, []
+    for name in names:
+        if name not in values:
+            raise FwMagicError(f"--inputs names {name!r}, which the notebook does not have: assign it in an earlier cell.")
+        numbers = as_numpy(values[name])
+        if numbers is None:
+            kind = type(values[name]).__name__
+            raise FwMagicError(f"--inputs names {name!r}, which is a {kind} and no array: only arrays are converted.")
+        canonical = canonical_dtype(numbers.dtype, together)
+        if canonical != numbers.dtype:
+            changed.append(f"{name} from {numbers.dtype} to {canonical}")
+        arrays[name] = framework.from_numpy(numbers.astype(canonical), device)
+    return arrays, _sentence(changed)
+
+
+def shared(
+    values: Mapping[str, Any], together: Sequence[Framework], framework: Framework, device: str | None
+) -> tuple[dict[str, Any], str]:
+    """Return what %%setup bound, its NumPy arrays (also those in lists, tuples and dicts) as arrays of `framework`."""
+    changed: list[str] = []
+
+    def convert(value: Any, path: str) -> Any:
+        if _is_numpy(value):
+            canonical = canonical_dtype(value.dtype, together)
+            if canonical != value.dtype:
+                changed.append(f"{path} from {value.dtype} to {canonical}")
+            return framework.from_numpy(value.astype(canonical), device)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)._make(convert(item, f"{path}[{i}]") for i, item in enumerate(value))  # type: ignore[attr-defined]
+        if type(value) in (list, tuple):
+            return type(value)(convert(item, f"{path}[{i}]") for i, item in enumerate(value))
+        if type(value) is dict:
+            return {key: convert(item, f"{path}[{key!r}]") for key, item in value.items()}
+        return value
+
+    return {name: convert(value, name) for name, value in values.items()}, _sentence(changed)
+
+
+def as_numpy(value: Any) -> Any:
+    """Return an array of any loaded framework as NumPy's, or None."""
+    for framework in loaded():
+        if framework.is_array(value):
+            return framework.to_numpy(value)
+    return None
+
+
+def canonical_dtype(dtype: Any, together: Sequence[Framework]) -> Any:
+    """Return the dtype that all frameworks which run together can hold."""
+    for framework in together:
+        dtype = framework.canonical_dtype(dtype)
+    return dtype
+
+
+def _is_numpy(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray" and value.dtype.kind in "biufc"
+
+
+def _sentence(changed: list[str]) -> str:
+    return f"converted to JAX's dtypes for all: {', '.join(changed)}" if changed else ""

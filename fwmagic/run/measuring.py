@@ -1,0 +1,131 @@
+"""The timing pass of a run: all contenders against each other, and what the report says of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fwmagic import findings
+from fwmagic.cells.outcome import Window
+from fwmagic.frameworks import Framework, line_of
+from fwmagic.measure.load import Load
+from fwmagic.measure.timing import Measurement, Progress, Timed, Timing, measure
+from fwmagic.report import Failure, Ratio, Stage, Time, Variant
+from fwmagic.run.conditions import conditions, distinct
+from fwmagic.run.draft import Draft
+from fwmagic.run.variants import Contender
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a timing pass needs besides the programs."""
+
+    draft: Draft
+    frameworks: Sequence[Framework]
+    budget: float
+    margin: float
+    baseline: str | None
+    load: Load
+    window: Window = nullcontext
+    inputs: str = ""
+    devices: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, timed: Sequence[Timed]) -> list[Timing]:
+        """Time programs, and put their times, ratios and the conditions in the draft."""
+        adapters = distinct(self.frameworks)
+        measurement: Measurement | None = None
+
+        def drain() -> None:
+            for framework in adapters:
+                framework.drain()
+
+        if timed:
+            names = [program.name for program in timed]
+            for name in names:
+                self.draft.variant(name, status="running")
+            measurement = measure(
+                timed,
+                budget=self.budget,
+                margin=self.margin,
+                baseline=names.index(self.baseline) if self.baseline in names else 0,
+                seed=random.SystemRandom().getrandbits(32),
+                alternate=len(adapters) > 1,
+                events=lambda: sum(framework.compile_events() for framework in adapters),
+                drain=drain,
+                window=self.window,
+                progress=lambda now: self._tell(now),
+            )
+        self.load.stop()
+        self.draft.change(conditions=conditions(adapters, dict(self.devices), self.load, self.inputs))
+        if measurement is None:
+            return []
+        for timing in measurement.variants:
+            self._note(timing)
+        self.draft.change(
+            ratios=measurement.ratios,
+            baseline=measurement.baseline,
+            fastest=measurement.fastest,
+            spent=measurement.spent,
+            progress=1.0,
+        )
+        return list(measurement.variants)
+
+    def _tell(self, now: Progress) -> None:
+        self.draft.change(progress=max(0.0, min(now.share, 1.0)))
+
+    def _note(self, timing: Timing) -> None:
+        time = timing.time()
+        if timing.failure is not None:
+            message = str(timing.failure).strip() or "no message"
+            failure = Failure(type(timing.failure).__name__, message.splitlines()[0], None, "timing")
+            self.draft.variant(timing.name, status="failed", failure=failure)
+        elif time is None:
+            self.draft.variant(timing.name, status="not timed", note="no block could be timed within the budget")
+        else:
+            self.draft.variant(timing.name, status="timed", time=time)
+        compilation = self.draft.report[timing.name].compilation
+        if compilation is not None and timing.every_call:
+            self.draft.variant(timing.name, compilation=replace(compilation, every_call=True))
+
+
+def time_contenders(how: Pass, contenders: Sequence[Contender]) -> list[Exception]:
+    """Time the variants of sections; return what those raised that failed while they were timed."""
+    draft = how.draft
+    for contender in contenders:
+        contender.program.name = contender.name
+    errors: list[Exception] = []
+    for contender, timing in zip(contenders, how.run([contender.program for contender in contenders]), strict=False):
+        variant = draft.report[contender.name]
+        if timing.failure is not None and variant.failure is not None:
+            line = line_of(timing.failure, contender.section.body.filename)
+            draft.variant(contender.name, failure=replace(variant.failure, line=line))
+            errors.append(timing.failure)
+        items = contender.section.options.items
+        if items is not None and variant.time is not None:
+            draft.variant(contender.name, time=replace(variant.time, items_per_second=items / variant.time.median))
+    withheld = {contender.name: contender.withheld for contender in contenders if contender.withheld}
+    if withheld:
+        draft.change(ratios=tuple(_checked(ratio, withheld) for ratio in draft.report.ratios), fastest=None)
+    draft.find(*findings.of_run(draft.report, contenders))
+    return errors
+
+
+def _checked(ratio: Ratio, withheld: Mapping[str, str]) -> Ratio:
+    """Take the verdict back where the two did not do the same work."""
+    for name in (ratio.variant, ratio.over):
+        if name in withheld:
+            return replace(ratio, verdict="withheld", note=f"{name}: {withheld[name]}")
+    return ratio
+
+
+def once(draft: Draft, variant: Variant, seconds: float, why: str, **facts: Any) -> None:
+    """Note a variant that could be run only one time: its one sample, and why."""
+    source = "time.perf_counter around the one run, compilation included"
+    time = Time((seconds,), seconds, None, None, 1, 1, warm=False, source=source)
+    compilation = facts.pop("compilation", variant.compilation)
+    if compilation is not None:
+        compilation = replace(compilation, stages=(Stage("first run", seconds, "the one run"),), cache="none")
+    draft.variant(variant.name, status="run-once", note=why, time=time, compilation=compilation, **facts)

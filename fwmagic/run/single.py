@@ -1,0 +1,221 @@
+"""The run of a %%torch or %%jax cell: once plainly, in the notebook, and then measured without leaving a trace."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fwmagic.cells.analyse import Body
+from fwmagic.cells.function import LAST
+from fwmagic.cells.interrupts import InterruptGuard
+from fwmagic.cells.outcome import Outcome, copy_of, drew_random, state_values
+from fwmagic.cells.overlay import Overlay
+from fwmagic.cells.scene import Scene
+from fwmagic.cells.state import Snapshot
+from fwmagic.cells.ways import Programs
+from fwmagic.measure.load import Load
+from fwmagic.options import Options
+from fwmagic.report import Compilation, Report, Variant
+from fwmagic.run import measuring
+from fwmagic.run.conditions import conditions
+from fwmagic.run.draft import Draft, Show
+from fwmagic.run.inputs import converted
+from fwmagic.run.once import reason_for_once
+from fwmagic.run.variants import Preparation, Section
+
+
+@dataclass(frozen=True)
+class Session:
+    """What runs share: the notebook's namespace, its shell (None: no IPython), and the compiled programs."""
+
+    namespace: dict[str, Any]
+    programs: Programs
+    shell: Any = None
+    execution_count: int | None = None
+
+
+@dataclass(frozen=True)
+class _Committed:
+    """The plain run: the value of the last expression, and the reference that measured runs must agree with."""
+
+    value: Any
+    outcome: Outcome
+
+
+def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Report]:
+    """Run a cell once, plainly, then measure it; return the value of its last expression, and the report.
+
+    The notebook is afterwards as after the plain run, also after an interrupt or an error while measuring.
+
+    Raises
+    ------
+    Whatever the cell raises, with the notebook as the cell left it; nothing is measured then.
+    """
+    __tracebackhide__ = True
+    namespace, body, options, framework = session.namespace, section.body, section.options, section.framework
+    for name, module in framework.names().items():
+        namespace.setdefault(name, module)
+    inputs, stated = converted(options.inputs, namespace, [framework], framework, options.device)
+    names = names_of(body)
+    if options.seed is not None:
+        seed_all(options.seed, framework)
+    before = snapshot_of(session, names, section)
+    why_once = "" if options.mode == "debug" else reason_for_once(body, before, options.repeat_effects)
+    committed = _commit(section, namespace, before, inputs)
+    draft = Draft(
+        f"%%{framework.name}", show, budget=options.budget, margin=options.margin, execution_count=session.execution_count
+    )
+    if options.mode == "debug":
+        return committed.value, _debugged(draft, section, committed)
+    if body.is_empty:
+        made = ", ".join(f"`{name}`" for name in sorted(body.defined)) or "nothing"
+        draft.change(state="done", note=f"Nothing to time: the cell only defines {made}.")
+        return committed.value, draft.report
+    if before.deleted():
+        why_once = f"the cell donates `{before.deleted()[0]}`, which is gone after one run"
+    load = Load()
+    after = snapshot_of(session, names, section)
+    guard = InterruptGuard()
+    section.reference = committed.outcome
+    preparation = Preparation(draft, session.programs, guard.window, session.shell)
+    preparation.add(section)
+    if why_once:
+        return committed.value, _only_once(draft, section, committed, load, why_once, stated)
+    try:
+        with guard:
+            try:
+                before.restore()
+                section.scene = _scene(session, section, names, inputs)
+                load.start()
+                preparation.prepare(section)
+                preparation.errors += measuring.time_contenders(
+                    measuring.Pass(
+                        draft,
+                        [framework],
+                        options.budget,
+                        options.margin,
+                        options.baseline,
+                        load,
+                        guard.window,
+                        stated,
+                        devices_of([section]),
+                    ),
+                    preparation.contenders,
+                )
+            finally:
+                after.restore()
+    except KeyboardInterrupt:
+        draft.change(state="interrupted", note="interrupted: the notebook is as after the plain run of the cell")
+        raise
+    draft.change(state="failed" if preparation.errors else "done")
+    if preparation.errors and options.mode in ("compiled", "all"):
+        raise preparation.errors[0]
+    return committed.value, draft.report
+
+
+def names_of(body: Body) -> list[str]:
+    """Return every name that a section reads or binds; those that it binds come last."""
+    bound = body.assigned | body.defined
+    return [*sorted((body.all_reads | body.reads) - bound), *sorted(bound)]
+
+
+def snapshot_of(session: Session, names: list[str], section: Section) -> Snapshot:
+    """Return a snapshot of what the section can reach."""
+    from fwmagic import frameworks
+
+    adapters = {framework.name: framework for framework in [*frameworks.loaded(), section.framework]}
+    return Snapshot(session.namespace, names, list(adapters.values()))
+
+
+def seed_all(seed: int, *frameworks: Any) -> None:
+    """Seed the global random generators of `random`, NumPy and the frameworks."""
+    import random
+
+    from fwmagic.frameworks import loaded
+
+    random.seed(seed)
+    for framework in {framework.name: framework for framework in [*loaded(), *frameworks]}.values():
+        framework.seed(seed)
+
+
+def _scene(session: Session, section: Section, names: list[str], inputs: dict[str, Any]) -> Scene:
+    """Return the section's scene: the definitions that the plain run made are kept, not made again."""
+    overlay = Overlay(session.namespace, {**inputs, **section.definitions})
+    overlay.on()
+    try:
+        snapshot = snapshot_of(session, names, section)
+    finally:
+        overlay.off()
+    return Scene(session.namespace, section.framework, section.body, overlay, snapshot, section.options.device)
+
+
+def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, inputs: dict[str, Any]) -> _Committed:
+    """Run the cell as it stands, in the notebook's namespace."""
+    __tracebackhide__ = True
+    body, framework, options = section.body, section.framework, section.options
+    tree = list(body.tree.body)
+    last = tree.pop().value if body.last is not None else None  # type: ignore[attr-defined]
+    statements = compile(ast.Module(tree, []), body.filename, "exec")
+    expression = None if last is None else compile(ast.Expression(last), body.filename, "eval")
+    originals = {name: namespace[name] for name in inputs}
+    namespace.update(inputs)
+    mode = framework.eager() if options.mode == "debug" else contextlib.nullcontext()
+    try:
+        with framework.on_device(options.device), mode:
+            start = time.perf_counter()
+            exec(statements, namespace)
+            value = None if expression is None else eval(expression, namespace)
+            results = ({} if last is None else {LAST: value}) | {n: namespace[n] for n in body.live if n in namespace}
+            wait = framework.waiter(tuple(results.values()))
+            if wait is not None:
+                wait(tuple(results.values()))
+            seconds = time.perf_counter() - start
+    finally:
+        for name, original in originals.items():
+            if namespace.get(name) is inputs[name]:
+                namespace[name] = original
+    paths = before.find_changed()
+    section.definitions = {name: namespace[name] for name in body.defined if name in namespace}
+    outcome = Outcome(
+        results={name: copy_of(result, framework) for name, result in results.items()},
+        changed=state_values(before, paths, body, framework),
+        random=drew_random(before, paths),
+        seconds=seconds,
+    )
+    return _Committed(value, outcome)
+
+
+def devices_of(sections: Iterable[Section]) -> dict[str, str]:
+    """Return the devices that the user asked for, by framework."""
+    return {s.framework.name: s.options.device for s in sections if s.options.device is not None}
+
+
+def _debugged(draft: Draft, section: Section, committed: _Committed) -> Report:
+    why = "one run without a compiler, for debugging: its time says nothing"
+    variant = Variant(section.name, section.name, section.framework.name, "debug", "waiting")
+    draft.add(variant)
+    measuring.once(draft, variant, committed.outcome.seconds, why, source=section.body.text)
+    draft.change(state="done", progress=1.0)
+    return draft.report
+
+
+def _only_once(draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str) -> Report:
+    """Report the plain run as the only one."""
+    load.start(0.0)
+    load.stop()
+    for name in section.options.variants():
+        measuring.once(
+            draft,
+            draft.report[name],
+            committed.outcome.seconds,
+            why,
+            source=section.body.text,
+            compilation=Compilation("eager", why),
+        )
+    found = conditions([section.framework], devices_of([section]), load, inputs)
+    draft.change(state="done", progress=1.0, conditions=found)
+    return draft.report

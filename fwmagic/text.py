@@ -1,0 +1,63 @@
+"""A report as plain text for a terminal, and as Markdown for a paper or an issue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fwmagic.remarks import Line, conditions, details, table
+from fwmagic.report import Report
+from fwmagic.sentences import headline
+
+# an underscore between letters or digits starts no emphasis, and names read better without the backslash
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def to_text(report: Report) -> str:
+    """Return the report as plain text: the verdicts, the aligned table, remarks by variant, the conditions."""
+    blocks = ["\n".join(f"{'Warning: ' if s.warning else ''}{s.text}." for s in headline(report))]
+    if report.variants:
+        figures = table(report)
+        blocks.append(_aligned([figures.head, *figures.rows]))
+    blocks += [f"{name}\n{_labelled(lines)}" for name, lines in details(report)]
+    blocks.append(f"conditions\n{_labelled(conditions(report))}")
+    return "\n\n".join(block for block in blocks if block)
+
+
+def to_markdown(report: Report) -> str:
+    """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
+    blocks = [f"**{'Warning: ' if s.warning else ''}{_escape(s.text)}.**" for s in headline(report)]
+    if report.variants:
+        figures = table(report)
+        head, *rows = [_row([_escape(cell) for cell in row]) for row in (figures.head, *figures.rows)]
+        blocks.append("\n".join([head, _row(["---"] * len(figures.head)), *rows]))
+    blocks += [f"### {_escape(name)}\n\n{_bullets(lines)}" for name, lines in details(report)]
+    blocks.append(f"### Conditions\n\n{_bullets(conditions(report))}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
+
+
+def _labelled(lines: Sequence[Line]) -> str:
+    width = max((len(line.label) for line in lines), default=0)
+    return "\n".join(f"{'!' if line.warning else ' '} {line.label.ljust(width)}  {line.text}" for line in lines)
+
+
+def _bullets(lines: Sequence[Line]) -> str:
+    return "\n".join(f"- {_label(line)}: {_escape(line.text)}" for line in lines)
+
+
+def _label(line: Line) -> str:
+    return f"**{_escape(line.label)}**" if line.warning else _escape(line.label)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\g<0>", text)

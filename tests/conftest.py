@@ -1,0 +1,73 @@
+"""Fixtures: a real IPython shell with fwmagic in it; and the rule that only a test marked `gpu` may be skipped."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+
+@pytest.fixture
+def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """A fresh shell, without fwmagic; what it displays is in `bare_shell.display_pub.outputs`."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+    config = Config()
+    config.HistoryManager.hist_file = ":memory:"
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Plain"
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance(config=config, display_pub_class=CapturingDisplayPublisher)
+    shell.display_pub.outputs = []
+    try:
+        yield shell
+    finally:
+        atexit.unregister(shell.atexit_operations)
+        shell.atexit_operations()
+        InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shell(bare_shell: InteractiveShell) -> Iterator[InteractiveShell]:
+    """A fresh shell with fwmagic loaded."""
+    bare_shell.run_line_magic("load_ext", "fwmagic")
+    yield bare_shell
+    bare_shell.run_line_magic("unload_ext", "fwmagic")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device")
+
+
+def _skips(config: pytest.Config) -> list[tuple[bool, str]]:
+    """Return for each skip whether it is allowed, and the line that says what was skipped and why."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    found = []
+    for report in reporter.stats.get("skipped", []) if reporter is not None else []:
+        allowed = "gpu" in getattr(report, "keywords", {})
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        found.append((allowed, f"{report.nodeid}: {reason.removeprefix('Skipped: ')}"))
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.exitstatus == pytest.ExitCode.OK and not all(allowed for allowed, _ in _skips(session.config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    skips = _skips(config)
+    terminalreporter.section("skips")
+    for allowed, line in skips:
+        terminalreporter.write_line(line if allowed else f"NOT ALLOWED (not marked gpu) {line}")
+    terminalreporter.write_line(f"skipped {len(skips)}, of which not allowed {sum(not ok for ok, _ in skips)}")

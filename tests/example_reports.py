@@ -1,0 +1,249 @@
+"""Reports for the tests of what is made of a report: one of every state, a big one, and a strategy for any."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fwmagic.report import (
+    Agreement,
+    Compilation,
+    Conditions,
+    Failure,
+    Finding,
+    Place,
+    Ratio,
+    Report,
+    Stage,
+    Time,
+    Variant,
+)
+
+WAYS = ("yours", "cell", "modules", "functions", "eager")
+STATUSES = ("waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted")
+AGREEMENTS = ("agrees", "differs", "not compared")
+VERDICTS = ("faster", "slower", "same", "undecided", "withheld")
+STATES = ("running", "done", "interrupted", "failed")
+
+
+def a_time(median: float = 1.23e-3, points: int = 40, **fields: Any) -> Time:
+    noise = random.Random(points)
+    samples = tuple(median * noise.lognormvariate(0, 0.03) for _ in range(points))
+    given: dict[str, Any] = {
+        "samples": samples,
+        "median": median,
+        "low": median * 0.99,
+        "high": median * 1.02,
+        "calls_per_block": 4,
+        "calls": 4 * points,
+    }
+    given |= {"dispatch": median * 0.1, "wait": median * 0.9, "cores": 1.87}
+    return Time(**{**given, **fields})
+
+
+def a_compilation(**fields: Any) -> Compilation:
+    stages = (
+        Stage("prime", 8.7, "time.perf_counter"),
+        Stage("trace", 0.012, "time.perf_counter"),
+        Stage("backend", 0.8, "jax.monitoring"),
+        Stage("lower", None, "torch does not report it"),
+    )
+    return Compilation(**{"way": "cell", "reason": "", "stages": stages, "cache": "cold", "graphs": 1, **fields})
+
+
+def a_variant(name: str = "torch", **fields: Any) -> Variant:
+    given = {"section": name, "framework": name.split(":")[0], "mode": "compiled", "status": "timed"}
+    if fields.get("status", "timed") == "timed":
+        given |= {"time": a_time(), "compilation": a_compilation()}
+    return Variant(name, **{**given, **fields})
+
+
+def a_ratio(verdict: str = "faster", median: float = 0.43, low: Any = 0.42, high: Any = 0.45, **fields: Any) -> Ratio:
+    given = {"variant": "jax", "over": "torch", "least": 0.4, "most": 0.5, "rounds": 120, "batches": 12}
+    return Ratio(median=median, low=low, high=high, verdict=verdict, **{**given, **fields})
+
+
+def a_report(*variants: Variant, **fields: Any) -> Report:
+    """Return a finished report; the default is torch against jax."""
+    given = {
+        "run_id": "3f2a",
+        "started": "2026-11-22T10:00:00+00:00",
+        "magic": "compare",
+        "state": "done",
+        "variants": variants or (a_variant("torch"), a_variant("jax", time=a_time(0.53e-3))),
+        "conditions": Conditions(
+            versions={"torch": "2.13.0", "jax": "0.10.2"},
+            devices={"torch": "cpu", "jax": "cpu:0"},
+            threads={"torch": "2", "jax": "2"},
+            settings={"jax_enable_x64": "False"},
+            inputs="W float32 (512, 512)",
+            load_before=0.1,
+            load_during=0.4,
+            neighbours=("chrome (0.3)",),
+            machine="2 cores of an AMD EPYC",
+        ),
+        "spent": 1.9,
+        "baseline": "torch",
+        "progress": 1.0,
+    }
+    return Report(**{**given, **fields})
+
+
+def four_variants(points: int = 1000) -> Report:
+    """Return a long run of four variants with all that can be remarked on."""
+    finding = Finding("FW203", "torch computes in float32, jax in float64.", "Set the dtype.", "numpy", 3)
+    broken = a_compilation(
+        way="functions",
+        reason="the body trains, so it stays Python",
+        line=4,
+        compiled=("step", "loss_of"),
+        graphs=3,
+        breaks=(Place(7, "print() has a side effect"), Place(9, "a value is needed on the host")),
+        recompiles=(Place(7, "the shape of x changed from (4, 3) to (5, 3)"),),
+        lifted=2,
+        every_call=True,
+    )
+    differs = Agreement("torch:eager", "differs", "12 of 4096 values differ by up to 3.1e-3 (allowed: 1e-5)", "loss[0]")
+    variants = (
+        a_variant("torch:eager", mode="eager", time=a_time(2.3e-3, points), compilation=Compilation("eager", "asked")),
+        a_variant("torch:compiled", time=a_time(1.1e-3, points), compilation=broken),
+        a_variant("jax:compiled", time=a_time(0.9e-3, points, items_per_second=71_000.0), agreement=differs),
+        a_variant("numpy", mode="eager", time=a_time(4.1e-3, points, dispatch=None, wait=None, warm=False, voided=2)),
+    )
+    program = "def body(x, w):\n    return (x @ w).sum()\n" * 20
+    variants = tuple(replace(v, source=program, returned=("loss", "params")) for v in variants)
+    pairs = (("torch:compiled", 0.478), ("jax:compiled", 0.391), ("numpy", 1.78))
+    ratios = tuple(
+        a_ratio("faster" if r < 1 else "slower", r, r * 0.98, r * 1.02, variant=name, over="torch:eager")
+        for name, r in pairs
+    )
+    general = Finding("FW101", "Another process was busy.", "Close it and run the cell again.")
+    return a_report(
+        *variants, ratios=ratios, findings=(finding, general), baseline="torch:eager", fastest="jax:compiled", spent=2.0
+    )
+
+
+_TEXT = st.text(max_size=20)
+_FLOAT = st.floats(allow_nan=False, allow_infinity=False)
+_POSITIVE = st.floats(min_value=1e-9, max_value=1e6)
+_COUNT = st.integers(min_value=0, max_value=10**6)
+_LINE = st.none() | st.integers(min_value=1, max_value=999)
+_WORDS = st.dictionaries(_TEXT, _TEXT, max_size=3)
+
+
+def _some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(values, max_size=3).map(tuple)
+
+
+def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+_TIMES = st.builds(
+    Time,
+    samples=_some(_POSITIVE),
+    median=_POSITIVE,
+    low=_maybe(_POSITIVE),
+    high=_maybe(_POSITIVE),
+    calls_per_block=_COUNT,
+    calls=_COUNT,
+    dispatch=_maybe(_POSITIVE),
+    wait=_maybe(_POSITIVE),
+    cores=_maybe(_POSITIVE),
+    warm=st.booleans(),
+    voided=_COUNT,
+    items_per_second=_maybe(_POSITIVE),
+    source=_TEXT,
+)
+_PLACES = _some(st.builds(Place, line=_LINE, reason=_TEXT))
+_STAGES = _some(st.builds(Stage, name=_TEXT, seconds=_maybe(_POSITIVE), source=_TEXT))
+_COMPILATIONS = st.builds(
+    Compilation,
+    way=st.sampled_from(WAYS),
+    reason=_TEXT,
+    line=_LINE,
+    compiled=_some(_TEXT),
+    stages=_STAGES,
+    cache=_TEXT,
+    graphs=_maybe(_COUNT),
+    breaks=_PLACES,
+    recompiles=_PLACES,
+    lifted=_COUNT,
+    every_call=st.booleans(),
+)
+_VARIANTS = st.builds(
+    Variant,
+    name=_TEXT,
+    section=_TEXT,
+    framework=_TEXT,
+    mode=_TEXT,
+    status=st.sampled_from(STATUSES),
+    note=_TEXT,
+    options=_WORDS,
+    returned=_some(_TEXT),
+    time=_maybe(_TIMES),
+    compilation=_maybe(_COMPILATIONS),
+    agreement=_maybe(st.builds(Agreement, _TEXT, st.sampled_from(AGREEMENTS), _TEXT, _maybe(_TEXT))),
+    failure=_maybe(st.builds(Failure, _TEXT, _TEXT, _LINE, _TEXT)),
+    source=_TEXT,
+    outputs=st.none(),
+)
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> Report:
+    """Return any report, its ratios and baseline between variants that it has."""
+    variants = draw(st.lists(_VARIANTS, max_size=3, unique_by=lambda v: v.name))
+    names = st.sampled_from([v.name for v in variants] or ["gone"])
+    ratios = st.builds(
+        Ratio,
+        variant=names,
+        over=names,
+        median=_POSITIVE,
+        low=_maybe(_POSITIVE),
+        high=_maybe(_POSITIVE),
+        least=_POSITIVE,
+        most=_POSITIVE,
+        verdict=st.sampled_from(VERDICTS),
+        rounds=_COUNT,
+        batches=_COUNT,
+        repeatable=st.booleans(),
+        note=_TEXT,
+    )
+    conditions = st.builds(
+        Conditions,
+        versions=_WORDS,
+        devices=_WORDS,
+        threads=_WORDS,
+        settings=_WORDS,
+        inputs=_TEXT,
+        load_before=_maybe(_POSITIVE),
+        load_during=_maybe(_POSITIVE),
+        neighbours=_some(_TEXT),
+        machine=_TEXT,
+        process=_TEXT,
+    )
+    built = st.builds(
+        Report,
+        run_id=_TEXT,
+        started=_TEXT,
+        magic=_TEXT,
+        state=st.sampled_from(STATES),
+        variants=st.just(tuple(variants)),
+        ratios=_some(ratios),
+        findings=_some(st.builds(Finding, _TEXT, _TEXT, _TEXT, _maybe(_TEXT | names), _LINE)),
+        conditions=conditions,
+        budget=_POSITIVE,
+        spent=_POSITIVE,
+        margin=st.floats(min_value=1e-4, max_value=0.5),
+        baseline=_maybe(names),
+        fastest=_maybe(names),
+        progress=st.floats(min_value=0, max_value=1),
+        execution_count=_maybe(_COUNT),
+        note=_TEXT,
+        version=st.just(1),
+    )
+    return draw(built)

@@ -1,0 +1,408 @@
+"""Honest rounding differences agree; every planted difference is named with its place; the rest says why not."""
+
+from __future__ import annotations
+
+import enum
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis.extra.numpy as arrays
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from flax.core import FrozenDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fwmagic.measure.agree import agree
+
+Pair = namedtuple("Pair", "left right")
+Both = namedtuple("Both", "first second")
+
+
+@dataclass
+class State:
+    step: int
+    weights: Any
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Counter(int):
+    pass
+
+
+def to_numpy(value):
+    """As the frameworks do it: bfloat16 widened to float32, a typed key as its numbers."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            value = jax.random.key_data(value)
+        return np.asarray(value.astype("float32") if value.dtype == jnp.bfloat16 else value)
+    return value if isinstance(value, np.ndarray) else None
+
+
+def compare(reference, outputs, **options):
+    return agree(reference, outputs, names=("torch", "jax"), to_numpy=to_numpy, **options)
+
+
+def random_array(*shape, seed=0, dtype="float32"):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def test_the_first_difference_is_named_with_its_path_index_values_and_tolerance():
+    ours = {"params": {"w": torch.full((10, 40), 2.0)}}
+    theirs = {"params": {"w": jnp.full((10, 40), 2.0).at[3, 7].set(1.5).at[4, 0].set(9)}}
+    found = compare(ours, theirs)
+    assert (found.reference, found.status, found.path) == ("torch", "differs", "params['w'][3, 7]")
+    assert found.sentence == (
+        "torch and jax differ at params['w'][3, 7]: 2.0 and 1.5, tolerance 0.00024 (2 of 400 values differ)"
+    )
+
+
+one = random_array(5, 4) + 10
+PLANTED = {
+    "one element": ([one], [one * np.where(np.arange(20).reshape(5, 4) == 11, 1.001, 1).astype("float32")],
+                    "output[0][2, 3]", "1 of 20 values differ"),
+    "a missing leaf": ({"a": one, "b": one}, {"a": one}, "b", "missing in jax"),
+    "an additional leaf": ({"a": one}, {"a": one, "b": one}, "b", "missing in torch"),
+    "a missing leaf, deep": ({"a": [{"x": 1, "y z": 2}]}, {"a": [{"x": 1}]}, "a[0]['y z']", "missing in jax"),
+    "length": ([one, one], [one], "output", "2 and 1 items"),
+    "container": ({"a": one}, {"a": [one]}, "a", "an array of float32 [5, 4] and a value of class list"),
+    "None": ([one], [None], "output[0]", "and None"),
+    "shape": ({"w": one}, {"w": one.T}, "w", "differ in shape at w: [5, 4] and [4, 5]"),
+    "a dimension of one": (one[0, 0], one[0, :1], "output", "[] and [1]"),
+    "float dtype": ([one], [one.astype("float64")], "output[0]", "float32 and float64 (the values agree)"),
+    "float dtype and values": ([one], [one.astype("float64") + 1], "output[0]", "20 of 20 values differ too"),
+    "kind": ([np.arange(3)], [np.arange(3.0)], "output[0]", "int64 and float64"),
+    "integer": ([np.arange(9)], [np.where(np.arange(9) == 4, 5, np.arange(9))], "output[0][4]", "compared exactly"),
+    "bool": (np.array([True, False]), np.array([True, True]), "output[1]", "False and True"),
+    "sign": (one, one * np.where(np.arange(20).reshape(5, 4) == 0, -1, 1).astype("float32"), "output[0, 0]", "1 of"),
+    "NaN here": (np.array([1.0, np.nan]), np.array([1.0, 2.0]), "output[1]", "nan and 2.0, NaN on one side only"),
+    "NaN elsewhere": (np.array([np.nan, 1.0]), np.array([1.0, np.nan]), "output[0]", "2 of 2 values differ"),
+    "sign of infinity": (np.array([np.inf, 1.0]), np.array([-np.inf, 1.0]), "output[0]", "inf and -inf"),
+    "infinity": (np.array([1.0, 1.0]), np.array([1.0, np.inf]), "output[1]", "1.0 and inf"),
+    "imaginary part": (np.array([1 + 2j]), np.array([1 + 2.01j]), "output[0]", "1 of 1 values differ"),
+    "the imaginary part of infinity": (np.array([complex(np.inf, 1)]), np.array([complex(np.inf, 2)]), "output[0]", ""),
+    "Python float": ({"loss": 0.5}, {"loss": 0.5005}, "loss", "0.5 and 0.5005, tolerance 6e-05"),
+    "Python int": ({"n": 2**70}, {"n": 2**70 + 1}, "n", "compared exactly"),
+    "type": ({"n": 1}, {"n": True}, "n", "the int 1 and the bool True"),
+    "number and array": ({"n": 1.5}, {"n": np.array([1.5])}, "n", "float and an array of float64 [1]"),
+    "number and array, values": ({"n": 1.5}, {"n": np.array(1.6)}, "n", "1.5 and 1.6"),
+    "text": ({"s": "relu"}, {"s": "gelu"}, "s", "'relu' and 'gelu'"),
+    "enum": ([Colour.RED], [Colour.BLUE], "output[0]", "Colour.RED"),
+    "namedtuple": (Pair(one, 1), Pair(one, 2), "output.right", "1 and 2"),
+    "dataclass": ({"s": State(1, one)}, {"s": State(1, one + 1)}, "s.weights[0, 0]", "20 of 20"),
+    "unsigned": ([np.arange(3, dtype="uint8")], [np.arange(3, dtype="int8")], "output[0]", "uint8 and int8"),
+    "text in an array": ([np.array(["a", "b"])], [np.array(["a", "c"])], "output[0][1]", "b and c"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_difference_is_named(case):
+    reference, outputs, path, words = PLANTED[case]
+    found = compare(reference, outputs)
+    assert (found.status, found.path) == ("differs", path), found.sentence
+    assert words in found.sentence
+    assert found.sentence.count("torch and jax differ") == 1
+
+
+@pytest.mark.parametrize("case", sorted(PLANTED.keys() - {"None"}))
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_equal_twins_of_the_planted_differences_agree_exactly(case, side):
+    value = PLANTED[case][side]
+    found = compare(value, value)
+    assert (found.status, found.sentence) == ("agrees", "jax agrees with torch exactly"), found
+
+
+def test_a_wrong_element_is_seen_if_it_is_not_lost_in_the_rounding_errors_of_the_others():
+    array = np.float32([1.0, 1.0, 0.1, 0.01])
+    for place, seen in ((0, True), (2, True), (3, False)):
+        wrong = array.copy()
+        wrong[place] *= 1.001
+        assert (compare([array], [wrong]).status == "differs") is seen
+
+
+def test_further_differences_are_counted():
+    left = {name: 1 for name in "abcdef"}
+    found = compare(left, {**left, **dict.fromkeys("bcdef", 2)})
+    assert found.path == "b"
+    assert found.sentence.endswith("they also differ at c, d, e and 1 more")
+
+
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.complex_numbers(),
+    arrays.arrays(st.sampled_from(["float32", "float64", "int32", "bool", "complex64", "float16", "uint8"]),
+                  arrays.array_shapes(min_dims=0, max_side=4)),
+)  # fmt: skip
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=4)
+        | st.tuples(inner, inner).map(lambda both: Pair(*both))
+    ),
+    max_leaves=12,
+)
+
+
+def copied(tree, sequence=tuple):
+    """The same tree of other objects: tuples for lists, another class of namedtuple, arrays of their own."""
+    if isinstance(tree, Pair):
+        return Both(*(copied(item) for item in tree))
+    if isinstance(tree, list):
+        return sequence(copied(item) for item in tree)
+    if isinstance(tree, dict):
+        return FrozenDict({key: copied(tree[key]) for key in reversed(list(tree))})
+    return tree.copy() if isinstance(tree, np.ndarray) else tree
+
+
+@given(trees)
+@settings(max_examples=200, deadline=None)
+def test_a_copy_of_any_tree_is_never_said_to_differ(tree):
+    found = compare(tree, copied(tree))
+    assert found.status in ("agrees", "not compared"), found.sentence
+    assert found.status == "agrees" or "no outputs" in found.sentence
+
+
+@given(
+    arrays.arrays("float64", arrays.array_shapes(max_side=5), elements=st.floats(0.1, 10)),
+    st.data(),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_single_wrong_element_is_found_wherever_it_is(array, data):
+    index = tuple(data.draw(st.integers(0, side - 1)) for side in array.shape)
+    wrong = array.copy()
+    wrong[index] *= 1.001
+    for dtype in ("float64", "float32"):
+        found = compare([array.astype(dtype)], [wrong.astype(dtype)])
+        if dtype == "float64" or array[index] > array.max() / 10:
+            assert found.path == f"output[0][{', '.join(map(str, index))}]"
+            assert f"1 of {array.size:,} values" in found.sentence
+
+
+def test_sums_of_a_million_terms_agree_between_torch_and_jax():
+    for seed in range(3):
+        x = random_array(10**6, seed=seed)
+        t, j = torch.from_numpy(x), jnp.asarray(x)
+        ours = {"sum": (t.exp() * t.abs().sqrt()).sum(), "mean": t.sum(), "norm": t.norm(), "cumulated": t.cumsum(0)}
+        theirs = {
+            "sum": (jnp.exp(j) * jnp.sqrt(jnp.abs(j))).sum(),
+            "mean": j.sum(),
+            "norm": jnp.linalg.norm(j),
+            "cumulated": jax.jit(jnp.cumsum)(j),
+        }
+        found = compare(ours, theirs)
+        assert found.status == "agrees", found.sentence
+        assert compare(ours, {**theirs, "sum": theirs["sum"] * 1.001}).path == "sum"
+
+
+def test_a_product_of_large_matrices_agrees_and_one_wrong_element_of_it_does_not():
+    x = random_array(1000, 1000)
+    ours, theirs = torch.from_numpy(x) @ torch.from_numpy(x), jnp.asarray(x) @ jnp.asarray(x)
+    assert not np.array_equal(ours.numpy(), np.asarray(theirs))
+    found = compare([ours], [theirs])
+    assert found.status == "agrees"
+    assert "within tolerance, of which at most" in found.sentence
+    row, column = np.argwhere(np.abs(np.asarray(theirs)) > 20)[0]
+    found = compare([ours], [theirs.at[row, column].multiply(1.001)])
+    assert found.path == f"output[0][{row}, {column}]"
+    assert "1 of 1,000,000 values differ" in found.sentence
+
+
+def test_a_training_step_agrees_between_torch_and_jax():
+    w, x, y = random_array(64, 64, seed=1), random_array(256, 64), random_array(256, 64, seed=2)
+    leaf = torch.from_numpy(w.copy()).requires_grad_()
+    loss = ((torch.tanh(torch.from_numpy(x) @ leaf) - torch.from_numpy(y)) ** 2).mean()
+    loss.backward()
+    value, gradient = jax.jit(jax.value_and_grad(lambda w: ((jnp.tanh(x @ w) - y) ** 2).mean()))(w)
+    found = compare({"loss": loss, "gradient": leaf.grad}, {"loss": value, "gradient": gradient})
+    assert found.status == "agrees", found.sentence
+    assert compare([leaf.grad], [-gradient]).status == "differs"
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_sixteen_bit_products_agree_and_a_wrong_element_does_not(name):
+    x = random_array(64, 64)
+    ours = torch.from_numpy(x).to(getattr(torch, name))
+    theirs = jnp.asarray(x, getattr(jnp, name))
+    product = jax.jit(jnp.matmul)(theirs, theirs)
+    assert compare([ours @ ours], [product]).status == "agrees"
+    found = compare([ours @ ours], [product.at[np.unravel_index(jnp.argmax(product), product.shape)].multiply(1.25)])
+    assert found.status == "differs"
+    assert compare([ours], [theirs.astype("float32")]).sentence.endswith(f"{name} and float32 (the values agree)")
+
+
+def test_eight_bit_floats_and_four_bit_integers_are_compared():
+    assert compare([jnp.ones(3, jnp.float8_e4m3fn)], [jnp.ones(3, jnp.float8_e4m3fn)]).status == "agrees"
+    assert compare([jnp.ones(3, jnp.float8_e4m3fn)], [jnp.full(3, 8, jnp.float8_e4m3fn)]).path == "output[0][0]"
+    assert compare([jnp.ones(3, jnp.int4)], [jnp.full(3, 2, jnp.int4)]).path == "output[0][0]"
+
+
+def test_a_cancelled_element_has_the_tolerance_of_its_neighbours():
+    assert compare([np.float32([1, 2, 0])], [np.float32([1, 2, 1e-7])]).status == "agrees"
+    assert compare([np.float32([0])], [np.float32([1e-7])]).status == "differs"
+    assert compare([np.float32([0])], [np.float32([1e-39])]).status == "agrees"  # XLA takes such a number for zero
+
+
+def test_a_mask_does_not_hide_a_wrong_element():
+    scores = random_array(8, 8)
+    masked = np.where(np.tri(8, dtype=bool), scores, np.float32(-1e9))
+    wrong = masked.copy()
+    wrong[5, 2] *= 1.01
+    assert compare([masked], [masked * np.float32(1 + 1e-7)]).status == "agrees"
+    assert compare([masked], [wrong]).path == "output[0][5, 2]"
+
+
+def test_very_large_values_do_not_overflow():
+    large = np.array([1e308, -0.9e308, 1.0])
+    assert compare([large], [large * (1 + 1e-12)]).status == "agrees"
+    assert compare([large], [-large]).sentence.count("2 of 3 values differ") == 1
+
+
+def test_nan_and_infinity_at_the_same_places_agree():
+    x = np.array([np.nan, np.inf, -np.inf, 1.0], dtype="float32")
+    assert compare([torch.from_numpy(x)], [jnp.asarray(x) * np.float32(1 + 1e-6)]).status == "agrees"
+    assert compare([np.array([complex(np.nan, 1)])], [np.array([complex(np.nan, 1)])]).status == "agrees"
+
+
+def test_empty_arrays_agree():
+    assert compare([np.zeros((0, 3))], [np.zeros((0, 3))]).status == "agrees"
+    assert compare([np.zeros((0, 3))], [np.zeros((3, 0))]).status == "differs"
+
+
+def test_integers_of_another_width_are_equal_across_libraries_and_said_so():
+    found = compare({"top": torch.tensor([1, 2])}, {"top": jnp.asarray([1, 2])})
+    assert found.status == "agrees"
+    assert found.sentence == "jax agrees with torch exactly; the integers of top are int64 and int32"
+    assert compare({"top": torch.tensor([1, 2])}, {"top": jnp.asarray([1, 3])}).path == "top[1]"
+    found = compare([np.array([1])], [np.array([1], dtype="int32")])
+    assert found.sentence.endswith("differ in dtype at output[0]: int64 and int32")
+
+
+@pytest.mark.parametrize(
+    ("number", "array"),
+    [
+        (0.1, torch.tensor(0.1)),
+        (0.1, np.float32(0.1)),
+        (3, jnp.asarray(3)),
+        (True, np.bool_(True)),
+        (1j, jnp.asarray(1j)),
+        (Counter(3), torch.tensor(3)),
+    ],
+)
+def test_a_number_and_an_array_of_the_same_value_without_dimensions_agree_and_said_so(number, array):
+    for pair in ((number, array), (array, number)):
+        found = compare({"n": pair[0]}, {"n": pair[1]})
+        assert found.status == "agrees", found.sentence
+        assert "n is a Python number on one side" in found.sentence
+
+
+def test_a_number_of_another_kind_than_the_array_is_a_difference():
+    assert compare({"n": 1}, {"n": np.array(1.0)}).path == "n"
+    assert compare([Counter(3)], [Counter(3)]).status == "agrees"
+    assert compare([float("nan")], [float("nan")]).status == "agrees"
+    assert compare([float("nan")], [1.0]).status == "differs"
+
+
+def test_sequences_and_mappings_of_any_class_are_equal_by_their_items():
+    assert compare(torch.Size([2, 3]), (2, 3)).status == "agrees"
+    assert compare(Pair(1, 2), Both(1, 2)).status == "agrees"
+    x = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    assert compare(torch.linalg.eigh(x), jnp.linalg.eigh(jnp.asarray(x.numpy()))).status == "agrees"
+    assert compare(FrozenDict({"a": 1}), {"a": 1}).status == "agrees"
+
+
+def test_modules_and_optimizers_are_compared_by_their_state():
+    models = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    assert compare({"model": models[0]}, {"model": models[1]}).path == "model['weight'][0, 0]"
+    models[1].load_state_dict(models[0].state_dict())
+    assert compare({"model": models[0]}, {"model": models[1]}).status == "agrees"
+    optimizers = [torch.optim.SGD(model.parameters(), lr=lr) for model, lr in zip(models, (0.1, 0.2), strict=True)]
+    assert compare(optimizers[0], optimizers[1]).path == "output['param_groups'][0]['lr']"
+
+
+def test_the_variables_of_flax_nnx_are_arrays():
+    states = [nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(seed))) for seed in (0, 0, 1)]
+    assert compare(states[0], states[1]).status == "agrees"
+    assert compare(states[0], states[2]).path == "kernel[0, 0]"
+
+
+def test_typed_random_keys_are_compared_by_their_data():
+    assert compare([jax.random.key(0)], [jax.random.key(0)]).status == "agrees"
+    assert compare([jax.random.key(0)], [jax.random.key(1)]).status == "differs"
+    found = compare([jax.random.key(0, impl="rbg")], [jax.random.key(0)])
+    assert found.sentence.endswith("differ in dtype at output[0]: key<rbg> and key<fry>")
+
+
+def test_what_cannot_be_compared_is_named_and_the_rest_is_compared():
+    found = compare({"f": lambda: 1, "x": 1}, {"f": lambda: 1, "x": 1})
+    assert found.status == "agrees"
+    assert found.sentence.endswith("; not compared: f (objects of class function cannot be compared)")
+    assert compare({"f": lambda: 1, "x": 1}, {"f": lambda: 1, "x": 2}).path == "x"
+    found = compare(lambda: 1, 3)
+    assert (found.status, found.path) == ("not compared", None)
+    assert found.sentence == "not compared: output (objects of class function cannot be compared)"
+    found = compare([np.array([object()])], [np.array([object()])])
+    assert found.sentence == "not compared: output[0] (arrays of dtype object cannot be compared)"
+    shape = jax.ShapeDtypeStruct((2,), "float32")
+    assert compare([shape], [one]).sentence == (
+        "not compared: output[0] (objects of class ShapeDtypeStruct cannot be compared)"
+    )
+    same = object()
+    assert compare([same], [same]).status == "agrees"
+
+
+def test_a_donated_array_is_not_compared_and_says_why():
+    gone = jnp.ones(3)
+    gone.delete()
+    found = compare({"w": gone}, {"w": jnp.ones(3)})
+    assert found.status == "not compared"
+    assert "w (its values cannot be read: Array has been deleted" in found.sentence
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], (None, None)])
+def test_no_outputs_are_not_said_to_agree(nothing):
+    found = compare(nothing, nothing)
+    assert (found.status, found.sentence) == ("not compared", "not compared: there are no outputs to compare")
+
+
+def test_random_cells_are_not_compared():
+    found = compare([1], [2], random=True)
+    assert found.status == "not compared"
+    assert found.sentence == "not compared: the cell draws random numbers"
+
+
+def test_a_container_that_holds_itself_is_compared():
+    first: list[Any] = [1]
+    second: list[Any] = [1]
+    first.append(first)
+    second.append(second)
+    assert compare(first, second).status == "agrees"
+    second[0] = 2
+    assert compare(first, second).path == "output[0]"
+
+
+def test_depth_is_not_limited():
+    deep: Any = 1
+    other: Any = 2
+    for _ in range(3000):
+        deep, other = [deep], [other]
+    assert compare(deep, other).status == "differs"
+
+
+def test_a_transposed_array_is_compared_by_its_indices():
+    x = np.arange(6.0).reshape(2, 3)
+    wrong = np.asfortranarray(x)
+    wrong[1, 0] = 7
+    assert compare([x], [np.asfortranarray(x)]).status == "agrees"
+    assert compare([x], [wrong]).path == "output[0][1, 0]"

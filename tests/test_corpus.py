@@ -1,0 +1,229 @@
+"""Every cell of the corpus, as the oracle sees it: plainly, under its framework's magic, and in `%%compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gc
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from corpus import Cell, load
+from oracle import ALIASES, REPORT, Notebook, Run, body_lines, notebook, prepared, unlike, witness
+
+from fwmagic.report import Report, Variant
+
+CELLS = load()
+FACTS = [cell for cell in CELLS if "facts" in cell.tags]
+IDLE = "pass"  # stands where another notebook has `%%compare`, so that Out has the same numbers in all
+BUDGET = 0.05
+COMPILED = ("cell", "modules", "functions")
+
+every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a cell did in one notebook, what the cell after it did, what compilers did, and the report, if any."""
+
+    run: Run
+    then: Run
+    compiled: frozenset[str]
+    idle: Run
+    variant: Variant | None = None
+    wrong_outputs: tuple[str, ...] = ()
+
+
+def _seen(
+    cell: Cell, text: str, *, idle: str = IDLE, extension: bool = False, look: Callable[[Notebook], Report | None]
+) -> Seen:
+    """Run `idle`, then the cell as `text`, then the cell after it, in a notebook of their own."""
+    with notebook() as book:
+        if extension:
+            book.shell.run_line_magic("load_ext", "fwmagic")
+        prepared(book, cell)
+        with witness() as compilers:
+            before = book.run(idle, cell.volatile)
+            run = book.run(text, cell.volatile, extra_lines=text.count("\n") - body_lines(cell.body).count("\n"))
+        report = look(book)
+        variant = None if report is None else next(iter(report))
+        wrong = () if variant is None else tuple(_unlike_outputs(variant, book.shell.user_ns))
+        then = book.run(body_lines(cell.then), cell.volatile)
+        if extension:
+            book.shell.run_line_magic("unload_ext", "fwmagic")
+    if variant is not None:
+        variant = dataclasses.replace(variant, outputs=None)
+    return Seen(run, then, frozenset(compilers.names()), before, variant, wrong)
+
+
+@functools.cache
+def plainly(cell: Cell) -> Seen:
+    """Run the cell without a magic."""
+    return _seen(cell, body_lines(cell.body), look=lambda book: None)
+
+
+@functools.cache
+def under_magic(cell: Cell) -> Seen:
+    """Run the cell under `%%torch` or `%%jax`."""
+    text = f"%%{cell.framework} --budget {BUDGET} -o {REPORT}\n{body_lines(cell.body)}"
+    return _seen(cell, text, extension=True, look=lambda book: book.shell.user_ns.get(REPORT))
+
+
+@functools.cache
+def after_comparing(cell: Cell) -> Seen:
+    """Run the cell as a section of `%%compare`, and then plainly."""
+    section = f"%%compare --budget {BUDGET}\n%%{cell.framework}\n{body_lines(cell.body)}"
+    return _seen(cell, body_lines(cell.body), idle=section, extension=True, look=lambda book: None)
+
+
+def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of returned results whose numbers are not those that the committed run bound."""
+    import jax
+    import numpy as np
+    import torch
+
+    def numbers(value: Any) -> Any:
+        return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+    for name, value in (variant.outputs or {}).items():
+        leaves, wanted = jax.tree.leaves(value), jax.tree.leaves(namespace.get(name, value))
+        pairs = zip(leaves, wanted, strict=True)
+        arrays = [(one, two) for one, two in pairs if isinstance(one, torch.Tensor | jax.Array | np.ndarray)]
+        arrays = [(a, b) for a, b in arrays if not str(getattr(a, "dtype", "")).startswith("key")]
+        if not all(np.allclose(numbers(a), numbers(b), rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in arrays):
+            yield name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> Iterator[None]:
+    """Keep the frameworks' own objects out of every garbage collection of this module: there are a million."""
+    with notebook():
+        gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def test_the_corpus_holds_what_it_must():
+    count = Counter(tag for cell in CELLS for tag in cell.tags)
+    facts = Counter(cell.framework for cell in FACTS)
+    assert facts == {"jax": 44, "torch": 35}
+    groups = ("linen", "nnx", "optax", "train", "dataloader", "grad", "vmap", "rng", "closure", "class", "magics")
+    assert {group: count[group] for group in groups if count[group] < 4} == {}
+    for kind in ("iterator", "disable-jit", "own-jit", "object", "warning", "exception", "output", "numpy", "with"):
+        assert count[kind], kind
+    assert len({cell.id for cell in CELLS}) == len(CELLS)
+
+
+@every_cell
+def test_the_plain_cell_ends_as_it_is_meant_to(cell: Cell):
+    seen = plainly(cell)
+    assert (seen.run.error[0] if seen.run.error else None) == cell.raises
+    assert seen.then.error is None
+
+
+@every_cell
+def test_two_plain_runs_are_one_to_the_oracle(cell: Cell):
+    once, again = plainly(cell), plainly.__wrapped__(cell)
+    assert unlike(once.run, again.run) == []
+    assert unlike(once.then, again.then) == []
+
+
+@every_cell
+def test_under_its_magic_the_notebook_is_as_after_one_plain_run(cell: Cell):
+    plain, magic = plainly(cell), under_magic(cell)
+    aliases = frozenset(ALIASES)
+    assert unlike(plain.run, magic.run, allowed=aliases) == []
+    assert unlike(plain.then, magic.then, allowed=aliases) == []
+
+
+@every_cell
+def test_after_compare_the_notebook_is_untouched(cell: Cell):
+    compared = after_comparing(cell)
+    untouched = plainly(cell)
+    compared.idle.error, compared.idle.shown_errors = None, 0  # a section that raises ends the cell in an error
+    assert unlike(untouched.idle, compared.idle) == []
+    assert unlike(untouched.run, compared.run) == []
+    assert unlike(untouched.then, compared.then) == []
+
+
+@pytest.mark.parametrize("cell", [c for c in CELLS if c.raises], ids=lambda cell: cell.id)
+def test_a_section_that_raises_ends_compare_in_an_error(cell: Cell):
+    section = f"%%compare --budget {BUDGET}\n%%{cell.framework}\n{body_lines(cell.body)}"
+    with notebook() as book:
+        book.shell.run_line_magic("load_ext", "fwmagic")
+        prepared(book, cell)
+        assert book.run(section).error is not None
+        book.shell.run_line_magic("unload_ext", "fwmagic")
+
+
+def _witnessed(cell: Cell) -> bool:
+    """Say whether the compilers themselves saw what the report says they compiled."""
+    seen = under_magic(cell)
+    way = seen.variant.compilation.way if seen.variant and seen.variant.compilation else None
+    if way == "cell":
+        return "cell" in seen.compiled
+    text = "\n".join((*cell.setup, cell.body))
+    users = {"forward", "__call__", "<lambda>", *re.findall(r"\bdef (\w+)", text)}
+    return way in COMPILED and bool(users & (seen.compiled - plainly(cell).compiled))
+
+
+@every_cell
+def test_what_the_report_calls_compiled_was_compiled(cell: Cell):
+    variant = under_magic(cell).variant
+    if cell.raises == "SyntaxError":
+        return  # there was nothing to report on
+    assert variant is not None
+    made = variant.compilation
+    if made is not None and made.way in COMPILED:
+        assert _witnessed(cell), (made.way, made.compiled, sorted(under_magic(cell).compiled))
+        assert variant.agreement is None or variant.agreement.status != "differs"
+        if variant.agreement is not None and variant.agreement.status == "agrees":
+            assert under_magic(cell).wrong_outputs == ()
+
+
+@pytest.mark.parametrize(("framework", "least"), [("jax", 29), ("torch", 31)])
+def test_so_many_cells_of_the_facts_end_compiled(framework: str, least: int):
+    cells = [cell for cell in FACTS if cell.framework == framework]
+    others = {cell.id: _why(under_magic(cell).variant) for cell in cells if not _witnessed(cell)}
+    assert len(cells) - len(others) >= least, others
+
+
+@pytest.mark.parametrize("cell", FACTS, ids=lambda cell: cell.id)
+def test_a_cell_that_was_not_compiled_names_its_reason_and_line(cell: Cell):
+    variant = under_magic(cell).variant
+    assert variant is not None
+    if _witnessed(cell):
+        return
+    reason, line = _why(variant)
+    assert len(reason) > 10
+    assert line is not None
+    assert 2 <= line <= 1 + len(body_lines(cell.body).splitlines())
+
+
+def _why(variant: Variant | None) -> tuple[str, int | None]:
+    """Return the reason and line that a report gives for not compiling, or for not timing at all."""
+    if variant is None:
+        return "", None
+    if variant.failure is not None:
+        return f"{variant.failure.error}: {variant.failure.message}", variant.failure.line
+    return ("", None) if variant.compilation is None else (variant.compilation.reason, variant.compilation.line)
+
+
+@pytest.mark.parametrize("cell", [c for c in CELLS if "disable-jit" in c.tags], ids=lambda cell: cell.id)
+def test_a_cell_under_disable_jit_is_not_called_compiled(cell: Cell):
+    variant = under_magic(cell).variant
+    assert variant is not None
+    assert variant.compilation is not None
+    assert variant.compilation.way not in COMPILED
+
+
+@every_cell
+def test_no_timed_block_saw_a_compilation(cell: Cell):
+    variant = under_magic(cell).variant
+    if variant is not None and variant.time is not None and "recompiles" not in cell.tags:
+        assert variant.time.voided == 0

@@ -1,0 +1,263 @@
+"""A report as static HTML."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports
+from hypothesis import given, settings
+
+from fwmagic.html import to_html
+from fwmagic.report import Agreement, Conditions, Failure, Finding, Place, Report, Stage
+from fwmagic.strips import scale
+from fwmagic.text import to_text
+
+TAGS = {
+    "div",
+    "style",
+    "p",
+    "b",
+    "span",
+    "i",
+    "progress",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "small",
+    "ul",
+    "li",
+}
+TAGS |= {"svg", "title", "desc", "rect", "path", "g"}
+VOID = {"rect", "path"}
+
+
+class Page(HTMLParser):
+    """The elements, attributes and visible words of a page; an element that is not closed is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.comments: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == [], "every element is closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    def handle_comment(self, data):
+        self.comments.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+HOSTILE = (
+    "</style></title></svg><script>alert(1)</script><img src=x onerror=alert(1)>"
+    "<a href='javascript:alert(1)'>\" onload=\"x\" '-->"
+)
+
+
+def hostile_report() -> Report:
+    """A report with markup wherever text can stand."""
+    h = HOSTILE
+    compilation = a_compilation(
+        reason=h,
+        line=3,
+        compiled=(h,),
+        breaks=(Place(1, h),),
+        recompiles=(Place(None, h),),
+        cache=h,
+        stages=(Stage(h, 0.5, h), Stage("b" + h, None, h)),
+    )
+    good = a_variant(
+        h,
+        section=h,
+        framework=h,
+        mode=h,
+        note=h,
+        options={h: h},
+        returned=(h,),
+        source=h,
+        compilation=compilation,
+        agreement=Agreement(h, "differs", h, h),
+        time=a_time(source=h),
+    )
+    failed = a_variant("2" + h, status="failed", failure=Failure(h, h, 4, h))
+    words = {h: h}
+    return a_report(
+        good,
+        failed,
+        run_id=h,
+        started=h,
+        magic=h,
+        note=h,
+        baseline=h,
+        fastest=h,
+        ratios=(a_ratio("withheld", variant="2" + h, over=h, note=h),),
+        findings=(Finding(h, h, h, h, 1), Finding(h, h, h, None)),
+        conditions=Conditions(words, words, words, words, h, 0.1, 0.1, (h,), h, h),
+    )
+
+
+def assert_harmless(html: str) -> None:
+    page = Page(html)
+    assert {tag for tag, _ in page.tags} <= TAGS
+    assert page.comments == []
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") or name in ("href", "src", "xlink:href") for name in attributes)
+        assert "javascript:" not in attributes.get("style", "")
+    assert len(page.all("style")) == 1
+
+
+def test_hostile_markup_is_shown_and_not_obeyed():
+    html = to_html(hostile_report())
+    assert_harmless(html)
+    assert "<script>alert(1)</script>" in "".join(Page(html).words)
+
+
+@pytest.mark.parametrize("state", ["running", "done", "interrupted", "failed"])
+def test_hostile_markup_in_every_state(state):
+    assert_harmless(to_html(replace(hostile_report(), state=state)))
+
+
+@given(reports())
+@settings(max_examples=60, deadline=None)
+def test_any_report_is_harmless_html(report):
+    assert_harmless(to_html(report))
+
+
+def test_the_verdict_comes_first():
+    words = [word for word in Page(to_html(a_report(ratios=(a_ratio(),)))).words if word.strip()]
+    assert "".join(words[:2]) == "jax is 2.3x faster than torch (ratio 0.430, 95 % interval 0.420-0.450, 120 rounds)."
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        a_report(ratios=(a_ratio("undecided", 0.99, 0.97, 1.02),)),
+        four_variants(20),
+        a_report(a_variant("torch", status="running"), state="running", progress=0.4),
+        a_report(a_variant("torch", status="failed", failure=Failure("ValueError", "no", 3, "trace")), state="failed"),
+        a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(points=1))),
+        a_report(variants=()),
+    ],
+)
+def test_it_says_what_the_text_says(report):
+    shown = squeezed("".join(Page(to_html(report)).words))
+    for block in to_text(report).split("\n\n"):
+        for line in block.splitlines():
+            # in the table the cells stand two or more spaces apart; a mark before a remark stands for its bold label
+            for part in re.split(r"  +", line.removeprefix("! ")):
+                if part.strip("- "):
+                    assert squeezed(part) in shown, part
+
+
+def test_every_variant_has_a_strip_and_a_row():
+    page = Page(to_html(four_variants(40)))
+    pictures = page.all("svg")
+    assert len(pictures) == 4 + 3, "four strips, and three bars of what was compiled"
+    assert all(picture["role"] == "img" for picture in pictures)
+    assert len(page.all("title")) == len(page.all("desc")) == len(pictures)
+    assert len(page.all("tr")) == 1 + 4
+    assert [head["scope"] for head in page.all("th")] == ["col"] * 9 + ["row"] * 4
+    assert "Samples of torch:eager" in page.words
+    assert "40 blocks, median 2.30 ms, 95 % interval 2.28-2.35 ms" in page.words
+    assert "trace 12.0 ms, backend 800 ms" in page.words
+
+
+def test_frameworks_have_their_colours():
+    report = four_variants(10)
+    other = a_variant("mine", framework="mine")
+    colours = {
+        path["stroke"]
+        for path in Page(to_html(replace(report, variants=(*report, other)))).all("path")
+        if "stroke" in path
+    }
+    assert colours == {"#D55E00", "#0072B2", "#009E73", "#CC79A7"}
+
+
+def dots(html: str) -> list[list[tuple[int, int]]]:
+    paths = [path["d"] for path in Page(html).all("path") if path["class"] == "fw-dots"]
+    return [[(int(x), int(y)) for x, y in re.findall(r"M(\d+) (\d+)h0", d)] for d in paths]
+
+
+def test_strips_share_one_scale():
+    report = a_report(
+        a_variant("a", time=a_time(samples=(1.0, 2.0), median=1.5, low=None, high=None)),
+        a_variant("b", time=a_time(samples=(4.0,), median=4.0, low=None, high=None)),
+    )
+    first, second = dots(to_html(report))
+    (x1, top), (x2, bottom) = first
+    ((x4, _),) = second
+    assert x2 == pytest.approx(2 * x1, abs=2), "the scale begins at 0"
+    assert x4 == pytest.approx(4 * x1, abs=3)
+    assert top < bottom, "the first block is at the top"
+
+
+def test_the_scale_zooms_in_on_close_times_and_is_not_stretched_by_one_slow_block():
+    close = scale([a_time(1e-3, 50), a_time(1.02e-3, 50)])
+    assert 0.8e-3 < close.low < 1e-3
+    assert scale([a_time(1e-3, 50), a_time(9e-3, 50)]).low == 0
+    slow = a_time(1e-3, 50)
+    slow = replace(slow, samples=(*slow.samples, 1.0))
+    high = scale([slow]).high
+    assert high < 2e-3
+    beyond = sum(sample > high for sample in slow.samples)
+    assert 1 <= beyond <= 3
+    assert f"; {beyond} slower than the scale shows" in to_html(a_report(a_variant("torch", time=slow)))
+    assert scale([]) is None
+    assert scale([a_time(0.0, samples=(0.0,), low=None, high=None)]).high > 0
+
+
+def test_a_long_run_is_thinned_and_says_so():
+    html = to_html(a_report(a_variant("torch", time=a_time(points=1000))))
+    assert len(dots(html)[0]) == 150
+    assert "1000 blocks (150 of them drawn)" in html
+
+
+def test_what_was_not_timed_has_no_picture():
+    page = Page(to_html(a_report(a_variant("torch", status="waiting"), state="running", progress=0.42)))
+    assert page.all("svg") == []
+    assert page.all("progress") == [{"max": "1", "value": "0.420"}]
+    assert Page(to_html(a_report())).all("progress") == []
+
+
+def test_style_is_scoped_and_fits_light_dark_and_narrow():
+    style = re.search(r"<style>(.*?)</style>", to_html(a_report()), re.DOTALL).group(1)
+    assert "prefers-color-scheme:dark" in style
+    assert "var(--jp-content-font-color1,var(" in style
+    assert "@container (max-width:520px)" in style
+    selectors = re.findall(r"(?:^|[{}])\s*([^{}@]+)\{", style)
+    assert len(selectors) > 20
+    assert all(selector.strip().startswith(".fwmagic") for selector in selectors)
+    assert style.count("{") == style.count("}")
+
+
+def test_all_parts_of_four_long_variants_stay_below_fifty_kilobytes():
+    bundle = four_variants(2000)._repr_mimebundle_()
+    assert sum(len(json.dumps(part, ensure_ascii=False).encode()) for part in bundle.values()) <= 50_000

@@ -1,0 +1,212 @@
+"""The one display of a magic: in place in a notebook, a bar in a terminal, at most five updates a second."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+
+import pytest
+from example_reports import a_ratio, a_report, a_variant
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+
+from fwmagic.live import INTERVAL, Live, for_shell
+from fwmagic.report import MIME, Report
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Shown(list):
+    """What was published: the report and whether it replaced the last one."""
+
+    def __call__(self, report: Report, update: bool) -> None:
+        self.append((report, update))
+
+
+def running(progress: float) -> Report:
+    variants = (a_variant("torch", status="running"), a_variant("jax", status="waiting"))
+    return a_report(*variants, state="running", progress=progress)
+
+
+DONE = a_report(ratios=(a_ratio(),))
+
+
+@pytest.fixture
+def shell():
+    """A real shell whose display publisher keeps what is published."""
+    InteractiveShell.clear_instance()
+    yield InteractiveShell.instance(display_pub_class=CapturingDisplayPublisher)
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def terminal_shell():
+    InteractiveShell.clear_instance()
+    yield TerminalInteractiveShell.instance()
+    TerminalInteractiveShell.clear_instance()
+
+
+def test_at_most_five_updates_a_second_and_a_final_one():
+    clock, shown, times = Clock(), Shown(), []
+
+    def publish(report, update):
+        times.append(clock.now)
+        shown(report, update)
+
+    live = Live(publish, clock=clock)
+    for i in range(100):
+        clock.now = 100 + i * 0.01
+        live.update(running(i / 100))
+    assert all(later - earlier >= 0.2 for earlier, later in pairwise(times))
+    assert len(times) == 5
+    live.close(DONE)
+    assert shown[-1] == (DONE, True)
+    assert [update for _, update in shown] == [False] + 5 * [True]
+
+
+def test_closing_shows_the_last_update_if_it_was_held_back():
+    shown = Shown()
+    with Live(shown, clock=Clock()) as live:
+        live.update(running(0.1))
+        live.update(running(0.2))
+    assert [report.progress for report, _ in shown] == [0.1, 0.2]
+    shown.clear()
+    with Live(shown, clock=Clock()) as live:
+        live.update(running(0.1))
+    assert len(shown) == 1, "it was shown already"
+
+
+def test_closing_twice_and_updating_afterwards_do_nothing():
+    shown = Shown()
+    live = Live(shown)
+    live.close(DONE)
+    live.close(DONE)
+    live.close()
+    live.update(running(0.5))
+    assert shown == [(DONE, False)]
+
+
+def test_closing_what_never_showed_anything_shows_nothing():
+    shown = Shown()
+    Live(shown).close()
+    Live(shown, terminal=True, stream=Terminal()).close()
+    assert shown == []
+
+
+def test_an_error_in_the_cell_passes_through():
+    shown = Shown()
+
+    def cell():
+        with Live(shown, clock=Clock()) as live:
+            live.update(running(0.1))
+            live.update(running(0.2))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cell()
+    assert shown[-1][0].progress == 0.2
+
+
+def test_silent_shows_nothing(shell, capsys):
+    for live in (for_shell(shell, silent=True), for_shell(None), Live(None, terminal=True, stream=Terminal())):
+        live.update(running(0.1))
+        live.close(DONE)
+        live.close(DONE)
+    assert shell.display_pub.outputs == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_kernel_updates_one_display_in_place(shell):
+    live = for_shell(shell)
+    live.update(running(0.1))
+    live.close(DONE)
+    first, last = shell.display_pub.outputs
+    assert set(first["data"]) == {MIME, "text/html", "text/plain"}
+    assert first["data"][MIME]["state"] == "running"
+    assert not first["update"]
+    assert last["update"]
+    assert last["data"][MIME]["state"] == "done"
+    assert last["data"]["text/plain"] == str(DONE)
+    assert first["transient"]["display_id"] == last["transient"]["display_id"]
+
+
+def test_two_reports_do_not_replace_each_other(shell):
+    for _ in range(2):
+        for_shell(shell).close(DONE)
+    first, second = (output["transient"]["display_id"] for output in shell.display_pub.outputs)
+    assert first != second
+
+
+def test_a_terminal_gets_the_report_once_and_at_the_end(terminal_shell, capsys):
+    live = for_shell(terminal_shell)
+    live.update(running(0.1))
+    assert capsys.readouterr().out == ""
+    live.close(DONE)
+    assert capsys.readouterr().out == f"{DONE}\n"
+
+
+def test_the_bar_of_a_terminal_moves_and_vanishes():
+    clock, shown, stream = Clock(), Shown(), Terminal()
+    live = Live(shown, terminal=True, stream=stream, clock=clock)
+    live.update(running(0.25))
+    clock.now += INTERVAL
+    live.update(running(0.5))
+    drawn = stream.getvalue()
+    assert "torch" in drawn
+    assert "25 %|" in drawn
+    assert "50 %|" in drawn
+    assert shown == []
+    live.close(DONE)
+    assert stream.getvalue().split("\r")[-2].strip() == "", "the bar was wiped"
+    assert shown == [(DONE, False)]
+
+
+def test_the_bar_is_throttled_too():
+    stream = Terminal()
+    live = Live(Shown(), terminal=True, stream=stream, clock=Clock())
+    live.update(running(0.25))
+    live.update(running(0.5))
+    assert "50 %|" not in stream.getvalue()
+    live.close()
+
+
+def test_there_is_no_bar_where_the_stream_is_not_a_terminal():
+    shown, stream = Shown(), io.StringIO()
+    live = Live(shown, terminal=True, stream=stream)
+    live.update(running(0.25))
+    live.close(DONE)
+    assert stream.getvalue() == ""
+    assert shown == [(DONE, False)]
+
+
+def test_the_bar_starts_no_thread_and_leaves_tqdm_as_it_was():
+    from tqdm.std import tqdm
+
+    before, interval, had_lock = threading.active_count(), tqdm.monitor_interval, hasattr(tqdm, "_lock")
+    live = Live(Shown(), terminal=True, stream=Terminal())
+    live.update(running(0.25))
+    assert threading.active_count() == before
+    live.close(DONE)
+    assert tqdm.monitor_interval == interval == 10
+    assert hasattr(tqdm, "_lock") is had_lock
+
+
+def test_importing_it_imports_neither_ipython_nor_tqdm():
+    code = "import sys, fwmagic.live; sys.exit(any(name in sys.modules for name in ('IPython', 'tqdm')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,155 @@
+"""A section's own option wins; an option that cannot take effect is refused, never ignored."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from IPython.core.error import UsageError
+
+from fwmagic.line import parse, parse_header
+from fwmagic.options import Options, resolve, resolve_sections
+
+
+def alone(magic, text, defaults=()):
+    return resolve(parse(magic, text), dict(defaults))
+
+
+def together(text, *sections, defaults=()):
+    """Options of `%%compare text` with sections such as `jax --mode eager`, called a, b, c."""
+    lines = [parse_header(*f"{section} ".split(" ", 1), number) for number, section in enumerate(sections, 2)]
+    return resolve_sections(parse("compare", text), dict(zip("abcdef", lines, strict=False)), dict(defaults))
+
+
+def test_the_defaults():
+    assert alone("torch", "") == Options(name="torch")
+    assert dataclasses.asdict(Options("x")) == {
+        "name": "x", "mode": "auto", "compile_mode": "default", "fullgraph": False, "budget": 2.0, "margin": 0.01,
+        "device": None, "inputs": (), "items": None, "baseline": None, "check": True, "seed": None,
+        "keep_going": False, "repeat_effects": False, "output": None, "given": frozenset(),
+    }  # fmt: skip
+
+
+def test_a_name_of_its_own():
+    assert alone("torch", "mine").name == "mine"
+    assert alone("torch", "mine").given == frozenset()
+
+
+def test_defaults_hold_where_nothing_is_given():
+    defaults = {"budget": 5.0, "mode": "compiled", "compile_mode": "max-autotune", "device": "cpu"}
+    options = alone("torch", "--budget 1", defaults)
+    assert (options.budget, options.mode, options.compile_mode, options.device) == (
+        1.0,
+        "compiled",
+        "max-autotune",
+        "cpu",
+    )
+    assert options.given == {"budget"}
+    assert alone("jax", "", defaults).compile_mode == "default"
+    assert alone("torch", "--mode eager", defaults).compile_mode == "default"
+
+
+def test_a_sections_own_option_wins_over_that_of_the_compare_line_and_that_over_the_default():
+    first, second = together("--seed 1 --budget 4", "torch --seed 2", "jax", defaults={"seed": 3, "device": "cpu"})
+    assert (first.seed, second.seed) == (2, 1)
+    assert (first.budget, second.budget) == (4.0, 4.0)
+    assert (first.device, second.device) == ("cpu", "cpu")
+    assert [first.name, second.name] == ["a", "b"]
+    assert first.given == second.given == {"seed", "budget"}
+
+
+@given(
+    st.integers(0, 9) | st.none(), st.lists(st.integers(0, 9) | st.none(), min_size=1, max_size=4), st.integers(0, 9)
+)
+def test_the_nearest_value_holds(on_line, in_sections, default):
+    if on_line is not None and None not in in_sections:
+        on_line = None
+    words = [f"jax --seed {seed}" if seed is not None else "jax" for seed in in_sections]
+    resolved = together("" if on_line is None else f"--seed {on_line}", *words, defaults={"seed": default})
+    outer = default if on_line is None else on_line
+    assert [options.seed for options in resolved] == [outer if seed is None else seed for seed in in_sections]
+
+
+def test_an_option_of_torch_on_the_compare_line_reaches_the_torch_sections():
+    torch, jax = together("--compile-mode max-autotune --fullgraph", "torch", "jax")
+    assert (torch.compile_mode, torch.fullgraph) == ("max-autotune", True)
+    assert (jax.compile_mode, jax.fullgraph) == ("default", False)
+    assert jax.given == frozenset()
+
+
+def test_numpy_stays_as_it_is_beside_sections_that_are_compiled():
+    torch, numpy = together("--mode all", "torch", "numpy")
+    assert (torch.mode, numpy.mode) == ("all", "auto")
+    torch, numpy = together("", "torch", "numpy", defaults={"mode": "compiled"})
+    assert (torch.mode, numpy.mode) == ("compiled", "auto")
+    assert together("--mode debug", "numpy")[0].mode == "debug"
+
+
+def test_the_variants_of_a_section():
+    assert Options("x", mode="all").variants() == {"x:eager": "eager", "x:compiled": "compiled"}
+    assert Options("x", mode="debug").variants() == {"x": "debug"}
+
+
+def test_what_the_user_wrote_is_stated():
+    options = alone("torch", "--mode all --fullgraph --inputs A,W --no-check --items 3 -o r")
+    assert options.stated() == {
+        "mode": "all", "fullgraph": "yes", "inputs": "A,W", "items": "3", "no-check": "yes", "output": "r",
+    }  # fmt: skip
+
+
+def test_a_baseline_is_a_variant():
+    assert together("--baseline b", "torch", "jax")[0].baseline == "b"
+    assert together("--baseline a:eager --mode all", "torch")[0].baseline == "a:eager"
+
+
+NO_EFFECT = [
+    ("torch", "--fullgraph --mode eager", "--fullgraph has no effect in mode eager, which compiles nothing"),
+    ("torch", "--compile-mode default --mode debug", "--compile-mode has no effect in mode debug"),
+    ("torch", "--items 3 --mode debug", "--items has no effect in mode debug, which runs once and times nothing"),
+    ("jax", "--no-check --mode debug", "--no-check has no effect in mode debug"),
+    ("jax", "--repeat-effects --mode debug", "--repeat-effects has no effect in mode debug"),
+    ("jax", "--budget 1 --mode debug", "--budget has no effect in mode debug, which times nothing; leave it out"),
+    ("jax", "--margin 0.1", "--margin needs two timed variants; add --mode all or a section, or leave it out"),
+]
+
+
+@pytest.mark.parametrize(("magic", "text", "sentence"), NO_EFFECT)
+def test_an_option_without_effect_in_a_cell_is_refused(magic, text, sentence):
+    with pytest.raises(UsageError, match=re.escape(f"%%{magic}: {sentence}")):
+        alone(magic, text)
+
+
+def test_a_margin_between_the_two_modes_of_one_cell():
+    assert alone("jax", "--margin 0.1 --mode all").margin == 0.1
+
+
+NO_EFFECT_TOGETHER = [
+    ("--compile-mode default", ["jax", "numpy"], "%%compare: --compile-mode belongs to torch, and there is no %%torch"),
+    ("--fullgraph --mode eager", ["torch", "jax"], "%%compare: --fullgraph has no effect in mode eager"),
+    ("--seed 1", ["torch --seed 2", "jax --seed 3"], "%%compare: --seed has no effect, since each section has its own"),
+    ("--mode compiled", ["numpy", "torch --mode eager"], "%%compare: --mode compiled cannot take effect, since NumPy"),
+    ("", ["jax", "numpy --mode all"], "%%numpy in line 3: --mode all cannot take effect, since NumPy compiles nothing"),
+    ("--mode eager", ["jax", "torch --fullgraph"], "%%torch in line 3: --fullgraph has no effect in mode eager"),
+    ("--items 1 --mode debug", ["torch", "jax"], "%%compare: --items has no effect in mode debug"),
+    ("--budget 1", ["torch --mode debug"], "%%compare: --budget has no effect in mode debug"),
+    ("--margin 0.1", ["torch", "jax --mode debug"], "%%compare: --margin needs two timed variants"),
+    ("--baseline a", ["torch"], "%%compare: --baseline needs two timed variants"),
+    ("--baseline x", ["torch", "jax"], "%%compare: --baseline x names no timed variant; there are: a, b"),
+    ("--baseline a", ["torch --mode all"], "there are: a:eager, a:compiled"),
+    ("--baseline a:compild", ["torch --mode all"], "did you mean a:compiled?"),
+]
+
+
+@pytest.mark.parametrize(("text", "sections", "sentence"), NO_EFFECT_TOGETHER)
+def test_an_option_without_effect_in_any_section_is_refused(text, sections, sentence):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        together(text, *sections)
+
+
+def test_an_option_of_the_compare_line_needs_one_section_only_that_it_can_reach():
+    torch, other = together("--fullgraph --mode eager", "torch --mode compiled", "jax")
+    assert (torch.fullgraph, other.fullgraph) == (True, False)
+    assert together("--items 5", "torch", "jax --mode debug")[1].items is None

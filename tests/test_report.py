@@ -1,0 +1,178 @@
+"""The report as a value: to JSON and back, and how it is asked for a variant or a ratio."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, reports
+from hypothesis import given, settings
+
+from fwmagic.report import MIME, MOST_POINTS, Report
+
+
+@given(reports())
+@settings(max_examples=80, deadline=None)
+def test_json_and_back_gives_an_equal_report(report):
+    assert Report.from_json(report.to_json()) == report
+    assert Report.from_json(report.to_json().encode()) == report
+    assert Report.from_json(json.loads(report.to_json())) == report
+
+
+def test_to_json_writes_a_file_with_every_sample(tmp_path):
+    report = four_variants(1000)
+    path = tmp_path / "report.json"
+    assert report.to_json(path) == path.read_text(encoding="utf-8")
+    assert len(Report.from_json(path.read_bytes())["numpy"].time.samples) == 1000
+
+
+def test_live_outputs_are_not_in_the_json():
+    report = a_report(a_variant("torch", outputs=object()))
+    assert "outputs" not in report.to_dict()["variants"][0]
+    assert Report.from_json(report.to_json())["torch"].outputs is None
+
+
+def test_the_bundle_of_a_notebook_is_thinned_and_readable():
+    report = four_variants(1000)
+    bundle = report._repr_mimebundle_()
+    assert list(bundle) == [MIME, "text/html", "text/plain"]
+    stored = Report.from_json(bundle[MIME])
+    assert [len(v.time.samples) for v in stored] == [MOST_POINTS] * 4
+    first = report["numpy"].time.samples[0]
+    assert stored["numpy"].time.samples[0] == pytest.approx(first, rel=1e-5)
+    assert stored.ratio("numpy").verdict == "slower"
+
+
+def test_thinning_keeps_few_samples_and_spreads_over_many():
+    few = a_report(a_variant("torch", time=a_time(points=MOST_POINTS)))
+    assert len(few.to_dict(MOST_POINTS)["variants"][0]["time"]["samples"]) == MOST_POINTS
+    thousand = replace(a_time(), samples=tuple(map(float, range(1000))))
+    many = a_report(a_variant("torch", time=thousand))
+    samples = many.to_dict(10)["variants"][0]["time"]["samples"]
+    assert samples == [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_becomes_none(value):
+    report = a_report(a_variant("torch", time=a_time(dispatch=value)))
+    assert "NaN" not in report.to_json()
+    assert "Infinity" not in report.to_json()
+    assert Report.from_json(report.to_json())["torch"].time.dispatch is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "not a fwmagic report: a JSON object was expected"),
+        ("{}", "report version None is not known to this fwmagic"),
+        ('{"version": 2}', r"report version 2 is not known to this fwmagic \(it reads 1\): update fwmagic"),
+        ('{"version": 1}', "report.run_id is missing"),
+        ("no json", "Expecting value"),
+    ],
+)
+def test_what_is_no_report_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        Report.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state": 1}, "report.state: str was expected, not int"),
+        ({"budget": "2"}, "report.budget: float was expected, not str"),
+        ({"budget": True}, "report.budget: float was expected, not bool"),
+        ({"budget": None}, "report.budget: float was expected, not NoneType"),
+        ({"execution_count": 1.5}, "report.execution_count: int was expected, not float"),
+        ({"execution_count": True}, "report.execution_count: int was expected, not bool"),
+        ({"variants": {}}, "report.variants: a list was expected, not dict"),
+        ({"variants": [3]}, r"report.variants\[0\]: an object was expected, not int"),
+        ({"conditions": []}, "report.conditions: an object was expected, not list"),
+        ({"conditions": {"versions": ["a"]}}, "report.conditions.versions: an object was expected, not list"),
+        ({"conditions": {"versions": {"a": 1}}}, "report.conditions.versions.a: str was expected, not int"),
+        ({"ratios": [{"variant": "a"}]}, r"report.ratios\[0\].over is missing"),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_place(change, message):
+    data = a_report().to_dict() | change
+    with pytest.raises(ValueError, match=message):
+        Report.from_json(data)
+
+
+def test_a_whole_number_is_read_as_a_float_and_unknown_fields_are_passed_over():
+    data = a_report().to_dict() | {"budget": 3, "of a later version": 1}
+    budget = Report.from_json(data).budget
+    assert budget == 3.0
+    assert isinstance(budget, float)
+
+
+def test_a_report_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        a_report().state = "failed"
+
+
+def test_a_variant_is_found_by_its_name_and_by_its_section():
+    report = a_report(a_variant("torch"), a_variant("mine:eager", section="mine"))
+    assert report["torch"].name == "torch"
+    assert report["mine"].name == "mine:eager"
+    assert [variant.name for variant in report] == ["torch", "mine:eager"]
+
+
+def test_a_section_in_two_modes_needs_the_mode():
+    report = a_report(a_variant("mine:eager", section="mine"), a_variant("mine:compiled", section="mine"))
+    with pytest.raises(KeyError, match="no variant 'mine' in this report; it has: mine:eager, mine:compiled"):
+        report["mine"]
+    with pytest.raises(KeyError, match="it has: none"):
+        a_report(variants=())["mine"]
+
+
+def test_a_name_goes_before_a_section():
+    report = a_report(a_variant("a", section="s"), a_variant("s", section="t"))
+    assert report["s"].section == "t"
+
+
+def test_ratio_in_its_own_direction():
+    report = a_report(ratios=(a_ratio(),))
+    assert report.ratio("jax") is report.ratios[0]
+    assert report.ratio("jax", over="torch") is report.ratios[0]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "turned"),
+    [
+        ("faster", "slower"),
+        ("slower", "faster"),
+        ("same", "same"),
+        ("undecided", "undecided"),
+        ("withheld", "withheld"),
+    ],
+)
+def test_ratio_in_the_other_direction(verdict, turned):
+    ratio = a_report(ratios=(a_ratio(verdict, 0.5, 0.4, 0.625, least=0.25, most=0.8),)).ratio("torch", over="jax")
+    assert (ratio.variant, ratio.over, ratio.verdict) == ("torch", "jax", turned)
+    assert (ratio.median, ratio.low, ratio.high) == (2.0, 1.6, 2.5)
+    assert (ratio.least, ratio.most) == (1.25, 4.0)
+    assert ratio.rounds == 120
+
+
+def test_ratio_without_an_interval_has_none_in_either_direction():
+    ratio = a_report(ratios=(a_ratio(low=None, high=None),)).ratio("torch", over="jax")
+    assert (ratio.low, ratio.high) == (None, None)
+
+
+def test_a_pair_that_was_not_timed_is_an_error_that_names_those_that_were():
+    report = four_variants(10)
+    with pytest.raises(KeyError, match="no ratio of 'numpy' over 'jax:compiled' in this report; it has: torch:comp"):
+        report.ratio("numpy", over="jax:compiled")
+    with pytest.raises(KeyError, match="it has: none"):
+        a_report().ratio("jax")
+    with pytest.raises(KeyError, match="no variant 'tensorflow'"):
+        report.ratio("tensorflow")
+
+
+def test_text_markdown_and_html_are_methods():
+    report = a_report(ratios=(a_ratio(),))
+    assert str(report).startswith("jax is 2.3x faster than torch")
+    assert report.to_markdown().startswith("**jax is 2.3x faster than torch")
+    assert "jax is 2.3x faster than torch" in report.to_html()

@@ -1,0 +1,559 @@
+"""What a cell can reach is saved, and put back into the same objects."""
+
+from __future__ import annotations
+
+import array
+import collections
+import functools
+import io
+import itertools
+import random
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fwmagic.cells.state import Snapshot
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import get
+
+NUMPY = get("numpy")
+TORCH = get("torch")
+JAX = get("jax")
+ALL = [TORCH, JAX, NUMPY]
+
+
+def notebook(source: str = "", **bound: Any) -> dict[str, Any]:
+    """Return a namespace as a notebook has it: what is defined in it belongs to `__main__`."""
+    namespace: dict[str, Any] = {"__name__": "__main__", **bound}
+    run(namespace, source)
+    return namespace
+
+
+def run(namespace: dict[str, Any], source: str) -> None:
+    exec(textwrap.dedent(source), namespace)
+
+
+def round_trip(namespace: dict[str, Any], names: str, cell: str, frameworks: Any = ALL) -> list[str]:
+    """Save, run a cell, and put back; return what was found changed."""
+    snapshot = Snapshot(namespace, names.split(), frameworks)
+    run(namespace, cell)
+    changed = snapshot.find_changed()
+    snapshot.restore()
+    assert snapshot.find_changed() == []
+    return changed
+
+
+# --- names, containers, attributes ---------------------------------------------------------------------------
+
+
+def test_names_come_back_to_their_objects_and_new_ones_go():
+    kept = [1]
+    namespace = notebook(x=kept, y=2)
+    changed = round_trip(namespace, "x y z", "x = [1]\ndel y\nz = 3")
+    assert namespace["x"] is kept
+    assert namespace["y"] == 2
+    assert "z" not in namespace
+    assert changed == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ([1, 2, 3], "v.append(4); v[0] = 9; v.sort(reverse=True)"),
+        ({"a": 1, "b": 2}, "v['c'] = 3; del v['a']; v['a'] = 5"),
+        (collections.OrderedDict(a=1, b=2, c=3), "v.move_to_end('a'); v['d'] = 1"),
+        (collections.defaultdict(list, {1: [2]}), "v[1].append(3); v[7]; v.default_factory = None"),
+        (collections.Counter("aab"), "v.update('bc')"),
+        ({1, 2, 3}, "v.add(4); v.discard(1)"),
+        (collections.deque([1, 2], maxlen=3), "v.append(3); v.append(4); v.rotate()"),
+        (bytearray(b"abc"), "v.extend(b'd'); v[0] = 0"),
+        (array.array("d", [1.0, float("nan")]), "v.append(3.0); v[0] = 2.0"),
+        (io.StringIO("text"), "v.read(2); v.write('more')"),
+        (io.BytesIO(b"text"), "v.seek(3); v.truncate(1)"),
+        (random.Random(1), "v.random(); v.gauss(0, 1)"),
+        (memoryview(bytearray(b"abc")), "v[1] = 0"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_a_container_holds_what_it_held(value, change):
+    def contents() -> Any:
+        if isinstance(value, io.StringIO | io.BytesIO):
+            return value.__getstate__()
+        if isinstance(value, random.Random):
+            return value.getstate()
+        if isinstance(value, collections.defaultdict):
+            return value.default_factory, {key: list(item) for key, item in value.items()}
+        return repr(bytes(value) if isinstance(value, memoryview) else value)
+
+    before = contents()
+    namespace = notebook(v=value)
+    snapshot = Snapshot(namespace, ["v"], [])
+    run(namespace, change)
+    assert contents() != before
+    assert snapshot.find_changed()
+    snapshot.restore()
+    assert contents() == before
+    assert namespace["v"] is value
+
+
+def test_a_dict_keeps_its_order_and_its_very_keys():
+    key = "".join(["k", "ey"])
+    held = {key: 1, "b": 2}
+    round_trip(notebook(held=held), "held", "held.pop('key'); held['key'] = 1")
+    assert list(held) == ["key", "b"]
+    assert next(iter(held)) is key
+
+
+def test_subclasses_are_put_back_without_running_their_methods():
+    namespace = notebook("""
+        class Loud(dict):
+            def __setitem__(self, key, value): raise RuntimeError
+            def keys(self): return []
+            def clear(self): raise RuntimeError
+        class Items(list):
+            def __iter__(self): return iter(())
+        class Frozen:
+            def __setattr__(self, name, value): raise AttributeError(name)
+        loud = Loud(a=1); loud.note = 'n'
+        items = Items([1, 2]); items.note = [3]
+        frozen = Frozen(); vars(frozen)['x'] = 1
+    """)
+    round_trip(
+        namespace,
+        "loud items frozen",
+        "dict.__setitem__(loud, 'b', 2); loud.note = ''; items.append(3); items.note.append(4); vars(frozen)['x'] = 2",
+    )
+    assert dict.copy(namespace["loud"]) == {"a": 1}
+    assert namespace["loud"].note == "n"
+    assert list.__len__(namespace["items"]) == 2
+    assert namespace["items"].note == [3]
+    assert namespace["frozen"].x == 1
+
+
+def test_attributes_slots_frozen_dataclasses_and_enums():
+    namespace = notebook("""
+        import dataclasses, types
+        class Point:
+            __slots__ = ('x', 'y')
+        class Named(Point):
+            __slots__ = ('name',)
+        @dataclasses.dataclass(frozen=True)
+        class Setup:
+            rate: float
+            log: list
+        @dataclasses.dataclass(frozen=True, slots=True)
+        class Tight:
+            log: list
+        p = Named(); p.x = 1
+        setup = Setup(0.1, []); tight = Tight([]); space = types.SimpleNamespace(n=1)
+    """)
+    changed = round_trip(
+        namespace,
+        "p setup tight space",
+        """
+        p.x = 2; p.y = 3; p.name = 'n'
+        object.__setattr__(setup, 'rate', 0.2); setup.log.append(1)
+        object.__setattr__(tight, 'log', None)
+        space.n += 1; space.new = []
+        """,
+    )
+    assert namespace["p"].x == 1
+    assert not hasattr(namespace["p"], "y")
+    assert not hasattr(namespace["p"], "name")
+    assert namespace["setup"].rate == 0.1
+    assert namespace["setup"].log == []
+    assert namespace["tight"].log == []
+    assert vars(namespace["space"]) == {"n": 1}
+    assert {"p.x", "p.y", "p.name", "setup.rate", "setup.log", "tight.log", "space.n", "space.new"} == set(changed)
+
+
+def test_class_counters_properties_and_the_class_of_an_object():
+    namespace = notebook("""
+        class Base:
+            registry = []
+        class Counter(Base):
+            made = 0
+            limit = property(lambda self: limits[0])
+            @staticmethod
+            def bump(): Counter.made += 1
+        class Other(Counter): pass
+        limits = [1]
+        c = Counter()
+    """)
+    changed = round_trip(
+        namespace,
+        "c",
+        "c.bump(); c.registry.append(1); Counter.added = 1; limits.append(2); c.__class__ = Other; Base.registry = None",
+    )
+    counter = namespace["Counter"]
+    assert counter.made == 0
+    assert namespace["Base"].registry == []
+    assert not hasattr(counter, "added")
+    assert namespace["limits"] == [1]
+    assert type(namespace["c"]) is counter
+    assert "Counter.made" in changed
+    assert "Base.registry" in changed
+
+
+def test_closures_defaults_partials_and_bound_methods():
+    namespace = notebook("""
+        import functools
+        def make():
+            count, seen = 0, []
+            def step(extra, into=[], *, flags={}):
+                nonlocal count
+                count += 1; seen.append(extra); into.append(extra); flags[extra] = 1
+                step.calls = count
+                return count
+            return step
+        class Trainer:
+            def __init__(self): self.steps = 0
+            def step(self): self.steps += 1
+        step = make()
+        later = functools.partial(make(), 'x')
+        train = Trainer().step
+        add = [].append
+    """)
+    cell = "step('a'); step('b'); later(); train(); add(1); later.tag = 1; step.__defaults__ = ()"
+    round_trip(namespace, "step later train add", cell)
+    assert namespace["train"].__self__.steps == 0
+    assert namespace["add"].__self__ == []
+    assert not vars(namespace["step"])
+    assert not vars(namespace["later"])
+    assert namespace["step"].__defaults__ == ([],)
+    assert namespace["step"].__kwdefaults__ == {"flags": {}}
+    assert namespace["step"]("a") == 1
+
+
+def test_globals_of_notebook_functions_are_reached_and_rebindings_undone():
+    namespace = notebook("""
+        total, hist, unused = 0, [], []
+        def inner():
+            global total, made
+            total += 1; made = 1
+            return [hist.append(i) for i in range(2)]
+        def outer(): return (lambda: inner())()
+    """)
+    namespace["helper"] = namespace["outer"]
+    changed = round_trip(namespace, "helper", "helper(); unused.append(1)")
+    assert namespace["total"] == 0
+    assert namespace["hist"] == []
+    assert "made" not in namespace
+    assert namespace["unused"] == [1], "not within reach of the cell"
+    assert changed == ["inner", "total", "hist"] or set(changed) == {"total", "made", "hist"}
+
+
+def test_what_belongs_to_libraries_and_python_is_not_entered(monkeypatch):
+    monkeypatch.setattr(textwrap, "planted", [1], raising=False)
+    before = dict(sys.modules)
+    namespace = notebook("import textwrap, sys\nmodules = sys.modules", dedent=textwrap.dedent)
+    cell = "textwrap.planted.append(2); modules['planted'] = textwrap"
+    round_trip(namespace, "textwrap modules dedent sys", cell)
+    assert textwrap.planted == [1, 2]
+    assert sys.modules.pop("planted") is textwrap
+    assert dict(sys.modules) == before
+
+
+def test_cycles_and_very_long_chains():
+    namespace = notebook("""
+        class Node: pass
+        head = node = Node(); node.value = 0
+        for i in range(100_000):
+            node.next = Node(); node = node.next; node.value = i
+        node.next = head
+        knot = []; knot.append((knot, {'knot': knot}))
+        chain = ()
+        for i in range(100_000): chain = (i, chain)
+    """)
+    last = namespace["node"]
+    try:
+        changed = round_trip(namespace, "head knot chain", "node.value = 'x'; node.next = None; knot[0][1]['knot'] = 1")
+        assert last.value == 99_999
+        assert last.next is namespace["head"]
+        assert namespace["knot"][0][1]["knot"] is namespace["knot"]
+        assert "knot[0][1]['knot']" in changed
+        assert all(len(path) < 200 for path in changed)
+    finally:
+        last.next = None
+        while namespace["head"] is not last:  # Python itself would take a chain down recursively
+            namespace["head"] = namespace["head"].next
+
+
+def test_a_set_is_refilled_after_the_attributes_that_its_hashes_depend_on():
+    namespace = notebook("""
+        class Key:
+            def __init__(self, n): self.n = n
+            def __hash__(self): return self.n
+            def __eq__(self, other): return self.n == other.n
+        k = Key(1); s = {k}; d = {k: 1}
+    """)
+    round_trip(namespace, "s d k", "s.clear(); d.clear(); k.n = 2; s.add(3)")
+    assert namespace["k"] in namespace["s"]
+    assert namespace["d"][namespace["k"]] == 1
+
+
+def test_equal_numbers_are_no_change_and_nan_is_equal_to_itself():
+    namespace = notebook(n=10**9, f=float("nan"), z=0.0, s="text", t=(1,))
+    changed = round_trip(namespace, "n f z s t", "n = int('1000000000'); f = float('nan'); z = -0.0; s = str(b'text', 'ascii')")
+    assert changed == ["z"]
+
+
+def test_restoring_goes_on_past_what_refuses_and_names_it():
+    held = bytearray(b"abc")
+    namespace = notebook(held=held, other=[1])
+    snapshot = Snapshot(namespace, ["held", "other"], [])
+    held.append(1)
+    namespace["other"].append(2)
+    with memoryview(held), pytest.raises(FwMagicError, match=r"put back as they were: held \(BufferError"):
+        snapshot.restore()
+    assert namespace["other"] == [1]
+
+
+def test_quick_path_puts_back_what_was_found_changed():
+    namespace = notebook(a=[1], b=[1], x=np.zeros(3), r=random.Random(3))
+    random.seed(1)
+    snapshot = Snapshot(namespace, ["a", "b", "x", "r"], ALL)
+    first = random.random(), np.random.rand(), namespace["r"].random()
+    namespace["a"].append(2)
+    namespace["x"][1] = 5
+    assert snapshot.find_changed() == ["a", "r", "x"]
+    for _ in range(3):
+        snapshot.restore_changed()
+        assert (random.random(), np.random.rand(), namespace["r"].random()) == first
+        assert namespace["a"] == [1]
+        assert not namespace["x"].any()
+        namespace["a"].append(3)
+        namespace["x"][2] = 7
+    namespace["b"].append(2)
+    snapshot.restore_changed()
+    assert namespace["b"] == [1, 2], "not among what was found changed"
+    snapshot.restore()
+    assert namespace["b"] == [1]
+
+
+def test_random_numbers_are_noticed():
+    namespace = notebook("import numpy as np, random, torch", g=np.random.default_rng(0), t=__import__("torch").Generator())
+    for cell, drew in [
+        ("1 + 1", False),
+        ("random.random()", True),
+        ("np.random.rand()", True),
+        ("torch.rand(1)", True),
+        ("g.random()", True),
+        ("torch.rand(1, generator=t)", True),
+    ]:
+        snapshot = Snapshot(namespace, ["g", "t"], ALL)
+        run(namespace, cell)
+        snapshot.find_changed()
+        assert snapshot.drew_random() is drew, cell
+        snapshot.restore()
+        snapshot.find_changed()
+        assert not snapshot.drew_random()
+
+
+# --- what cannot be put back ---------------------------------------------------------------------------------
+
+
+def generator():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (iter([1, 2]), "iterator"),
+        (enumerate("ab"), "iterator"),
+        (zip("ab", "cd", strict=True), "iterator"),
+        (map(str, [1]), "iterator"),
+        (itertools.count(), "iterator"),
+        (generator(), "generator"),
+        (np.nditer(np.zeros(2)), "iterator"),
+    ],
+)
+@pytest.mark.parametrize("place", ["v", "box['k'][0]", "owner.attribute", "read"])
+def test_iterators_that_the_notebook_holds_are_reported(value, why, place):
+    namespace = notebook("class Owner: pass\nowner = Owner()", v=value)
+    run(namespace, "box = {'k': (v,)}; owner.attribute = v\ndef make(held):\n    def read(): return next(held)\n    return read\nread = make(v)")
+    name = place.split(".")[0].split("[")[0]
+    found = Snapshot(namespace, [name], ALL).unrestorable
+    assert [path for path, _ in found] == ["read.held" if name == "read" else place]
+    assert why in found[0][1]
+
+
+def test_files_processes_and_unknown_objects_are_reported(tmp_path):
+    import hashlib
+    import queue
+    import socket
+
+    with (tmp_path / "f").open("w") as file, socket.socket() as link:
+        namespace = notebook(f=file, s=link, h=hashlib.sha256(), q=queue.SimpleQueue(), fine=[1, "a", len, np.float32])
+        found = dict(Snapshot(namespace, list(namespace), ALL).unrestorable)
+    assert list(found) == ["f", "s", "h", "q"]
+    assert "open file" in found["f"]
+    assert "outside" in found["s"]
+
+
+def test_what_has_nothing_to_put_back_is_not_reported():
+    import datetime
+    import decimal
+    import logging
+    import operator
+    import pathlib
+    import re
+    import threading
+    import weakref
+
+    import jax
+    import torch
+
+    @functools.cache
+    def cached(): ...
+
+    values: list[Any] = [
+        re.compile("x"), datetime.date(2020, 1, 1), decimal.Decimal(1), pathlib.Path("x"), threading.Lock(),
+        threading.Event(), weakref.WeakSet(), operator.itemgetter(1), slice(1), range(3), print, [].append, int, np,
+        logging.getLogger("x"), cached, {}.keys(), ValueError("x"), collections, type, object(), Any, list[int],
+        np.float32(1), np.dtype("f4"), np.add, np.dot, np.random.rand, np.int64,
+        torch.float32, torch.device("cpu"), torch.Size([1]), torch.strided, torch.nn.functional.relu, torch.relu,
+        torch.compile(torch.nn.Linear(1, 1)), torch.compile(lambda x: x), torch.ones(1, requires_grad=True).exp().grad_fn,
+        jax.jit(lambda x: x), jax.devices()[0], jax.numpy.ones(2).sharding, jax.numpy.add, jax.numpy.float32,
+        jax.vmap(jax.numpy.sin), jax.random.key(0), jax.tree.structure([1]), jax.lax.scan,
+    ]  # fmt: skip
+    for value in values:
+        assert Snapshot(notebook(v=value, box=[value]), ["v", "box"], ALL).unrestorable == [], value
+
+
+def test_iterators_deep_inside_library_objects_are_not_reported():
+    import torch
+
+    class Wrapped:  # stands for a library's class: its module is not __main__
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+    namespace = notebook("import torch\nclass Net(torch.nn.Module):\n    source = None\nnet = Net()")
+    namespace["wrapped"] = Wrapped(iter([1]))
+    namespace["loader"] = torch.utils.data.DataLoader([1, 2, 3])
+    assert Snapshot(namespace, ["wrapped", "loader", "net"], ALL).unrestorable == []
+    namespace["batches"] = iter(namespace["loader"])
+    namespace["net"].source = iter([1])
+    assert [path for path, _ in Snapshot(namespace, ["batches", "net"], ALL).unrestorable] == ["batches", "net.source"]
+
+
+# --- everything at once --------------------------------------------------------------------------------------
+
+
+class Thing:
+    pass
+
+
+class Slotted:
+    __slots__ = ("a", "b")
+
+
+def build(pick: random.Random, depth: int, made: list[Any]) -> Any:
+    """Return a random structure; every mutable object in it, or a shared one, is in `made`."""
+    import torch
+
+    if made and pick.random() < 0.15:
+        return pick.choice(made)
+    if depth == 0 or pick.random() < 0.3:
+        leaf = pick.randrange(6)
+        if leaf == 0:
+            value = np.array([pick.random(), float("nan"), -0.0])[: pick.randrange(4)]
+        elif leaf == 1:
+            value = torch.tensor([pick.random(), float("nan"), -0.0]).reshape(3, 1)[pick.randrange(3) :]
+        else:
+            return [pick.randrange(9), pick.random(), float("nan"), None, "text"][leaf - 2]
+        made.append(value)
+        return value
+    inside = [build(pick, depth - 1, made) for _ in range(pick.randrange(4))]
+    kind = pick.randrange(8)
+    value = [
+        lambda: list(inside),
+        lambda: tuple(inside),
+        lambda: dict(enumerate(inside)),
+        lambda: collections.OrderedDict((str(i), v) for i, v in enumerate(inside)),
+        lambda: collections.deque(inside),
+        lambda: {pick.randrange(9) for _ in inside},
+        Thing,
+        Slotted,
+    ][kind]()
+    if isinstance(value, Thing):
+        vars(value).update({f"a{i}": v for i, v in enumerate(inside)})
+    elif isinstance(value, Slotted) and inside:
+        value.a = inside[0]
+    if not isinstance(value, tuple):
+        made.append(value)
+    return value
+
+
+def mutate(pick: random.Random, value: Any, made: list[Any]) -> None:
+    new = pick.choice([*made, 1, "new", [2]])
+    if isinstance(value, np.ndarray):
+        value[...] = pick.random()
+    elif hasattr(value, "detach"):
+        pick.choice([value.mul_, value.add_])(2)
+    elif isinstance(value, list):
+        pick.choice([lambda: value.append(new), value.clear, value.reverse, lambda: value.insert(0, new)])()
+    elif isinstance(value, collections.deque):
+        pick.choice([lambda: value.appendleft(new), value.clear, value.reverse])()
+    elif isinstance(value, set):
+        pick.choice([lambda: value.add(pick.randrange(20)), value.clear, lambda: value.discard(3)])()
+    elif isinstance(value, dict):
+        key = pick.choice([*value, "new"])
+        pick.choice([lambda: value.update({key: new}), lambda: value.pop(key, None), value.clear])()
+    elif isinstance(value, Thing):
+        pick.choice([lambda: vars(value).clear(), lambda: setattr(value, "a0", new), lambda: setattr(value, "z", new)])()
+    else:
+        value.b = new
+        if hasattr(value, "a"):
+            del value.a
+
+
+def picture(value: Any, seen: dict[int, int]) -> Any:
+    """Return everything about a structure, identities too, by other means than the code that is tested."""
+    if id(value) in seen:
+        return ("again", seen[id(value)])
+    if isinstance(value, int | float | str | None | type):
+        return repr(value)
+    seen[id(value)] = len(seen)
+    if isinstance(value, np.ndarray):
+        inside: Any = (value.shape, value.tobytes())
+    elif hasattr(value, "detach"):
+        inside = (tuple(value.shape), value.numpy().tobytes())
+    elif isinstance(value, dict):
+        inside = [(repr(key), picture(item, seen)) for key, item in value.items()]
+    elif isinstance(value, set):
+        inside = sorted(value)
+    elif isinstance(value, Thing):
+        inside = [(name, picture(item, seen)) for name, item in vars(value).items()]
+    elif isinstance(value, Slotted):
+        inside = [picture(getattr(value, name, None), seen) for name in ("a", "b")]
+    else:
+        inside = [picture(item, seen) for item in value]
+    return (id(value), type(value).__name__, inside)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False))
+def test_any_structure_comes_back_bit_for_bit_and_object_for_object(pick):
+    made: list[Any] = []
+    namespace = notebook(**{name: build(pick, 3, made) for name in "abc"})
+    for _ in range(3):  # cycles, and things that hang in two places
+        holders = [value for value in made if isinstance(value, list)]
+        if holders:
+            pick.choice(holders).append(pick.choice(made))
+    before = picture({name: namespace.get(name) for name in "abcd"}, {})
+    snapshot = Snapshot(namespace, "abcd", ALL)
+    for _ in range(pick.randrange(1, 12)):
+        if made:
+            mutate(pick, pick.choice(made), made)
+        if pick.random() < 0.3:
+            namespace[pick.choice("abcd")] = pick.choice([*made, 3])
+    snapshot.restore()
+    assert picture({name: namespace.get(name) for name in "abcd"}, {})[2] == before[2]
+    assert snapshot.find_changed() == []

@@ -1,0 +1,238 @@
+"""A report as text and as Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports
+from hypothesis import given, settings
+
+from fwmagic.report import Agreement, Failure, Finding, Place, Report, Stage, Variant
+from fwmagic.text import to_markdown, to_text
+
+
+def top(report: Report) -> list[str]:
+    return to_text(report).split("\n\n")[0].splitlines()
+
+
+def remarks(report: Report, name: str) -> str:
+    return next(block for block in to_text(report).split("\n\n")[2:] if block.splitlines()[0] == name)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sentence"),
+    [
+        (a_ratio(), "jax is 2.3x faster than torch (ratio 0.430, 95 % interval 0.420-0.450, 120 rounds)."),
+        (
+            a_ratio("slower", 1.034, 1.021, 1.05),
+            "jax is 3.4 % slower than torch (ratio 1.034, 95 % interval 1.021-1.050, 120 rounds).",
+        ),
+        (
+            a_ratio("same", 1.002, 0.997, 1.006, rounds=1),
+            "jax and torch take the same time, within 1 % (ratio 1.002, 95 % interval 0.997-1.006, 1 round).",
+        ),
+        (
+            a_ratio("undecided", 0.995, 0.97, 1.02),
+            "jax and torch: undecided: jax is between 3.1 % faster and 2.0 % slower "
+            "(ratio 0.995, 95 % interval 0.970-1.020, 120 rounds); a larger --budget may decide.",
+        ),
+        (
+            a_ratio("undecided", 0.99, 0.985, 0.995),
+            "jax and torch: undecided: jax is between 1.5 % and 0.50 % faster "
+            "(ratio 0.990, 95 % interval 0.985-0.995, 120 rounds); a larger --budget may decide.",
+        ),
+        (
+            a_ratio("undecided", 0.5, None, None, rounds=4),
+            "jax and torch: undecided: too few rounds for an interval "
+            "(ratio 0.500, range seen 0.400-0.500, no interval, 4 rounds); a larger --budget may decide.",
+        ),
+        (a_ratio("withheld", note="a constant was timed."), "jax and torch: verdict withheld: a constant was timed."),
+        (
+            a_ratio(repeatable=False),
+            "jax is 2.3x faster than torch (ratio 0.430, 95 % interval 0.420-0.450, 120 rounds); "
+            "not repeatable: parts of this run disagreed, so the interval was widened.",
+        ),
+    ],
+)
+def test_first_sentence_is_the_verdict(ratio, sentence):
+    assert top(a_report(ratios=(ratio,))) == [sentence]
+
+
+def test_a_ratio_stored_the_other_way_round_is_turned_to_the_baseline():
+    report = a_report(ratios=(a_ratio(),), baseline="jax")
+    assert top(report)[0].startswith("torch is 2.3x slower than jax (ratio 2.33, 95 % interval 2.22-2.38")
+    assert "ratio to jax" in to_text(report)
+
+
+def test_fastest_is_said_of_three_but_not_of_two():
+    assert "jax:compiled is the fastest: it beats every other variant." in top(four_variants(10))
+    assert "fastest" not in to_text(a_report(ratios=(a_ratio(),), fastest="jax"))
+
+
+def test_one_variant_has_a_time_and_no_ratio():
+    report = a_report(a_variant("torch"))
+    assert top(report) == ["torch takes 1.23 ms a call (95 % interval 1.22-1.25 ms, 40 blocks of 4 calls)."]
+    assert "ratio" not in to_text(report)
+
+
+def test_few_samples_have_no_interval():
+    report = a_report(a_variant("torch", time=a_time(points=1, low=None, high=None, calls_per_block=1)))
+    assert top(report) == ["torch takes 1.23 ms a call (1 block of 1 call, too few for an interval)."]
+    assert "1.23 ms (no interval)" in to_text(report)
+
+
+def test_running_says_that_nothing_is_final():
+    report = a_report(
+        a_variant("torch", status="running"), a_variant("jax", status="waiting"), state="running", progress=0.42
+    )
+    assert top(report) == ["running, 42 % of the budget of 2.00 s used, now torch: no figure below is final."]
+    assert re.search(r"^jax +jax compiled +waiting$", to_text(report), re.MULTILINE)
+
+
+def test_interrupted_keeps_what_was_timed():
+    report = a_report(
+        a_variant("torch"), a_variant("jax", status="interrupted", note="Ctrl-C"), state="interrupted", spent=0.5
+    )
+    first, *others = top(report)
+    assert first.startswith("interrupted after 500 ms of the budget of 2.00 s")
+    assert others[0].startswith("torch takes 1.23 ms")
+    assert others[1] == "jax was interrupted: Ctrl-C."
+
+
+def test_failure_is_named_with_class_line_stage_and_message():
+    failure = Failure("TracerBoolConversionError", "\x1b[31mAttempted\nboolean\x1b[0m conversion", 4, "trace")
+    failed = a_variant("jax", status="failed", failure=failure)
+    report = a_report(a_variant("torch"), failed, state="failed", note="why")
+    assert "Warning: jax failed at line 4 with TracerBoolConversionError." in top(report)
+    assert "Warning: why." in top(report)
+    assert "! failed  line 4: TracerBoolConversionError (trace): Attempted boolean conversion" in remarks(report, "jax")
+
+
+def test_run_once_and_not_timed_give_their_reason():
+    once = a_variant("torch", status="run-once", note="it reads an open file", time=a_time(0.2, 1))
+    report = a_report(once, a_variant("jax", status="not timed", note="JAX is not installed"))
+    assert top(report) == [
+        "torch ran once in 200 ms and is not compared: it reads an open file.",
+        "jax was not timed: JAX is not installed.",
+    ]
+    assert "200 ms (once)" in to_text(report)
+
+
+def test_a_report_without_variants_says_so():
+    assert top(a_report(variants=())) == ["no variant was run."]
+
+
+def test_differing_outputs_warn_at_the_top_and_are_described():
+    report = four_variants(10)
+    assert "Warning: the outputs of jax:compiled differ from those of torch:eager." in top(report)
+    assert "! outputs   differ from torch:eager: 12 of 4096 values" in remarks(report, "jax:compiled")
+    assert "(at loss[0])" in remarks(report, "jax:compiled")
+
+
+def test_agreeing_outputs_are_said_without_a_warning():
+    agreement = Agreement("torch", "agrees", "all values within 1e-5", None)
+    report = a_report(a_variant("torch"), a_variant("jax", agreement=agreement))
+    assert "  outputs   agree with torch: all values within 1e-5" in remarks(report, "jax")
+    assert "Warning" not in to_text(report)
+
+
+def test_compilation_names_way_reason_line_breaks_recompiles_and_stages():
+    block = remarks(four_variants(10), "torch:compiled")
+    assert "the functions that it calls, in place (step, loss_of), 3 graphs, 2 captured arrays made arguments" in block
+    assert ": line 4: the body trains, so it stays Python" in block
+    assert "! graph break  line 7: print() has a side effect" in block
+    assert "! recompiled   line 7: the shape of x changed" in block
+    assert "! compiles     every call" in block
+    assert "prime 8.70 s (once a process, not counted), trace 12.0 ms, backend 800 ms" in block
+    assert "lower n/a (torch does not report it)" in block
+
+
+def test_compile_time_is_without_prime():
+    stages = (Stage("prime", 8.0, "clock"), Stage("trace", 0.25, "clock"), Stage("backend", 0.5, "clock"))
+    report = a_report(a_variant("torch", compilation=a_compilation(stages=stages, cache="unknown")))
+    assert "750 ms" in to_text(report).split("\n\n")[1]
+    only_prime = a_report(a_variant("torch", compilation=a_compilation(stages=stages[:1])))
+    assert "compile time" not in to_text(only_prime)
+
+
+def test_a_place_without_a_line_names_none():
+    report = a_report(a_variant("torch", compilation=a_compilation(breaks=(Place(None, "unknown call"),))))
+    assert "! graph break  unknown call" in to_text(report)
+
+
+def test_findings_stand_with_their_variant_or_with_all():
+    report = four_variants(10)
+    assert "! FW203     line 3: torch computes in float32, jax in float64. What to do: Set the dtype." in remarks(
+        report, "numpy"
+    )
+    assert "! FW101  Another process was busy. What to do: Close it" in remarks(report, "all variants")
+    gone = replace(report, findings=(Finding("FW1", "s", "f", "no such variant"),))
+    assert "FW1" in remarks(gone, "all variants")
+
+
+def test_table_is_aligned():
+    head, rule, *rows = to_text(four_variants(10)).split("\n\n")[1].splitlines()
+    starts = [match.start() for match in re.finditer(r"-+", rule)]
+    for line in (head, *rows):
+        assert all(line[start] != " " and (start == 0 or line[start - 2 : start] == "  ") for start in starts)
+    assert re.search(r"0\.391 \(0\.383-0\.399\)", rows[2])
+    assert "90.0 µs / 810 µs" in rows[2]
+    assert "71.0 k" in rows[2]
+
+
+def test_warmth_and_voided_blocks_are_said():
+    block = remarks(four_variants(10), "numpy")
+    assert "! not warm" in block
+    assert "2 blocks in which something was compiled" in block
+
+
+def test_conditions_are_two_to_four_lines():
+    lines = to_text(a_report()).split("\n\n")[-1].splitlines()
+    assert lines[0] == "conditions"
+    assert 2 <= len(lines) - 1 <= 4
+    text = " ".join(lines)
+    for part in ("torch 2.13.0", "cpu:0", "threads: 2", "jax_enable_x64 = False", "W float32", "before 0.1", "chrome"):
+        assert part in text
+    for part in ("during 0.4", "AMD EPYC", "own process", "1.90 s of a budget of 2.00 s", "margin 1 %", "3f2a"):
+        assert part in text
+    assert "time.perf_counter around blocks" in text
+
+
+@given(reports())
+@settings(max_examples=60, deadline=None)
+def test_any_report_has_a_text_and_a_markdown(report):
+    assert "\x1b" not in to_text(report)
+    assert to_markdown(report).endswith("\n")
+    assert to_text(report) == str(report)
+
+
+def cells(row: str) -> list[str]:
+    return re.split(r"(?<!\\)\|", row)[1:-1]
+
+
+def test_markdown_table_survives_pipes_newlines_and_markup():
+    name = "a|b\n<img src=x> *c* `d` [e](f) my_net __init__ \\| g"
+    report = a_report(a_variant(name), a_variant("jax"), ratios=(a_ratio(over=name),), baseline=name)
+    lines = to_markdown(report).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 4
+    assert len({len(cells(row)) for row in table}) == 1
+    shown = cells(table[2])[0].strip()
+    assert shown.startswith(r"a\|b \<img src=x\> \*c\* \`d\` \[e\](f) my_net \_\_init\_\_")
+
+
+def test_markdown_says_what_the_text_says():
+    report = four_variants(10)
+    plain = re.sub(r"\\(.)", r"\1", to_markdown(report))
+    assert plain.startswith("**torch:compiled is 2.1x faster than torch:eager")
+    for block in to_text(report).split("\n\n")[2:]:
+        for line in block.splitlines()[1:]:
+            label, text = re.split(r"  +", line[2:], maxsplit=1)
+            assert re.search(rf"^- (\*\*)?{re.escape(label)}(\*\*)?: {re.escape(text)}$", plain, re.MULTILINE), line
+
+
+def test_unknown_way_is_shown_as_it_is():
+    variant: Variant = a_variant("torch", compilation=a_compilation(way="another", reason="r"))
+    assert "compiled  another, 1 graph: r" in to_text(a_report(variant))

@@ -1,0 +1,466 @@
+"""The engine: what it calls, in which order and surroundings, what it counts, and when it stops."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from fwmagic.measure.block import FILL
+from fwmagic.measure.timing import Measurement, Progress, Timed, measure
+from fwmagic.measure.warmup import agree
+
+
+class World:
+    """A clock that only programs move, a count of compilations, and a log of what happened."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.compiled = 0
+        self.drained = 0
+        self.open = False
+        self.log: list[tuple[str, str]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def drain(self) -> None:
+        self.drained += 1
+
+    @contextmanager
+    def window(self) -> Iterator[None]:
+        assert not self.open
+        self.open = True
+        try:
+            yield
+        finally:
+            self.open = False
+
+
+class Program:
+    """A program of so many seconds a call; `during` may do more, given the number of the call (from 1)."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        seconds: float,
+        noise: float = 0.0,
+        during: Callable[[int], None] | None = None,
+        waiting: float | None = None,
+    ) -> None:
+        self.world, self.name, self.seconds = world, name, seconds
+        self.args: tuple[Any, ...] = ("x",)
+        self.calls = 0
+        self.entered = False
+        self.collecting: set[bool] = set()
+        self.wait = self.waited if waiting is not None else None
+        self._waiting = waiting or 0.0
+        self._during = during
+        self._noise = random.Random(name)
+        self._size = noise
+
+    def enter(self) -> None:
+        assert not self.entered
+        assert not self.world.open
+        self.entered = True
+        self.world.log.append(("enter", self.name))
+
+    def exit(self) -> None:
+        assert self.entered
+        assert not self.world.open
+        self.entered = False
+
+    def call(self, argument: str) -> str:
+        assert argument == "x"
+        assert self.entered
+        assert self.world.open
+        self.calls += 1
+        self.collecting.add(gc.isenabled())
+        self.world.log.append(("call", self.name))
+        self.world.now += self.seconds * (1 + self._noise.gauss(0, self._size))
+        if self._during is not None:
+            self._during(self.calls)
+        return f"{self.name}'s output"
+
+    def waited(self, output: str) -> None:
+        assert output == f"{self.name}'s output"
+        self.world.now += self._waiting
+
+
+def run(world: World, programs: Sequence[Timed], budget: float = 1.0, **options: Any) -> Measurement:
+    settings: dict[str, Any] = {"seed": 0, "alternate": False, "events": lambda: world.compiled, "drain": world.drain}
+    settings |= {"window": world.window, "clock": world.clock} | options
+    return measure(programs, budget=budget, **settings)
+
+
+def blocks(world: World) -> list[str]:
+    return [name for what, name in world.log if what == "enter"]
+
+
+@pytest.mark.parametrize("seconds", [1e-7, 1e-5, 3e-4, 0.01, 0.07, 0.3, 2.0, 10.0, 60.0])
+@pytest.mark.parametrize("budget", [0.05, 2.0])
+def test_the_budget_is_kept_within_a_tenth_or_one_call_each(seconds: float, budget: float) -> None:
+    world = World()
+    programs = [Program(world, "a", seconds, 0.01), Program(world, "b", 1.007 * seconds, 0.01)]
+    found = run(world, programs, budget, margin=1e-9)
+    assert found.spent == pytest.approx(world.now)
+    assert found.spent <= max(1.1 * budget, 1.1 * 2 * seconds)
+    assert found.stopped == "out of budget"
+    assert all(len(variant.samples) >= 1 for variant in found.variants)
+
+
+@pytest.mark.parametrize("compiles", [0, 1, 2, 99])
+def test_a_call_of_ten_seconds_is_made_at_most_twice(compiles: int) -> None:
+    world = World()
+
+    def compile_first(call: int) -> None:
+        world.compiled += call <= compiles
+
+    program = Program(world, "a", 10.0, during=compile_first)
+    found = run(world, [program, Program(world, "b", 9.0)], 2.0)
+    assert program.calls <= 2
+    assert [len(variant.samples) for variant in found.variants] == [1, 1]
+    assert [variant.warm for variant in found.variants] == [False, False]
+    assert found.variants[0].every_call == (compiles > 1)
+    (ratio,) = found.ratios
+    assert (ratio.verdict, ratio.low) == ("undecided", None)
+
+
+def test_samples_are_seconds_per_call_of_blocks_of_a_millisecond() -> None:
+    world = World()
+    found = run(world, [Program(world, "a", 1e-5), Program(world, "b", 0.004)], 0.5)
+    short, long = found.variants
+    assert statistics.median(short.samples) == pytest.approx(1e-5)
+    assert statistics.median(long.samples) == pytest.approx(0.004)
+    assert short.calls_per_block * 1e-5 == pytest.approx(FILL)
+    assert long.calls_per_block == 1
+    assert short.calls == short.calls_per_block * len(short.samples)
+
+
+def test_every_call_has_its_state_its_window_and_no_garbage_collection() -> None:
+    # Program itself checks state and window in every call.
+    world = World()
+    programs = [Program(world, "a", 0.001), Program(world, "b", 0.001, waiting=0.0)]
+    assert gc.isenabled()
+    run(world, programs, 0.2)
+    assert gc.isenabled()
+    assert all(program.collecting == {False} for program in programs)
+    assert world.drained == len(blocks(world))
+
+
+def test_garbage_collection_that_was_off_stays_off() -> None:
+    world = World()
+    gc.disable()
+    try:
+        run(world, [Program(world, "a", 0.001)], 0.1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_rounds_have_one_block_of_each_in_an_order_that_only_the_seed_decides() -> None:
+    orders = []
+    for seed in (1, 1, 2):
+        world = World()
+        programs = [Program(world, name, 0.001, 0.01) for name in "abc"]
+        found = run(world, programs, 0.5, seed=seed, margin=1e-9)
+        in_rounds = blocks(world)[-3 * len(found.rounds) :]
+        rounds = [tuple(in_rounds[i : i + 3]) for i in range(0, len(in_rounds), 3)]
+        assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+        assert len(set(rounds)) == 6
+        orders.append(rounds)
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_pairs_are_taken_within_rounds() -> None:
+    world = World()
+    pace = [1.0]
+
+    def drift(_: int) -> None:
+        pace[0] *= 1.01
+        a.seconds, b.seconds = 0.002 * pace[0], 0.003 * pace[0]
+
+    a, b = Program(world, "a", 0.002), Program(world, "b", 0.003, during=drift)
+    found = run(world, [a, b], 1.0, margin=0.02)
+    (ratio,) = found.ratios
+    assert ratio.median == pytest.approx(1.5, rel=0.02)
+    assert ratio.verdict == "slower"
+    assert found.rounds[-1][0] is not None
+    assert found.rounds[0][0] is not None
+    assert found.rounds[-1][0] > 2 * found.rounds[0][0]
+    assert sorted(set(found.segments)) == [0, 1, 2]
+    assert len(found.segments) == len(found.rounds)
+
+
+def test_a_lead_in_call_is_made_and_not_timed_where_frameworks_alternate() -> None:
+    def first_is_slow(call: int) -> None:
+        if world.log[-2][0] == "enter":
+            world.now += 0.003
+
+    for alternate in (True, False):
+        world = World()
+        program = Program(world, "a", 0.001, during=first_is_slow)
+        long = Program(world, "b", 0.26)
+        found = run(world, [program, long], 2.0, alternate=alternate)
+        assert statistics.median(found.variants[0].samples) == pytest.approx(0.001 if alternate else 0.004)
+        assert blocks(world).count("b") == long.calls
+
+
+def test_a_block_with_a_compilation_is_void_and_the_variant_is_warmed_again() -> None:
+    world = World()
+
+    def recompile(call: int) -> None:
+        if call == 100:
+            world.compiled += 1
+            world.now += 5e-2
+
+    found = run(world, [Program(world, "a", 0.001), Program(world, "b", 0.001, 0.02, recompile)], 1.0, margin=1e-9)
+    variant = found.variants[1]
+    assert variant.voided == 1
+    assert not variant.every_call
+    assert max(variant.samples) < 0.002
+    assert [row[1] for row in found.rounds].count(None) == 1
+    assert found.ratios[0].rounds == len(found.rounds) - 1
+
+
+def test_compiling_before_the_rounds_is_warm_up() -> None:
+    world = World()
+
+    def compile_twice(call: int) -> None:
+        if call <= 2:
+            world.compiled += 1
+            world.now += 0.05
+
+    found = run(world, [Program(world, "a", 0.001, during=compile_twice)], 1.0)
+    assert (found.variants[0].voided, found.variants[0].every_call, found.variants[0].warm) == (0, False, True)
+    assert max(found.variants[0].samples) < 0.002
+
+
+def test_a_program_that_compiles_on_every_call_is_timed_as_such() -> None:
+    world = World()
+
+    def recompile(_: int) -> None:
+        world.compiled += 1
+
+    found = run(world, [Program(world, "a", 0.01, during=recompile), Program(world, "b", 0.001)], 1.0)
+    assert found.variants[0].every_call
+    assert found.variants[0].voided == 0
+    assert statistics.median(found.variants[0].samples) == pytest.approx(0.01)
+    assert not found.variants[1].every_call
+
+
+def test_a_program_that_never_stops_compiling_now_and_then_still_gets_samples() -> None:
+    world = World()
+
+    def recompile(call: int) -> None:
+        world.compiled += call > 60 and call % 10 != 0
+
+    found = run(world, [Program(world, "a", 0.0001, during=recompile), Program(world, "b", 0.0001)], 0.5)
+    assert found.variants[0].every_call
+    assert found.variants[0].samples
+
+
+@pytest.mark.parametrize("dying", [1, 50])
+@pytest.mark.parametrize("which", ["a", "b", "c"])
+def test_a_failing_variant_is_dropped_and_the_others_go_on(which: str, dying: int) -> None:
+    world = World()
+
+    def die(call: int) -> None:
+        if call == dying:
+            raise ZeroDivisionError("by the user")
+
+    def program(name: str) -> Program:
+        return Program(world, name, 0.002, 0.001, die if name == which else None)
+
+    found = run(world, [program(name) for name in "abc"], 2.0)
+    failed = {variant.name: variant.failure for variant in found.variants}
+    assert isinstance(failed.pop(which), ZeroDivisionError)
+    assert set(failed.values()) == {None}
+    assert found.baseline == ("b" if which == "a" else "a")
+    assert [(ratio.variant, ratio.verdict) for ratio in found.ratios] == [("b" if which == "c" else "c", "same")]
+    assert found.stopped == "decided"
+    assert found.fastest is None
+    assert gc.isenabled()
+
+
+def test_when_all_variants_fail_that_is_said() -> None:
+    def die(_: int) -> None:
+        raise ValueError("no")
+
+    world = World()
+    found = run(world, [Program(world, "a", 0.1, during=die), Program(world, "b", 0.1, during=die)])
+    assert (found.stopped, found.ratios, found.baseline, found.rounds) == ("failed", (), None, ())
+    assert all(variant.time() is None for variant in found.variants)
+
+
+@pytest.mark.parametrize("at", [1, 3, 40, 200])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_propagates_after_exit(at: int, error: type[BaseException]) -> None:
+    world = World()
+
+    def interrupt(call: int) -> None:
+        if call == at:
+            raise error
+
+    program = Program(world, "a", 0.001, 0.02, interrupt)
+    with pytest.raises(error):
+        run(world, [program, Program(world, "b", 0.001)], 2.0, margin=1e-9)
+    assert program.calls == at
+    assert not program.entered
+    assert not world.open
+    assert gc.isenabled()
+
+
+def test_it_stops_when_decided_but_not_before_a_fifth_of_the_budget() -> None:
+    world = World()
+    found = run(world, [Program(world, "a", 0.001, 0.01), Program(world, "b", 0.002, 0.01)], 2.0)
+    assert found.stopped == "decided"
+    assert found.ratios[0].verdict == "slower"
+    assert found.fastest == "a"
+    assert 0.4 <= found.spent <= 1.0
+
+
+def test_one_variant_alone_stops_when_its_median_is_known_within_the_margin() -> None:
+    for noise, stopped in ((0.005, "decided"), (0.5, "out of budget")):
+        world = World()
+        found = run(world, [Program(world, "a", 0.01, noise)], 1.0)
+        assert found.stopped == stopped
+        assert (found.ratios, found.fastest, found.baseline) == ((), None, "a")
+
+
+def test_the_fastest_is_compared_with_every_other() -> None:
+    world = World()
+    programs = [Program(world, name, each, 0.001) for name, each in (("a", 0.003), ("b", 0.002), ("c", 0.001))]
+    found = run(world, programs, 1.0)
+    assert {(ratio.variant, ratio.over) for ratio in found.ratios} == {("b", "a"), ("c", "a"), ("c", "b")}
+    assert found.fastest == "c"
+    assert run(world, programs, 1.0, baseline=1).baseline == "b"
+
+
+def test_a_program_that_gets_quicker_and_quicker_is_not_called_warm() -> None:
+    world = World()
+
+    def quicken(_: int) -> None:
+        program.seconds *= 0.98
+
+    program = Program(world, "a", 0.05, during=quicken)
+    steady = Program(world, "b", 0.001, 0.01)
+    found = run(world, [program, steady], 2.0)
+    assert [variant.warm for variant in found.variants] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "same"),
+    [
+        ([1.0, 1.1, 0.9], [1.04, 1.03, 1.0], True),
+        ([1.0, 1.4, 0.7], [1.2, 1.3, 0.9], True),
+        ([9.0, 5.0, 3.0], [2.0, 2.1, 2.2], False),
+        ([1.0], [1.2], False),
+        ([1.0], [1.0], True),
+    ],
+)
+def test_windows_agree(earlier: list[float], later: list[float], same: bool) -> None:
+    assert agree(earlier, later) is same
+    assert agree(later, earlier) is same
+
+
+def test_dispatch_and_waiting_are_told_apart_outside_of_the_samples() -> None:
+    world = World()
+    waiting = Program(world, "a", 0.0002, waiting=0.0008)
+    found = run(world, [waiting, Program(world, "b", 0.001), Program(world, "c", 5.0, waiting=1.0)], 1.0)
+    a, b, c = found.variants
+    assert a.dispatch == pytest.approx(0.0002)
+    assert a.wait == pytest.approx(0.0008)
+    assert statistics.median(a.samples) == pytest.approx(0.001)
+    assert (b.dispatch, b.wait) == (None, None)
+    assert (c.dispatch, c.wait) == (None, None)
+
+
+def test_progress_is_told_at_most_five_times_a_second_between_blocks() -> None:
+    world = World()
+    told: list[tuple[float, Progress]] = []
+
+    def progress(one: Progress) -> None:
+        assert not world.open
+        told.append((world.now, one))
+
+    programs = [Program(world, "a", 0.001, 0.01), Program(world, "b", 0.001, 0.01)]
+    run(world, programs, 2.0, margin=1e-9, progress=progress)
+    gaps = [b - a for (a, _), (b, _) in zip(told, told[1:], strict=False)]
+    assert 8 <= len(told) <= 10
+    assert min(gaps) >= 0.2
+    shares = [one.share for _, one in told]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.2
+    assert 0.8 < shares[-1] <= 1
+    assert told[-1][1].medians == pytest.approx((0.001, 0.001), rel=0.05)
+    assert told[-1][1].rounds > told[0][1].rounds
+
+
+def test_the_time_of_a_report_has_an_interval_and_the_cores_used() -> None:
+    world = World()
+    found = run(world, [Program(world, "a", 0.001, 0.01)], 0.5)
+    time = found.variants[0].time()
+    assert time is not None
+    assert time.low is not None
+    assert time.high is not None
+    assert time.low <= time.median <= time.high
+    assert time.samples == found.variants[0].samples
+    assert time.cores is not None
+    assert time.warm
+
+
+@pytest.mark.parametrize(("names", "budget"), [("", 1.0), ("a", 0.0), ("aa", 1.0)])
+def test_nothing_to_time_is_refused(names: str, budget: float) -> None:
+    world = World()
+    with pytest.raises(ValueError, match="expected"):
+        run(world, [Program(world, name, 0.1) for name in names], budget)
+
+
+class Real:
+    """A program of a framework on the machine's own clock."""
+
+    def __init__(self, name: str, call: Callable[..., Any], *args: object, wait: Callable[[Any], Any] | None = None) -> None:
+        self.name, self.call, self.args, self.wait = name, call, args, wait
+
+    def enter(self) -> None: ...
+
+    def exit(self) -> None: ...
+
+
+def test_torch_and_jax_programs() -> None:
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: events.append(name) if name.endswith("backend_compile_duration") else None
+    )
+    small, large = torch.ones(8, 8), torch.ones(400, 400)
+    square = jax.jit(lambda x: x @ x)
+    programs = [
+        Real("small", torch.matmul, small, small),
+        Real("large", torch.matmul, large, large),
+        Real("jax", square, jnp.ones((8, 8)), wait=jax.block_until_ready),
+        Real("recompiles", lambda x: jax.jit(lambda y: y + 1)(x), jnp.ones(3), wait=jax.block_until_ready),
+    ]
+    options: dict[str, Any] = {"events": lambda: len(events), "drain": jax.effects_barrier}
+    found = measure(programs, budget=1.0, seed=0, alternate=True, **options)
+    small_, large_, jitted, recompiles = found.variants
+    assert [variant.failure for variant in found.variants] == [None] * 4
+    assert [variant.every_call for variant in found.variants] == [False, False, False, True]
+    assert found.ratios[0].verdict == "slower"
+    assert statistics.median(small_.samples) < statistics.median(large_.samples)
+    assert jitted.dispatch is not None
+    assert jitted.wait is not None
+    assert large_.cores is not None
+    assert large_.cores > 0
+    assert recompiles.samples
