@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from fwmagic import wire
 
 VERSION = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
@@ -234,7 +234,7 @@ class Report:
 
         With `most_points`, samples are thinned evenly to that many, and numbers rounded to six digits: half the size.
         """
-        return typing.cast("dict[str, Any]", _plain(self, most_points))
+        return typing.cast("dict[str, Any]", wire.plain(self, most_points))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the whole report as JSON text, every sample included; write it to `path` if one is given."""
@@ -260,7 +260,7 @@ class Report:
                 f"report version {data.get('version')!r} is not known to this fwmagic (it reads {VERSION}): "
                 "update fwmagic to open it"
             )
-        return typing.cast("Report", _typed(Report, data, "report"))
+        return typing.cast("Report", wire.typed(Report, data, "report"))
 
     def __str__(self) -> str:
         from fwmagic.text import to_text
@@ -297,66 +297,3 @@ def _turned(ratio: Ratio) -> Ratio:
         most=1 / ratio.least,
         verdict=opposite.get(ratio.verdict, ratio.verdict),
     )
-
-
-def _plain(value: Any, most_points: int | None) -> Any:
-    """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: _plain(getattr(value, f.name), most_points)
-            for f in dataclasses.fields(value)
-            if f.metadata.get("json", True)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, most_points) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        if most_points is not None and len(value) > most_points:
-            step = len(value) / most_points
-            value = [value[int(i * step)] for i in range(most_points)]
-        return [_plain(item, most_points) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, float) and most_points is not None:
-        return float(f"{value:.6g}")
-    return value
-
-
-def _typed(kind: Any, value: Any, where: str) -> Any:
-    """Return `value` as the annotated type `kind`, or raise a ValueError that says where it does not fit."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _typed(next(a for a in arguments if a is not type(None)), value, where)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where}: a list was expected, not {type(value).__name__}")
-        return tuple(_typed(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{where}: an object was expected, not {type(value).__name__}")
-        return {str(key): _typed(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}: {kind.__name__} was expected, not {type(value).__name__}")
-    return value
-
-
-def _dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: an object was expected, not {type(value).__name__}")
-    hints = typing.get_type_hints(kind)
-    arguments = {}
-    for f in dataclasses.fields(kind):
-        if not f.metadata.get("json", True):
-            continue
-        if f.name in value:
-            arguments[f.name] = _typed(hints[f.name], value[f.name], f"{where}.{f.name}")
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where}.{f.name} is missing")
-    return kind(**arguments)

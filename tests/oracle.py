@@ -66,6 +66,8 @@ class Notebook:
 
     def __init__(self) -> None:
         self._main = sys.modules["__main__"]
+        if "torch._dynamo" in sys.modules:  # Dynamo remembers the `__main__` that it met first: there is one a kernel
+            sys.modules["torch._dynamo.symbolic_convert"]._import_module.cache_clear()
         InteractiveShell.clear_instance()
         config = Config()
         config.HistoryManager.enabled = False
@@ -129,7 +131,8 @@ class Notebook:
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             line = self._line(error, count)
-            run.error = (type(error).__name__, plain(str(error)), None if line is None else line - extra_lines)
+            message = error.msg if isinstance(error, SyntaxError) else str(error)  # the text ends with a file's name
+            run.error = (type(error).__name__, plain(message), None if line is None else line - extra_lines)
         run.shown_errors = len(self._shown)
         run.names = set(self.namespace())
         after = self.digest(volatile)

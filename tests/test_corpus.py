@@ -50,7 +50,7 @@ def _seen(
             before = book.run(idle, cell.volatile)
             run = book.run(text, cell.volatile, extra_lines=text.count("\n") - body_lines(cell.body).count("\n"))
         report = look(book)
-        variant = None if report is None else next(iter(report))
+        variant = None if report is None else next(iter(report), None)
         wrong = () if variant is None else tuple(_unlike_outputs(variant, book.shell.user_ns))
         then = book.run(body_lines(cell.then), cell.volatile)
         if extension:

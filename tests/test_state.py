@@ -16,37 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from snapshots import ALL, notebook, round_trip, run
 
 from fwmagic.cells.state import Snapshot
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import get
-
-NUMPY = get("numpy")
-TORCH = get("torch")
-JAX = get("jax")
-ALL = [TORCH, JAX, NUMPY]
-
-
-def notebook(source: str = "", **bound: Any) -> dict[str, Any]:
-    """Return a namespace as a notebook has it: what is defined in it belongs to `__main__`."""
-    namespace: dict[str, Any] = {"__name__": "__main__", **bound}
-    run(namespace, source)
-    return namespace
-
-
-def run(namespace: dict[str, Any], source: str) -> None:
-    exec(textwrap.dedent(source), namespace)
-
-
-def round_trip(namespace: dict[str, Any], names: str, cell: str, frameworks: Any = ALL) -> list[str]:
-    """Save, run a cell, and put back; return what was found changed."""
-    snapshot = Snapshot(namespace, names.split(), frameworks)
-    run(namespace, cell)
-    changed = snapshot.find_changed()
-    snapshot.restore()
-    assert snapshot.find_changed() == []
-    return changed
-
 
 # --- names, containers, attributes ---------------------------------------------------------------------------
 
@@ -83,7 +56,7 @@ def test_names_come_back_to_their_objects_and_new_ones_go():
 def test_a_container_holds_what_it_held(value, change):
     def contents() -> Any:
         if isinstance(value, io.StringIO | io.BytesIO):
-            return value.__getstate__()
+            return value.getvalue(), value.tell()
         if isinstance(value, random.Random):
             return value.getstate()
         if isinstance(value, collections.defaultdict):
@@ -188,7 +161,10 @@ def test_class_counters_properties_and_the_class_of_an_object():
     changed = round_trip(
         namespace,
         "c",
-        "c.bump(); c.registry.append(1); Counter.added = 1; limits.append(2); c.__class__ = Other; Base.registry = None",
+        """
+        c.bump(); c.registry.append(1); Counter.added = 1; limits.append(2)
+        c.__class__ = Other; Base.registry = None
+        """,
     )
     counter = namespace["Counter"]
     assert counter.made == 0
@@ -245,7 +221,7 @@ def test_globals_of_notebook_functions_are_reached_and_rebindings_undone():
     assert namespace["hist"] == []
     assert "made" not in namespace
     assert namespace["unused"] == [1], "not within reach of the cell"
-    assert changed == ["inner", "total", "hist"] or set(changed) == {"total", "made", "hist"}
+    assert changed == ["total", "made", "hist"]
 
 
 def test_what_belongs_to_libraries_and_python_is_not_entered(monkeypatch):
@@ -299,7 +275,9 @@ def test_a_set_is_refilled_after_the_attributes_that_its_hashes_depend_on():
 
 def test_equal_numbers_are_no_change_and_nan_is_equal_to_itself():
     namespace = notebook(n=10**9, f=float("nan"), z=0.0, s="text", t=(1,))
-    changed = round_trip(namespace, "n f z s t", "n = int('1000000000'); f = float('nan'); z = -0.0; s = str(b'text', 'ascii')")
+    changed = round_trip(
+        namespace, "n f z s t", "n = int('1000000000'); f = float('nan'); z = -0.0; s = str(b'text', 'ascii')"
+    )
     assert changed == ["z"]
 
 
@@ -321,7 +299,7 @@ def test_quick_path_puts_back_what_was_found_changed():
     first = random.random(), np.random.rand(), namespace["r"].random()
     namespace["a"].append(2)
     namespace["x"][1] = 5
-    assert snapshot.find_changed() == ["a", "r", "x"]
+    assert snapshot.find_changed() == ["a", "x", "r"]
     for _ in range(3):
         snapshot.restore_changed()
         assert (random.random(), np.random.rand(), namespace["r"].random()) == first
@@ -337,7 +315,9 @@ def test_quick_path_puts_back_what_was_found_changed():
 
 
 def test_random_numbers_are_noticed():
-    namespace = notebook("import numpy as np, random, torch", g=np.random.default_rng(0), t=__import__("torch").Generator())
+    namespace = notebook(
+        "import numpy as np, random, torch", g=np.random.default_rng(0), t=__import__("torch").Generator()
+    )
     for cell, drew in [
         ("1 + 1", False),
         ("random.random()", True),
@@ -353,6 +333,17 @@ def test_random_numbers_are_noticed():
         snapshot.restore()
         snapshot.find_changed()
         assert not snapshot.drew_random()
+
+
+def test_a_large_data_set_of_plain_pairs_needs_no_entry_for_each():
+    namespace = notebook(data=[(i, str(i)) for i in range(10_000)])
+    snapshot = Snapshot(namespace, ["data"], ALL)
+    assert len(snapshot.objects()) == 1
+    before = snapshot.fingerprint()
+    run(namespace, "data[77] = (77, 'x')")
+    assert Snapshot(namespace, ["data"], ALL).fingerprint() != before
+    snapshot.restore()
+    assert Snapshot(namespace, ["data"], ALL).fingerprint() == before
 
 
 # --- what cannot be put back ---------------------------------------------------------------------------------
@@ -377,7 +368,16 @@ def generator():
 @pytest.mark.parametrize("place", ["v", "box['k'][0]", "owner.attribute", "read"])
 def test_iterators_that_the_notebook_holds_are_reported(value, why, place):
     namespace = notebook("class Owner: pass\nowner = Owner()", v=value)
-    run(namespace, "box = {'k': (v,)}; owner.attribute = v\ndef make(held):\n    def read(): return next(held)\n    return read\nread = make(v)")
+    run(
+        namespace,
+        """
+        box = {'k': (v,)}; owner.attribute = v
+        def make(held):
+            def read(): return next(held)
+            return read
+        read = make(v)
+        """,
+    )
     name = place.split(".")[0].split("[")[0]
     found = Snapshot(namespace, [name], ALL).unrestorable
     assert [path for path, _ in found] == ["read.held" if name == "read" else place]
@@ -416,10 +416,12 @@ def test_what_has_nothing_to_put_back_is_not_reported():
     values: list[Any] = [
         re.compile("x"), datetime.date(2020, 1, 1), decimal.Decimal(1), pathlib.Path("x"), threading.Lock(),
         threading.Event(), weakref.WeakSet(), operator.itemgetter(1), slice(1), range(3), print, [].append, int, np,
+        random.SystemRandom(),
         logging.getLogger("x"), cached, {}.keys(), ValueError("x"), collections, type, object(), Any, list[int],
         np.float32(1), np.dtype("f4"), np.add, np.dot, np.random.rand, np.int64,
         torch.float32, torch.device("cpu"), torch.Size([1]), torch.strided, torch.nn.functional.relu, torch.relu,
-        torch.compile(torch.nn.Linear(1, 1)), torch.compile(lambda x: x), torch.ones(1, requires_grad=True).exp().grad_fn,
+        torch.compile(torch.nn.Linear(1, 1)), torch.compile(lambda x: x),
+        torch.ones(1, requires_grad=True).exp().grad_fn,
         jax.jit(lambda x: x), jax.devices()[0], jax.numpy.ones(2).sharding, jax.numpy.add, jax.numpy.float32,
         jax.vmap(jax.numpy.sin), jax.random.key(0), jax.tree.structure([1]), jax.lax.scan,
     ]  # fmt: skip
@@ -507,7 +509,9 @@ def mutate(pick: random.Random, value: Any, made: list[Any]) -> None:
         key = pick.choice([*value, "new"])
         pick.choice([lambda: value.update({key: new}), lambda: value.pop(key, None), value.clear])()
     elif isinstance(value, Thing):
-        pick.choice([lambda: vars(value).clear(), lambda: setattr(value, "a0", new), lambda: setattr(value, "z", new)])()
+        pick.choice(
+            [lambda: vars(value).clear(), lambda: setattr(value, "a0", new), lambda: setattr(value, "z", new)]
+        )()
     else:
         value.b = new
         if hasattr(value, "a"):
@@ -539,8 +543,9 @@ def picture(value: Any, seen: dict[int, int]) -> Any:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.randoms(use_true_random=False))
-def test_any_structure_comes_back_bit_for_bit_and_object_for_object(pick):
+@given(st.integers(0, 2**64))
+def test_any_structure_comes_back_bit_for_bit_and_object_for_object(seed):
+    pick = random.Random(seed)  # hypothesis' own Random draws small structures only
     made: list[Any] = []
     namespace = notebook(**{name: build(pick, 3, made) for name in "abc"})
     for _ in range(3):  # cycles, and things that hang in two places

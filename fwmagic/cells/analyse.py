@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -12,9 +12,6 @@ from typing import Any
 from fwmagic.cells import names as names_of
 from fwmagic.errors import FwMagicError
 from fwmagic.report import Place
-
-#: A body that loops more often than this stays Python: a trace would copy the loop's body that many times.
-MOST_UNROLLED = 16
 
 _COMPILERS = {
     *("jax.jit", "jit", "nnx.jit", "jax.pmap", "pmap", "jax.shard_map", "nnx.pmap", "nn.jit", "eqx.filter_jit"),
@@ -116,9 +113,7 @@ def analyse(
     compile(tree, filename, "exec")  # what only the compiler finds, such as `return` outside of a function
     statements = list(tree.body)
     last: ast.expr | None = None
-    if statements and isinstance(statements[-1], ast.Expr) and not _is_constant(statements[-1]):
-        last = statements.pop().value  # type: ignore[attr-defined]
-    elif statements and isinstance(statements[-1], ast.Expr):
+    if statements and isinstance(statements[-1], ast.Expr):
         last = statements.pop().value  # type: ignore[attr-defined]
     definitions, body = _hoist(statements, last)
     whole = [*body, *([ast.copy_location(ast.Expr(last), last)] if last is not None else [])]
@@ -228,63 +223,6 @@ def dotted(node: ast.AST) -> str:
     if not isinstance(node, ast.Name):
         return ""
     return ".".join([node.id, *reversed(parts)])
-
-
-def loops_over_data(body: Body, namespace: Mapping[str, Any], unknown: bool) -> Place | None:
-    """Return the first loop that runs over data or more than 16 times, judged by the values it loops over.
-
-    `unknown` is the answer for a loop over something that the body itself makes.
-    """
-    for loop in body.loops:
-        if isinstance(loop, ast.While):
-            continue
-        source = ast.unparse(loop.iter)
-        length = _length(loop.iter, namespace, body.assigned)
-        if (length is None and unknown) or (length is not None and length > MOST_UNROLLED):
-            return Place(loop.lineno, f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times")
-    return None
-
-
-def _length(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> float | None:
-    """Return how often a loop over `node` runs; infinity for data loaders and iterators; None if not known."""
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return len(node.elts)
-    if isinstance(node, ast.Call):
-        name = dotted(node.func)
-        lengths = [_length(argument, namespace, assigned) for argument in node.args]
-        if name in {"enumerate", "zip", "reversed", "sorted", "list", "tuple"} and lengths:
-            known = [length for length in lengths if length is not None]
-            return min(known) if known else None
-        if name == "range":
-            bounds = [_constant(argument, namespace, assigned) for argument in node.args]
-            return None if any(not isinstance(b, int) for b in bounds) else len(range(*bounds))
-        if isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys", "values"}:
-            return _length(node.func.value, namespace, assigned)
-        return None
-    value = _constant(node, namespace, assigned)
-    if value is None:
-        return None
-    sized = isinstance(value, list | tuple | dict | set | range | str) or type(value).__name__ in {
-        *("ModuleList", "Sequential", "ModuleDict", "ParameterList"),
-    }
-    if sized:
-        return len(value)
-    shape = getattr(value, "shape", None)
-    return float(shape[0]) if shape else float("inf")
-
-
-def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> Any:
-    """Return the value of a constant, a name or an attribute of a name that the body does not bind; else None."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    name = dotted(node)
-    root, *attributes = name.split(".")
-    if not name or root in assigned or root not in namespace:
-        return None
-    value = namespace[root]
-    for attribute in attributes:
-        value = getattr(value, attribute, None)
-    return value
 
 
 def _in_order(statements: list[ast.stmt], wanted: frozenset[str]) -> Iterator[str]:

@@ -74,6 +74,11 @@ class _Members(Kind):
             return MISSING
 
 
+class _Cell(_Members):
+    def label(self, target: Any, key: Any) -> str:
+        return ""
+
+
 class _Method(_Members):
     def rebuild(self, target: Any, values: list[Any]) -> Any:
         return types.MethodType(*values)
@@ -168,7 +173,7 @@ _FUNCTION = _Members("function", _members(types.FunctionType, "__code__", "__def
 #: The kinds of built-in types that refer to others by attributes of their own, by type.
 REFERRING: Final[Mapping[type, tuple[Kind, ...]]] = {
     collections.defaultdict: (*CONTAINERS[dict], _DEFAULT),
-    types.CellType: (_Members("cell", _members(types.CellType, "cell_contents")),),
+    types.CellType: (_Cell("cell", _members(types.CellType, "cell_contents")),),
     types.FunctionType: (_FUNCTION,),
     types.MethodType: (_Method("method", _members(types.MethodType, "__func__", "__self__"), mutable=False),),
     types.BuiltinMethodType: _fixed(types.BuiltinMethodType, "__self__"),

@@ -129,7 +129,8 @@ def _put_array(target: array.array[Any], content: bytes) -> None:
 
 
 def _stream(base: Any) -> tuple[Kind, ...]:
-    return (_Payload(base, base.__getstate__, base.__setstate__),)
+    # The last part of its state are its attributes, which are put back like any others.
+    return (_Payload(base, lambda target: (*base.__getstate__(target)[:-1], None), base.__setstate__),)
 
 
 #: The kinds of the built-in containers, by type.

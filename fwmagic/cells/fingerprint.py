@@ -67,6 +67,8 @@ def _refer(value: Any, places: dict[int, int]) -> Any:
         return (type(value), value)
     if isinstance(value, _BY_TEXT):
         return (type(value), repr(value))
+    if type(value) is tuple and id(value) not in places:  # of plain values, so that the walk left it out
+        return (tuple, *(_refer(held, places) for held in value))
     place = places.get(id(value))
     return _Same(value) if place is None else ("at", place)
 

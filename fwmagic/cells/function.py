@@ -40,13 +40,12 @@ def returned_names(body: Body) -> tuple[str, ...]:
 def make_function(body: Body, namespace: dict[str, Any]) -> Function:
     """Return the body as a function with globals of its own: the code of the notebook that it reads.
 
-    Compilers leave names of theirs in a function's globals, which must not be the notebook's. Parameters are the names that the body may read before it binds them, except modules, functions and classes,
-    which stay global so that a compiler may look into them; and results that are perhaps never bound.
+    Compilers leave names of theirs in a function's globals, which must not be the notebook's. Parameters are
+    the names that the body may read before it binds them, except modules, functions and classes, which stay
+    global so that a compiler may look into them; and results that are perhaps never bound.
     """
     parameters = sorted(
-        name
-        for name in body.reads
-        if name in namespace and (name in body.assigned or not _is_code(namespace[name]))
+        name for name in body.reads if name in namespace and (name in body.assigned or not _is_code(namespace[name]))
     )
     parameters += sorted(body.maybe - set(parameters))
     returned = returned_names(body)

@@ -62,7 +62,12 @@ def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Fr
     """Return copies of the arrays that are now at paths that changed, except under names that the body binds."""
     changed = tuple(path for path in paths if root(path) not in body.assigned)
     found = snapshot.find_leaves(framework.is_array) if changed else []
-    return {path: copy_of(value, framework) for path, value in found if path.startswith(changed)}
+    values: dict[str, Any] = {}
+    for path, value in found:
+        if path.startswith(changed):
+            # What is there now comes first; an array that was there before may follow under the same path.
+            values.setdefault(path, copy_of(value, framework))
+    return values
 
 
 def drew_random(snapshot: Snapshot, paths: list[str]) -> bool:

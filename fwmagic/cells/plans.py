@@ -53,7 +53,8 @@ PLAIN: Final[frozenset[type]] = frozenset({
 _CLOSED: Final = frozenset({
     "IPython", "_abc", "_contextvars", "_functools", "_io", "_operator", "_struct", "_thread", "_weakref", "abc",
     "contextvars", "datetime", "decimal", "fractions", "fwmagic", "inspect", "ipaddress", "ipykernel", "logging",
-    "operator", "pathlib", "re", "tornado", "traitlets", "typing", "uuid", "weakref", "zmq", "zoneinfo",
+    "nanobind", "operator", "pathlib", "pybind11_builtins", "re", "tornado", "traitlets", "typing", "uuid", "weakref",
+    "zmq", "zoneinfo",
 })  # fmt: skip
 # Things that are joined to the world outside, or to other threads.
 _LIVE: Final = frozenset({
@@ -104,7 +105,7 @@ class Plans:
             why = f"an open file ({what}) cannot be wound back"
         elif package in _LIVE:
             why = f"a {what} is joined to something outside of the notebook"
-        elif package in _CLOSED and not notebook:
+        elif (package in _CLOSED or package.startswith("_cython_") or what == "PyCapsule") and not notebook:
             return Plan()
         elif hasattr(type_, "__next__") and not notebook:
             why = f"an iterator ({what}) cannot be wound back"

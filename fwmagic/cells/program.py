@@ -172,4 +172,6 @@ def _traced_source(text: str, inputs: list[str], returned: tuple[str, ...]) -> s
     lines = [f"    {line}" if line.strip() else "" for line in text.splitlines()]
     head = f"@jax.jit\ndef cell(arrays):  # every array that the cell can reach: {arguments}"
     end = f"    return  # {', '.join(returned) or 'the state that the cell changed'}"
-    return "\n".join([head, "    # traced in the notebook's namespace, with these arrays swapped for tracers", *lines, end])
+    return "\n".join(
+        [head, "    # traced in the notebook's namespace, with these arrays swapped for tracers", *lines, end]
+    )

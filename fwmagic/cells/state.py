@@ -9,7 +9,7 @@ from typing import Any
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.kind import MISSING
 from fwmagic.cells.leaves import put_in_place
-from fwmagic.cells.walk import Entry, Walk
+from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 
@@ -138,7 +138,8 @@ class Snapshot:
         functions by their code, closure, defaults and globals, frozen dataclasses by their fields; all other
         objects by their identity and what they hold.
         """
-        return fingerprint(self._walk.entries)
+        with uncollected():
+            return fingerprint(self._walk.entries)
 
     def _put_back(self, entries: Iterable[Entry]) -> None:
         failed: list[str] = []
@@ -166,8 +167,7 @@ class Snapshot:
         path = self._walk.path(place)
         if entry.kind is None:
             return [path]
-        kind, target = entry.kind, entry.target
-        keys, values = kind.read(target)
+        keys, values = entry.kind.read(entry.target)
         if isinstance(entry.keys, range):
             if len(keys) != len(entry.keys):
                 return [path]
@@ -184,7 +184,7 @@ class Snapshot:
                 return [path]
         if len(differing) > _MOST_NAMED:
             return [path]
-        return [path + kind.label(target, key) for key in differing]
+        return [self._walk.path_to(place, key) for key in differing]
 
 
 def _is_generator(entry: Entry) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dis
 import gc
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +19,12 @@ from fwmagic.cells.plans import PLAIN, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
+# What a torch or flax.nnx module keeps in a dict or slot of its own is shown as a reader would write it.
+_READABLE = (
+    (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
+    (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
+    (re.compile(r"\._raw_value\b"), ""),
+)
 
 
 class _Part(str):
@@ -87,14 +95,8 @@ class Walk:
         """Visit everything that the names lead to, then the other objects, each given with its path."""
         self._push([(root, -1, path, False) for path, root in roots if type(root) not in PLAIN], True)
         self._add_names(names)
-        # Ten thousand new entries would set off a full collection, which takes longer than the walk.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with uncollected():
             self._visit_all()
-        finally:
-            if collecting:
-                gc.enable()
 
     def reached(self, value: Any) -> bool:
         """Say whether the object was visited."""
@@ -103,9 +105,10 @@ class Walk:
     def path(self, index: int) -> str:
         """Return how a reader would write the object of an entry: `net.weight`, `hist[3]`."""
         entry = self.entries[index]
-        return self._path(entry.parent, entry.key) if not isinstance(entry.target, type) else entry.target.__qualname__
+        return entry.target.__qualname__ if isinstance(entry.target, type) else self.path_to(entry.parent, entry.key)
 
-    def _path(self, parent: int, key: Any) -> str:
+    def path_to(self, parent: int, key: Any) -> str:
+        """Return how a reader would write what an entry holds under a key."""
         parts: list[str] = []
         while True:
             if parent < 0:
@@ -119,7 +122,10 @@ class Walk:
             parent, key = above.parent, above.key
         if len(parts) > _MOST_PARTS:
             parts[_MOST_PARTS // 2 : -_MOST_PARTS // 2] = [" … "]
-        return "".join(reversed(parts))
+        path = "".join(reversed(parts))
+        for pattern, readable in _READABLE:
+            path = pattern.sub(readable, path)
+        return path
 
     def _visit_all(self) -> None:
         while self._waiting[True] or self._waiting[False]:
@@ -128,7 +134,7 @@ class Walk:
             if id(value) not in self._seen:
                 self._seen.add(id(value))
                 if self._stop is not None and self._stop(value):
-                    self.stopped.append((self._path(parent, key), value))
+                    self.stopped.append((self.path_to(parent, key), value))
                 else:
                     self._visit(value, parent, key, own, inner)
 
@@ -179,7 +185,7 @@ class Walk:
             if isinstance(entry.keys, list) and kind.hashes:
                 found += [(held, index, _Part(""), True) for held in entry.keys if type(held) not in PLAIN]
             pairs = zip(entry.values, entry.keys, strict=True)
-            found += [(held, index, name, inner) for held, name in pairs if type(held) not in PLAIN]
+            found += [(held, index, name, inner) for held, name in pairs if not _is_plain(held)]
         if isinstance(value, types.FunctionType):
             cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
             found += [(cell, index, _Part(f".{name}"), inner) for name, cell in cells]
@@ -215,6 +221,23 @@ class Walk:
                 self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)
                 return True
         return False
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Put garbage collection off: the many new objects of a walk would set it off, and it takes longer than they do."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether nothing of it can change: a data set of a million pairs of numbers needs no entry for each."""
+    return type(value) in PLAIN or (type(value) is tuple and all(type(held) in PLAIN for held in value))
 
 
 def _attribute(value: Any, child: Any, framework: Framework) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from fwmagic.cells import names as names_of
 from fwmagic.cells import program as programs
-from fwmagic.cells.analyse import loops_over_data
 from fwmagic.cells.function import first_use, isolated, stays_in_namespace
+from fwmagic.cells.loops import loops_over_data
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
@@ -202,7 +202,9 @@ def _parts(
         try:
             outcome = first_run(program)
         except Exception as error:  # whatever the compiler raises: the plain run raised nothing
-            raise CannotCompile(f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line) from error
+            raise CannotCompile(
+                f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line
+            ) from error
     names = tuple(sorted({_label(patch) for patch in patches if _code_name(patch) in log.compiled}))
     if not names:
         raise whole
@@ -244,7 +246,11 @@ def _patches(scene: Scene, options: CompileOptions) -> list[Patch]:
             continue  # it must see the namespace as it is at each call
         codes = set(value.__code__.co_names)
         is_plain = not inspect.isgeneratorfunction(value) and not inspect.iscoroutinefunction(value)
-        if is_plain and not {"backward", "step", "print", "input"} & codes and not (found and name not in scene.body.all_reads):
+        if (
+            is_plain
+            and not {"backward", "step", "print", "input"} & codes
+            and not (found and name not in scene.body.all_reads)
+        ):
             call = isolated(value, namespace) if framework.strategy == "locals" else value
             patches.append(Patch(namespace, name, framework.compile(call, options)))
     return patches

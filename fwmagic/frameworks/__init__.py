@@ -16,7 +16,11 @@ from fwmagic.report import Place
 if TYPE_CHECKING:
     import numpy as np
 
-_BUILT_IN = {"torch": "fwmagic.frameworks._torch", "jax": "fwmagic.frameworks._jax", "numpy": "fwmagic.frameworks._numpy"}
+_BUILT_IN = {
+    "torch": "fwmagic.frameworks._torch",
+    "jax": "fwmagic.frameworks._jax",
+    "numpy": "fwmagic.frameworks._numpy",
+}
 
 
 class Kept(Protocol):
@@ -94,7 +98,7 @@ class Framework(Protocol):
         """Say whether `value` is an array of this framework."""
 
     def is_stateless(self, value: Any) -> bool:
-        """Say whether `value` is a C-level object of this framework that has nothing to put back (a dtype, a device)."""
+        """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
 
     def frozen(self, value: Any) -> Any:
         """Return an array that later runs cannot change and that equals `value`; None if it is no array."""

@@ -44,7 +44,8 @@ class _Array:
                 array.shape = shape
         if self._saved is not None:
             _fill(array, self._saved)
-        array.flags.writeable = writeable
+        if array.flags.writeable != writeable:
+            array.flags.writeable = writeable
 
     def children(self) -> Iterator[Any]:
         if self._base is not None:
@@ -62,7 +63,7 @@ def _contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.ndarray[A
     """Return the contents as a flat array of bytes (padding included), or of objects where there are any."""
     plain = np.asarray(array)
     if not plain.dtype.hasobject and plain.dtype.itemsize:
-        plain = plain.ravel(order="K").view(np.uint8)
+        plain = plain.ravel(order="A" if plain.flags.forc else "C").view(np.uint8)
     return plain.copy() if copy else plain
 
 
@@ -82,7 +83,7 @@ def _identical(left: Any, right: Any) -> bool:
 def _fill(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
     plain = np.asarray(array)
     if plain.flags.forc and not plain.dtype.hasobject and plain.dtype.itemsize:
-        plain.ravel(order="K").view(np.uint8)[:] = saved
+        plain.ravel(order="A").view(np.uint8)[:] = saved
     elif plain.dtype.hasobject or not plain.dtype.itemsize:
         plain[...] = saved
     else:  # strided in a buffer that is no array

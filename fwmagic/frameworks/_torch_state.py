@@ -19,6 +19,7 @@ _PARTS = {
     torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
 }
 _STATEFUL = (torch.nn.Module, torch.Tensor, torch.Generator, torch.UntypedStorage, torch._C.ScriptModule)
+_HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks"}
 # Machinery that changes as it compiles and must not be wound back.
 _MACHINERY = ("torch._", "torch.fx", "torch.autograd", "triton")
 
@@ -63,7 +64,7 @@ class _Tensor:
             # A second tensor that looks into the same memory keeps what `t.data = ...` or `resize_` takes away.
             self._alias = tensor.data
             self._held = self._now()
-            self._parts = [getattr(self._alias, name)() for name in _PARTS.get(tensor.layout, ())]
+            self._parts = _parts(self._alias)
             self._attributes = tensor.__dict__
 
     def _now(self) -> dict[str, Any]:
@@ -74,15 +75,16 @@ class _Tensor:
             "requires_grad": tensor.requires_grad,
             "grad_fn": tensor.grad_fn,
             "grad": tensor.grad if tensor.is_leaf or tensor.retains_grad else None,
-            "hooks": tensor._backward_hooks,
-            "grad_hooks": getattr(tensor, "_post_accumulate_grad_hooks", None),
+            **{hooks: getattr(tensor, name, None) for name, hooks in _HOOKS.items()},
         }
 
     def changed(self) -> bool:
         with torch._C.DisableTorchFunctionSubclass():
             now = self._now()
-        # A sparse tensor may have got other parts, which is not seen from here.
-        if type(self._tensor) is not self._type or now.pop("form") != self._held["form"] or self._parts:
+            parts = _parts(self._tensor)
+        if type(self._tensor) is not self._type or now.pop("form") != self._held["form"]:
+            return True
+        if [part.data_ptr() for part in parts] != [part.data_ptr() for part in self._parts]:
             return True
         return any(value is not self._held[name] for name, value in now.items())
 
@@ -98,10 +100,12 @@ class _Tensor:
                 tensor.requires_grad_(held["requires_grad"])
             if tensor.is_leaf and tensor.grad is not held["grad"]:
                 tensor.grad = held["grad"]
-            if tensor._backward_hooks is not held["hooks"]:
-                tensor._backward_hooks = held["hooks"]
-            if getattr(tensor, "_post_accumulate_grad_hooks", None) is not held["grad_hooks"]:
-                tensor._post_accumulate_grad_hooks = held["grad_hooks"]
+            for name, hooks in _HOOKS.items():
+                now = getattr(tensor, name, None)
+                if now is not held[hooks]:
+                    if now is not None:  # autograd goes on calling what is in it
+                        now.clear()
+                    setattr(tensor, name, held[hooks])
         if tensor.grad_fn is not held["grad_fn"]:
             raise FwMagicError("it was changed in place, and its place in the autograd graph cannot be put back")
 
@@ -145,11 +149,22 @@ class _Generator:
         return iter(())
 
 
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the dense tensors that a sparse one is made of: each time new objects that look into the same memory."""
+    return [getattr(tensor, name)() for name in _PARTS.get(tensor.layout, ())]
+
+
 def _form(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Return how the tensor looks into its memory; a nested or sparse one has no strides."""
     if tensor.is_nested or tensor.layout is not torch.strided:
         return tensor.dtype, tensor.device, tensor.layout
-    return tensor.dtype, tensor.device, tensor.layout, (*tensor.shape,), tensor.stride(), tensor.storage_offset()
+    return tensor.dtype, tensor.device, tensor.layout, _shape(tensor), tensor.stride(), tensor.storage_offset()
+
+
+def _shape(tensor: torch.Tensor) -> list[int]:
+    """Return the shape, also of a parameter of a lazy layer, which does not say it by itself."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return list(torch.Tensor.size(tensor))
 
 
 def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
@@ -177,7 +192,7 @@ def is_stateless(value: Any) -> bool:
     """Say whether it is a dtype, a device, a node of the autograd graph, or machinery of the compiler."""
     if isinstance(value, _STATEFUL):
         return False
-    if isinstance(value, torch.autograd.graph.Node):
+    if isinstance(value, torch.autograd.graph.Node | torch.Stream | torch.Event):
         return True
     module = type(value).__module__
     return module == "torch" or module.startswith(_MACHINERY)
@@ -188,7 +203,7 @@ def describe(array: Any) -> str:
     dtype = str(array.dtype).removeprefix("torch.")
     if array.is_nested:
         return f"{dtype} nested {array.device}"
-    text = f"{dtype}{list(array.shape)} {array.device}"
+    text = f"{dtype}{_shape(array)} {array.device}"
     if array.layout is not torch.strided:
         text += f" {str(array.layout).removeprefix('torch.')}"
     elif not array.is_contiguous():

@@ -23,15 +23,23 @@ _T = TypeVar("_T")
 
 
 class Timed(Protocol):
-    """A program that the engine times; one call is `call(*args)`.
+    """A program that the engine times; one call is `call(*args)`, and `wait` with its outputs if there is one."""
 
-    `wait` waits until all outputs of one call are computed; None if a call returns only when it is done.
-    """
+    @property
+    def name(self) -> str:
+        """What the variant is called."""
 
-    name: str
-    call: Callable[..., Any]
-    args: tuple[Any, ...]
-    wait: Callable[[Any], Any] | None
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The program: takes `args`, returns its outputs."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments of every call."""
+
+    @property
+    def wait(self) -> Callable[[Any], Any] | None:
+        """What waits for the outputs of one call, if anything needs to."""
 
     def enter(self) -> None:
         """Put the state that a block starts from in place; outside of the clock."""

@@ -161,9 +161,11 @@ class _Engine:
 
     def warm_up(self) -> None:
         """Warm every variant up, each with its share of the time for that; then split dispatch and waiting."""
+        share = _WARM_UP * self._budget / len(self._benches)
         for turn, bench in enumerate(self._shuffled(), start=1):
-            share = _WARM_UP * self._budget * turn / len(self._benches)
-            only = warm_up(bench, self._start + share, self._clock)
+            # What one leaves over is for the next; what a single long call took too much is not taken from it.
+            deadline = max(self._start + turn * share, self._clock() + share)
+            only = warm_up(bench, deadline, self._clock)
             if only is not None:
                 self._only[bench] = only
             elif bench.failure is None:

@@ -71,7 +71,7 @@ def agree(earlier: Sequence[float], later: Sequence[float]) -> bool:
 def _blocks_that_fit(bench: Bench, seconds: float, windows: int) -> int:
     """Return how many blocks each of so many windows can have in the time that is left."""
     cost = max(bench.cost, bench.calls * (bench.each or 0.0))
-    return min(_WINDOW, int(seconds / (windows * cost))) if cost > 0 else _WINDOW
+    return max(0, min(_WINDOW, int(seconds / (windows * cost)))) if cost > 0 else _WINDOW
 
 
 def _window(bench: Bench, blocks: int) -> list[float]:

@@ -108,7 +108,9 @@ def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
     for name, function in callables.items():
         if not callable(function):
-            raise FwMagicError(f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments.")
+            raise FwMagicError(
+                f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments."
+            )
     if not budget > 0:
         raise FwMagicError(f"budget is {budget}, but it takes seconds above 0.")
     if not 0 <= margin < 1:
@@ -167,5 +169,3 @@ def _failure(error: Exception) -> Failure:
         line = trace.tb_lineno
         trace = trace.tb_next
     return Failure(type(error).__name__, str(error).splitlines()[0] if str(error) else "no message", line, "first run")
-
-

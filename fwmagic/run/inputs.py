@@ -10,7 +10,11 @@ from fwmagic.frameworks import Framework, loaded
 
 
 def converted(
-    names: Iterable[str], values: Mapping[str, Any], together: Sequence[Framework], framework: Framework, device: str | None
+    names: Iterable[str],
+    values: Mapping[str, Any],
+    together: Sequence[Framework],
+    framework: Framework,
+    device: str | None,
 ) -> tuple[dict[str, Any], str]:
     """Return private copies of the arrays named as arrays of `framework`, and a sentence on dtypes that changed.
 
@@ -25,7 +29,9 @@ def converted(
     arrays, changed = {}, []
     for name in names:
         if name not in values:
-            raise FwMagicError(f"--inputs names {name!r}, which the notebook does not have: assign it in an earlier cell.")
+            raise FwMagicError(
+                f"--inputs names {name!r}, which the notebook does not have: assign it in an earlier cell."
+            )
         numbers = as_numpy(values[name])
         if numbers is None:
             kind = type(values[name]).__name__

@@ -187,5 +187,3 @@ class Comparison:
     def _snapshot(self, names: list[str]) -> Snapshot:
         adapters = distinct([*frameworks.loaded(), *self._frameworks()])
         return Snapshot(self.session.namespace, names, adapters)
-
-

@@ -18,7 +18,6 @@ from fwmagic.cells.scene import Scene
 from fwmagic.cells.state import Snapshot
 from fwmagic.cells.ways import Programs
 from fwmagic.measure.load import Load
-from fwmagic.options import Options
 from fwmagic.report import Compilation, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.conditions import conditions
@@ -67,7 +66,11 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     why_once = "" if options.mode == "debug" else reason_for_once(body, before, options.repeat_effects)
     committed = _commit(section, namespace, before, inputs)
     draft = Draft(
-        f"%%{framework.name}", show, budget=options.budget, margin=options.margin, execution_count=session.execution_count
+        f"%%{framework.name}",
+        show,
+        budget=options.budget,
+        margin=options.margin,
+        execution_count=session.execution_count,
     )
     if options.mode == "debug":
         return committed.value, _debugged(draft, section, committed)

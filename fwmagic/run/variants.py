@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +15,9 @@ from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework, line_of
 from fwmagic.measure.agree import agree
-from fwmagic.options import Options
 from fwmagic.report import Agreement, Compilation, Failure, Stage, Variant
 from fwmagic.run.draft import Draft
+from fwmagic.run.options import Options
 
 
 @dataclass
@@ -211,5 +210,3 @@ def across(sections: list[Section], draft: Draft) -> None:
             own = variant.agreement
             if variant.status != "failed" and (own is None or own.status == "agrees"):
                 draft.variant(name, agreement=result)
-
-

@@ -1,0 +1,1 @@
+"""Benchmarks of fwmagic's own method, beside `%timeit` and `torch.utils.benchmark`: see `python -m benchmarks -h`."""

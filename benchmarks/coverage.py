@@ -1,0 +1,133 @@
+"""The suite that replays recorded noise, to see how often the interval holds the true ratio."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.engine import Program, harness
+from benchmarks.results import Watch
+from benchmarks.work import Setup, setup
+from fwmagic import frameworks
+from fwmagic.measure import stats
+from fwmagic.measure.block import Bench
+
+_PAIRS = (("torch", "torch"), ("jax", "jax"), ("torch", "jax"))
+_RECORD = 8.0
+_REPLAYS = 1000
+#: Budgets, in seconds of rounds, that a replay is as long as.
+_BUDGETS = (0.3, 1.0, 2.0)
+_SEGMENTS = 3
+# A stretch is at least so many rounds, and so many times as long as the noise remembers itself.
+_LEAST_STRETCH = 20
+_MEMORIES = 5
+_TRUE = 0.03
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The samples of two functions from the same rounds, and the wall seconds of one round."""
+
+    a: list[float]
+    b: list[float]
+    round_seconds: float
+
+
+def coverage(rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
+    """Record blocks of the engine in rounds of random order, without a verdict; then replay each recording."""
+    setups = [setup(*pair, length) for pair in _PAIRS for length in (("small",) if quick else ("small", "large"))]
+    for turn, one in enumerate(setups):
+        watch = Watch()
+        recording = record(one, 0.3 if quick else _RECORD, rng)
+        load = watch.load()
+        count = 10 if quick else _REPLAYS // len(setups) + (turn < _REPLAYS % len(setups))
+        stretch = stretch_of(recording)
+        yield {
+            "turn": f"{turn + 1}/{len(setups)}",
+            "setup": one.name,
+            "method": "fwmagic",
+            "size": one.size,
+            "load": load,
+            "samples": {"a": recording.a, "b": recording.b},
+            "round_seconds": recording.round_seconds,
+            "stretch": stretch,
+            "replays": [replay(recording, stretch, _BUDGETS[i % len(_BUDGETS)], rng) for i in range(count)],
+        }
+
+
+def record(one: Setup, seconds: float, rng: random.Random) -> Recording:
+    """Run rounds for so many seconds, with the engine's own blocks, and keep every sample."""
+    used = [frameworks.get(name) for name in dict.fromkeys(one.frameworks)]
+    benches = []
+    for name, call, framework in zip("ab", one.functions(), one.frameworks, strict=True):
+        wait = frameworks.get(framework).waiter(call())
+        bench = Bench(Program(name, call, wait=wait), harness(used))
+        for _ in range(10):
+            bench.fill(_each(bench))
+        benches.append(bench)
+    rows: dict[Bench, list[float]] = {bench: [] for bench in benches}
+    start = time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        for bench in rng.sample(benches, len(benches)):
+            rows[bench].append(_each(bench))
+    first, second = rows.values()
+    return Recording(first, second, passed / len(first))
+
+
+def replay(recording: Recording, stretch: int, budget: float, rng: random.Random) -> dict[str, Any]:
+    """Resample a recording, give it another ratio that is known, and let fwmagic find its interval.
+
+    The stationary bootstrap of Politis and Romano (JASA 89, 1303, 1994): stretches of random length, `stretch`
+    rounds on average, from random places of the recording closed to a ring. So neighbours stay neighbours, and
+    every round of the recording is as likely as every other: the true ratio is the recording's own median.
+    """
+    logs = [math.log(b / a) for a, b in zip(recording.a, recording.b, strict=True)]
+    shift = rng.uniform(-_TRUE, _TRUE)
+    true = math.exp(statistics.median(logs) + shift)
+    rounds = max(2 * stats.LEAST_BATCHES, round(budget / recording.round_seconds))
+    places = []
+    at = 0
+    for turn in range(rounds):
+        at = rng.randrange(len(logs)) if turn == 0 or rng.random() < 1 / stretch else (at + 1) % len(logs)
+        places.append(at)
+    found = stats.ratio(
+        "b",
+        "a",
+        [recording.b[place] * math.exp(shift) for place in places],
+        [recording.a[place] for place in places],
+        [_SEGMENTS * turn // rounds for turn in range(rounds)],
+    )
+    return {"budget": budget, "rounds": rounds, "true": true, "low": found.low, "high": found.high}
+
+
+def stretch_of(recording: Recording) -> int:
+    """Return a length of stretches that keeps the autocorrelation: a few times as long as the noise remembers."""
+    logs = [math.log(b / a) for a, b in zip(recording.a, recording.b, strict=True)]
+    middle = statistics.median(logs)
+    signs = [1 if value > middle else -1 for value in logs]
+    memory = _memory(signs)
+    return max(_LEAST_STRETCH, min(round(_MEMORIES * memory), len(signs) // _LEAST_STRETCH))
+
+
+def _memory(signs: Sequence[int]) -> float:
+    """Return the integrated autocorrelation time in rounds, summed up to the first lag that is not correlated."""
+    count = len(signs)
+    total = 1.0
+    for lag in range(1, count // 10):
+        correlation = sum(x * y for x, y in zip(signs, signs[lag:], strict=False)) / (count - lag)
+        if correlation < 2 / math.sqrt(count):
+            break
+        total += 2 * correlation
+    return total
+
+
+def _each(bench: Bench) -> float:
+    block = bench.block(bench.calls)
+    if block is None:
+        raise RuntimeError(f"the function {bench.timed.name} failed: {bench.failure}")
+    return block.each

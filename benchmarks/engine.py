@@ -1,0 +1,44 @@
+"""What fwmagic's engine needs to run blocks outside of a comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from fwmagic.frameworks import Framework
+from fwmagic.measure.block import Harness
+
+
+@dataclass
+class Program:
+    """A function with its arguments, as the engine times it."""
+
+    name: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    wait: Callable[[Any], Any] | None = None
+
+    def enter(self) -> None:
+        """Nothing to prepare."""
+
+    def exit(self) -> None:
+        """Nothing to undo."""
+
+
+def harness(used: Sequence[Framework]) -> Harness:
+    """Return what surrounds a block in a comparison of these frameworks."""
+
+    def drain() -> None:
+        for framework in used:
+            framework.drain()
+
+    return Harness(
+        events=lambda: sum(framework.compile_events() for framework in used),
+        drain=drain,
+        window=nullcontext,
+        clock=time.perf_counter,
+        alternate=len(used) > 1,
+    )

@@ -1,0 +1,268 @@
+"""Every figure of a results file as Markdown tables: `python -m benchmarks.figures FILE`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import goals
+from benchmarks.results import load
+from benchmarks.runs import Runs, errors, share, spread
+
+Row = Sequence[str]
+
+
+def to_markdown(data: Mapping[str, Any]) -> str:
+    """Return all figures of a results file; a suite without a run is left out."""
+    parts = [_sessions(data["sessions"])]
+    runs = Runs(data["runs"])
+    for title, suites, table in _TABLES:
+        found = runs.of(*suites)
+        if found:
+            parts.append(f"## {title}\n\n{table(found)}")
+            parts += [f"- failed: {run['suite']}, {run.get('setup', '')}: {run['failed']}" for run in found.failed]
+    parts.append("## Goals\n\n" + _table(("goal", "found", "met"), goals.rows(runs)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _sessions(sessions: Iterable[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            one["started"] + (" (quick: numbers that mean nothing)" if one.get("quick") else ""),
+            f"{one['commit']}{' with changes' if one['dirty'] else ''}",
+            ", ".join(f"{name} {version}" for name, version in one["versions"].items() if version),
+            f"{one['machine']}; {one['system']}; load {one['load']:.2f}",
+            ", ".join(one.get("suites", ())),
+        )
+        for one in sessions
+    ]
+    return "# Figures\n\n" + _table(("session", "commit", "versions", "machine", "suites"), rows)
+
+
+def _alike(runs: Runs) -> str:
+    heads = ("set-up", "method", "ms a call", "runs", "failed", "ratio error, median", "worst", 'false "different"')
+    rows = []
+    for (setup, method), group in runs.groups("setup", "method"):
+        found = errors(group)
+        rows.append(
+            (
+                setup,
+                method,
+                _number(_median(run["each"] for run in group.good), 1e3),
+                str(len(group)),
+                str(len(group.failed)),
+                _percent(_median(found), 2),
+                _percent(max(found, default=None), 2),
+                _percent(share(group, "faster", "slower")),
+                _percent(share(group, "same")) if method == "fwmagic" else "–",
+                _percent(share(group, "undecided")) if method == "fwmagic" else "–",
+                _number(_median(run["seconds"] for run in group.good)),
+            )
+        )
+    return _table((*heads, "`same`", "undecided", "s a run"), rows)
+
+
+def _planted(runs: Runs) -> str:
+    heads = ("set-up", "method", "runs", "failed", "found", "wrong side", '"same" or "not different"', "undecided")
+    rows = [
+        (
+            setup,
+            method,
+            str(len(group)),
+            str(len(group.failed)),
+            _percent(goals.found(group)),
+            _percent(goals.wrong_side(group)),
+            _percent(share(group, "same", "not different")),
+            _percent(share(group, "undecided")),
+            _percent(_median(errors(group)), 2),
+        )
+        for (setup, method), group in runs.groups("setup", "method")
+    ]
+    return _table((*heads, "ratio error, median"), rows)
+
+
+def _frameworks(runs: Runs) -> str:
+    heads = (
+        "set-up",
+        "method",
+        "runs",
+        "failed",
+        "ratio, median",
+        "spread: SD",
+        "median deviation",
+        "worst",
+        "s a run",
+    )
+    rows = []
+    for (setup, method), group in runs.groups("setup", "method"):
+        middle = _median(run["ratio"] for run in group.good)
+        away = [] if middle is None else [abs(run["ratio"] / middle - 1) for run in group.good]
+        rows.append(
+            (
+                setup,
+                method,
+                str(len(group)),
+                str(len(group.failed)),
+                _number(middle),
+                _percent(spread(group), 2),
+                _percent(_median(away), 2),
+                _percent(max(away, default=None), 2),
+                _number(_median(run["seconds"] for run in group.good)),
+            )
+        )
+    return _table((*heads, "s a run"), rows)
+
+
+def _neighbour(runs: Runs) -> str:
+    heads = ("set-up", "method", "planted", "runs", "failed", "false verdicts", "undecided", "load named")
+    rows = []
+    for (setup, method), both in runs.groups("setup", "method"):
+        for planted in (False, True):
+            group = Runs(run for run in both if (run.get("planted") is not None) == planted)
+            if group:
+                own = method == "fwmagic"
+                rows.append(
+                    (
+                        setup,
+                        method,
+                        "3 %" if planted else "no",
+                        str(len(group)),
+                        str(len(group.failed)),
+                        _percent(goals.false_verdicts(group)),
+                        _percent(share(group, "undecided")) if own else "–",
+                        _percent(goals.load_named(group)) if own else "–",
+                    )
+                )
+    return _table(heads, rows)
+
+
+def _coverage(runs: Runs) -> str:
+    rows = []
+    for run in runs.good:
+        replays = run["replays"]
+        for budget in sorted({one["budget"] for one in replays}):
+            some = [one for one in replays if one["budget"] == budget]
+            bounded = [one for one in some if one["low"] is not None]
+            rows.append(
+                (
+                    run["setup"],
+                    str(len(run["samples"]["a"])),
+                    str(run["stretch"]),
+                    f"{some[0]['rounds']} ({budget:g} s)",
+                    str(len(some)),
+                    _percent(goals.covered(some), 1),
+                    _percent(_median(math.log(one["high"] / one["low"]) / 2 for one in bounded), 2),
+                )
+            )
+    heads = ("set-up", "recorded rounds", "stretch", "rounds a replay", "replays", "covered", "half width, median")
+    return _table(heads, rows)
+
+
+def _cost(runs: Runs) -> str:
+    rows = [
+        (
+            run["setup"],
+            str(run["calls"]),
+            str(len(run["samples"]["fwmagic"])),
+            _number(_median(run["samples"]["fwmagic"]), 1e6),
+            _number(_median(run["samples"]["by hand"]), 1e6),
+            f"{goals.cost(run) * 1e6:+.4f}",
+        )
+        for run in runs.good
+    ]
+    return _table(
+        ("function", "calls a loop", "loops", "fwmagic, µs a call", "by hand, µs a call", "difference, µs"), rows
+    )
+
+
+def _loading(runs: Runs) -> str:
+    seconds = [run["load_ext"] for run in runs.good]
+    imported = sorted({name for run in runs.good for name in run["imported"]})
+    row = (
+        str(len(runs)),
+        str(len(runs.failed)),
+        _number(_median(seconds), 1e3),
+        _number(max(seconds, default=None), 1e3),
+        ", ".join(imported) or "none of them",
+    )
+    return _table(("processes", "failed", "ms, median", "ms, worst", "torch, jax, numpy, pandas imported"), [row])
+
+
+def _again(runs: Runs) -> str:
+    rows = [
+        (
+            str(run["execution"]),
+            _number(run["seconds"]),
+            _number(run["spent"]),
+            f"{run['verdict']} ({run['ratio']:.3f})",
+            ", ".join(f"{name} {run['ways'][name]} {seconds * 1e3:.2f} ms" for name, seconds in run["each"].items()),
+        )
+        for run in runs.good
+    ]
+    return _table(("execution", "s to the end", "s of timing", "JAX over torch", "variants"), rows)
+
+
+def _budget(runs: Runs) -> str:
+    rows = [
+        (
+            run["setup"],
+            f"{run['length']:g}",
+            f"{run['budget']:g}",
+            f"{run['spent']:.4f}",
+            f"{run['spent'] - run['budget']:+.4f}",
+            f"{(run['spent'] - run['budget']) / run['length']:+.1f}",
+            " and ".join(str(calls) for calls in run["calls"]),
+            "yes" if goals.kept(run) else "no",
+        )
+        for run in sorted(runs.good, key=lambda run: (run["setup"], run["length"], run["budget"]))
+    ]
+    heads = ("way", "s a call", "budget, s", "spent, s", "over, s", "over, calls", "calls, first run included", "kept")
+    return _table(heads, rows)
+
+
+_TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
+    ("Identical functions on the same buffers", ("alike-torch", "alike-jax"), _alike),
+    ("3 % of extra work in one of two identical functions", ("planted",), _planted),
+    ("torch against JAX on equal work, run to run", ("frameworks",), _frameworks),
+    ("With a busy neighbour", ("neighbour",), _neighbour),
+    ("How often the 95 % interval holds the true ratio", ("coverage",), _coverage),
+    ("Cost of a timed call", ("cost",), _cost),
+    ("`%load_ext fwmagic` in fresh processes", ("loading",), _loading),
+    ("An unchanged `%%compare` of two ~1 ms cells, run again", ("again",), _again),
+    ("`--budget`, and long cells", ("budget", "long"), _budget),
+)
+
+
+def _table(heads: Row, rows: Iterable[Row]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _median(values: Iterable[float]) -> float | None:
+    some = list(values)
+    return statistics.median(some) if some else None
+
+
+def _percent(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _number(value: float | None, scale: float = 1.0) -> str:
+    return "–" if value is None else f"{value * scale:.4g}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the figures of the file that is named."""
+    if len(arguments) != 1:
+        print("usage: python -m benchmarks.figures FILE", file=sys.stderr)
+        return 2
+    print(to_markdown(load(Path(arguments[0]))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

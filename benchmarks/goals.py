@@ -1,0 +1,138 @@
+"""What the project set itself as goals, and whether the runs of a results file meet them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.runs import Run, Runs, errors, share, spread
+
+_OWN = "fwmagic"
+_PEERS = ("%timeit", "Timer blocked", "Timer adaptive")
+#: The least share of replays whose interval has to hold the true ratio, and so on, as in the tables.
+_COVERED = 0.93
+
+
+def rows(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    """Yield each goal, what was found and whether that meets it; a failed run of ours meets none."""
+    alike = runs.of("alike-torch", "alike-jax", method=_OWN)
+    yield from _alike(alike)
+    planted = runs.of("planted", method=_OWN)
+    yield _row("planted 3 %: found in ≥ 90 %", found(planted), 0.9, at_least=True, count=len(planted))
+    for (setup,), group in runs.of("frameworks").groups("setup"):
+        yield _spread(setup, group)
+    busy = runs.of("neighbour", method=_OWN)
+    yield _row("busy neighbour: false verdicts ≤ 5 %", false_verdicts(busy), 0.05, count=len(busy))
+    yield _row("busy neighbour: load named in every run", load_named(busy), 1.0, at_least=True, count=len(busy))
+    replays = [replay for run in runs.of("coverage").good for replay in run["replays"]]
+    yield _row("interval covers in ≥ 93 % of replays", covered(replays), _COVERED, at_least=True, count=len(replays))
+    for run in runs.of("cost").good:
+        yield _row(f"cost of a timed {run['setup']} call ≤ 0.1 µs", cost(run) * 1e6, 0.1, unit="µs")
+    yield from _waits(runs)
+
+
+def found(runs: Runs) -> float | None:
+    """Return the share of runs that found the planted work, on its side."""
+    return _share(runs, lambda run: run["verdict"] == _right(run))
+
+
+def wrong_side(runs: Runs) -> float | None:
+    """Return the share of runs that found a difference on the other side."""
+    return _share(runs, lambda run: run["verdict"] in ("faster", "slower") and run["verdict"] != _right(run))
+
+
+def false_verdicts(runs: Runs) -> float | None:
+    """Return the share of runs whose verdict is not true; `undecided` is not false."""
+
+    def is_false(run: Run) -> bool:
+        right = {"same", "not different"} if run["planted"] is None else {_right(run)}
+        return run["verdict"] not in {*right, "undecided"}
+
+    return _share(runs, is_false)
+
+
+def load_named(runs: Runs) -> float | None:
+    """Return the share of runs in which fwmagic named a process that used the processor."""
+    return _share(runs, lambda run: bool(run["raw"]["neighbours"]))
+
+
+def covered(replays: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of replays whose interval holds the true ratio; one without an interval does not."""
+    if not replays:
+        return None
+    return sum(one["low"] is not None and one["low"] <= one["true"] <= one["high"] for one in replays) / len(replays)
+
+
+def cost(run: Run) -> float:
+    """Return the seconds that a timed call costs more than one in a loop written by hand: difference of medians."""
+    samples = run["samples"]
+    return statistics.median(samples["fwmagic"]) - statistics.median(samples["by hand"])
+
+
+def kept(run: Run) -> bool:
+    """Say whether the budget was kept within 10 % or one call; each variant's one call is always made."""
+    least = run["length"] * len(run["calls"])
+    budget = run["budget"]
+    return bool(run["spent"] <= max(1.1 * budget, budget + run["length"], 1.1 * least))
+
+
+def _alike(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    away, count = errors(runs), len(runs)
+    yield _row("alike: ratio error, median ≤ 0.5 %", statistics.median(away) if away else None, 0.005, count=count)
+    yield _row("alike: ratio error, worst ≤ 2 %", max(away, default=None), 0.02, count=count)
+    yield _row('alike: false "different" ≤ 5 %', share(runs, "faster", "slower"), 0.05, count=count)
+    yield _row("alike: `same` in ≥ 80 %", share(runs, "same"), 0.8, at_least=True, count=count)
+
+
+def _spread(setup: str, runs: Runs) -> tuple[str, str, str]:
+    own = spread(runs.of("frameworks", method=_OWN))
+    peers = {method: spread(runs.of("frameworks", method=method)) for method in _PEERS}
+    times = {method: value / own for method, value in peers.items() if value is not None and own}
+    text = ", ".join(f"{method} {value:.1f} times" for method, value in times.items())
+    goal = f"{setup}: spread (SD) of each peer ≥ 3 times ours"
+    return goal, text or "–", _met(min(times.values()) >= 3 if len(times) == len(_PEERS) else None)
+
+
+def _waits(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    loading = runs.of("loading")
+    worst = max((run["load_ext"] * 1e3 for run in loading.good), default=None)
+    yield _row("`%load_ext fwmagic`, worst ≤ 50 ms", worst, 50, unit="ms", count=len(loading))
+    light = _share(loading, lambda run: not run["imported"])
+    yield _row("`%load_ext` imports no framework", light, 1.0, at_least=True, count=len(loading))
+    later = Runs(run for run in runs.of("again") if "failed" in run or run["execution"] > 1)
+    slowest = max((run["seconds"] for run in later.good), default=None)
+    yield _row("unchanged %%compare again, worst ≤ 1.5 s", slowest, 1.5, unit="s", count=len(later))
+    decided = share(later, "faster", "slower", "same")
+    yield _row("unchanged %%compare again: decided", decided, 1.0, at_least=True, count=len(later))
+    budgets = runs.of("budget", "long")
+    yield _row("budget kept within 10 % or one call", _share(budgets, kept), 1.0, at_least=True, count=len(budgets))
+    long = runs.of("long")
+    calls = max((float(max(run["calls"])) for run in long.good), default=None)
+    yield _row("calls a variant of a 10 s cell ≤ 4, first run included", calls, 4, unit="calls", count=len(long))
+
+
+def _share(runs: Runs, holds: Any) -> float | None:
+    return sum(bool(holds(run)) for run in runs.good) / len(runs) if len(runs) else None
+
+
+def _right(run: Run) -> str:
+    """Return the true verdict on b where work was planted."""
+    return "slower" if run["planted"] == "b" else "faster"
+
+
+def _row(
+    goal: str, value: float | None, limit: float, *, at_least: bool = False, unit: str = "%", count: int | None = None
+) -> tuple[str, str, str]:
+    if value is None:
+        return goal, "no run", _met(None)
+    shown = f"{100 * value:.2f} %" if unit == "%" else f"{value:.4g} {unit}"
+    return (
+        goal,
+        shown + (f" of {count}" if count is not None else ""),
+        _met(value >= limit if at_least else value <= limit),
+    )
+
+
+def _met(met: bool | None) -> str:
+    return "–" if met is None else "yes" if met else "NO"
