@@ -98,5 +98,8 @@ def _cells(seconds: float, limit: float) -> dict[str, Any]:
 
 
 def _of_report(report: Any) -> dict[str, Any]:
+    failures = [f"{one.name}: {one.failure.error}: {one.failure.message}" for one in report if one.failure is not None]
+    if failures:
+        raise RuntimeError("; ".join(failures))
     ratio = report.ratio("b", over="a")
     return {"spent": report.spent, "verdict": ratio.verdict, "rounds": ratio.rounds, "low": ratio.low}

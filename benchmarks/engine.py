@@ -20,6 +20,8 @@ class Program:
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     wait: Callable[[Any], Any] | None = None
+    most_calls: int | None = None
+    lead_in: bool = False
 
     def enter(self) -> None:
         """Nothing to prepare."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import goals
 from benchmarks.results import load
-from benchmarks.runs import Runs, errors, share, spread
+from benchmarks.runs import Run, Runs, errors, share, spread
 
 Row = Sequence[str]
 
@@ -24,7 +25,7 @@ def to_markdown(data: Mapping[str, Any]) -> str:
         found = runs.of(*suites)
         if found:
             parts.append(f"## {title}\n\n{table(found)}")
-            parts += [f"- failed: {run['suite']}, {run.get('setup', '')}: {run['failed']}" for run in found.failed]
+            parts += _failures(found.failed)
     parts.append("## Goals\n\n" + _table(("goal", "found", "met"), goals.rows(runs)))
     return "\n\n".join(parts) + "\n"
 
@@ -41,6 +42,15 @@ def _sessions(sessions: Iterable[Mapping[str, Any]]) -> str:
         for one in sessions
     ]
     return "# Figures\n\n" + _table(("session", "commit", "versions", "machine", "suites"), rows)
+
+
+def _failures(failed: Iterable[Run]) -> list[str]:
+    """Return a list of what failed, alike failures together; no list if nothing did."""
+    reasons = Counter(
+        f"{run['suite']}, {run.get('setup', 'whole suite')}, {run.get('method', 'no method')}: {run['failed']}"
+        for run in failed
+    )
+    return ["\n".join(f"- failed, {count} times: {reason}" for reason, count in reasons.items())] if reasons else []
 
 
 def _alike(runs: Runs) -> str:
@@ -86,17 +96,7 @@ def _planted(runs: Runs) -> str:
 
 
 def _frameworks(runs: Runs) -> str:
-    heads = (
-        "set-up",
-        "method",
-        "runs",
-        "failed",
-        "ratio, median",
-        "spread: SD",
-        "median deviation",
-        "worst",
-        "s a run",
-    )
+    heads = ("set-up", "method", "runs", "failed", "ratio, median", "spread: SD", "median deviation", "worst")
     rows = []
     for (setup, method), group in runs.groups("setup", "method"):
         middle = _median(run["ratio"] for run in group.good)

@@ -42,6 +42,9 @@ QUICK = Effort(budget=0.1, timeit="-n 5 -r 2 ")
 def fwmagic_compare(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
     """Compare with fwmagic; the results are waited for by fwmagic itself."""
     report = fwmagic.compare({"a": a, "b": b}, budget=effort.budget)
+    failures = [f"{one.name}: {one.failure.error}: {one.failure.message}" for one in report if one.failure is not None]
+    if failures:
+        raise RuntimeError("; ".join(failures))
     ratio = report.ratio("b", over="a")
     times = {name: report[name].time for name in ("a", "b")}
     return {

@@ -50,7 +50,7 @@ def _of_work(variant: Variant, ran: Ran) -> Iterator[Finding]:
     framework, outcome = ran.section.framework, ran.outcome
     if outcome is None:
         return
-    values = [*outcome.results.values(), *outcome.changed.values()]
+    values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
     if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
         yield Finding(
             "FW101",

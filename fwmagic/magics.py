@@ -14,7 +14,7 @@ from fwmagic import frameworks, line, live, options
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.split import FIRST_LINE, split
 from fwmagic.cells.ways import Programs
-from fwmagic.errors import FwMagicError
+from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.report import Report
 from fwmagic.run.sections import Comparison
 from fwmagic.run.single import Session, run_single
@@ -26,6 +26,8 @@ _NAMES = ("torch", "jax", "compare")
 @magics_class
 class FwMagics(Magics):
     """The magics of a shell, and the programs that they compiled; set defaults with `%config FwMagics.budget = 1`."""
+
+    shell: InteractiveShell
 
     mode = Enum(("auto", "eager", "compiled", "debug", "all"), "auto", help="Default of --mode.").tag(config=True)
     compile_mode = Enum(
@@ -89,6 +91,9 @@ class FwMagics(Magics):
         __tracebackhide__ = True
         try:
             return run()
+        except CannotCompile as error:
+            where = "" if error.line is None else f", line {error.line}"
+            raise UsageError(f"The cell cannot be compiled{where}: {error}; --mode auto runs it anyway.") from None
         except FwMagicError as error:
             raise UsageError(str(error)) from None
 

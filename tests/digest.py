@@ -326,7 +326,11 @@ def world() -> dict[str, str]:
     numpy, torch, jax = (sys.modules[name] for name in ("numpy", "torch", "jax"))
     hooks = (sys.displayhook, sys.excepthook, sys.gettrace(), sys.getprofile(), signal.getsignal(signal.SIGINT))
     # torch's compiler writes the folder of its cache into the environment, for its own subprocesses; pytest the test.
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_", "PYTEST_"))}
+    environ = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_", "PYTEST_"))
+    }
     modes = (
         torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(), torch.autograd.forward_ad._current_level,

@@ -78,6 +78,8 @@ class Notebook:
 
     def close(self) -> None:
         """Give `__main__` back and let go of everything the cells made."""
+        if "torch._dynamo" in sys.modules:  # it wants to remove its own names from the namespace, while there is one
+            sys.modules["torch"].compiler.reset()
         atexit.unregister(self.shell.atexit_operations)
         self.shell.restore_sys_module_state()
         InteractiveShell.clear_instance()

@@ -63,6 +63,22 @@ def test_an_interrupt_in_a_window_comes_at_once_and_a_second_one_cannot_break_th
     assert done == ["cleaned up"]
 
 
+def test_the_user_own_clean_up_inside_the_window_is_not_broken_either():
+    done = []
+
+    def code(guard: InterruptGuard) -> None:
+        with guard.window():
+            try:
+                interrupt()
+            finally:
+                interrupt()
+                done.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(code)
+    assert done == ["cleaned up"]
+
+
 def test_a_deferred_interrupt_comes_when_a_window_opens():
     done = []
 

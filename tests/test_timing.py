@@ -58,6 +58,8 @@ class Program:
     ) -> None:
         self.world, self.name, self.seconds = world, name, seconds
         self.args: tuple[Any, ...] = ("x",)
+        self.most_calls: int | None = None
+        self.lead_in = False
         self.calls = 0
         self.entered = False
         self.collecting: set[bool] = set()
@@ -453,6 +455,8 @@ class Real:
         self, name: str, call: Callable[..., Any], *args: object, wait: Callable[[Any], Any] | None = None
     ) -> None:
         self.name, self.call, self.args, self.wait = name, call, args, wait
+        self.most_calls: int | None = None
+        self.lead_in = False
 
     def enter(self) -> None: ...
 

@@ -77,21 +77,38 @@ def isolated(call: Any, namespace: Mapping[str, Any]) -> Any:
     function = call.__func__ if isinstance(call, types.MethodType) else call
     if not isinstance(function, types.FunctionType) or function.__globals__ is not namespace:
         return call
-    copy = types.FunctionType(
-        function.__code__,
-        _own_globals(function.__code__, namespace),
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__qualname__ = function.__qualname__
+    copy = _copy(function, _own_globals(function.__code__, namespace))
     return types.MethodType(copy, call.__self__) if isinstance(call, types.MethodType) else copy
 
 
 def _own_globals(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    fixed = {"__builtins__": namespace.get("__builtins__", builtins), "__name__": namespace.get("__name__", "__main__")}
-    return fixed | {name: namespace[name] for name in names_of.of_code(code).reads if name in namespace}
+    """Return what `code` reads of the namespace; the notebook functions among it are copied to share these globals.
+
+    Dynamo looks up the globals of a function that it inlines by the name of their module, unless they are those
+    of the function that it began with.
+    """
+    own = {"__builtins__": namespace.get("__builtins__", builtins), "__name__": namespace.get("__name__", "__main__")}
+    pending = [code]
+    while pending:
+        for name in names_of.of_code(pending.pop()).reads - own.keys():
+            if name not in namespace:
+                continue
+            value = namespace[name]
+            if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
+                pending.append(value.__code__)
+                value = _copy(value, own)
+            own[name] = value
+    return own
+
+
+def _copy(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionType:
+    copy = types.FunctionType(
+        function.__code__, own, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__qualname__ = function.__qualname__
+    vars(copy).update(vars(function))
+    return copy
 
 
 def stays_in_namespace(body: Body, namespace: Mapping[str, Any]) -> Place | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.program import Program
-from fwmagic.cells.scene import quiet
 from fwmagic.cells.state import Snapshot
 from fwmagic.frameworks import Framework
+
+#: A call that takes longer, in seconds, is not made once more only to find something out.
+LONG = 0.25
 
 Window = Callable[[], AbstractContextManager[Any]]
 
@@ -27,15 +29,15 @@ class Outcome:
     seconds: float
 
 
-def first_run(program: Program, window: Window, shell: Any = None, shown: bool = False) -> Outcome:
+def first_run(program: Program, window: Window, only: bool = False) -> Outcome:
     """Run a program once, from the section's start state, and give it the function that waits for its outputs.
 
-    Its output is written nowhere unless `shown`.
+    A program that changes Python objects is called a second time, unless this is to be its `only` run.
     """
     scene = program.scene
     program.enter()
     try:
-        with nullcontext() if shown else quiet(shell), window():
+        with window():
             start = time.perf_counter()
             outputs = program.call(*program.args)
             wait = scene.framework.waiter(outputs)
@@ -43,19 +45,46 @@ def first_run(program: Program, window: Window, shell: Any = None, shown: bool =
                 wait(outputs)
             seconds = time.perf_counter() - start
         paths = scene.snapshot.find_changed()
-        random = drew_random(scene.snapshot, paths)
+        random = drew_random(scene.snapshot, scene.body)
         left = state_values(scene.snapshot, paths, scene.body, scene.framework)
         program.wait = _also_state(program, wait, paths)
         if program.changed is not None:
             left = {path: copy_of(value, scene.framework) for path, value in program.changed(outputs).items()}
-        return Outcome(
+        outcome = Outcome(
             results={name: copy_of(value, scene.framework) for name, value in program.collect(outputs).items()},
             changed=left,
             random=random,
             seconds=seconds,
         )
+        if not only:
+            _settle(program, window, seconds)
+        return outcome
     finally:
         program.exit()
+
+
+def _settle(program: Program, window: Window, seconds: float) -> None:
+    """Find out whether a second call in a row finds the Python state as the first one did.
+
+    An optimizer makes its state in the first call: then blocks begin with an untimed call. Where every call
+    changes the state anew, as one that appends to a list, or where a second call fails, every timed call starts
+    from the start state.
+    """
+    snapshot = program.scene.snapshot
+    left = snapshot.structure()
+    if not left:
+        return
+    if seconds > LONG:
+        return
+    try:
+        with window():
+            program.call(*program.args)
+    except Exception:  # whatever the user's code raises when it is run again from where it left off
+        program.most_calls = 1
+        return
+    program.lead_in = True
+    if not snapshot.same_structure(left):
+        program.most_calls = 1
 
 
 def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Framework) -> dict[str, Any]:
@@ -70,9 +99,9 @@ def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Fr
     return values
 
 
-def drew_random(snapshot: Snapshot, paths: list[str]) -> bool:
-    """Say whether random numbers were drawn since the snapshot: from global generators, or from one that changed."""
-    return snapshot.drew_random()
+def drew_random(snapshot: Snapshot, body: Body) -> bool:
+    """Say whether the results depend on chance or on the clock, so that two runs need not agree."""
+    return snapshot.drew_random() or body.clock is not None
 
 
 def _also_state(program: Program, wait: Callable[[Any], Any] | None, paths: list[str]) -> Callable[[Any], Any] | None:

@@ -64,8 +64,10 @@ class Program:
     patches: list[Patch] = field(default_factory=list)
     wait: Callable[[Any], Any] | None = None
     name: str = ""
-    #: A body that rebinds its own inputs in the namespace starts from them again only in a new block.
+    #: How many calls may follow each other before the state is put back, None: any number.
     most_calls: int | None = None
+    #: The first call from the start state does more than later ones, such as making an optimizer's state.
+    lead_in: bool = False
 
     def enter(self) -> None:
         """Get ready for a block."""
@@ -119,6 +121,7 @@ def in_namespace(scene: Scene) -> Program:
         returned=names,
         collect=lambda outputs: dict(zip(names, outputs, strict=True)),
         source=scene.body.text,
+        # A body that rebinds its own inputs starts from them again only in a new block.
         most_calls=1 if scene.body.reads & scene.body.assigned else None,
     )
 

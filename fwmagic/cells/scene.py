@@ -24,6 +24,7 @@ class Scene:
     """One section, ready to run any number of times with nothing left behind.
 
     `enter` puts the section's names on the namespace and its state back to the start; `exit` takes the names off.
+    In between, output is written nowhere unless `shown`.
     """
 
     namespace: dict[str, Any]
@@ -32,17 +33,21 @@ class Scene:
     overlay: Overlay
     snapshot: Snapshot
     device: str | None = None
-    _device_context: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    shell: Any = None
+    shown: bool = False
+    _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def enter(self) -> None:
         """Get ready for a run; not part of any measured time."""
         self.overlay.on()
         self.snapshot.restore_changed()
-        self._device_context.enter_context(self.framework.on_device(self.device))
+        self._contexts.enter_context(self.framework.on_device(self.device))
+        if not self.shown:
+            self._contexts.enter_context(quiet(self.shell))
 
     def exit(self) -> None:
         """Take the section's names off the namespace again."""
-        self._device_context.close()
+        self._contexts.close()
         self.overlay.off()
 
     def restore(self) -> None:

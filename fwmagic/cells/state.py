@@ -93,6 +93,28 @@ class Snapshot:
         moved = any(not _same_state(state, framework.rng_state()) for framework, state in self._generators)
         return moved or random.getstate() != self._random or any(map(_is_generator, self._found_changed))
 
+    def structure(self) -> list[tuple[Entry, Any]]:
+        """Return what the Python objects that the last `find_changed` found changed hold now, but for names."""
+        changed = [entry for entry in self._found_changed if entry.kind is not None and entry.parent >= 0]
+        return [(entry, entry.kind.read(entry.target)) for entry in changed if entry.kind is not None]
+
+    def same_structure(self, before: list[tuple[Entry, Any]]) -> bool:
+        """Say whether these objects still hold the same, where one array is as good as another."""
+        return all(
+            self._alike_but_for_arrays(old, entry.kind.read(entry.target))
+            for entry, old in before
+            if entry.kind is not None
+        )
+
+    def _alike_but_for_arrays(self, before: Any, after: Any) -> bool:
+        (keys, values), (new_keys, new_values) = before, after
+        if len(keys) != len(new_keys) or any(old is not new for old, new in zip(keys, new_keys, strict=True)):
+            return list(keys) == list(new_keys) if isinstance(keys, range) else False
+        return all(
+            _alike(old, new) or any(f.is_array(old) and f.is_array(new) for f in self._frameworks)
+            for old, new in zip(values, new_values, strict=True)
+        )
+
     def objects(self) -> list[Any]:
         """Return every object that was reached and has contents, in the order of the walk."""
         return list({id(entry.target): entry.target for entry in self._walk.entries[1:]}.values())

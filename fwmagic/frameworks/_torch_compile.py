@@ -64,10 +64,22 @@ def prime() -> float:
 
 
 def compile(function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
-    """Return `torch.compile(function)` under the user's options."""
+    """Return `torch.compile(function)` under the user's options.
+
+    Dynamo silently compiles nothing where the outermost frame is torch's own, as that of `nn.Sequential` is.
+    """
     mode = None if options.mode == "default" else options.mode
+    if str(getattr(function, "__module__", "")).startswith("torch."):
+        function = _framed(function)
     compiled: Callable[..., Any] = torch.compile(function, mode=mode, fullgraph=options.fullgraph)
     return compiled
+
+
+def _framed(call: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(*arguments: Any, **keywords: Any) -> Any:
+        return call(*arguments, **keywords)
+
+    return forward
 
 
 @contextmanager

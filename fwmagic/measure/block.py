@@ -41,6 +41,14 @@ class Timed(Protocol):
     def wait(self) -> Callable[[Any], Any] | None:
         """What waits for the outputs of one call, if anything needs to."""
 
+    @property
+    def most_calls(self) -> int | None:
+        """How many calls may follow each other before the state is put back; None: any number."""
+
+    @property
+    def lead_in(self) -> bool:
+        """Whether the first call from the start state does something that later ones do not."""
+
     def enter(self) -> None:
         """Put the state that a block starts from in place; outside of the clock."""
 
@@ -128,7 +136,8 @@ class Bench:
 
     def fill(self, each: float) -> None:
         """Choose how many calls of `each` seconds make a block."""
-        self.calls = max(1, min(_MOST_CALLS, round(FILL / each))) if each > 0 else _MOST_CALLS
+        most = self.timed.most_calls or _MOST_CALLS
+        self.calls = max(1, min(most, round(FILL / each))) if each > 0 else most
 
     def _stretch(self, work: Callable[[], _T]) -> _T | None:
         """Run `work`, which calls the program, on its state and inside of the window where Ctrl-C may stop it."""
@@ -175,7 +184,7 @@ class Bench:
 
     def _lead_in(self) -> None:
         """Make one untimed call: after a call of another framework, thread pools take one call to settle."""
-        if self._harness.alternate and self.each is not None and self.each < LEAD_IN:
+        if (self._harness.alternate or self.timed.lead_in) and self.each is not None and self.each < LEAD_IN:
             outputs = self.timed.call(*self.timed.args)
             if self.timed.wait is not None:
                 self.timed.wait(outputs)

@@ -26,6 +26,8 @@ class _Call:
     call: Callable[..., Any]
     args: tuple[Any, ...]
     wait: Callable[[Any], Any] | None = None
+    most_calls: int | None = None
+    lead_in: bool = False
 
     def enter(self) -> None:
         """Nothing to prepare: callables are timed as they are."""

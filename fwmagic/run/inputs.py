@@ -27,20 +27,33 @@ def converted(
         A name is not bound, or holds no array.
     """
     arrays, changed = {}, []
-    for name in names:
-        if name not in values:
-            raise FwMagicError(
-                f"--inputs names {name!r}, which the notebook does not have: assign it in an earlier cell."
-            )
-        numbers = as_numpy(values[name])
-        if numbers is None:
-            kind = type(values[name]).__name__
-            raise FwMagicError(f"--inputs names {name!r}, which is a {kind} and no array: only arrays are converted.")
+    for name, numbers in checked(names, values).items():
         canonical = canonical_dtype(numbers.dtype, together)
         if canonical != numbers.dtype:
             changed.append(f"{name} from {numbers.dtype} to {canonical}")
         arrays[name] = framework.from_numpy(numbers.astype(canonical), device)
     return arrays, _sentence(changed)
+
+
+def checked(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays named as NumPy's.
+
+    Raises
+    ------
+    FwMagicError
+        A name is not bound, or holds no array.
+    """
+    arrays = {}
+    for name in names:
+        if name not in values:
+            raise FwMagicError(
+                f"--inputs names {name!r}, which the notebook does not have: assign it in an earlier cell."
+            )
+        arrays[name] = as_numpy(values[name])
+        if arrays[name] is None:
+            kind = type(values[name]).__name__
+            raise FwMagicError(f"--inputs names {name!r}, which is a {kind} and no array: only arrays are converted.")
+    return arrays
 
 
 def shared(

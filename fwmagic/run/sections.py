@@ -19,9 +19,9 @@ from fwmagic.report import Compilation, Report
 from fwmagic.run import measuring
 from fwmagic.run.conditions import distinct
 from fwmagic.run.draft import Draft, Show
-from fwmagic.run.inputs import converted, shared
+from fwmagic.run.inputs import checked, converted, shared
 from fwmagic.run.once import reason_for_once
-from fwmagic.run.single import Session, devices_of, names_of, seed_all
+from fwmagic.run.single import Session, devices_of, names_of, nothing_in, seed_all
 from fwmagic.run.variants import Preparation, Section, across
 
 
@@ -38,7 +38,7 @@ class Comparison:
         self.draft = Draft(
             "%%compare", show, budget=options.budget, margin=options.margin, execution_count=session.execution_count
         )
-        self.preparation = Preparation(self.draft, session.programs, self.guard.window, session.shell)
+        self.preparation = Preparation(self.draft, session.programs, self.guard.window)
         self._stated: list[str] = []
 
     def run(self) -> Report:
@@ -47,14 +47,18 @@ class Comparison:
         Raises
         ------
         FwMagicError
-            A section has nothing to time; nothing was run.
+            A section has nothing to time, or an option of its cannot take effect; nothing was run.
         KeyboardInterrupt
             And whatever the setup raises; also then the notebook is as before.
         """
         __tracebackhide__ = True
         for section in self.sections:
             if section.body.is_empty:
-                raise FwMagicError(f"Section {section.name!r} has nothing to time: it only defines names.")
+                raise FwMagicError(f"Section {section.name!r} has nothing to time: {nothing_in(section.body)}.")
+            checked(section.options.inputs, self.session.namespace)
+            if section.options.device is not None:
+                section.framework.device(section.options.device)
+        for section in self.sections:
             self.preparation.add(section)
         # The sections' scenes save what the sections reach; this saves what the setup reaches, and the generators.
         world = self._snapshot(names_of(self.setup) if self.setup is not None else [])
@@ -67,6 +71,9 @@ class Comparison:
                     world.restore()
         except KeyboardInterrupt:
             self.draft.change(state="interrupted", note="interrupted: the notebook is as before the cell")
+            raise
+        except Exception as error:
+            self.draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as before the cell")
             raise
         self.draft.change(state="failed" if self.preparation.errors else "done", progress=1.0)
         return self.draft.report
@@ -115,6 +122,9 @@ class Comparison:
         inputs, stated_inputs = converted(section.options.inputs, namespace, together, framework, device)
         self._stated += [sentence for sentence in (stated, stated_inputs) if sentence and sentence not in self._stated]
         overlay = Overlay(namespace, {**framework.names(), **bindings, **inputs})
+        start = self._snapshot([])
+        if section.options.seed is not None:
+            seed_all(section.options.seed, framework)
         overlay.on()
         try:
             with quiet(self.session.shell), self.guard.window():
@@ -122,7 +132,7 @@ class Comparison:
             overlay.keep(body.defined)
             section.definitions = {name: namespace[name] for name in body.defined if name in namespace}
             snapshot = self._snapshot(names_of(body))
-            section.scene = Scene(namespace, framework, body, overlay, snapshot, device)
+            section.scene = Scene(namespace, framework, body, overlay, snapshot, device, self.session.shell)
             scenes.append(section.scene)
         except Exception as error:  # the section's definitions raised: its variants failed, the others go on
             line = line_of(error, body.filename)
@@ -130,6 +140,7 @@ class Comparison:
                 self.preparation.fail(section, name, error, line, "definitions")
         finally:
             overlay.off()
+            start.restore()
 
     def _prepare(self, section: Section) -> None:
         assert section.scene is not None
@@ -145,11 +156,12 @@ class Comparison:
         program = self.preparation.plain(section)
         scene = section.scene
         assert scene is not None
+        scene.shown = debug
         for name in section.options.variants():
             try:
                 mode = section.framework.eager() if debug else contextlib.nullcontext()
                 with mode:
-                    section.reference = first_run(program, self.guard.window, self.session.shell, shown=debug)
+                    section.reference = first_run(program, self.guard.window, only=True)
             except Exception as error:  # the user's code raised: this variant failed, the others go on
                 self.preparation.fail(section, name, error, line_of(error, section.body.filename), "first run")
                 continue

@@ -56,9 +56,11 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     """
     __tracebackhide__ = True
     namespace, body, options, framework = session.namespace, section.body, section.options, section.framework
+    if options.device is not None:
+        framework.device(options.device)
+    inputs, stated = converted(options.inputs, namespace, [framework], framework, options.device)
     for name, module in framework.names().items():
         namespace.setdefault(name, module)
-    inputs, stated = converted(options.inputs, namespace, [framework], framework, options.device)
     names = names_of(body)
     if options.seed is not None:
         seed_all(options.seed, framework)
@@ -75,8 +77,7 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     if options.mode == "debug":
         return committed.value, _debugged(draft, section, committed)
     if body.is_empty:
-        made = ", ".join(f"`{name}`" for name in sorted(body.defined)) or "nothing"
-        draft.change(state="done", note=f"Nothing to time: the cell only defines {made}.")
+        draft.change(state="done", note=f"Nothing to time: {nothing_in(body)}.")
         return committed.value, draft.report
     if before.deleted():
         why_once = f"the cell donates `{before.deleted()[0]}`, which is gone after one run"
@@ -84,7 +85,7 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     after = snapshot_of(session, names, section)
     guard = InterruptGuard()
     section.reference = committed.outcome
-    preparation = Preparation(draft, session.programs, guard.window, session.shell)
+    preparation = Preparation(draft, session.programs, guard.window)
     preparation.add(section)
     if why_once:
         return committed.value, _only_once(draft, section, committed, load, why_once, stated)
@@ -92,6 +93,8 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
         with guard:
             try:
                 before.restore()
+                # anew: the plain run may have changed its copies
+                inputs, _ = converted(options.inputs, namespace, [framework], framework, options.device)
                 section.scene = _scene(session, section, names, inputs)
                 load.start()
                 preparation.prepare(section)
@@ -114,10 +117,19 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     except KeyboardInterrupt:
         draft.change(state="interrupted", note="interrupted: the notebook is as after the plain run of the cell")
         raise
+    except Exception as error:
+        draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as after the plain run of the cell")
+        raise
     draft.change(state="failed" if preparation.errors else "done")
     if preparation.errors and options.mode in ("compiled", "all"):
         raise preparation.errors[0]
     return committed.value, draft.report
+
+
+def nothing_in(body: Body) -> str:
+    """Return why a body without work has none, as the end of a sentence."""
+    made = ", ".join(f"`{name}`" for name in sorted(body.defined))
+    return f"it only defines {made}" if made else "it holds no code that does anything"
 
 
 def names_of(body: Body) -> list[str]:
@@ -153,7 +165,8 @@ def _scene(session: Session, section: Section, names: list[str], inputs: dict[st
         snapshot = snapshot_of(session, names, section)
     finally:
         overlay.off()
-    return Scene(session.namespace, section.framework, section.body, overlay, snapshot, section.options.device)
+    device = section.options.device
+    return Scene(session.namespace, section.framework, section.body, overlay, snapshot, device, session.shell)
 
 
 def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, inputs: dict[str, Any]) -> _Committed:
@@ -186,7 +199,7 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
     outcome = Outcome(
         results={name: copy_of(result, framework) for name, result in results.items()},
         changed=state_values(before, paths, body, framework),
-        random=drew_random(before, paths),
+        random=drew_random(before, body),
         seconds=seconds,
     )
     return _Committed(value, outcome)
@@ -208,7 +221,7 @@ def _debugged(draft: Draft, section: Section, committed: _Committed) -> Report:
 
 def _only_once(draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str) -> Report:
     """Report the plain run as the only one."""
-    load.start(0.0)
+    load.start()
     load.stop()
     for name in section.options.variants():
         measuring.once(

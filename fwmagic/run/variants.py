@@ -53,7 +53,6 @@ class Preparation:
     draft: Draft
     programs: Programs
     window: Window
-    shell: Any = None
     contenders: list[Contender] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
 
@@ -101,7 +100,7 @@ class Preparation:
 
     def run(self, program: Program) -> Outcome:
         """Run a program once, quietly."""
-        return first_run(program, self.window, self.shell)
+        return first_run(program, self.window)
 
     def _ready(self, section: Section, name: str, mode: str) -> Contender:
         body, options = section.body, section.options
