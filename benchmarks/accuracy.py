@@ -22,7 +22,7 @@ _FRAMEWORKS = {"fwmagic": 12, "%timeit": 6, "Timer blocked": 12, "Timer adaptive
 _PLANTED = {"fwmagic": 15, "Timer blocked": 5, "Timer adaptive": 5}
 _BUSY_ALIKE = {"fwmagic": 10, "Timer blocked": 3, "Timer adaptive": 3}
 _BUSY_PLANTED = {"fwmagic": 5}
-_PAIRS = (("torch", "small"), ("torch", "large"), ("jax", "small"), ("jax", "large"))
+_ALL = (("torch", "torch"), ("jax", "jax"))
 
 
 @dataclass(frozen=True)
@@ -36,43 +36,34 @@ class Job:
 
 def alike_torch(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare two identical torch functions on the same buffers."""
-    yield from _run(_jobs(_setups("torch", "torch"), _ALIKE, quick), rng, quick)
+    yield from _run(_jobs([("torch", "torch")], _ALIKE, quick), rng, quick)
 
 
 def alike_jax(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare two identical functions under `jax.jit` on the same buffers."""
-    yield from _run(_jobs(_setups("jax", "jax"), _ALIKE, quick), rng, quick)
+    yield from _run(_jobs([("jax", "jax")], _ALIKE, quick), rng, quick)
 
 
 def planted(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare identical functions, one of which, a or b by chance, has extra work in it."""
-    yield from _run(_planted(_jobs(_all_setups(), _PLANTED, quick), rng), rng, quick)
+    yield from _run(_planted(_jobs(_ALL, _PLANTED, quick), rng), rng, quick)
 
 
 def frameworks(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare torch and JAX on equal work, again and again."""
-    yield from _run(_jobs(_setups("torch", "jax"), _FRAMEWORKS, quick), rng, quick)
+    yield from _run(_jobs([("torch", "jax")], _FRAMEWORKS, quick), rng, quick)
 
 
 def neighbour(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare identical functions, and planted work, while another process keeps one core busy."""
-    setups = _all_setups()
-    jobs = _jobs(setups, _BUSY_ALIKE, quick) + _planted(_jobs(setups, _BUSY_PLANTED, quick), rng)
+    jobs = _jobs(_ALL, _BUSY_ALIKE, quick) + _planted(_jobs(_ALL, _BUSY_PLANTED, quick), rng)
     yield from _run(jobs, rng, quick)
 
 
-def _setups(framework: str, other: str) -> list[Setup]:
-    return [setup(framework, other, length) for length in ("small", "large")]
-
-
-def _all_setups() -> list[Setup]:
-    return [setup(framework, framework, length) for framework, length in _PAIRS]
-
-
-def _jobs(setups: Sequence[Setup], counts: Mapping[str, int], quick: bool) -> list[Job]:
-    """Return so many jobs for each method and set-up; one each of the small set-ups for a smoke test."""
+def _jobs(pairs: Sequence[tuple[str, str]], counts: Mapping[str, int], quick: bool) -> list[Job]:
+    """Return so many jobs for each method, small and large; one each, and small ones only, for a smoke test."""
+    setups = [setup(*pair, length) for pair in pairs for length in (("small",) if quick else ("small", "large"))]
     if quick:
-        setups = [one for one in setups if one.name.endswith("small")]
         counts = dict.fromkeys(counts, 1)
     return [Job(method, one) for one in setups for method, count in counts.items() for _ in range(count)]
 

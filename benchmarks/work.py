@@ -79,6 +79,7 @@ def setup(framework: str, other: str, length: str) -> Setup:
     return Setup(f"{name} {length}", (framework, other), size)
 
 
+@lru_cache
 def size_for(framework: str, seconds: float) -> int:
     """Return the size at which an undisturbed call takes about so long."""
     size = 256

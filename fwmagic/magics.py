@@ -139,7 +139,7 @@ class FwMagics(Magics):
         """Return a section's code analysed, magics and `!` lines made calls."""
         __tracebackhide__ = True
         stripped = len(text) - len(text.lstrip("\n"))
-        plain = self.shell.transform_cell(text)
+        plain = self.shell.transform_cell(text)  # type: ignore[no-untyped-call]
         return analyse(plain, filename, line + stripped, self.shell.transform_ast)
 
     def _filename(self, magic: str, text: str, cell: str) -> str:

@@ -70,7 +70,11 @@ class Body:
     @property
     def first_line(self) -> int:
         """Return the line of the body's first statement."""
-        nodes = [*self.statements, *([self.last] if self.last is not None else []), *self.definitions]
+        nodes: list[ast.stmt | ast.expr] = [
+            *self.statements,
+            *([self.last] if self.last is not None else []),
+            *self.definitions,
+        ]
         return min((node.lineno for node in nodes), default=1)
 
     def definition_code(self) -> CodeType:
@@ -145,7 +149,7 @@ def analyse(
 
 def _hoist(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it."""
-    definitions = [s for s in statements if isinstance(s, names_of.DEFINITIONS)]
+    definitions: list[ast.stmt] = [s for s in statements if isinstance(s, names_of.DEFINITIONS)]
     moved = True
     while moved:
         moved = False

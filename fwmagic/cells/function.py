@@ -102,9 +102,7 @@ def _own_globals(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str
 
 
 def _copy(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionType:
-    copy = types.FunctionType(
-        function.__code__, own, function.__name__, function.__defaults__, function.__closure__
-    )
+    copy = types.FunctionType(function.__code__, own, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__ = function.__qualname__
     vars(copy).update(vars(function))

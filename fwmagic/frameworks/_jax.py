@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import CompileLog, CompileOptions, Kept, Traced, _jax_state, _jax_trace
+from fwmagic.frameworks._jax_trace import config
 from fwmagic.frameworks.base import Base
 
 
@@ -98,7 +101,7 @@ class Jax(Base):
 
     def cannot_compile(self) -> str:
         """Return why nothing would be compiled: only a global `jax_disable_jit` does that."""
-        return "`jax_disable_jit` is on, so that `jax.jit` compiles nothing" if jax.config.jax_disable_jit else ""
+        return "`jax_disable_jit` is on, so that `jax.jit` compiles nothing" if config("jax_disable_jit") else ""
 
     def prime(self) -> float:
         """Start the backend and compile one trivial function."""
@@ -137,9 +140,7 @@ class Jax(Base):
 
     def version(self) -> dict[str, str]:
         """Return the versions of JAX and jaxlib."""
-        import jaxlib
-
-        return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+        return {"jax": jax.__version__, "jaxlib": metadata.version("jaxlib")}
 
     def device(self, wanted: str | None) -> str:
         """Return the device in words."""
@@ -153,23 +154,21 @@ class Jax(Base):
 
     def threads(self) -> str:
         """Return what sets the size of XLA's pool; JAX does not tell the size itself."""
-        import os
-
         named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC")
-        return f"{named} by PJRT_NPROC or NPROC" if named else f"{len(os.sched_getaffinity(0))} (one for each core)"
+        return f"{named} by PJRT_NPROC or NPROC" if named else "unknown: XLA starts one for each core by default"
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""
         return {
-            "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision or "backend default"),
-            "jax_enable_x64": str(jax.config.jax_enable_x64),
-            "jax_disable_jit": str(jax.config.jax_disable_jit),
-            "jax_cpu_enable_async_dispatch": str(getattr(jax.config, "jax_cpu_enable_async_dispatch", "unknown")),
+            "jax_default_matmul_precision": str(config("jax_default_matmul_precision") or "backend default"),
+            "jax_enable_x64": str(config("jax_enable_x64")),
+            "jax_disable_jit": str(config("jax_disable_jit")),
+            "jax_cpu_enable_async_dispatch": str(config("jax_cpu_enable_async_dispatch")),
         }
 
     def _device(self, wanted: str | None) -> Any:
         if wanted is None:
-            return jax.config.jax_default_device or jax.devices()[0]
+            return config("jax_default_device") or jax.devices()[0]
         platform, _, index = wanted.partition(":")
         try:
             devices = jax.devices(platform)

@@ -27,7 +27,7 @@ _logs: list[CompileLog] = []
 def listen() -> None:
     """Count compilations from now on; the listener fires only when JAX traces or compiles."""
 
-    def duration(event: str, seconds: float, **details: Any) -> None:
+    def duration(event: str, duration_secs: float, **details: str | int) -> None:
         global _events
         stage = _STAGES.get(event)
         if stage is None:
@@ -35,7 +35,7 @@ def listen() -> None:
         if stage == "backend":
             _events += 1
         for log in _logs:
-            log.stages[stage] = log.stages.get(stage, 0.0) + seconds
+            log.stages[stage] = log.stages.get(stage, 0.0) + duration_secs
             if stage == "backend":
                 name = str(details.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
                 log.compiled[name] = log.compiled.get(name, 0) + 1
@@ -49,6 +49,14 @@ def listen() -> None:
 
     jax.monitoring.register_event_duration_secs_listener(duration)
     jax.monitoring.register_event_listener(happened)
+
+
+def config(name: str) -> Any:
+    """Return the value of a flag of JAX's configuration, or `unknown` if this JAX has no such flag."""
+    try:
+        return getattr(jax.config, name) if hasattr(jax.config, name) else jax.config._read(name)
+    except AttributeError:
+        return "unknown"
 
 
 def compile_events() -> int:
@@ -70,7 +78,7 @@ def prime() -> float:
 def watch(filename: str) -> Iterator[CompileLog]:
     """Log what JAX compiles in the block."""
     listen()
-    log = CompileLog(cache="unknown" if jax.config.jax_compilation_cache_dir else "cold")
+    log = CompileLog(cache="unknown" if config("jax_compilation_cache_dir") else "cold")
     _logs.append(log)
     try:
         yield log

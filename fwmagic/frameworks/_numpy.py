@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileLog, CompileOptions, Framework, Kept, Traced, _numpy_state, line_of
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework, Kept, _numpy_state
+from fwmagic.frameworks.base import Base
 
-_NO_COMPILER = "NumPy has no compiler"
 
-
-class NumPy:
+class NumPy(Base):
     """The adapter of NumPy."""
 
     name = "numpy"
     title = "NumPy"
     module = "numpy"
-    strategy = ""
 
     def names(self) -> Mapping[str, Any]:
         """Return `np`."""
@@ -47,10 +45,6 @@ class NumPy:
         """Return dtype, shape and device."""
         return _numpy_state.describe(array)
 
-    def canonical_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype itself."""
-        return dtype
-
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a copy."""
         self.device(device)
@@ -59,13 +53,6 @@ class NumPy:
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return the array itself."""
         return np.asarray(array)
-
-    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
-        """Return None: a call returns when all is computed."""
-        return None
-
-    def drain(self) -> None:
-        """Return at once: a call returns when all is computed."""
 
     def rng_state(self) -> Any:
         """Return the state of the generator behind `np.random.rand`."""
@@ -78,49 +65,6 @@ class NumPy:
     def seed(self, seed: int) -> None:
         """Seed that generator."""
         _numpy_state.seed(seed)
-
-    def compile_events(self) -> int:
-        """Return 0: nothing is ever compiled."""
-        return 0
-
-    def cannot_compile(self) -> str:
-        """Return that there is no compiler."""
-        return _NO_COMPILER
-
-    def prime(self) -> float:
-        """Return 0.0: nothing needs to be made ready."""
-        return 0.0
-
-    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
-        """Return a log that stays empty."""
-        return contextlib.nullcontext(CompileLog())
-
-    def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
-        """Raise CannotCompile: there is no compiler."""
-        raise CannotCompile(_NO_COMPILER)
-
-    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
-        """Raise CannotCompile: there is no compiler."""
-        raise CannotCompile(_NO_COMPILER)
-
-    def is_traced(self, value: Any) -> bool:
-        """Return False: there are no traces."""
-        return False
-
-    def adopt(self, values: Iterable[Any]) -> None:
-        """Do nothing: there are no traces."""
-
-    def module_calls(self, value: Any) -> tuple[Any, str] | None:
-        """Return None: there are no modules."""
-        return None
-
-    def explain(self, error: BaseException, filename: str) -> CannotCompile:
-        """Return the error in words, with its line."""
-        return CannotCompile(f"{type(error).__name__}: {error}", line_of(error, filename))
-
-    def eager(self) -> AbstractContextManager[Any]:
-        """Change nothing: NumPy is always eager."""
-        return contextlib.nullcontext()
 
     def version(self) -> dict[str, str]:
         """Return the version of NumPy."""

@@ -121,9 +121,9 @@ class Torch(Base):
 
     def version(self) -> dict[str, str]:
         """Return torch's version, and CUDA's where this build has it."""
-        versions = {"torch": torch.__version__}
+        versions = {"torch": str(torch.__version__)}
         if torch.version.cuda:
-            versions["cuda"] = torch.version.cuda
+            versions["cuda"] = str(torch.version.cuda)
         return versions
 
     def device(self, wanted: str | None) -> str:

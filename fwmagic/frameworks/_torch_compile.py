@@ -93,6 +93,7 @@ def watch(filename: str) -> Iterator[CompileLog]:
     seen_metrics = {id(entry): entry for entry in metrics()}
     seen_reasons = len(reasons)
     cache_before = _cache_counts()
+    in_forward_mode = _in_forward_mode()
     loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._inductor", "torch.fx")]
     disabled = [logger.disabled for logger in loggers]
     try:
@@ -102,6 +103,8 @@ def watch(filename: str) -> Iterator[CompileLog]:
     finally:
         for logger, was in zip(loggers, disabled, strict=True):
             logger.disabled = was
+        if _in_forward_mode() and not in_forward_mode:
+            torch._C._exit_dual_level(0)  # a compilation that failed did not leave it, and all later ones would fail
         entries = [entry for entry in metrics() if id(entry) not in seen_metrics]
         _read(log, entries, filename)
         for reason in reasons[seen_reasons:]:
@@ -110,6 +113,15 @@ def watch(filename: str) -> Iterator[CompileLog]:
                 log.breaks.append(place)
         hits, misses = (now - before for now, before in zip(_cache_counts(), cache_before, strict=True))
         log.cache = "cold" if misses else "disk-warm" if hits else "unknown"
+
+
+def _in_forward_mode() -> bool:
+    """Say whether a forward-mode level is entered; there can be only one."""
+    try:
+        torch._C._exit_dual_level(torch._C._enter_dual_level())
+    except RuntimeError:
+        return True
+    return False
 
 
 def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
@@ -161,7 +173,9 @@ def _line(stack: Any, filename: str) -> int | None:
 
 def _sentence(text: str) -> str:
     """Return the first line of a message, with Dynamo's explanation where there is one."""
-    lines = [line.strip() for line in text.strip().splitlines()]
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith("raised:"):
+        lines = lines[1:]
     explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation: ")]
     first = lines[0] if lines else ""
     if first.startswith("generic_jump"):

@@ -10,9 +10,9 @@ from typing import Any
 
 from fwmagic import findings
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, loaded
+from fwmagic.frameworks import Framework, line_of, loaded
 from fwmagic.measure.load import Load
-from fwmagic.report import Agreement, Compilation, Failure, Report, Variant
+from fwmagic.report import Compilation, Failure, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
 from fwmagic.run.variants import agreement
@@ -84,9 +84,10 @@ def compare(
         try:
             call, outputs[name] = _first_call(name, function)
         except Exception as error:  # the callable raised: it failed, the others go on
-            draft.variant(name, status="failed", failure=_failure(error))
+            draft.variant(name, status="failed", failure=_failure(function, error))
             continue
-        drew = drew or _generators() != before
+        now = _generators()
+        drew = drew or any(now[generator] != state for generator, state in before.items())
         calls.append(call)
         owners = frameworks_of(outputs[name])
         used.update(owners)
@@ -151,23 +152,21 @@ def frameworks_of(value: Any) -> dict[str, Framework]:
 
 
 def _check(draft: Draft, outputs: Mapping[str, Any], used: list[Framework], drew: bool) -> None:
-    first, *others = outputs or [None]
-    for name in others:
-        found: Agreement = agreement(
-            {"result": outputs[first]}, {"result": outputs[name]}, (str(first), name), used, drew
-        )
+    names = list(outputs)
+    for name in names[1:]:
+        found = agreement({"result": outputs[names[0]]}, {"result": outputs[name]}, (names[0], name), used, drew)
         draft.variant(name, agreement=found)
 
 
-def _generators() -> list[bytes]:
+def _generators() -> dict[str, bytes]:
     """Return the states of the global random generators, comparable."""
-    return [pickle.dumps(random.getstate()), *(pickle.dumps(framework.rng_state()) for framework in loaded())]
+    states = {framework.name: pickle.dumps(framework.rng_state()) for framework in loaded()}
+    return {"random": pickle.dumps(random.getstate()), **states}
 
 
-def _failure(error: Exception) -> Failure:
-    trace = error.__traceback__
-    line = None
-    while trace is not None:
-        line = trace.tb_lineno
-        trace = trace.tb_next
-    return Failure(type(error).__name__, str(error).splitlines()[0] if str(error) else "no message", line, "first run")
+def _failure(function: Callable[[], Any], error: Exception) -> Failure:
+    """Return what a callable raised, and the line of its own file."""
+    code = getattr(function, "__code__", None)
+    line = None if code is None else line_of(error, code.co_filename)
+    message = str(error).strip() or "no message"
+    return Failure(type(error).__name__, message.splitlines()[0], line, "first run")

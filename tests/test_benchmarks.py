@@ -1,0 +1,280 @@
+"""The benchmarks: their quick form runs, every figure comes from the file, and a run that failed stays in it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))  # the benchmarks are no part of the installed package
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import accuracy, coverage, figures, goals, methods  # noqa: E402
+from benchmarks.results import Results, load  # noqa: E402
+from benchmarks.runs import Runs, errors, share, spread  # noqa: E402
+from benchmarks.suites import SUITES, Suite  # noqa: E402
+from benchmarks.work import Setup  # noqa: E402
+
+
+def run_of(suite="alike-torch", **facts):
+    """A run as a suite would record it; `facts` replace its own."""
+    run = {
+        "suite": suite,
+        "setup": "torch small",
+        "method": "fwmagic",
+        "planted": None,
+        "true": 1.0,
+        "ratio": 1.0,
+        "verdict": "same",
+        "each": 1e-4,
+        "seconds": 1.0,
+        "raw": {"neighbours": []},
+    }
+    return {**run, **facts}
+
+
+def failed_run(suite="alike-torch", **facts):
+    facts = {"setup": "torch small", "method": "fwmagic", "planted": None, "true": 1.0, **facts}
+    return {"suite": suite, **facts, "failed": "ValueError: planted"}
+
+
+def row(text, *starts):
+    """Return the cells of the one table row that begins with these cells."""
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    (found,) = [cells for cells in rows if tuple(cells[: len(starts)]) == starts]
+    return found
+
+
+def goal(runs, start):
+    ((_, found, met),) = [row for row in goals.rows(Runs(runs)) if row[0].startswith(start)]
+    return found, met
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The file and the output of one quick run of all suites."""
+    path = tmp_path_factory.mktemp("benchmarks") / "quick.json"
+    arguments = [sys.executable, "-m", "benchmarks", "--quick", "--seed", "1", "--out", path]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path, done.stdout
+
+
+def test_every_suite_runs_in_its_quick_form(quick):
+    runs = Runs(load(quick[0])["runs"])
+    assert [run["failed"] for run in runs.failed] == []
+    assert {run["suite"] for run in runs} == set(SUITES)
+
+
+def test_every_method_is_run_in_random_order_on_the_same_set_up(quick):
+    runs = Runs(load(quick[0])["runs"]).of("alike-torch", "frameworks")
+    assert {run["method"] for run in runs} == set(methods.METHODS)
+    assert all(run["raw"]["samples"] for run in runs)
+
+
+def test_conditions_commit_and_loads_are_in_the_file(quick):
+    data = load(quick[0])
+    (session,) = data["sessions"]
+    assert session["quick"] is True
+    assert session["seed"] == 1
+    assert session["versions"]["torch"]
+    assert session["threads"]["OMP_NUM_THREADS"] == "1"
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert session["commit"] == head.stdout.strip()
+        assert isinstance(session["dirty"], bool)
+    assert all({"before", "after", "others"} <= run["load"].keys() for run in data["runs"])
+
+
+def test_a_busy_process_is_seen_by_the_suite_with_a_neighbour(quick):
+    runs = Runs(load(quick[0])["runs"]).of("neighbour", method="fwmagic")
+    assert goals.load_named(runs) == 1.0
+
+
+def test_the_output_ends_with_the_figures_of_the_file(quick, capsys):
+    path, output = quick
+    assert figures.main([str(path)]) == 0
+    assert output.rstrip().endswith(capsys.readouterr().out.rstrip())
+
+
+def test_figures_follow_the_numbers_in_the_file(quick, tmp_path, capsys):
+    data = copy.deepcopy(load(quick[0]))
+    for run in data["runs"]:
+        if run["suite"] == "loading":
+            run["load_ext"] = 0.0123
+        if run["suite"] == "cost":
+            run["samples"] = {"fwmagic": [3e-6, 2e-6, 1e-6], "by hand": [1.5e-6]}
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(data))
+    figures.main([str(path)])
+    text = capsys.readouterr().out
+    assert row(text, "2", "0")[2:4] == ["12.3", "12.3"]
+    assert row(text, "torch")[-3:] == ["2", "1.5", "+0.5000"]
+
+
+def test_a_failed_run_stays_in_a_file_that_is_added_to(tmp_path):
+    path = tmp_path / "results.json"
+    first = Results(path)
+    first.begin()
+    first.add(failed_run())
+    first.save()
+    second = Results(path)
+    second.begin()
+    second.add(run_of())
+    second.save()
+    data = load(path)
+    assert [run["session"] for run in data["runs"]] == [0, 1]
+    text = figures.to_markdown(data)
+    assert row(text, "torch small", "fwmagic")[3:5] == ["2", "1"]
+    assert "ValueError: planted" in text
+    assert row(text, "alike: ratio error, worst ≤ 2 %")[-1] == "NO"
+    assert row(text, "alike: `same` in ≥ 80 %")[1:] == ["50.00 % of 2", "NO"]
+
+
+def test_a_method_that_raises_gives_a_failed_run(monkeypatch):
+    def broken(a, b, effort):
+        raise ValueError("planted")
+
+    monkeypatch.setitem(methods.METHODS, "broken", broken)
+    run = accuracy._one(accuracy.Job("broken", Setup("torch small", ("torch", "torch"), 8)), methods.QUICK)
+    assert run["failed"] == "ValueError: planted"
+    assert run["load"]["after"] >= 0
+
+
+def test_a_variant_that_fails_gives_a_failed_run(monkeypatch):
+    def raising():
+        raise ValueError("planted")
+
+    with pytest.raises(RuntimeError, match="a: ValueError: planted"):
+        methods.fwmagic_compare(raising, lambda: None, methods.QUICK)
+
+
+def test_a_worker_that_breaks_off_leaves_a_failed_run():
+    (run,) = command._runs(Suite("absent", "absent", "absent", 0), seed=0, quick=True)
+    assert run["failed"] == "the worker broke off with exit status 1"
+    assert goal([run], "every suite ran") == ("absent broke off", "NO")
+
+
+def test_an_unknown_suite_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--only", "cost,absent"])
+    assert "no suite 'absent'" in capsys.readouterr().err
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text('{"version": 0}')
+    with pytest.raises(ValueError, match="no benchmark results"):
+        load(path)
+
+
+def test_the_planted_work_is_on_a_side_by_chance_and_known():
+    jobs = accuracy._planted([accuracy.Job("fwmagic", Setup("s", ("torch", "torch"), 8))] * 50, random.Random(0))
+    assert {job.planted for job in jobs} == {"a", "b"}
+    run = accuracy._one(accuracy.Job("fwmagic", Setup("s", ("torch", "torch"), 64), "a"), methods.QUICK)
+    assert run["turns"] > 0
+    assert run["true"] == 1 / 1.03
+
+
+def test_functions_of_a_set_up_share_their_buffers_and_compute_the_same():
+    a, b = Setup("s", ("torch", "torch"), 8).functions((0, 3))
+    assert (a() == b()).all()
+    cells = [dict(zip(call.__code__.co_freevars, call.__closure__, strict=True)) for call in (a, b)]
+    assert cells[0]["x"].cell_contents is cells[1]["x"].cell_contents
+    first, second = Setup("s", ("torch", "jax"), 8).functions()
+    assert abs(first().numpy() - second()).max() < 1e-6
+
+
+def test_ratio_errors_have_no_side():
+    assert errors(Runs([run_of(ratio=1.02), run_of(ratio=1 / 1.02)])) == pytest.approx([0.02, 0.02])
+
+
+def test_shares_count_failed_runs():
+    runs = Runs([run_of(), run_of(verdict="undecided"), failed_run(), failed_run()])
+    assert share(runs, "same") == 0.25
+    assert share(Runs([]), "same") is None
+
+
+def test_spread_is_that_of_the_logarithms():
+    assert spread(Runs([run_of(ratio=math.exp(value)) for value in (0.0, 0.1, 0.2)])) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("planted", "verdict", "found", "wrong", "false"),
+    [
+        ("b", "slower", 1, 0, 0),
+        ("a", "faster", 1, 0, 0),
+        ("b", "faster", 0, 1, 1),
+        ("b", "same", 0, 0, 1),
+        ("b", "undecided", 0, 0, 0),
+        (None, "same", 0, 0, 0),
+        (None, "slower", 0, 1, 1),
+        (None, "undecided", 0, 0, 0),
+    ],
+)
+def test_verdicts_are_judged_by_what_is_true(planted, verdict, found, wrong, false):
+    runs = Runs([run_of(planted=planted, verdict=verdict)])
+    assert goals.false_verdicts(runs) == false
+    if planted is not None:
+        assert (goals.found(runs), goals.wrong_side(runs)) == (found, wrong)
+
+
+def test_a_failed_run_is_a_false_verdict():
+    assert goals.false_verdicts(Runs([failed_run(), run_of()])) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("length", "budget", "spent", "kept"),
+    [(1e-3, 1.0, 1.09, True), (1e-3, 1.0, 1.12, False), (0.5, 1.0, 1.45, True), (10.0, 2.0, 20.1, True)],
+)
+def test_a_budget_is_kept_within_a_tenth_or_a_call(length, budget, spent, kept):
+    run = {"length": length, "budget": budget, "spent": spent, "calls": [3, 3]}
+    assert goals.kept(run) is kept
+
+
+def test_the_spread_goal_needs_every_peer():
+    def runs_of(method, width):
+        return [
+            run_of("frameworks", method=method, ratio=ratio, setup="jax/torch small")
+            for ratio in (1 - width, 1 + width)
+        ]
+
+    ours, peers = runs_of("fwmagic", 0.01), [*runs_of("%timeit", 0.04), *runs_of("Timer blocked", 0.05)]
+    assert goal([*ours, *peers], "jax/torch small")[1] == "–"
+    assert goal([*ours, *peers, *runs_of("Timer adaptive", 0.04)], "jax/torch small")[1] == "yes"
+    assert goal([*ours, *peers, *runs_of("Timer adaptive", 0.02)], "jax/torch small")[1] == "NO"
+
+
+def test_coverage_counts_replays_without_an_interval():
+    replays = [
+        {"true": 1.0, "low": 0.9, "high": 1.1},
+        {"true": 1.2, "low": 0.9, "high": 1.1},
+        {"true": 1.0, "low": None, "high": None},
+    ]
+    assert goals.covered(replays) == pytest.approx(1 / 3)
+
+
+def test_a_replay_holds_a_ratio_that_is_known():
+    rng = random.Random(0)
+    noise = [[math.exp(rng.gauss(0, 0.01)) for _ in range(500)] for _ in range(2)]
+    recording = coverage.Recording(*noise, round_seconds=0.01)
+    replays = [coverage.replay(recording, 20, 1.0, rng) for _ in range(100)]
+    assert {replay["rounds"] for replay in replays} == {100}
+    assert len({replay["true"] for replay in replays}) == 100
+    assert goals.covered(replays) > 0.85
+
+
+def test_stretches_grow_with_the_memory_of_the_noise():
+    rng = random.Random(0)
+    free = [math.exp(rng.gauss(0, 0.01)) for _ in range(4000)]
+    drifting = [math.exp(0.01 * math.sin(i / 60) + rng.gauss(0, 0.001)) for i in range(4000)]
+    ones = [1.0] * 4000
+    assert coverage.stretch_of(coverage.Recording(ones, free, 0.01)) == 20
+    assert coverage.stretch_of(coverage.Recording(ones, drifting, 0.01)) > 100
