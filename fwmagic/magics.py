@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 from collections.abc import Callable
 from typing import Any
 
@@ -138,18 +140,35 @@ class FwMagics(Magics):
     def _body(self, text: str, filename: str, line: int) -> Body:
         """Return a section's code analysed, magics and `!` lines made calls."""
         __tracebackhide__ = True
-        stripped = len(text) - len(text.lstrip("\n"))
+        # IPython drops leading blank lines.
+        stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
         plain = self.shell.transform_cell(text)  # type: ignore[no-untyped-call]
-        return analyse(plain, filename, line + stripped, self.shell.transform_ast)
+        return analyse(plain, filename, line + stripped, self.shell.transform_ast, self.shell.compile.flags)
 
     def _filename(self, magic: str, text: str, cell: str) -> str:
-        """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines."""
+        """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines.
+
+        It is the name that IPython gave the running cell, where `linecache` has only the call of the magic.
+        """
         source = f"%%{magic} {text}".rstrip() + "\n" + cell
-        name: str = self.shell.compile.cache(source, self.shell.execution_count, raw_code=source)
+        name: str | None = None
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_globals is self.shell.user_ns and frame.f_code.co_name == "<module>":
+                name = frame.f_code.co_filename
+            frame = frame.f_back
+        if name is None:
+            name = str(self.shell.compile.cache(source, self._number(), raw_code=source))
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         return name
 
+    def _number(self) -> int:
+        """Return the number of the running cell; IPython 9.16 began to count before a cell runs, not after it."""
+        number: int = self.shell.displayhook.prompt_count
+        return number
+
     def _session(self) -> Session:
-        return Session(self.shell.user_ns, self.programs, self.shell, self.shell.execution_count)
+        return Session(self.shell.user_ns, self.programs, self.shell, self._number())
 
     def _defaults(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("mode", "compile_mode", "budget", "margin", "device", "check")}

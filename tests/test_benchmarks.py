@@ -87,8 +87,8 @@ def test_conditions_commit_and_loads_are_in_the_file(quick):
     assert session["versions"]["torch"]
     assert session["threads"]["OMP_NUM_THREADS"] == "1"
     if (ROOT / ".git").exists():
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert session["commit"] == head.stdout.strip()
+        kind = subprocess.run(["git", "cat-file", "-t", session["commit"]], cwd=ROOT, capture_output=True, text=True)
+        assert kind.stdout.strip() == "commit"
         assert isinstance(session["dirty"], bool)
     assert all({"before", "after", "others"} <= run["load"].keys() for run in data["runs"])
 
@@ -241,10 +241,8 @@ def test_a_budget_is_kept_within_a_tenth_or_a_call(length, budget, spent, kept):
 
 def test_the_spread_goal_needs_every_peer():
     def runs_of(method, width):
-        return [
-            run_of("frameworks", method=method, ratio=ratio, setup="jax/torch small")
-            for ratio in (1 - width, 1 + width)
-        ]
+        facts = {"method": method, "setup": "jax/torch small"}
+        return [run_of("frameworks", ratio=ratio, **facts) for ratio in (1 - width, 1 + width)]
 
     ours, peers = runs_of("fwmagic", 0.01), [*runs_of("%timeit", 0.04), *runs_of("Timer blocked", 0.05)]
     assert goal([*ours, *peers], "jax/torch small")[1] == "–"

@@ -60,6 +60,7 @@ class Body:
     prints: tuple[int, ...] = ()
     uses_namespace: Place | None = None
     loops: tuple[ast.For | ast.While, ...] = field(default=())
+    flags: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -77,19 +78,29 @@ class Body:
         ]
         return min((node.lineno for node in nodes), default=1)
 
+    def code(self, tree: ast.Module | ast.Expression) -> CodeType:
+        """Return a code object of a part of the section, compiled as the notebook compiles its cells."""
+        mode = "eval" if isinstance(tree, ast.Expression) else "exec"
+        code: CodeType = compile(tree, self.filename, mode, self.flags, dont_inherit=True)
+        return code
+
     def definition_code(self) -> CodeType:
         """Return a code object that runs the hoisted definitions."""
-        return compile(ast.Module(list(self.definitions), []), self.filename, "exec")
+        return self.code(ast.Module(list(self.definitions), []))
 
     def runs(self) -> tuple[Any, Any]:
         """Return code objects for the body's statements and for its last expression (None: it has none)."""
-        statements = compile(ast.Module(list(self.statements), []), self.filename, "exec")
-        last = None if self.last is None else compile(ast.Expression(self.last), self.filename, "eval")
+        statements = self.code(ast.Module(list(self.statements), []))
+        last = None if self.last is None else self.code(ast.Expression(self.last))
         return statements, last
 
 
 def analyse(
-    text: str, filename: str, line: int, transform: Callable[[ast.Module], ast.Module] = lambda tree: tree
+    text: str,
+    filename: str,
+    line: int,
+    transform: Callable[[ast.Module], ast.Module] = lambda tree: tree,
+    flags: int = 0,
 ) -> Body:
     """Take the transformed source of a section apart.
 
@@ -103,6 +114,8 @@ def analyse(
         The line of the cell on which `text` begins (1-based).
     transform : callable
         AST transformers of the shell.
+    flags : int
+        Flags of `compile` that hold in the notebook, such as those of its `from __future__` imports.
 
     Raises
     ------
@@ -112,9 +125,11 @@ def analyse(
         The section uses top-level `await`.
     """
     padded = "\n" * (line - 1) + text
-    tree = transform(ast.parse(padded, filename))
+    parsed = compile(padded, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+    tree = transform(parsed)
     _refuse_await(tree)
-    compile(tree, filename, "exec")  # what only the compiler finds, such as `return` outside of a function
+    # Find what only the compiler finds, such as `return` outside of a function.
+    compile(tree, filename, "exec", flags, dont_inherit=True)
     statements = list(tree.body)
     last: ast.expr | None = None
     if statements and isinstance(statements[-1], ast.Expr):
@@ -143,6 +158,7 @@ def analyse(
         defined=names_of.of_statements(definitions).writes,
         live=live,
         maybe=frozenset(live) - surely,
+        flags=flags,
         **_traits(tree, whole),
     )
 

@@ -66,7 +66,7 @@ def make_function(body: Body, namespace: dict[str, Any]) -> Function:
     definition.lineno, definition.col_offset = body.first_line, 0
     definition.end_lineno, definition.end_col_offset = max(s.end_lineno or 0 for s in statements), 0
     module = ast.fix_missing_locations(ast.Module([definition], []))
-    code = compile(module, body.filename, "exec")
+    code = body.code(module)
     inner = next(const for const in code.co_consts if isinstance(const, types.CodeType))
     function = types.FunctionType(inner, _own_globals(inner, namespace), "cell")
     return Function(function, tuple(parameters), returned, ast.unparse(module))

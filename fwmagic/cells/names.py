@@ -53,7 +53,7 @@ def of_code(code: types.CodeType) -> Names:
 def of_statements(statements: Iterable[ast.stmt]) -> Names:
     """Return the names of top-level statements."""
     module = ast.Module(body=list(statements), type_ignores=[])
-    return of_code(compile(module, "<names>", "exec"))
+    return of_code(compile(module, "<names>", "exec", dont_inherit=True))
 
 
 def of_expression(expression: ast.expr) -> Names:

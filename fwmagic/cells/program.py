@@ -89,10 +89,17 @@ def plain(scene: Scene) -> Program:
     return as_function(scene)
 
 
-def as_function(scene: Scene, compile: Callable[[types.FunctionType], Callable[..., Any]] | None = None) -> Program:
-    """Return the body as a function with locals, compiled if a compiler is given. The overlay must be on."""
+def as_function(
+    scene: Scene,
+    compile: Callable[[types.FunctionType], Callable[..., Any]] | None = None,
+    compiled: Callable[..., Any] | None = None,
+) -> Program:
+    """Return the body as a function with locals; compiled if a compiler, or what it made before, is given.
+
+    The overlay must be on.
+    """
     function = make_function(scene.body, scene.namespace)
-    call = function.call if compile is None else compile(function.call)
+    call = compiled or (function.call if compile is None else compile(function.call))
     return Program(
         scene=scene,
         call=call,

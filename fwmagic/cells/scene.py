@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -66,12 +67,28 @@ def quiet(shell: Any = None) -> Iterator[None]:
     disabled = logging.root.manager.disable
     with contextlib.ExitStack() as stack:
         stack.callback(logging.disable, disabled)
+        stack.enter_context(_no_warnings())
         stack.callback(_set_streams, *before)
         logging.disable(logging.CRITICAL)
         _set_streams(_Nowhere(), _Nowhere(), _no_input)
         if shell is not None:
             stack.enter_context(_no_displays(shell))
         yield
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Ignore warnings: the one plain run has shown them, or none is to be left behind.
+
+    `warnings.catch_warnings` would make Python forget which warnings it has shown already, and show them again.
+    """
+    filters: list[Any] = warnings.filters  # type: ignore[assignment]
+    before = list(filters)
+    filters.insert(0, ("ignore", None, Warning, None, 0))
+    try:
+        yield
+    finally:
+        filters[:] = before
 
 
 class _Nowhere(io.TextIOBase):

@@ -13,14 +13,13 @@ from fwmagic.cells import names as names_of
 from fwmagic.cells import program as programs
 from fwmagic.cells.function import first_use, isolated, stays_in_namespace
 from fwmagic.cells.loops import loops_over_data
-from fwmagic.cells.outcome import Outcome
+from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileLog, CompileOptions, Traced
 from fwmagic.report import Compilation, Place, Stage
 
-FirstRun = Callable[[Program], Outcome]
 #: Programs of this many different sections are kept for when a cell is run again.
 MOST_KEPT = 32
 
@@ -54,8 +53,8 @@ class Programs:
         """Forget all compiled sections."""
         self._kept.clear()
 
-    def compile(self, scene: Scene, options: CompileOptions, first_run: FirstRun) -> Ready:
-        """Compile a section in the first way that works.
+    def compile(self, scene: Scene, options: CompileOptions, window: Window) -> Ready:
+        """Compile a section in the first way that works; `window` is where an interrupt may stop it.
 
         Raises
         ------
@@ -64,38 +63,28 @@ class Programs:
         """
         body, framework = scene.body, scene.framework
         self._refuse(scene)
-        prime = framework.prime()
+        with window():
+            prime = framework.prime()
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint())
-        kept = self._kept.get(key)
+        kept = self._kept.pop(key, None)
         if kept is not None:
-            self._kept.move_to_end(key)
-            return self._again(scene, kept, first_run)
+            ready = _again(scene, kept, window)
+            if ready is not None:
+                self._kept[key] = kept
+                return ready
         try:
             place = self._stays_python(scene)
             if place is not None:
                 raise CannotCompile(place.reason, place.line)
-            ready, kept = _whole(scene, options, first_run)
+            ready, kept = _whole(scene, options, window)
         except CannotCompile as whole:
-            ready, kept = _parts(scene, options, first_run, whole)
+            ready, kept = _parts(scene, options, window, whole)
         if kept is not None:
             self._kept[key] = kept
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
         stages = (Stage("prime", prime, "once in this process, before any cell"), *ready.compilation.stages)
         return replace(ready, compilation=replace(ready.compilation, stages=stages))
-
-    def _again(self, scene: Scene, kept: _Kept, first_run: FirstRun) -> Ready:
-        with scene.framework.watch(scene.body.filename) as log:
-            scene.overlay.on()
-            if kept.traced is not None:
-                program, _ = programs.traced(scene, lambda *_: kept.traced, _is_input(scene))
-                program.args = tuple(value for _, value in scene.snapshot.leaves(_is_input(scene)))
-            else:
-                program = programs.as_function(scene, compile=lambda _: kept.compiled)  # type: ignore[arg-type,return-value]
-            outcome = first_run(program)
-        stages = _stages(log, outcome.seconds)
-        compilation = replace(kept.compilation, stages=stages, cache="reused" if not log.compiled else log.cache)
-        return Ready(program, compilation, outcome)
 
     def _refuse(self, scene: Scene) -> None:
         """Raise CannotCompile where no way can work."""
@@ -122,6 +111,28 @@ class Programs:
         return loops_over_data(body, namespace, unknown=locals_only)
 
 
+def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | None:
+    """Return the section with the program that was compiled for it before; None if that no longer works."""
+    is_input = _is_input(scene)
+    scene.enter()
+    try:
+        with scene.framework.watch(scene.body.filename) as log:
+            if kept.traced is not None:
+                arguments = tuple(value for _, value in scene.snapshot.leaves(is_input))
+                traced = replace(kept.traced, arguments=arguments)
+                program, _ = programs.traced(scene, lambda *_: traced, is_input)
+            else:
+                program = programs.as_function(scene, compiled=kept.compiled)
+            outcome = first_run(program, window)
+    except Exception:  # what it holds on to is gone: it is compiled anew, and what is wrong then shows
+        return None
+    finally:
+        scene.exit()
+    stages = _stages(log, outcome.seconds)
+    compilation = replace(kept.compilation, stages=stages, cache="reused" if not log.compiled else log.cache)
+    return Ready(program, compilation, outcome)
+
+
 def _trains(scene: Scene) -> Place | None:
     """Return the notebook function that trains and that the body calls, or None."""
     for name, function in names_of.notebook_functions(scene.namespace, scene.body.all_reads).items():
@@ -143,20 +154,21 @@ def _is_input(scene: Scene) -> Callable[[Any], bool]:
     return is_input
 
 
-def _whole(scene: Scene, options: CompileOptions, first_run: FirstRun) -> tuple[Ready, _Kept | None]:
+def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready, _Kept | None]:
     """Compile the whole body as one function."""
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
     traced: Traced | None = None
-    scene.overlay.on()
+    scene.enter()
     with framework.watch(body.filename) as log:
         try:
             if framework.strategy == "namespace":
-                program, traced = programs.traced(scene, framework.trace, _is_input(scene))
+                with window():
+                    program, traced = programs.traced(scene, framework.trace, _is_input(scene))
                 lifted, withheld = traced.lifted, traced.withheld
             else:
                 program = programs.as_function(scene, compile=lambda f: framework.compile(f, options))
-            outcome = first_run(program)
+            outcome = first_run(program, window)
         except CannotCompile:
             raise
         except Exception as error:  # whatever the compiler or the traced code raises: the plain run raised nothing
@@ -184,12 +196,10 @@ def _whole(scene: Scene, options: CompileOptions, first_run: FirstRun) -> tuple[
     return Ready(program, compilation, outcome, withheld), kept
 
 
-def _parts(
-    scene: Scene, options: CompileOptions, first_run: FirstRun, whole: CannotCompile
-) -> tuple[Ready, _Kept | None]:
+def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> tuple[Ready, _Kept | None]:
     """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
     framework = scene.framework
-    scene.overlay.on()
+    scene.enter()
     try:
         patches = _patches(scene, options)
         if not patches:
@@ -200,7 +210,7 @@ def _parts(
     program.patches = patches
     with framework.watch(scene.body.filename) as log:
         try:
-            outcome = first_run(program)
+            outcome = first_run(program, window)
         except Exception as error:  # whatever the compiler raises: the plain run raised nothing
             raise CannotCompile(
                 f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line

@@ -1,4 +1,4 @@
-"""What makes a cell run once: effects that cannot be undone."""
+"""What keeps a cell from being run twice: effects outside of the notebook, and state that cannot be put back."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from typing import Any
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.state import Snapshot
 
+_ANYWAY = "--repeat-effects times it anyway"
 
-def reason_for_once(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:
-    """Return why a cell must not be run again, or an empty string; `repeat_effects` is the user's leave to do so.
 
-    Reading the keyboard, and going backward through a graph that was built in another cell, cannot be repeated
-    at all.
+def effects(body: Body, repeat_effects: bool) -> str:
+    """Return which effect outside of the notebook a cell has, or an empty string.
+
+    `repeat_effects` is the user's leave to repeat it; what is read from the keyboard cannot be repeated at all.
     """
     if body.stdin is not None:
         return f"line {body.stdin.line}: {body.stdin.reason}, which a measured run cannot"
+    if body.effects and not repeat_effects:
+        return f"line {body.effects[0].line}: {body.effects[0].reason} ({_ANYWAY})"
+    return ""
+
+
+def lost_state(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:
+    """Return which state of the notebook a run would change for good, or an empty string.
+
+    Going backward frees the graph of an earlier cell, so that it cannot be repeated at all.
+    """
     graph = next((path for path, value in snapshot.leaves(_has_graph)), None)
     if graph is not None and _goes_backward(body):
         return f"going backward frees the graph that `{graph}` carries from another cell"
-    if repeat_effects:
-        return ""
-    if body.effects:
-        place = body.effects[0]
-        return f"line {place.line}: {place.reason} (--repeat-effects times it anyway)"
-    if snapshot.unrestorable:
+    if snapshot.unrestorable and not repeat_effects:
         path, why = snapshot.unrestorable[0]
-        return f"`{path}` cannot be put back: {why} (--repeat-effects times it anyway)"
+        return f"`{path}` cannot be put back: {why} ({_ANYWAY})"
     return ""
 
 

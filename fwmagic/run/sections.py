@@ -20,7 +20,7 @@ from fwmagic.run import measuring
 from fwmagic.run.conditions import distinct
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.inputs import checked, converted, shared
-from fwmagic.run.once import reason_for_once
+from fwmagic.run.once import effects, lost_state
 from fwmagic.run.single import Session, devices_of, names_of, nothing_in, seed_all
 from fwmagic.run.variants import Preparation, Section, across
 
@@ -108,7 +108,7 @@ class Comparison:
         overlay.on()
         try:
             with quiet(self.session.shell), self.guard.window():
-                exec(compile(body.tree, body.filename, "exec"), self.session.namespace)
+                exec(body.code(body.tree), self.session.namespace)
             overlay.keep(body.assigned | body.defined)
         finally:
             overlay.off()
@@ -144,11 +144,17 @@ class Comparison:
 
     def _prepare(self, section: Section) -> None:
         assert section.scene is not None
-        why = reason_for_once(section.body, section.scene.snapshot, section.options.repeat_effects)
-        if why or section.options.mode == "debug":
+        repeat = section.options.repeat_effects
+        lost = lost_state(section.body, section.scene.snapshot, repeat)
+        why = effects(section.body, repeat)
+        if lost:
+            # A comparison leaves the notebook as it is: what it would use up is not run at all.
+            for name in section.options.variants():
+                self.draft.variant(name, status="not timed", note=f"not run: {lost}")
+        elif why or section.options.mode == "debug":
             self._once(section, why)
-            return
-        self.preparation.prepare(section)
+        else:
+            self.preparation.prepare(section)
 
     def _once(self, section: Section, why: str) -> None:
         """Run a section one time: it has effects, or it is being debugged, with its output shown."""

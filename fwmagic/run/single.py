@@ -23,7 +23,7 @@ from fwmagic.run import measuring
 from fwmagic.run.conditions import conditions
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.inputs import converted
-from fwmagic.run.once import reason_for_once
+from fwmagic.run.once import effects, lost_state
 from fwmagic.run.variants import Preparation, Section
 
 
@@ -65,7 +65,7 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     if options.seed is not None:
         seed_all(options.seed, framework)
     before = snapshot_of(session, names, section)
-    why_once = "" if options.mode == "debug" else reason_for_once(body, before, options.repeat_effects)
+    why_once = "" if options.mode == "debug" else _once(section, before)
     committed = _commit(section, namespace, before, inputs)
     draft = Draft(
         f"%%{framework.name}",
@@ -132,6 +132,12 @@ def nothing_in(body: Body) -> str:
     return f"it only defines {made}" if made else "it holds no code that does anything"
 
 
+def _once(section: Section, before: Snapshot) -> str:
+    """Return why the cell must not be run again, or an empty string."""
+    repeat = section.options.repeat_effects
+    return effects(section.body, repeat) or lost_state(section.body, before, repeat)
+
+
 def names_of(body: Body) -> list[str]:
     """Return every name that a section reads or binds; those that it binds come last."""
     bound = body.assigned | body.defined
@@ -175,8 +181,8 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
     body, framework, options = section.body, section.framework, section.options
     tree = list(body.tree.body)
     last = tree.pop().value if body.last is not None else None  # type: ignore[attr-defined]
-    statements = compile(ast.Module(tree, []), body.filename, "exec")
-    expression = None if last is None else compile(ast.Expression(last), body.filename, "eval")
+    statements = body.code(ast.Module(tree, []))
+    expression = None if last is None else body.code(ast.Expression(last))
     originals = {name: namespace[name] for name in inputs}
     namespace.update(inputs)
     mode = framework.eager() if options.mode == "debug" else contextlib.nullcontext()

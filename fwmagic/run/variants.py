@@ -116,7 +116,7 @@ class Preparation:
             return self._eager(section, name, "eager", "asked for by --mode")
         wanted = CompileOptions(options.compile_mode, options.fullgraph)
         try:
-            ready = self.programs.compile(section.scene, wanted, self.run)
+            ready = self.programs.compile(section.scene, wanted, self.window)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
