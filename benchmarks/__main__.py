@@ -49,7 +49,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     listed = ", ".join(f"{suite.name} ({suite.seconds} s)" for suite in SUITES.values())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure fwmagic beside %%timeit and torch's Timer. The figures of a results file are printed by "
+        description="Measure fwmagic beside %timeit and torch's Timer. The figures of a results file are printed by "
         "`python -m benchmarks.figures FILE`.",
         epilog=f"Suites: {listed}.",
     )

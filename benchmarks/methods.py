@@ -24,8 +24,6 @@ _COMPARE = 0.01
 #: `%timeit` prints mean ± SD; means that are further apart than this many SD of their difference count as different.
 _DEVIATIONS = 2
 
-FASTER, SLOWER, SAME, NOT_DIFFERENT = "faster", "slower", "same", "not different"
-
 
 @dataclass(frozen=True)
 class Effort:
@@ -131,5 +129,5 @@ def _torch_timer(found: list[Any]) -> dict[str, Any]:
 
 def _verdict(different: bool, apart: float) -> str:
     if not different:
-        return NOT_DIFFERENT
-    return SLOWER if apart > 0 else FASTER
+        return "not different"
+    return "slower" if apart > 0 else "faster"

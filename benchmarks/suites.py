@@ -32,7 +32,7 @@ SUITES = {
         Suite("cost", "benchmarks.costs", "cost", 20),
         Suite("again", "benchmarks.costs", "again", 45),
         Suite("budget", "benchmarks.budgets", "budget", 30),
-        Suite("long", "benchmarks.budgets", "long", 110),
+        Suite("long", "benchmarks.budgets", "long", 90),
         Suite("alike-torch", "benchmarks.accuracy", "alike_torch", 360),
         Suite("alike-jax", "benchmarks.accuracy", "alike_jax", 360),
         Suite("planted", "benchmarks.accuracy", "planted", 130),

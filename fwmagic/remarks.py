@@ -17,7 +17,6 @@ _COMPILED = {
     "functions": "the functions that it calls, in place",
     "eager": "no",
 }
-_AGREEMENT = {"agrees": "agree with", "differs": "differ from", "not compared": "not compared with"}
 
 
 class Line(NamedTuple):
@@ -144,15 +143,14 @@ def _remarks(variant: Variant) -> Iterator[Line]:
         yield from _compilation(variant.compilation)
     if variant.time is not None:
         yield Line("timed", block_count(variant.time))
-        if not variant.time.warm:
-            yield Line("not warm", "its time was still falling when the rounds began", True)
+        if not variant.time.warm and variant.status == "timed":
+            yield Line("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
             yield Line("voided", f"{variant.time.voided} blocks in which something was compiled")
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
-        how = _AGREEMENT.get(variant.agreement.status, variant.agreement.status)
-        yield Line("outputs", f"{how} {variant.agreement.reference}: {variant.agreement.sentence}{where}", differs)
+        yield Line("outputs", f"{variant.agreement.sentence}{where}", differs)
     if variant.returned:
         yield Line("returned", ", ".join(variant.returned))
 

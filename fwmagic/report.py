@@ -225,7 +225,7 @@ class Report:
             if (ratio.variant, ratio.over) == (wanted, base):
                 return ratio
             if (ratio.over, ratio.variant) == (wanted, base):
-                return _turned(ratio)
+                return turned(ratio)
         pairs = ", ".join(f"{r.variant}/{r.over}" for r in self.ratios) or "none"
         raise KeyError(f"no ratio of {wanted!r} over {base!r} in this report; it has: {pairs}")
 
@@ -283,7 +283,7 @@ class Report:
         return {MIME: self.to_dict(MOST_POINTS), "text/html": self.to_html(), "text/plain": str(self)}
 
 
-def _turned(ratio: Ratio) -> Ratio:
+def turned(ratio: Ratio) -> Ratio:
     """Return the same pair seen from the other side."""
     opposite = {"faster": "slower", "slower": "faster"}
     return dataclasses.replace(

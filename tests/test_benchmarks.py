@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT))  # the benchmarks are no part of the installed package
+from benchmarks import __main__ as command
+from benchmarks import accuracy, coverage, figures, goals, methods
+from benchmarks.results import Results, load
+from benchmarks.runs import Runs, errors, share, spread
+from benchmarks.suites import SUITES, Suite
+from benchmarks.work import Setup
 
-from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import accuracy, coverage, figures, goals, methods  # noqa: E402
-from benchmarks.results import Results, load  # noqa: E402
-from benchmarks.runs import Runs, errors, share, spread  # noqa: E402
-from benchmarks.suites import SUITES, Suite  # noqa: E402
-from benchmarks.work import Setup  # noqa: E402
+ROOT = Path(__file__).parent.parent
 
 
 def run_of(suite="alike-torch", **facts):

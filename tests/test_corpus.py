@@ -145,8 +145,14 @@ def test_under_its_magic_the_notebook_is_as_after_one_plain_run(cell: Cell):
 def test_after_compare_the_notebook_is_untouched(cell: Cell):
     compared = after_comparing(cell)
     untouched = plainly(cell)
-    compared.idle.error, compared.idle.shown_errors = None, 0  # a section that raises ends the cell in an error
-    assert unlike(untouched.idle, compared.idle) == []
+    compared_itself = dataclasses.replace(compared.idle, error=None, shown_errors=0)
+    ends_in = compared.idle.error[0] if compared.idle.error else None
+    if "nothing-to-time" in cell.tags:  # which is said in one line, as IPython says that a magic was misused
+        assert ends_in == "UsageError"
+        compared_itself = dataclasses.replace(compared_itself, stderr="")
+    elif cell.raises is None:
+        assert ends_in is None
+    assert unlike(untouched.idle, compared_itself) == []
     assert unlike(untouched.run, compared.run) == []
     assert unlike(untouched.then, compared.then) == []
 
@@ -175,9 +181,9 @@ def _witnessed(cell: Cell) -> bool:
 @every_cell
 def test_what_the_report_calls_compiled_was_compiled(cell: Cell):
     variant = under_magic(cell).variant
-    if cell.raises == "SyntaxError":
-        return  # there was nothing to report on
-    assert variant is not None
+    if variant is None:  # nothing was measured: the user's error is all there is to say, or there was nothing to time
+        assert cell.raises or "nothing-to-time" in cell.tags
+        return
     made = variant.compilation
     if made is not None and made.way in COMPILED:
         assert _witnessed(cell), (made.way, made.compiled, sorted(under_magic(cell).compiled))
@@ -193,13 +199,11 @@ def test_so_many_cells_of_the_facts_end_compiled(framework: str, least: int):
     assert len(cells) - len(others) >= least, others
 
 
-@pytest.mark.parametrize("cell", FACTS, ids=lambda cell: cell.id)
+@pytest.mark.parametrize("cell", [c for c in FACTS if not c.raises], ids=lambda cell: cell.id)
 def test_a_cell_that_was_not_compiled_names_its_reason_and_line(cell: Cell):
-    variant = under_magic(cell).variant
-    assert variant is not None
     if _witnessed(cell):
         return
-    reason, line = _why(variant)
+    reason, line = _why(under_magic(cell).variant)
     assert len(reason) > 10
     assert line is not None
     assert 2 <= line <= 1 + len(body_lines(cell.body).splitlines())

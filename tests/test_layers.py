@@ -14,12 +14,12 @@ MOST_LINES = 300
 
 # A module may import from its own layer and from those below it (further down in this list).
 LAYERS = [
-    {"__init__", "magics", "options", "line", "live"},
+    {"__init__", "magics", "execute", "options", "line", "live"},
     {"run"},
     {"worker", "cells", "measure", "memory", "findings"},
     {"frameworks"},
     {"text", "html", "strips", "remarks", "sentences", "format"},
-    {"report", "errors"},
+    {"report", "wire", "errors"},
 ]
 # A stored report can be shown without any of the packages that fwmagic runs on.
 STDLIB_ONLY = LAYERS[-2] | LAYERS[-1]

@@ -200,12 +200,17 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
     """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
     framework = scene.framework
     scene.enter()
+    patches: list[Patch] = []
     try:
         patches = _patches(scene, options)
         if not patches:
             raise whole
+        for patch in patches:
+            patch.on()
         program = programs.plain(scene)
     finally:
+        for patch in reversed(patches):
+            patch.off()
         scene.exit()
     program.patches = patches
     with framework.watch(scene.body.filename) as log:

@@ -203,7 +203,7 @@ def get(name: str) -> Framework:
         found = [point for point in entry_points(group="fwmagic.frameworks") if point.name == name]
         if not found:
             raise FwMagicError(f"There is no framework {name!r}; there are: {', '.join(names())}.")
-        where = found[0].value
+        where = found[0].module
     try:
         adapter = importlib.import_module(where)
     except ModuleNotFoundError as error:
@@ -217,8 +217,9 @@ def get(name: str) -> Framework:
 
 
 def loaded() -> list[Framework]:
-    """Return the built-in frameworks whose package the process has imported already; this imports none."""
-    return [get(name) for name in _BUILT_IN if name in sys.modules]
+    """Return the frameworks that the process has imported already; this imports none."""
+    others = [point.name for point in entry_points(group="fwmagic.frameworks") if point.module in sys.modules]
+    return [get(name) for name in [*(name for name in _BUILT_IN if name in sys.modules), *others]]
 
 
 def line_of(error: BaseException, filename: str) -> int | None:

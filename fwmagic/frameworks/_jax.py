@@ -73,6 +73,8 @@ class Jax(Base):
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
         if not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(outputs)):
             return None
+        if isinstance(outputs, jax.Array):
+            return _wait_for_array
         if isinstance(outputs, list | tuple) and all(isinstance(value, jax.Array) for value in outputs):
             if len(outputs) == 1:
                 return _wait_for_one
@@ -180,6 +182,10 @@ class Jax(Base):
         if index and int(index) >= len(devices):
             raise FwMagicError(f"--device {wanted}: JAX sees {len(devices)} {platform} device(s) here.")
         return devices[int(index or 0)]
+
+
+def _wait_for_array(output: Any) -> None:
+    output.block_until_ready()
 
 
 def _wait_for_one(outputs: Any) -> None:

@@ -171,7 +171,9 @@ def _evaluate(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: d
         if equation.primitive.name in {"jit", "pjit"} and _holds(body):
             outputs = _evaluate(body.jaxpr, body.consts, operands, given)
         else:
-            functions, parameters = equation.primitive.get_bind_params(equation.params)
+            bound = equation.primitive.get_bind_params(equation.params)
+            # Older versions of JAX return the functions to call apart from the parameters.
+            functions, parameters = bound if isinstance(bound, tuple) else ((), bound)
             outputs = equation.primitive.bind(*functions, *operands, **parameters)
             outputs = outputs if equation.primitive.multiple_results else [outputs]
         values.update(zip(equation.outvars, outputs, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,7 +161,10 @@ def _cache_counts() -> tuple[int, int]:
 
 def explain(error: BaseException, filename: str) -> CannotCompile:
     """Return why Dynamo or Inductor raised, with the line of the user's file."""
+    named = re.findall(rf'File "{re.escape(filename)}", line (\d+)', str(error))
     line = _line(getattr(error, "real_stack", ()) or (), filename) or line_of(error, filename)
+    if line is None and named:
+        line = int(named[-1])
     kind = type(error).__name__
     return CannotCompile(f"{kind}: {_sentence(str(error)) or 'no message'}", line)
 

@@ -96,10 +96,10 @@ def _read() -> Reading:
     no_work = ("idle", "iowait", "guest", "guest_nice")
     busy = sum(seconds for name, seconds in times._asdict().items() if name not in no_work)
     ours = {os.getpid()}
-    own = _seconds(psutil.Process())
+    own = _seconds(psutil.Process(), with_ended=True)
     for child in psutil.Process().children(recursive=True):
         try:
-            own += _seconds(child)
+            own += _seconds(child, with_ended=True)
         except psutil.Error:
             continue  # it ended in this moment
         ours.add(child.pid)
@@ -117,10 +117,11 @@ def _processes() -> Iterator[tuple[tuple[int, float], tuple[str, float]]]:
             continue  # it ended in this moment, or belongs to somebody else: it goes without a name
 
 
-def _seconds(process: psutil.Process) -> float:
-    """Return the CPU seconds of a process and of those children of it that have ended."""
+def _seconds(process: psutil.Process, with_ended: bool = False) -> float:
+    """Return the CPU seconds of a process; `with_ended`: and of its children that have ended, however long ago."""
     times = process.cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
+    ended = times.children_user + times.children_system if with_ended else 0.0
+    return float(times.user + times.system + ended)
 
 
 def _cores_of_others(start: Reading, end: Reading) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 from fwmagic.measure import stats
-from fwmagic.report import Ratio
+from fwmagic.report import Ratio, turned
 
 _SEGMENTS = 3
 
@@ -49,14 +50,11 @@ class Rounds:
         return None if index is None else self._names[index]
 
     def ratios(self, alive: Sequence[int]) -> tuple[Ratio, ...]:
-        """Return every variant's ratio over the baseline, and that of the quickest one over all others."""
-        found = self._over_baseline(alive)
-        quickest = min(found, key=lambda ratio: ratio.median, default=None)
-        if quickest is None or quickest.median >= 1:
-            return tuple(found)
-        index = self._names.index(quickest.variant)
-        others = (self._ratio(index, other) for other in alive if other not in (index, self._base(alive)))
-        return (*found, *(ratio for ratio in others if ratio is not None))
+        """Return every variant's ratio over the baseline, and then those of the other pairs, the quicker one first."""
+        base = self._base(alive)
+        pairs = itertools.combinations([index for index in alive if index != base], 2)
+        found = [ratio for one, other in pairs if (ratio := self._ratio(one, other)) is not None]
+        return (*self._over_baseline(alive), *(ratio if ratio.median <= 1 else turned(ratio) for ratio in found))
 
     def decided(self, alive: Sequence[int]) -> bool:
         """Say whether more rounds would change nothing: all ratios to the baseline have a verdict that repeats.

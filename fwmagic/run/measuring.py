@@ -42,6 +42,8 @@ class Pass:
             for framework in adapters:
                 framework.drain()
 
+        # What listens to compilations is set up now: the first time, that may import half a framework.
+        events = [framework.compile_events for framework in adapters if framework.compile_events() >= 0]
         if timed:
             names = [program.name for program in timed]
             for name in names:
@@ -53,7 +55,7 @@ class Pass:
                 baseline=names.index(self.baseline) if self.baseline in names else 0,
                 seed=random.SystemRandom().getrandbits(32),
                 alternate=len(adapters) > 1,
-                events=lambda: sum(framework.compile_events() for framework in adapters),
+                events=lambda: sum(count() for count in events),
                 drain=drain,
                 window=self.window,
                 progress=lambda now: self._tell(now),

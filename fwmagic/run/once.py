@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.outcome import root
 from fwmagic.cells.state import Snapshot
 
 _ANYWAY = "--repeat-effects times it anyway"
@@ -27,9 +28,12 @@ def lost_state(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:
 
     Going backward frees the graph of an earlier cell, so that it cannot be repeated at all.
     """
-    graph = next((path for path, value in snapshot.leaves(_has_graph)), None)
-    if graph is not None and _goes_backward(body):
-        return f"going backward frees the graph that `{graph}` carries from another cell"
+    if _goes_backward(body):
+        # what the body binds before it reads it, such as the loss of the cell's last execution, is not gone through
+        fresh = body.assigned - body.reads
+        graph = next((path for path, _ in snapshot.leaves(_has_graph) if root(path) not in fresh), None)
+        if graph is not None:
+            return f"going backward frees the graph that `{graph}` carries from another cell"
     if snapshot.unrestorable and not repeat_effects:
         path, why = snapshot.unrestorable[0]
         return f"`{path}` cannot be put back: {why} ({_ANYWAY})"

@@ -45,8 +45,17 @@ class _Committed:
     outcome: Outcome
 
 
-def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Report]:
-    """Run a cell once, plainly, then measure it; return the value of its last expression, and the report.
+@dataclass(frozen=True)
+class Ran:
+    """What a cell gave: the value of its last expression, its report, and what kept it from being compiled."""
+
+    value: Any
+    report: Report
+    error: BaseException | None = None
+
+
+def run_single(session: Session, section: Section, show: Show) -> Ran:
+    """Run a cell once, plainly, then measure it.
 
     The notebook is afterwards as after the plain run, also after an interrupt or an error while measuring.
 
@@ -75,10 +84,10 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
         execution_count=session.execution_count,
     )
     if options.mode == "debug":
-        return committed.value, _debugged(draft, section, committed)
+        return Ran(committed.value, _debugged(draft, section, committed))
     if body.is_empty:
         draft.change(state="done", note=f"Nothing to time: {nothing_in(body)}.")
-        return committed.value, draft.report
+        return Ran(committed.value, draft.report)
     if before.deleted():
         why_once = f"the cell donates `{before.deleted()[0]}`, which is gone after one run"
     load = Load()
@@ -88,7 +97,7 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
     preparation = Preparation(draft, session.programs, guard.window)
     preparation.add(section)
     if why_once:
-        return committed.value, _only_once(draft, section, committed, load, why_once, stated)
+        return Ran(committed.value, _only_once(draft, section, committed, load, why_once, stated))
     try:
         with guard:
             try:
@@ -121,9 +130,9 @@ def run_single(session: Session, section: Section, show: Show) -> tuple[Any, Rep
         draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as after the plain run of the cell")
         raise
     draft.change(state="failed" if preparation.errors else "done")
-    if preparation.errors and options.mode in ("compiled", "all"):
-        raise preparation.errors[0]
-    return committed.value, draft.report
+    # The cell itself worked: only where compiling was asked for is it an error that it cannot be done.
+    asked = preparation.errors if options.mode == "compiled" else []
+    return Ran(committed.value, draft.report, next(iter(asked), None))
 
 
 def nothing_in(body: Body) -> str:

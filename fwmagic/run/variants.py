@@ -76,7 +76,10 @@ class Preparation:
             try:
                 contender = self._ready(section, name, mode)
             except CannotCompile as error:
-                self.fail(section, name, error, error.line, "compile")
+                if section.options.mode == "all":  # both are asked for, as far as they can be had
+                    self.draft.variant(name, status="not timed", note=_where(error))
+                else:
+                    self.fail(section, name, error, error.line, "compile")
                 continue
             except Exception as error:  # the user's code raised: this variant failed, the others go on
                 self.fail(section, name, error, line_of(error, section.body.filename), "first run")
@@ -120,7 +123,7 @@ class Preparation:
         except CannotCompile as error:
             if mode == "compiled":
                 raise
-            return self._eager(section, name, "eager", error.reason, error.line)
+            return self._eager(section, name, "eager", error.reason, error.line or body.first_line)
         agreement = self.check(section, ready) if options.check else None
         if agreement is not None and agreement.status == "differs" and mode == "auto":
             reason = f"compiled, it computes something else: {agreement.sentence}"
@@ -161,8 +164,12 @@ class Preparation:
         common = reference.changed.keys() & ready.outcome.changed.keys()
         expected.update({path: reference.changed[path] for path in common})
         found.update({path: ready.outcome.changed[path] for path in common})
-        names = (f"{section.name}, run eagerly", f"{section.name}, compiled")
+        names = (f"{section.name} eager", f"{section.name} compiled")
         return agreement(expected, found, names, [section.framework], reference.random)
+
+
+def _where(error: CannotCompile) -> str:
+    return error.reason if error.line is None else f"line {error.line}: {error.reason}"
 
 
 def agreement(

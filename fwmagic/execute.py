@@ -1,0 +1,113 @@
+"""From the text of a magic to its run: options, sections, analysed code, the display, and the name for the report."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+from collections.abc import Mapping
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from fwmagic import frameworks, line, live, options
+from fwmagic.cells.analyse import Body, analyse
+from fwmagic.cells.split import FIRST_LINE, split
+from fwmagic.cells.ways import Programs
+from fwmagic.report import Report
+from fwmagic.run.sections import Comparison
+from fwmagic.run.single import Session, run_single
+from fwmagic.run.variants import Section
+
+
+class Execution:
+    """One execution of a magic in a shell; `defaults` are those of the options, by field."""
+
+    def __init__(self, shell: InteractiveShell, programs: Programs, defaults: Mapping[str, Any]) -> None:
+        self._shell = shell
+        self._programs = programs
+        self._defaults = defaults
+
+    def single(self, magic: str, text: str, cell: str) -> Any:
+        """Run a %%torch or %%jax cell, show its report, and return the value of its last expression."""
+        __tracebackhide__ = True
+        chosen = options.resolve(line.parse(magic, text), self._defaults)
+        framework = frameworks.get(magic)
+        filename = self._filename(magic, text, cell)
+        body = self._body(cell, filename, FIRST_LINE)
+        section = Section(chosen.name, framework, body, chosen)
+        display = live.for_shell(self._shell)
+        try:
+            ran = run_single(self._session(), section, display.update)
+        finally:
+            display.close()
+        self._bind(chosen.output, ran.report)
+        if ran.error is not None:
+            raise ran.error
+        return ran.value
+
+    def compare(self, text: str, cell: str) -> None:
+        """Run a %%compare cell and show its report.
+
+        Raises
+        ------
+        Exception
+            What the first variant that failed raised, unless the user said to keep going.
+        """
+        __tracebackhide__ = True
+        own = line.parse("compare", text)
+        parts = split(cell, line.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
+        headers = {section.name: section.options for section in parts.sections}
+        chosen = options.resolve_sections(own, headers, self._defaults)
+        filename = self._filename("compare", text, cell)
+        sections = [
+            Section(part.name, frameworks.get(part.framework), self._body(part.body, filename, part.first_line), option)
+            for part, option in zip(parts.sections, chosen, strict=True)
+        ]
+        setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
+        display = live.for_shell(self._shell)
+        comparison = Comparison(self._session(), setup, sections, display.update)
+        try:
+            report = comparison.run()
+        finally:
+            display.close()
+        self._bind(chosen[0].output, report)
+        errors = comparison.preparation.errors
+        if errors and not chosen[0].keep_going:
+            raise errors[0]
+
+    def _body(self, text: str, filename: str, line: int) -> Body:
+        """Return a section's code analysed, magics and `!` lines made calls."""
+        __tracebackhide__ = True
+        # IPython drops leading blank lines.
+        stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
+        plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
+        return analyse(plain, filename, line + stripped, self._shell.transform_ast, self._shell.compile.flags)
+
+    def _filename(self, magic: str, text: str, cell: str) -> str:
+        """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines.
+
+        It is the name that IPython gave the running cell, where `linecache` has only the call of the magic.
+        """
+        source = f"%%{magic} {text}".rstrip() + "\n" + cell
+        name: str | None = None
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_globals is self._shell.user_ns and frame.f_code.co_name == "<module>":
+                name = frame.f_code.co_filename
+            frame = frame.f_back
+        if name is None:
+            name = str(self._shell.compile.cache(source, self._number(), raw_code=source))
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        return name
+
+    def _number(self) -> int:
+        """Return the number of the running cell; IPython 9.16 began to count before a cell runs, not after it."""
+        number: int = self._shell.displayhook.prompt_count
+        return number
+
+    def _session(self) -> Session:
+        return Session(self._shell.user_ns, self._programs, self._shell, self._number())
+
+    def _bind(self, name: str | None, report: Report) -> None:
+        if name is not None:
+            self._shell.user_ns[name] = report

@@ -1,0 +1,185 @@
+"""Ctrl-C at any moment of a cell in a real kernel: the state is as after the plain run, or untouched."""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from fwmagic.report import MIME
+
+ROOT = Path(__file__).parent.parent
+MOMENTS = 40
+
+SETUP = """
+import random, signal, numpy as np, torch, jax, jax.numpy as jnp
+%load_ext fwmagic
+data = torch.linspace(-1, 1, 24).reshape(8, 3)
+
+def reset():
+    global net, optimizer, weights, table, history, array
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    weights = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+    table, history, array = {"steps": 0}, [], np.zeros(4)
+
+def predict(weights, x):
+    return jnp.tanh(x @ weights["w"] + weights["b"])
+
+def digest():
+    names = sorted(name for name in globals() if not name.startswith("_"))
+    values = [*net.parameters(), *weights.values()]
+    gradients = [None if p.grad is None else p.grad.tolist() for p in net.parameters()]
+    draws = [torch.get_rng_state().sum().item(), repr(np.random.get_state()), random.getstate()]
+    patched = [sorted(vars(module)) for module in net.modules()], predict.__code__.co_name
+    loose = [signal.getsignal(signal.SIGINT), torch.is_grad_enabled(), torch.get_num_threads()]
+    return repr([names, [v.tolist() for v in values], gradients, optimizer.state_dict(), table, history,
+                 array.tolist(), draws, patched, loose, jax.config.jax_disable_jit])
+"""
+
+TORCH = """%%torch --budget 0.3
+optimizer.zero_grad()
+loss = (net(data * {number}) ** 2).mean() + torch.rand(()) * 0
+loss.backward()
+optimizer.step()
+table["steps"] += 1
+history.append(loss.item())
+"""
+JAX = """%%jax --budget 0.3
+gradient = jax.grad(lambda w: (predict(w, jnp.ones((5, 3)) * {number}) ** 2).mean())(weights)
+for name in weights:
+    weights[name] = weights[name] - 0.1 * gradient[name]
+array += np.random.rand()
+table["steps"] += 1
+"""
+COMPARE = """%%compare --budget 0.3
+%%setup
+X = np.random.rand(5, 3)
+%%jax
+weights["w"] = weights["w"] + {number}
+history.append(1)
+predict(weights, X).sum()
+%%torch --mode eager
+optimizer.zero_grad()
+net(X).sum().backward()
+optimizer.step()
+table["steps"] += 1
+%%numpy
+array += {number}
+random.random()
+"""
+
+
+@dataclass
+class Ended:
+    """How a cell ended: `ok` or the name of its error, the last report that it displayed, and the seconds it took."""
+
+    how: str
+    report: dict[str, Any]
+    seconds: float
+
+
+class Kernel:
+    """A real kernel, in which cells are run and interrupted."""
+
+    def __init__(self, directory: Path) -> None:
+        environment = {**os.environ, "IPYTHONDIR": str(directory), "PYTHONPATH": str(ROOT)}
+        self.manager, self.client = start_new_kernel(kernel_name="python3", env=environment, cwd=str(directory))
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+    def run(self, text: str, interrupt_after: float | None = None) -> Ended:
+        """Run a cell; interrupt it so many seconds after it first displayed its report."""
+        number = self.client.execute(text, store_history=False)
+        report: dict[str, Any] = {}
+        timer, shown = None, time.monotonic()
+        while True:
+            message = self.client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != number:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                break
+            if kind not in ("display_data", "update_display_data"):
+                continue
+            if not report:
+                shown = time.monotonic()
+                if interrupt_after is not None:
+                    timer = threading.Timer(interrupt_after, self.manager.interrupt_kernel)
+                    timer.start()
+            report = content["data"].get(MIME, report)
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+        reply = self._reply(number)
+        return Ended(reply.get("ename", reply["status"]), report, time.monotonic() - shown)
+
+    def digest(self) -> str:
+        """Return everything that the cells can change, as text."""
+        number = self.client.execute("", user_expressions={"state": "digest()"}, store_history=False)
+        state = self._reply(number)["user_expressions"]["state"]
+        assert state["status"] == "ok", state
+        return str(ast.literal_eval(state["data"]["text/plain"]))
+
+    def _reply(self, number: str) -> dict[str, Any]:
+        while True:
+            reply = self.client.get_shell_msg(timeout=60)
+            if reply["parent_header"].get("msg_id") == number:
+                return dict(reply["content"])
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    kernel = Kernel(tmp_path)
+    yield kernel
+    kernel.close()
+
+
+def moments() -> list[tuple[str, int, float]]:
+    """Return for each moment the cell, the number in it (a new one is a new program), and the share of its time."""
+    draw = random.Random(2)
+    # In the first ones torch primes and compiles; later ones run programs that are there already.
+    cells = [(TORCH, number) for number in range(1, 8)] + [(TORCH, 1)] * 5
+    cells += [(JAX, number) for number in range(1, 8)] + [(JAX, 1)] * 7
+    cells += [(COMPARE, number) for number in range(1, 8)] + [(COMPARE, 1)] * 7
+    return [(text, number, draw.uniform(0.0, 1.05)) for text, number in cells]
+
+
+def test_the_state_is_right_after_an_interrupt_at_any_moment(kernel):
+    assert kernel.run(SETUP).how == "ok"
+    lengths, wrong, ends, phases = {TORCH: 4.0}, [], Counter(), Counter()
+    assert len(moments()) == MOMENTS
+    for text, number, share in moments():
+        cell = text.format(number=number)
+        kernel.run("reset()")
+        before = kernel.digest()
+        kernel.run(cell.replace(cell.split("\n")[0], "pass", 1) if text is not COMPARE else "pass")
+        after = kernel.digest()
+        kernel.run("reset()")
+        if text not in lengths:
+            lengths[text] = kernel.run(text.format(number=99)).seconds
+            kernel.run("reset()")
+        ended = kernel.run(cell, share * lengths[text])
+        if text is TORCH and ended.how == "ok":
+            lengths[text] = ended.seconds
+        ends[ended.how] += 1
+        phases["rounds" if ended.report.get("progress") else "before"] += ended.how == "KeyboardInterrupt"
+        if kernel.digest() != after:
+            wrong.append((cell, share, ended))
+        assert ended.how in ("ok", "KeyboardInterrupt"), (ended, cell)
+    assert wrong == []
+    assert ends["KeyboardInterrupt"] >= MOMENTS // 2
+    assert min(phases.values()) >= 3
+    assert kernel.run(TORCH.format(number=1)).report["state"] == "done"
