@@ -11,6 +11,8 @@ from fwmagic.report import Finding, Report, Variant
 _TINY = 1e-6
 #: Below this the hand-over to another thread is a visible part of a JAX call on a CPU; seconds.
 _SMALL = 1e-3
+#: Below this share of waiting, a call was not handed over at all.
+_WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
 _CORES = 1.3
 
@@ -160,7 +162,8 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
         )
     for variant, time in timed:
         on_cpu = report.conditions.devices.get("jax", "").startswith("cpu")
-        if variant.framework == "jax" and on_cpu and time.median < _SMALL:
+        waits = (time.wait or 0.0) > _WAITS * ((time.wait or 0.0) + (time.dispatch or 0.0))
+        if variant.framework == "jax" and on_cpu and waits and time.median < _SMALL:
             yield Finding(
                 "FW502",
                 f"{variant.name} is short: waking the thread that XLA hands its work to is a part of its time on a CPU",

@@ -67,7 +67,11 @@ class TestVariants:
         body = "%%torch\n(W @ W).sum()\n%%jax\n(W @ W).sum()\n%%numpy\n(W @ W).sum()"
         found = compare(shell, setup + body)
         assert [variant.agreement.status for variant in found] == ["agrees", "agrees", "agrees"]
-        assert {type(variant.outputs[SUM]).__module__.split(".")[0] for variant in found} == {"torch", "jaxlib", "numpy"}
+        assert {type(variant.outputs[SUM]).__module__.split(".")[0] for variant in found} == {
+            "torch",
+            "jaxlib",
+            "numpy",
+        }
         assert found["torch"].compilation.way == found["jax"].compilation.way == "cell"
         assert "W from float64 to float32" in found.conditions.inputs
         assert set(found.conditions.versions) >= {"python", "torch", "jax", "numpy"}

@@ -13,8 +13,8 @@ from fwmagic.cells import names as names_of
 from fwmagic.cells.analyse import Body
 from fwmagic.report import Place
 
-#: The name under which the value of a section's last expression is returned.
-LAST = "(last expression)"
+#: The name under which the value of a last expression is returned: that of the notebook's results.
+LAST = "Out"
 _LAST_LOCAL = "_fw_last"
 
 

@@ -50,6 +50,7 @@ def first_run(program: Program, window: Window, only: bool = False) -> Outcome:
         program.wait = _also_state(program, wait, paths)
         if program.changed is not None:
             left = {path: copy_of(value, scene.framework) for path, value in program.changed(outputs).items()}
+        scene.seconds = min(seconds, scene.seconds or seconds)
         outcome = Outcome(
             results={name: copy_of(value, scene.framework) for name, value in program.collect(outputs).items()},
             changed=left,
@@ -74,7 +75,8 @@ def _settle(program: Program, window: Window, seconds: float) -> None:
     left = snapshot.structure()
     if not left:
         return
-    if seconds > LONG:
+    if min(seconds, program.scene.seconds or seconds) > LONG:
+        program.most_calls = 1
         return
     try:
         with window():

@@ -36,6 +36,8 @@ class Scene:
     device: str | None = None
     shell: Any = None
     shown: bool = False
+    #: Seconds of one plain run, where that is known: a first compiled run says nothing about later ones.
+    seconds: float | None = None
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def enter(self) -> None:

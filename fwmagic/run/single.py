@@ -181,7 +181,9 @@ def _scene(session: Session, section: Section, names: list[str], inputs: dict[st
     finally:
         overlay.off()
     device = section.options.device
-    return Scene(session.namespace, section.framework, section.body, overlay, snapshot, device, session.shell)
+    scene = Scene(session.namespace, section.framework, section.body, overlay, snapshot, device, session.shell)
+    scene.seconds = None if section.reference is None else section.reference.seconds
+    return scene
 
 
 def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, inputs: dict[str, Any]) -> _Committed:
