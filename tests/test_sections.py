@@ -23,7 +23,7 @@ def compare(shell, text, options=""):
     return report(shell)
 
 
-SUM = "(last expression)"
+SUM = "Out"
 
 
 class TestVariants:

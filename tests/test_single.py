@@ -215,7 +215,7 @@ class TestOptions:
         assert value.item() == 4
         assert shell.user_ns["A"].tolist() == [0, 0, 0, 0]
         for variant in report(shell):
-            assert variant.outputs["(last expression)"].item() == 4
+            assert variant.outputs["Out"].item() == 4
         assert report(shell)["torch:compiled"].agreement.status == "agrees"
 
     def test_items_give_a_throughput(self, shell):
@@ -405,7 +405,7 @@ class TestReuse:
         run(shell, text)
         run(shell, change + "\nk = 5")
         value = run(shell, text)
-        assert only(shell).outputs["(last expression)"].tolist() == value.tolist()
+        assert only(shell).outputs["Out"].tolist() == value.tolist()
         assert only(shell).agreement.status == "agrees"
 
     def test_another_text_is_compiled(self, shell):
@@ -420,7 +420,7 @@ class TestCompiled:
         run(shell, f"import functools, jax, jax.numpy as jnp\n{hidden}")
         assert run(shell, f"%%jax {QUICK} -o r\n(weights() @ weights()).sum()") == 512
         assert (only(shell).compilation.way, only(shell).compilation.lifted) == ("cell", 1)
-        assert only(shell).outputs["(last expression)"] == 512
+        assert only(shell).outputs["Out"] == 512
         assert "FW202" in {finding.code for finding in report(shell).findings}
 
     def test_a_cell_that_jits_itself_is_left_alone(self, shell):
@@ -431,9 +431,9 @@ class TestCompiled:
 
     def test_the_live_results_are_returned_and_named(self, shell):
         run(shell, f"%%jax {QUICK} -o r\na = jnp.ones(3)\nb = a + 1\nc = a * 2\nb.sum()")
-        assert set(only(shell).returned) == {"(last expression)", "c"}
+        assert set(only(shell).returned) == {"Out", "c"}
         outputs = only(shell).outputs
-        assert outputs["(last expression)"] == 6
+        assert outputs["Out"] == 6
         assert outputs["c"].tolist() == [2, 2, 2]
 
     @pytest.mark.parametrize(

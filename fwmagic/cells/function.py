@@ -102,7 +102,9 @@ def _own_globals(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str
 
 
 def _copy(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionType:
-    copy = types.FunctionType(function.__code__, own, function.__name__, function.__defaults__, function.__closure__)
+    # A code object of its own: Dynamo remembers what it compiled by code object, with the globals of that time.
+    code = function.__code__.replace()
+    copy = types.FunctionType(code, own, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__ = function.__qualname__
     vars(copy).update(vars(function))

@@ -8,7 +8,9 @@ from typing import Any
 
 # What IPython itself binds: the history of inputs and outputs. `_` is not among them: a cell that binds it
 # (`for _ in ...`) would stop IPython from ever updating it again, so it is put back like any other name.
-_OF_IPYTHON = re.compile(r"In|Out|_i{1,3}|_\d+|_i\d+|_ih|_oh|_dh")
+# Compilers leave names of theirs, such as `__compiled_fn_1`, in the globals of a function that the user compiled,
+# and call them later.
+_OF_OTHERS = re.compile(r"In|Out|_i{1,3}|_\d+|_i\d+|_ih|_oh|_dh|__\w*(?<!__)")
 
 
 class Overlay:
@@ -35,10 +37,10 @@ class Overlay:
         if self._under is None:
             return
         for name in list(self._namespace):
-            if name not in self._under and not _OF_IPYTHON.fullmatch(name):
+            if name not in self._under and not _OF_OTHERS.fullmatch(name):
                 del self._namespace[name]
         for name, value in self._under.items():
-            if (name not in self._namespace or self._namespace[name] is not value) and not _OF_IPYTHON.fullmatch(name):
+            if (name not in self._namespace or self._namespace[name] is not value) and not _OF_OTHERS.fullmatch(name):
                 self._namespace[name] = value
         self._under = None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fwmagic import findings
+from fwmagic.cells.state import Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, line_of, loaded
 from fwmagic.measure.load import Load
@@ -80,14 +79,13 @@ def compare(
     load.start()
     for name, function in callables.items():
         draft.add(Variant(name, name, "python", "as it is", "running"))
-        before = _generators()
+        generators = Snapshot({}, [], loaded())
         try:
             call, outputs[name] = _first_call(name, function)
         except Exception as error:  # the callable raised: it failed, the others go on
             draft.variant(name, status="failed", failure=_failure(function, error))
             continue
-        now = _generators()
-        drew = drew or any(now[generator] != state for generator, state in before.items())
+        drew = drew or generators.drew_random()
         calls.append(call)
         owners = frameworks_of(outputs[name])
         used.update(owners)
@@ -156,12 +154,6 @@ def _check(draft: Draft, outputs: Mapping[str, Any], used: list[Framework], drew
     for name in names[1:]:
         found = agreement({"result": outputs[names[0]]}, {"result": outputs[name]}, (names[0], name), used, drew)
         draft.variant(name, agreement=found)
-
-
-def _generators() -> dict[str, bytes]:
-    """Return the states of the global random generators, comparable."""
-    states = {framework.name: pickle.dumps(framework.rng_state()) for framework in loaded()}
-    return {"random": pickle.dumps(random.getstate()), **states}
 
 
 def _failure(function: Callable[[], Any], error: Exception) -> Failure:

@@ -1,0 +1,164 @@
+"""Each finding by its code: what brings it up, what it says and what to do; and that equal twins bring up nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cells import run
+from example_reports import a_compilation, a_report, a_time, a_variant
+
+import fwmagic
+from fwmagic import findings
+from fwmagic.report import Agreement
+
+ROOT = Path(__file__).parent.parent
+CODES = {"FW101", "FW102", "FW103", "FW201", "FW202", "FW301", "FW302", "FW303", "FW401", "FW501", "FW502", "FW601"}
+QUICK = "--budget 0.1"
+
+
+def found(report, code):
+    """Return the findings of a report that have this code."""
+    return [finding for finding in findings.of_report(report) if finding.code == code]
+
+
+def of_cell(shell, text, code):
+    """Return the findings with this code of a cell that is run."""
+    head, _, body = text.partition("\n")
+    run(shell, f"{head} -o r\n{body}")
+    return [finding for finding in shell.user_ns["r"].findings if finding.code == code]
+
+
+def two(**fields):
+    """Return a quiet report of two variants, the second with other fields."""
+    report = a_report(a_variant("torch"), a_variant("jax", **fields))
+    return replace(report, conditions=replace(report.conditions, load_before=0.0, load_during=0.0))
+
+
+def test_every_code_is_in_the_documentation_and_the_other_way_round():
+    code = (ROOT / "fwmagic" / "findings.py").read_text(encoding="utf-8")
+    docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\bFW\d{3}\b", code)) == CODES
+    assert set(re.findall(r"\bFW\d{3}\b", docs)) == CODES
+
+
+def test_a_fair_comparison_has_none():
+    assert list(findings.of_report(two())) == []
+
+
+class TestWork:
+    def test_fw101_a_section_that_touched_no_array_of_its_framework(self, shell):
+        (finding,) = of_cell(shell, f"%%torch {QUICK} --mode eager\nimport numpy\nnumpy.ones(3).sum()", "FW101")
+        assert finding.sentence == "torch returned and changed no torch array: this timed Python or NumPy".replace(
+            "no torch", f"no {title('torch')}"
+        )
+        assert "--inputs" in finding.fix
+        assert finding.variant == "torch"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"%%torch {QUICK} --mode eager\ntorch.ones(3)",
+            f"%%torch {QUICK} --mode eager\n{{'a': [torch.ones(3)]}}",
+            f"%%torch {QUICK} --mode eager\nw += 1\n3",
+            f"%%compare {QUICK}\n%%numpy\n1.0",
+        ],
+    )
+    def test_not_fw101(self, shell, text):
+        run(shell, "import torch\nw = torch.zeros(3)")
+        assert of_cell(shell, text, "FW101") == []
+
+    def test_fw102_a_section_that_returns_nothing(self, shell):
+        run(shell, "def nothing():\n    pass")
+        (finding,) = of_cell(shell, f"%%compare {QUICK}\n%%numpy\nnothing()", "FW102")
+        assert "returns nothing and changes nothing" in finding.sentence
+        assert of_cell(shell, f"%%compare {QUICK}\n%%numpy\n1", "FW102") == []
+
+    def test_fw103_print_in_a_traced_cell(self, shell, capsys):
+        text = "x = jnp.ones(3)\nprint(x.shape)\nx"
+        (finding,) = of_cell(shell, f"%%jax {QUICK}\n{text}", "FW103")
+        assert finding.line == 3
+        assert "jax.debug.print" in finding.fix
+        assert of_cell(shell, f"%%jax {QUICK} --mode eager\n{text}", "FW103") == []
+        assert capsys.readouterr().out.count("(3,)") == 2
+
+
+def title(name):
+    from fwmagic import frameworks
+
+    return frameworks.get(name).title
+
+
+class TestCompilation:
+    def test_fw201_a_cell_that_compiles_every_call(self, shell):
+        text = "f = jax.jit(lambda x: x * 2)\nf(jnp.ones(3))"
+        (finding,) = of_cell(shell, f"%%jax --budget 0.4\n{text}", "FW201")
+        assert "compiles on every call" in finding.sentence
+        assert finding.line == 2
+        assert shell.user_ns["r"]["jax"].compilation.every_call
+
+    def test_not_fw201_if_it_is_made_once(self, shell):
+        run(shell, "import jax, jax.numpy as jnp\nf = jax.jit(lambda x: x * 2)")
+        assert of_cell(shell, f"%%jax {QUICK}\nf(jnp.ones(3))", "FW201") == []
+
+    def test_fw202_lifted_constants(self):
+        (finding,) = found(two(compilation=a_compilation(lifted=3)), "FW202")
+        assert finding.sentence == "jax captured 3 array(s) as constants; they were made arguments"
+        assert finding.variant == "jax"
+
+
+class TestTime:
+    def test_fw301_less_than_a_microsecond(self):
+        assert [f.variant for f in found(two(time=a_time(0.9e-6)), "FW301")] == ["jax"]
+        assert found(two(time=a_time(1.1e-6)), "FW301") == []
+
+    def test_fw302_not_warm(self):
+        assert [f.variant for f in found(two(time=a_time(warm=False)), "FW302")] == ["jax"]
+        assert found(two(status="run-once", time=a_time(warm=False)), "FW302") == []
+
+    def test_fw303_voided_blocks(self):
+        (finding,) = found(two(time=a_time(voided=2)), "FW303")
+        assert "2 timed block(s)" in finding.sentence
+
+
+class TestAgreement:
+    def test_fw401_other_results(self):
+        differs = Agreement("torch", "differs", "5 of 9 values differ", "x[0]")
+        (finding,) = found(two(agreement=differs), "FW401")
+        assert finding.sentence == "jax computed something else than torch: 5 of 9 values differ"
+        assert found(two(agreement=replace(differs, status="agrees")), "FW401") == []
+        assert found(two(agreement=replace(differs, status="not compared")), "FW401") == []
+
+
+class TestFairness:
+    def test_fw501_other_numbers_of_cores(self):
+        (finding,) = found(two(time=a_time(cores=1.0)), "FW501")
+        assert finding.sentence == "torch used 1.9 cores and jax 1.0"
+        assert found(two(time=a_time(cores=1.6)), "FW501") == []
+        assert found(two(time=a_time(cores=None)), "FW501") == []
+
+    def test_not_fw501_for_short_calls_or_one_framework(self):
+        assert found(two(time=a_time(0.5e-3, cores=1.0)), "FW501") == []
+        same = a_report(a_variant("torch:a"), a_variant("torch:b", time=a_time(cores=1.0)))
+        assert found(same, "FW501") == []
+
+    def test_fw502_short_jax_calls_on_a_cpu(self):
+        (finding,) = found(two(time=a_time(0.5e-3)), "FW502")
+        assert "jax_cpu_enable_async_dispatch" in finding.fix
+        on_gpu = two(time=a_time(0.5e-3))
+        on_gpu = replace(on_gpu, conditions=replace(on_gpu.conditions, devices={"jax": "cuda:0"}))
+        assert found(on_gpu, "FW502") == []
+
+    def test_fw601_a_busy_machine(self):
+        quiet = two()
+        for name in ("load_before", "load_during"):
+            busy = replace(quiet, conditions=replace(quiet.conditions, **{name: 1.4}))
+            (finding,) = found(busy, "FW601")
+            assert "other processes used 1.4 cores (chrome (0.3))" in finding.sentence
+
+
+def test_the_library_has_them_too():
+    report = fwmagic.compare({"a": lambda: 1, "b": lambda: 2}, budget=0.1)
+    assert {finding.code for finding in report.findings} >= {"FW301", "FW401"}
