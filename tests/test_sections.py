@@ -9,6 +9,8 @@ import pytest
 import torch
 from cells import fail, generators, names, run, shown, untouched
 
+from fwmagic.cells.function import LAST
+
 QUICK = "--budget 0.1"
 torch_compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -23,7 +25,7 @@ def compare(shell, text, options=""):
     return report(shell)
 
 
-SUM = "Out"
+SUM = LAST
 
 
 class TestVariants:

@@ -117,8 +117,9 @@ def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | None:
     try:
         with scene.framework.watch(scene.body.filename) as log:
             if kept.traced is not None:
-                arguments = tuple(value for _, value in scene.snapshot.leaves(is_input))
-                traced = replace(kept.traced, arguments=arguments)
+                inputs = [value for _, value in scene.snapshot.leaves(is_input)]
+                used = (inputs[place] for place in kept.traced.used)
+                traced = replace(kept.traced, arguments=(*kept.traced.arguments, *used))
                 program, _ = programs.traced(scene, lambda *_: traced, is_input)
             else:
                 program = programs.as_function(scene, compiled=kept.compiled)
@@ -191,7 +192,12 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
         lifted=lifted,
     )
     reusable = not lifted and not any(path.split(".")[0] in body.defined for path in outcome.changed)
-    kept = _Kept(compilation, None if traced is not None else program.call, traced) if reusable else None
+    kept = None
+    if reusable and traced is not None:
+        own = traced.arguments[: len(traced.arguments) - len(traced.used)]
+        kept = _Kept(compilation, traced=replace(traced, arguments=own))
+    elif reusable:
+        kept = _Kept(compilation, compiled=program.call)
     return Ready(program, compilation, outcome, withheld), kept
 
 

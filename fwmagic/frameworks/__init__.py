@@ -64,13 +64,15 @@ class CompileOptions:
 class Traced:
     """A function compiled ahead of its first run: `call(*arguments)` gives its arrays, `rebuild` what it returned.
 
-    `lifted` counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it
-    would not be honest, or is empty.
+    `used` are the places of the arguments that it computes with, the only ones that it is called with; `lifted`
+    counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
+    be honest, or is empty.
     """
 
     call: Callable[..., Any]
     arguments: tuple[Any, ...]
     rebuild: Callable[[Any], Any]
+    used: tuple[int, ...]
     lifted: int = 0
     withheld: str = ""
 

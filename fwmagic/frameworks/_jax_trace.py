@@ -100,9 +100,10 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
         And whatever else the traced function raises.
     """
     shape: list[Any] = []
+    pending = [function]
 
     def flat(*arrays: Any) -> list[Any]:
-        leaves, tree = jax.tree.flatten(function(*arrays))
+        leaves, tree = jax.tree.flatten(pending[0](*arrays))
         for leaf in leaves:
             if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
                 raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
@@ -117,26 +118,38 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     flat.__name__ = function.__name__
     jitted = jax.jit(flat)
     traced = jitted.trace(*arguments)
+    pending.clear()  # the program outlives the cell, whose state it must not keep alive
     closed = traced.jaxpr
     captured: dict[int, Any] = {}
     hidden = _captured(closed.jaxpr, closed.consts, captured, nested=False)
     withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
-    if not captured:
+    used = _used(closed.jaxpr)
+    if not captured and len(used) == len(arguments):
         traced.lower().compile()
-        return Traced(jitted, arguments, rebuild, withheld=withheld)
+        return Traced(jitted, arguments, rebuild, used, withheld=withheld)
     constants = list(captured.values())
 
     def cell(values: list[Any], *inputs: Any) -> list[Any]:
         given = dict(zip(captured, values, strict=True))
-        return _evaluate(closed.jaxpr, closed.consts, inputs, given)
+        every: list[Any] = [None] * len(closed.jaxpr.invars)
+        for place, value in zip(used, inputs, strict=True):
+            every[place] = value
+        return _evaluate(closed.jaxpr, closed.consts, every, given)
 
     cell.__name__ = function.__name__
-    lifted = jax.jit(cell)
-    lifted.trace(constants, *arguments).lower().compile()
-    return Traced(lifted, (constants, *arguments), rebuild, lifted=len(constants), withheld=withheld)
+    program = jax.jit(cell)
+    inputs = tuple(arguments[place] for place in used)
+    program.trace(constants, *inputs).lower().compile()
+    return Traced(program, (constants, *inputs), rebuild, used, lifted=len(constants), withheld=withheld)
 
 
 _ARRAY = object()
+
+
+def _used(jaxpr: Any) -> tuple[int, ...]:
+    """Return the places of the arguments that are computed with or returned: passing others would cost time."""
+    read = {id(atom) for equation in jaxpr.eqns for atom in equation.invars} | {id(atom) for atom in jaxpr.outvars}
+    return tuple(place for place, variable in enumerate(jaxpr.invars) if id(variable) in read)
 
 
 def _captured(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:

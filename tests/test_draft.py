@@ -1,0 +1,43 @@
+"""A report while it is being made."""
+
+from __future__ import annotations
+
+import datetime
+
+from example_reports import a_variant
+
+from fwmagic.report import Finding
+from fwmagic.run.draft import Draft
+
+
+def test_every_change_is_a_new_report_and_is_shown():
+    seen = []
+    draft = Draft("%%jax", seen.append, budget=3.0)
+    first = draft.report
+    draft.add(a_variant("a"))
+    draft.add(a_variant("b"))
+    draft.variant("b", status="failed", note="why")
+    finding = Finding("FW101", "sentence", "fix")
+    draft.find(finding)
+    draft.find(finding)
+    draft.change(state="done")
+    assert [len(report.variants) for report in seen] == [1, 2, 2, 2, 2, 2]
+    assert [report.state for report in seen] == ["running"] * 5 + ["done"]
+    assert seen[-1] is draft.report
+    assert [variant.status for variant in draft.report] == ["timed", "failed"]
+    assert draft.report["b"].note == "why"
+    assert draft.report.findings == (finding, finding)
+    assert (first.variants, first.magic, first.state, first.budget) == ((), "%%jax", "running", 3.0)
+
+
+def test_no_finding_changes_nothing():
+    seen = []
+    Draft("compare", seen.append).find()
+    assert seen == []
+
+
+def test_who_and_when():
+    one, two = (Draft("compare", lambda _: None).report for _ in range(2))
+    assert one.run_id != two.run_id
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(one.started)
+    assert datetime.timedelta(0) <= age < datetime.timedelta(seconds=30)

@@ -1,0 +1,125 @@
+"""The same numbers for every framework: private copies, in dtypes that all of them can hold."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fwmagic import frameworks
+from fwmagic.errors import FwMagicError
+from fwmagic.run.inputs import canonical_dtype, checked, converted, shared
+
+TORCH, JAX, NUMPY = (frameworks.get(name) for name in ("torch", "jax", "numpy"))
+ALL = [TORCH, JAX, NUMPY]
+Pair = namedtuple("Pair", ["left", "right"])
+
+
+@pytest.mark.parametrize("framework", ALL, ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "source", [np.arange(6.0).reshape(2, 3), torch.arange(6.0).reshape(2, 3), jnp.arange(6.0).reshape(2, 3)]
+)
+def test_an_array_of_any_framework_becomes_one_of_another(framework, source):
+    arrays, _ = converted(["A"], {"A": source}, [framework], framework, None)
+    assert framework.is_array(arrays["A"])
+    assert framework.to_numpy(arrays["A"]).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("framework", [TORCH, NUMPY], ids=lambda f: f.name)
+def test_a_copy_is_private(framework):
+    source = np.zeros(3, dtype=np.float32)
+    (first, _), (second, _) = (converted(["A"], {"A": source}, ALL, framework, None) for _ in range(2))
+    first["A"] += 1
+    assert source.tolist() == [0, 0, 0]
+    assert second["A"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "together", "expected"),
+    [
+        ("float64", [TORCH], "float64"),
+        ("float64", [TORCH, NUMPY], "float64"),
+        ("float64", [TORCH, JAX], "float32"),
+        ("float64", [JAX], "float32"),
+        ("int64", [NUMPY, JAX], "int32"),
+        ("complex128", [NUMPY, JAX], "complex64"),
+        ("float32", ALL, "float32"),
+        ("bool", ALL, "bool"),
+    ],
+)
+def test_all_get_the_dtype_that_all_can_hold(dtype, together, expected):
+    assert canonical_dtype(np.dtype(dtype), together) == np.dtype(expected)
+    for framework in together:
+        arrays, sentence = converted(["A"], {"A": np.ones(2, dtype)}, together, framework, "cpu")
+        assert framework.to_numpy(arrays["A"]).dtype == np.dtype(expected)
+        changed = f"converted to JAX's dtypes for all: A from {dtype} to {expected}"
+        assert sentence == ("" if dtype == expected else changed)
+
+
+def test_with_x64_jax_keeps_them():
+    with jax.enable_x64(True):
+        assert canonical_dtype(np.dtype("float64"), ALL) == np.dtype("float64")
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=5))
+def test_the_numbers_are_the_same_everywhere(values):
+    source = np.array(values, dtype=np.float32)
+    for framework in ALL:
+        arrays, _ = converted(["A"], {"A": source}, ALL, framework, None)
+        assert framework.to_numpy(arrays["A"]).tobytes() == source.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["B"], "--inputs names 'B', which the notebook does not have: assign it in an earlier cell."),
+        (["A", "text"], "--inputs names 'text', which is a str and no array: only arrays are converted."),
+        (["items"], "--inputs names 'items', which is a list and no array: only arrays are converted."),
+    ],
+)
+def test_what_is_no_array_is_refused(names, sentence):
+    values = {"A": np.ones(2), "text": "some", "items": [np.ones(2)]}
+    with pytest.raises(FwMagicError) as caught:
+        checked(names, values)
+    assert str(caught.value) == sentence
+    with pytest.raises(FwMagicError):
+        converted(names, values, [TORCH], TORCH, None)
+
+
+class TestSetup:
+    def test_arrays_in_containers_are_converted_and_all_else_is_kept(self):
+        function = len
+        values = {
+            "A": np.ones(2, np.float32),
+            "nested": {"pair": Pair(np.ones(1, np.float32), "text"), "list": [np.zeros(1, np.float32), 3]},
+            "words": np.array(["a", "b"]),
+            "function": function,
+        }
+        found, sentence = shared(values, ALL, TORCH, None)
+        assert isinstance(found["A"], torch.Tensor)
+        assert isinstance(found["nested"]["pair"], Pair)
+        assert isinstance(found["nested"]["pair"].left, torch.Tensor)
+        assert isinstance(found["nested"]["list"][0], torch.Tensor)
+        assert (found["nested"]["pair"].right, found["nested"]["list"][1]) == ("text", 3)
+        assert found["words"] is values["words"]
+        assert found["function"] is function
+        assert sentence == ""
+        assert isinstance(values["A"], np.ndarray)
+
+    def test_each_section_has_copies_of_its_own(self):
+        values = {"A": np.zeros(2, np.float32)}
+        (one, _), (two, _) = (shared(values, ALL, NUMPY, None) for _ in range(2))
+        one["A"] += 1
+        assert two["A"].tolist() == values["A"].tolist() == [0, 0]
+
+    def test_what_changed_is_stated_with_its_place(self):
+        _, sentence = shared({"A": np.ones(1), "d": {"k": [np.ones(1, np.int64)]}}, ALL, TORCH, None)
+        assert sentence == (
+            "converted to JAX's dtypes for all: A from float64 to float32, d['k'][0] from int64 to int32"
+        )

@@ -1,0 +1,108 @@
+"""The timing pass of a run: times, ratios and failures in the report, and verdicts that are withheld."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from example_reports import a_compilation, a_variant
+
+from fwmagic import frameworks
+from fwmagic.measure.load import Load
+from fwmagic.report import Compilation
+from fwmagic.run import measuring
+from fwmagic.run.draft import Draft
+from fwmagic.run.options import Options
+from fwmagic.run.variants import Contender
+
+NUMPY = frameworks.get("numpy")
+
+
+@dataclass
+class Timed:
+    """A callable, as the engine wants it."""
+
+    call: Any
+    name: str = ""
+    args: tuple[Any, ...] = ()
+    wait: Any = None
+    most_calls: int | None = None
+    lead_in: bool = False
+
+    def enter(self) -> None:
+        pass
+
+    def exit(self) -> None:
+        pass
+
+
+def a_pass(*names, baseline=None):
+    draft = Draft("compare", lambda _: None)
+    for name in names:
+        draft.add(a_variant(name, status="waiting", compilation=a_compilation()))
+    load = Load()
+    load.start()
+    return measuring.Pass(draft, [NUMPY], 0.1, 0.01, baseline, load)
+
+
+def contender(name, call=lambda: sum(range(100)), withheld="", items=None):
+    body = SimpleNamespace(filename=__file__)
+    section = SimpleNamespace(name=name, options=Options(name, items=items), body=body, framework=NUMPY)
+    return Contender(name, section, Timed(call), None, Compilation("eager", ""), withheld)
+
+
+def test_times_and_ratios_are_in_the_report():
+    how = a_pass("a", "b", "c", baseline="b")
+    slow = contender("c", lambda: sum(range(100_000)))
+    assert measuring.time_contenders(how, [contender("a"), contender("b", items=5), slow]) == []
+    report = how.draft.report
+    assert [variant.status for variant in report] == ["timed"] * 3
+    assert report.baseline == "b"
+    assert {(ratio.variant, ratio.over) for ratio in report.ratios} >= {("a", "b"), ("c", "b")}
+    assert report["b"].time.items_per_second == pytest.approx(5 / report["b"].time.median)
+    assert report.progress == 1
+    assert report.spent > 0
+    assert "numpy" in report.conditions.versions
+
+
+def test_nothing_to_time_gives_conditions_all_the_same():
+    how = a_pass()
+    assert how.run([]) == []
+    assert "numpy" in how.draft.report.conditions.versions
+    assert how.draft.report.ratios == ()
+
+
+def test_one_that_raises_while_it_is_timed():
+    tickets = iter(range(3))
+
+    def broken():
+        return next(tickets) and None
+
+    how = a_pass("a", "b")
+    (error,) = measuring.time_contenders(how, [contender("a", broken), contender("b")])
+    failure = how.draft.report["a"].failure
+    assert isinstance(error, StopIteration)
+    assert (failure.error, failure.message, failure.stage) == ("StopIteration", "no message", "timing")
+    assert failure.line == broken.__code__.co_firstlineno + 1
+    assert how.draft.report["b"].status == "timed"
+
+
+def test_a_verdict_is_withheld_where_the_work_differs():
+    how = a_pass("a", "b", "c")
+    slow = contender("b", lambda: sum(range(100_000)), withheld="2 array(s) are constants")
+    measuring.time_contenders(how, [contender("a"), slow, contender("c")])
+    report = how.draft.report
+    assert (report.ratio("b").verdict, report.ratio("b").note) == ("withheld", "b: 2 array(s) are constants")
+    assert report.ratio("c").verdict != "withheld"
+    assert report.fastest is None
+
+
+def test_a_variant_that_ran_once():
+    how = a_pass("a")
+    measuring.once(how.draft, how.draft.report["a"], 0.5, "it reads the keyboard", source="input()")
+    variant = how.draft.report["a"]
+    assert (variant.status, variant.note, variant.source) == ("run-once", "it reads the keyboard", "input()")
+    assert (variant.time.samples, variant.time.median, variant.time.low, variant.time.calls) == ((0.5,), 0.5, None, 1)
+    assert [stage.name for stage in variant.compilation.stages] == ["first run"]

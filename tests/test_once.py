@@ -1,0 +1,78 @@
+"""What keeps a cell from being run twice, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fwmagic import frameworks
+from fwmagic.cells.analyse import analyse
+from fwmagic.cells.state import Snapshot
+from fwmagic.run.once import effects, lost_state
+from fwmagic.run.single import names_of
+
+EFFECTS = [
+    ("x = 1\nopen('a')", "line 3: what `open` does cannot be undone"),
+    ("torch.save(1, 'a')", "line 2: what `torch.save` does cannot be undone"),
+    ("import os\nos.remove('a')", "line 3: what `os.remove` does cannot be undone"),
+    ("subprocess.run('ls')", "line 2: what `subprocess.run` does cannot be undone"),
+    ("path.write_text('a')", "line 2: what `path.write_text` does cannot be undone"),
+    ("get_ipython().system('ls')", "line 2: what a magic or `!` command does cannot be undone"),
+]
+
+
+def body(text):
+    return analyse(text, "cell", 2)
+
+
+@pytest.mark.parametrize(("text", "why"), EFFECTS)
+def test_effects_run_once_unless_the_user_allows_more(text, why):
+    assert effects(body(text), False) == f"{why} (--repeat-effects times it anyway)"
+    assert effects(body(text), True) == ""
+
+
+@pytest.mark.parametrize("text", ["print(1)", "x.append(1)", "net(x)", "np.random.rand()", "[*range(3)]", "display(1)"])
+def test_what_can_be_undone_is_no_effect(text):
+    assert effects(body(text), False) == ""
+
+
+@pytest.mark.parametrize("text", ["input()", "x = int(input('?'))", "import sys\nsys.stdin.readline()"])
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_keyboard_is_read_once_in_any_case(text, allowed):
+    assert "reads from the keyboard, which a measured run cannot" in effects(body(text), allowed)
+
+
+def lost(text, allowed=False, **namespace):
+    code = body(text)
+    adapters = [frameworks.get("torch"), frameworks.get("numpy")]
+    return lost_state(code, Snapshot({"torch": torch, **namespace}, names_of(code), adapters), allowed)
+
+
+def test_an_iterator_cannot_be_put_back():
+    assert lost("next(it)", it=iter("ab")).startswith("`it` cannot be put back")
+    assert lost("next(it)", allowed=True, it=iter("ab")) == ""
+    assert lost("items.append(1)", items=[]) == ""
+
+
+class TestGraphs:
+    """Going backward frees a graph: one of an earlier cell is gone after one run."""
+
+    def test_through_the_graph_of_an_earlier_cell(self):
+        loss = (torch.ones(2, requires_grad=True) * 2).sum()
+        why = "going backward frees the graph that `loss` carries from another cell"
+        assert lost("loss.backward()", loss=loss) == why
+        assert lost("loss.backward()", allowed=True, loss=loss) == why
+        assert lost("torch.autograd.grad(loss, x)", loss=loss, x=1) == why
+
+    def test_not_through_one_that_the_body_makes_anew(self):
+        """The loss that the last execution of the same cell left behind is not gone through."""
+        loss = (torch.ones(2, requires_grad=True) * 2).sum()
+        assert lost("loss = (w * 2).sum()\nloss.backward()", loss=loss, w=torch.ones(2, requires_grad=True)) == ""
+
+    def test_but_through_one_that_it_reads_first(self):
+        loss = (torch.ones(2, requires_grad=True) * 2).sum()
+        assert "`loss`" in lost("loss = loss + 1\nloss.backward()", loss=loss)
+
+    def test_leaves_have_none(self):
+        assert lost("(w * 2).sum().backward()", w=torch.ones(2, requires_grad=True)) == ""
+        assert lost("y = h * 2", h=torch.ones(2, requires_grad=True) * 2) == ""

@@ -1,0 +1,122 @@
+"""From a section to variants: the plain run is the reference, and what compiles to something else is not used."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from cells import fail, run, shown
+from example_reports import a_variant
+
+from fwmagic import frameworks
+from fwmagic.cells.function import LAST
+from fwmagic.cells.outcome import Outcome
+from fwmagic.report import Agreement
+from fwmagic.run.draft import Draft
+from fwmagic.run.options import Options
+from fwmagic.run.variants import across
+
+QUICK = "--budget 0.1"
+CALLS: list[int] = []
+
+
+def ticket():
+    """Return another number at each call, out of sight of a notebook's state."""
+    CALLS.append(1)
+    return len(CALLS)
+
+
+class TestCompiledDifferently:
+    """A compiled program that computes something else than the plain run."""
+
+    TEXT = "jnp.ones(2) * ticket()"
+
+    def test_auto_falls_back(self, shell):
+        shell.user_ns["ticket"] = ticket
+        run(shell, f"%%jax {QUICK} -o r\n{self.TEXT}")
+        compilation = shell.user_ns["r"]["jax"].compilation
+        assert (compilation.way, compilation.line) == ("eager", 2)
+        assert compilation.reason.startswith("compiled, it computes something else:")
+
+    def test_compiled_says_so_and_goes_on(self, shell):
+        shell.user_ns["ticket"] = ticket
+        run(shell, f"%%jax {QUICK} --mode compiled -o r\n{self.TEXT}")
+        variant = shell.user_ns["r"]["jax"]
+        assert (variant.compilation.way, variant.agreement.status) == ("cell", "differs")
+        assert "FW401" in {finding.code for finding in shell.user_ns["r"].findings}
+
+    def test_no_check_does_not_look(self, shell):
+        shell.user_ns["ticket"] = ticket
+        run(shell, f"%%jax {QUICK} --no-check -o r\n{self.TEXT}")
+        assert shell.user_ns["r"]["jax"].compilation.way == "cell"
+
+
+def test_each_variant_has_what_it_returned_and_its_program(shell):
+    run(shell, f"%%jax {QUICK} --mode all -o r\ny = jnp.arange(3) * 2\nz = y + 1\ny.sum()")
+    for variant in shell.user_ns["r"]:
+        assert variant.outputs[LAST] == 6
+        assert variant.outputs["z"].tolist() == [1, 3, 5]
+        assert set(variant.returned) == {LAST, "z"}
+        assert "y = jnp.arange(3) * 2" in variant.source
+
+
+def test_outputs_are_of_the_first_run_whatever_came_after(shell):
+    run(shell, "import numpy as np\na = np.zeros(2)")
+    run(shell, f"%%compare {QUICK} -o r\n%%numpy\na += 1\na")
+    assert shell.user_ns["r"]["numpy"].outputs[LAST].tolist() == [1, 1]
+    assert shell.user_ns["a"].tolist() == [0, 0]
+
+
+def test_the_options_that_were_written_are_stated(shell):
+    run(shell, f"%%jax {QUICK} --items 3 --mode eager -o r\n1")
+    assert shell.user_ns["r"]["jax"].options == {"budget": "0.1", "items": "3", "mode": "eager", "output": "r"}
+
+
+def test_a_failure_without_a_message(shell):
+    fail(shell, f"%%compare {QUICK}\n%%numpy\nassert 1 > 2")
+    failure = shown(shell)[-1]["numpy"].failure
+    assert (failure.error, failure.message, failure.line) == ("AssertionError", "no message", 3)
+
+
+def test_a_failure_is_told_in_one_line(shell):
+    fail(shell, f"%%compare {QUICK}\n%%numpy\nraise ValueError('first\\nsecond')")
+    assert shown(shell)[-1]["numpy"].failure.message == "first"
+
+
+def a_section(name, random=False, check=True, **results):
+    outcome = Outcome(results, {}, random, 0.1) if results else None
+    return SimpleNamespace(
+        name=name, options=Options(name, check=check), reference=outcome, framework=frameworks.get("numpy")
+    )
+
+
+def agreements(*sections, **fields):
+    draft = Draft("compare", lambda _: None)
+    for section in sections:
+        draft.add(a_variant(section.name, **fields))
+    across(list(sections), draft)
+    return [None if variant.agreement is None else variant.agreement.status for variant in draft.report]
+
+
+class TestAcross:
+    def test_others_are_compared_with_the_first_that_has_results(self):
+        found = agreements(a_section("a"), a_section("b", x=1), a_section("c", x=1), a_section("d", x=2))
+        assert found == [None, None, "agrees", "differs"]
+
+    def test_only_names_in_common(self):
+        assert agreements(a_section("a", x=1, y=2), a_section("b", x=1, z=3)) == [None, "agrees"]
+        assert agreements(a_section("a", x=1), a_section("b", z=3)) == [None, "not compared"]
+
+    def test_random_ones_are_not_compared(self):
+        assert agreements(a_section("a", x=1), a_section("b", random=True, x=2)) == [None, "not compared"]
+
+    def test_not_where_it_is_not_wanted(self):
+        assert agreements(a_section("a", x=1), a_section("b", check=False, x=2)) == [None, None]
+
+    def test_a_section_that_failed_is_none(self):
+        assert agreements(a_section("a", x=1), a_section("b"), a_section("c", x=1)) == [None, None, "agrees"]
+
+    @pytest.mark.parametrize(("own", "expected"), [("agrees", "differs"), ("differs", "differs")])
+    def test_a_difference_from_its_own_plain_run_is_not_forgotten(self, own, expected):
+        before = Agreement("b eager", own, "")
+        assert agreements(a_section("a", x=1), a_section("b", x=2), agreement=before)[1] == expected
