@@ -125,7 +125,7 @@ def _number_cell(value: float | None) -> str:
 
 def _compile_cell(compilation: Compilation | None) -> str:
     known = compile_stages(compilation)
-    if compilation is None or not known:
+    if compilation is None or not known or compilation.cache == "none":
         return MISSING
     cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
     return f"{seconds(sum(value for _, value in known))}{cache}"

@@ -90,7 +90,8 @@ def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str
         return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
     for name, value in (variant.outputs or {}).items():
-        leaves, wanted = jax.tree.leaves(value), jax.tree.leaves(namespace.get(name, value))
+        bound = value if name == "Out" else namespace.get(name, value)  # Out is the last expression's, and has no name
+        leaves, wanted = jax.tree.leaves(value), jax.tree.leaves(bound)
         pairs = zip(leaves, wanted, strict=True)
         arrays = [(one, two) for one, two in pairs if isinstance(one, torch.Tensor | jax.Array | np.ndarray)]
         arrays = [(a, b) for a, b in arrays if not str(getattr(a, "dtype", "")).startswith("key")]

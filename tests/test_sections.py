@@ -339,7 +339,7 @@ class TestInputs:
         body = "%%torch --mode eager\nA *= 2\nA.sum()\n%%jax\n(A * 2).sum()\n%%numpy\n(A * 2).sum()"
         found = compare(shell, body, "--inputs A")
         assert [float(variant.outputs[SUM]) for variant in found] == [12, 12, 12]
-        assert [variant.agreement.status for variant in found][1:] == ["agrees", "agrees"]
+        assert [variant.agreement.status for variant in list(found)[1:]] == ["agrees", "agrees"]
         assert shell.user_ns["A"].tolist() == [0, 1, 2, 3]
         assert isinstance(shell.user_ns["A"], torch.Tensor)
 

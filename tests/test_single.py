@@ -162,9 +162,15 @@ class TestModes:
         assert report(shell).ratio("jax:compiled", over="jax:eager").median > 0
         assert report(shell).margin == 0.3
 
-    def test_all_still_reports_the_eager_one_where_the_other_fails(self, shell):
-        fail(shell, f"%%jax {QUICK} --mode all\nx = jnp.ones(3)\nif x[0] > 0:\n    x = x + 1\nx")
-        assert [variant.status for variant in shown(shell)[-1]] == ["timed", "failed"]
+    def test_all_still_reports_the_eager_one_where_the_other_cannot_be_had(self, shell):
+        run(shell, f"%%jax {QUICK} --mode all -o r\nx = jnp.ones(3)\nif x[0] > 0:\n    x = x + 1\nx")
+        assert [variant.status for variant in report(shell)] == ["timed", "not timed"]
+        assert report(shell)["jax:compiled"].note.startswith("line 3: ")
+        assert report(shell).state == "done"
+
+    def test_the_report_is_bound_also_where_compiling_fails(self, shell):
+        fail(shell, f"%%jax {QUICK} --mode compiled -o r\nx = jnp.ones(3)\nx if x[0] > 0 else -x")
+        assert only(shell).status == "failed"
 
     def test_debug_is_one_run_without_a_compiler(self, shell, capsys):
         text = "@jax.jit\ndef f(x):\n    print('called', x)\n    return x + 1 if x > 0 else x\nf(jnp.float32(1))"

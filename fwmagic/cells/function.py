@@ -116,7 +116,8 @@ def stays_in_namespace(body: Body, namespace: Mapping[str, Any]) -> Place | None
     if body.uses_namespace is not None:
         return body.uses_namespace
     read = names_of.of_statements(body.tree.body).reads
-    for name, function in names_of.notebook_functions(namespace, read).items():
+    for function in names_of.notebook_functions(namespace, read):
+        name = function.__qualname__
         names = names_of.of_code(function.__code__)
         shared = sorted(names.reads & body.assigned)
         if shared:
@@ -129,8 +130,9 @@ def stays_in_namespace(body: Body, namespace: Mapping[str, Any]) -> Place | None
 
 
 def first_use(body: Body, name: str) -> int | None:
-    """Return the first line on which the section reads `name`."""
-    lines = [node.lineno for node in ast.walk(body.tree) if isinstance(node, ast.Name) and node.id == name]
+    """Return the first line on which the section reads `name`, or the class whose method that is."""
+    root = name.partition(".")[0]
+    lines = [node.lineno for node in ast.walk(body.tree) if isinstance(node, ast.Name) and node.id == root]
     return min(lines, default=None)
 
 

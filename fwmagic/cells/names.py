@@ -51,9 +51,14 @@ def of_code(code: types.CodeType) -> Names:
 
 
 def of_statements(statements: Iterable[ast.stmt]) -> Names:
-    """Return the names of top-level statements."""
-    module = ast.Module(body=list(statements), type_ignores=[])
-    return of_code(compile(module, "<names>", "exec", dont_inherit=True))
+    """Return the names of top-level statements, or of some that stand in a block of one."""
+    body = list(statements)
+    try:
+        code = compile(ast.Module(body, []), "<names>", "exec", dont_inherit=True)
+    except SyntaxError:  # `break` and `continue` are allowed in a loop only
+        loop = ast.While(ast.Constant(True), body, [], lineno=1, col_offset=0)
+        code = compile(ast.fix_missing_locations(ast.Module([loop], [])), "<names>", "exec", dont_inherit=True)
+    return of_code(code)
 
 
 def of_expression(expression: ast.expr) -> Names:
@@ -62,9 +67,10 @@ def of_expression(expression: ast.expr) -> Names:
 
 
 def exposed(statements: Iterable[ast.stmt], known: frozenset[str] = frozenset()) -> tuple[set[str], set[str]]:
-    """Return the names that may be read before the statements bind them, and those that they surely bind.
+    """Return the names that are needed before the statements bind them, perhaps, and those that they surely bind.
 
-    `known` are names that are bound already. Loops may run zero times, and a `try` may stop anywhere.
+    `known` are names that are bound already. Loops may run zero times, a `try` may stop anywhere, and so may a
+    `with` that suppresses exceptions. What is deleted is needed, too.
     """
     defined = set(known)
     open_reads: set[str] = set()
@@ -104,10 +110,13 @@ def exposed(statements: Iterable[ast.stmt], known: frozenset[str] = frozenset())
                     read(item.context_expr)
                     if item.optional_vars is not None:
                         defined |= targets(item.optional_vars)
-                defined |= inner(body)
+                after_body = inner(body)
+                if not any(_suppresses(item.context_expr) for item in items):
+                    defined |= after_body
             case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
                 after_body = inner(body)
                 for handler in handlers:
+                    read(handler.type)
                     inner(handler.body, [handler.name] if handler.name else [])
                 inner(orelse, after_body)
                 defined |= inner(final)
@@ -115,11 +124,16 @@ def exposed(statements: Iterable[ast.stmt], known: frozenset[str] = frozenset())
                     defined |= after_body
             case _:
                 names = of_statements([statement])
-                open_reads.update(names.reads - defined)
+                open_reads.update((names.reads | names.deletes) - defined)
                 if not isinstance(statement, ast.Match | ast.TryStar):
                     defined |= names.writes
                 defined -= names.deletes
     return open_reads, defined - known
+
+
+def _suppresses(manager: ast.expr) -> bool:
+    """Say whether a context manager goes by a name for one that lets a block end early."""
+    return any(name in ast.unparse(manager) for name in ("suppress", "raises"))
 
 
 def read_again(statements: list[ast.stmt], name: str) -> bool:
@@ -138,6 +152,8 @@ def read_again(statements: list[ast.stmt], name: str) -> bool:
     blocks += [part.body for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]]
     if isinstance(statement, DEFINITIONS):
         return False
+    if isinstance(statement, ast.For | ast.With) and name not in of_statements(statement.body).writes:
+        return name in of_statements([s for s in statement.body if not _only_shows(s)]).reads
     return any(read_again(block, name) for block in blocks if block)
 
 
@@ -146,13 +162,13 @@ def _only_shows(statement: ast.stmt) -> bool:
     return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in {"print", "display"}
 
 
-def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> dict[str, types.FunctionType]:
-    """Return the functions of the notebook that code reading `names` can call, by qualified name.
+def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> list[types.FunctionType]:
+    """Return the functions of the notebook that code reading `names` can call.
 
     Followed are functions whose globals are `namespace`, methods of notebook classes, what decorators wrapped
     (`__wrapped__`), partial objects, and the names that each of these reads in turn.
     """
-    found: dict[str, types.FunctionType] = {}
+    found: list[types.FunctionType] = []
     seen: set[int] = set()
     pending: list[Any] = [namespace[name] for name in names if name in namespace]
     while pending:
@@ -162,7 +178,7 @@ def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> di
         seen.add(id(value))
         pending.extend(_callables(value, namespace))
         if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
-            found[value.__qualname__] = value
+            found.append(value)
             pending.extend(namespace[name] for name in of_code(value.__code__).reads if name in namespace)
     return found
 

@@ -17,7 +17,7 @@ def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
     """Return compiled stand-ins for the modules and notebook functions that the body can call."""
     framework, namespace = scene.framework, scene.namespace
     functions = names_of.notebook_functions(namespace, scene.body.all_reads)
-    read = set(scene.body.all_reads).union(*(names_of.of_code(f.__code__).reads for f in functions.values()))
+    read = set(scene.body.all_reads).union(*(names_of.of_code(f.__code__).reads for f in functions))
     patches: list[Patch] = []
     found = False
     for value in _reached(scene):

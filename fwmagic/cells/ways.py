@@ -135,8 +135,9 @@ def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | None:
 
 def _trains(scene: Scene) -> Place | None:
     """Return the notebook function that trains and that the body calls, or None."""
-    for name, function in names_of.notebook_functions(scene.namespace, scene.body.all_reads).items():
+    for function in names_of.notebook_functions(scene.namespace, scene.body.all_reads):
         if {"backward", "step"} & set(function.__code__.co_names):
+            name = function.__qualname__
             return Place(first_use(scene.body, name), f"`{name}` trains")
     return None
 

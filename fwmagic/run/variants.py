@@ -123,7 +123,7 @@ class Preparation:
         except CannotCompile as error:
             if mode == "compiled":
                 raise
-            return self._eager(section, name, "eager", error.reason, error.line or body.first_line)
+            return self._eager(section, name, "eager", error.reason, error.line or self._first_line(section))
         agreement = self.check(section, ready) if options.check else None
         if agreement is not None and agreement.status == "differs" and mode == "auto":
             reason = f"compiled, it computes something else: {agreement.sentence}"
@@ -131,6 +131,11 @@ class Preparation:
         if agreement is not None:
             self.draft.variant(name, agreement=agreement)
         return Contender(name, section, ready.program, ready.outcome, ready.compilation, ready.withheld)
+
+    @staticmethod
+    def _first_line(section: Section) -> int | None:
+        """Return where to look if no line stands in the way: nowhere in the cell if it is the machine."""
+        return None if section.framework.cannot_compile() else section.body.first_line
 
     def plain(self, section: Section) -> Program:
         """Return a section's body as it is, ready to run."""

@@ -1,0 +1,230 @@
+"""A section taken apart: what is hoisted, what it returns, what it does, and the lines of the whole cell."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fwmagic.cells.analyse import Body, analyse
+from fwmagic.errors import FwMagicError
+
+
+def body(text: str, line: int = 2) -> Body:
+    return analyse(text, "cell", line)
+
+
+DEFINITIONS = [
+    "def f(x): return x + 1",
+    "def g(x): return f(x) + a",
+    "def f(x): return x * b",
+    "class A: size = c",
+    "import math as m",
+    "def h(x=a): return x",
+    "def k(): return A.size",
+]
+STATEMENTS = ["a = 2", "b = 3", "c = a + b", "d = f(1)", "e = g(2)", "f = abs", "i = h()", "j = k()", "m = 7", "del a", "l = [f, b]"]
+FIRST = {"a": 10, "b": 20, "c": 30, "d": 0}
+cells = st.lists(st.sampled_from(DEFINITIONS + STATEMENTS), min_size=1, max_size=7)
+
+
+def outcome(*codes) -> dict | None:
+    """Return the values that code leaves behind, functions and classes by what they give; None if it raised."""
+    namespace = dict(FIRST)
+    try:
+        for code in codes:
+            exec(code, namespace)
+        found = {name: value for name, value in namespace.items() if isinstance(value, int)}
+        for name, arguments in {"f": (1,), "g": (1,), "h": (), "k": ()}.items():
+            if name in namespace:
+                found[f"{name}()"] = namespace[name](*arguments)
+        found["A.size"] = getattr(namespace.get("A"), "size", None)
+        found["m"] = getattr(namespace.get("m"), "__name__", namespace.get("m"))
+    except Exception:  # a cell that fails in order is not run by the parts
+        return None
+    return found
+
+
+@given(cells)
+def test_definitions_first_and_then_the_body_is_the_same_as_in_order(statements):
+    text = "\n".join(statements)
+    in_order = outcome(text)
+    if in_order is None:
+        return
+    code = body(text)
+    statements_code, last = code.runs()
+    assert last is None
+    assert outcome(code.definition_code(), statements_code) == in_order
+
+
+@given(cells, st.integers(1, 50))
+def test_lines_are_those_of_the_whole_cell(statements, line):
+    code = body("\n".join(statements), line)
+    lines = sorted(node.lineno for node in (*code.definitions, *code.statements))
+    assert lines == list(range(line, line + len(statements)))
+    assert line <= code.first_line <= lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "hoisted"),
+    [
+        ("def f(x): return x\ny = f(1)", ["f"]),
+        ("import math\ny = math.pi", ["math"]),
+        ("class A: pass\ny = A()", ["A"]),
+        ("n = 2\ndef f(x): return x * n\ny = f(1)", []),
+        ("def f(x): return x * n\nn = 2\ny = f(1)", []),
+        ("n = 2\ndef f(x): return x * n\ndef g(x): return f(x)\ny = g(1)", []),
+        ("n = 2\ndef f(x): return x * n\ndef g(x): return x\ny = g(1)", ["g"]),
+        ("def f(x): return x * n\ny = f(1)", ["f"]),
+        ("def f(x, n=k): return x\nk = 1", []),
+        ("@wrap\ndef f(x): return x\nwrap = None", []),
+        ("class A(base): pass\nbase = object", []),
+        ("def f(): return 1\ny = f()\nf = 2", []),
+        ("def f(): return 1\ny = f()\ndef f(): return 2", []),
+        ("def f(): return n\ndel n", []),
+        ("def f(): return n\n(n := 3)", []),
+    ],
+)
+def test_what_is_hoisted(text, hoisted):
+    code = body(text)
+    assert sorted(code.defined) == hoisted
+    assert len(code.definitions) == len(hoisted)
+    assert len(code.statements) + len(code.definitions) + (code.last is not None) == len(ast.parse(text).body)
+
+
+@pytest.mark.parametrize(
+    ("text", "live", "maybe"),
+    [
+        ("y = x\nz = y", ("z",), ()),
+        ("y = x\nz = 2", ("y", "z"), ()),
+        ("y = x\nz = y\ny = 3", ("z", "y"), ()),
+        ("y = x\nprint(y)", ("y",), ()),
+        ("y = x\ny.sum()", (), ()),
+        ("y = x\ny", (), ()),
+        ("x = x + 1", ("x",), ()),
+        ("x += 1", ("x",), ()),
+        ("for i in range(3):\n    x = x + i", ("x",), ("x",)),
+        ("for i in range(3):\n    y = i\n    z = y", ("z",), ("z",)),
+        ("if c:\n    y = 1", ("y",), ("y",)),
+        ("if c:\n    y = 1\nelse:\n    y = 2", ("y",), ()),
+        ("for i in range(3):\n    y = 1", ("i", "y"), ("i", "y")),
+        ("for w in ws:\n    print(w)", ("w",), ("w",)),
+        ("for w in ws:\n    y = w\n    w = 2", ("y", "w"), ("y", "w")),
+        ("for w in ws:\n    y = 1\nw", ("y",), ("y",)),
+        ("while c:\n    y = y + 1\n    if y > 3:\n        break", (), ()),
+        ("for i in r:\n    y = i\n    if c:\n        continue\n    z = y", ("z",), ("z",)),
+        ("with c as d:\n    y = 1", ("d", "y"), ()),
+        ("with c as d:\n    y = d", ("y",), ()),
+        ("try:\n    y = 1\nexcept E:\n    y = 2", ("y",), ("y",)),
+        ("y = x\ndel y", (), ()),
+        ("y = x\nz = 1\ndel y", ("z",), ()),
+        ("(a, b), c = x\nd = a", ("b", "c", "d"), ()),
+        ("n = 1\ndef f(): return n\ny = f()", ("n", "y"), ()),
+        ("import math\ny = 1", ("y",), ()),
+    ],
+)
+def test_live_results(text, live, maybe):
+    code = body(text)
+    assert sorted(code.live) == sorted(live)
+    assert code.maybe == frozenset(maybe)
+
+
+def test_results_are_in_the_order_in_which_they_are_bound():
+    assert body("c = 1\na = 2\nb = 3\nc = 4").live == ("c", "a", "b")
+
+
+def test_builtins_are_no_inputs_unless_the_body_binds_them():
+    assert body("y = len(x)").reads == {"x"}
+    assert body("y = max(x)\nmax = 2").reads == {"x", "max"}
+
+
+@pytest.mark.parametrize("text", ["def f(): pass", "import os\nclass A: pass", "pass", "'text'\npass", ""])
+def test_nothing_to_time(text):
+    assert body(text).is_empty
+
+
+@pytest.mark.parametrize("text", ["1", "x = 1", "def f(): pass\nf()", "for i in x: pass"])
+def test_something_to_time(text):
+    assert not body(text).is_empty
+
+
+@pytest.mark.parametrize(
+    ("trait", "text", "line", "said"),
+    [
+        ("yours", "f = jax.jit(g)", 2, "the cell calls `jax.jit` itself"),
+        ("yours", "\n@torch.compile\ndef f(x): return x", 3, "the cell calls `torch.compile` itself"),
+        ("yours", "f = partial(jax.jit, static_argnums=0)(g)", 2, "the cell calls `jax.jit` itself"),
+        ("disables_jit", "x = 1\nwith jax.disable_jit():\n    y = x", 3, "under its own `jax.disable_jit`"),
+        ("clock", "x = 1\nt = time.time()", 3, "`time.time` reads the clock"),
+        ("host_random", "x = np.random.rand(3)", 2, "`np.random.rand` draws random numbers outside"),
+        ("trains", "y = x\nloss.backward()", 3, "`.backward()` trains"),
+        ("trains", "opt.step()", 2, "`.step()` trains"),
+        ("defines", "n = 2\nclass A:\n    m = n", 3, "the body defines the class `A`"),
+        ("stdin", "name = input()", 2, "`input` reads from the keyboard"),
+        ("uses_namespace", "x = globals()['y']", 2, "the body uses `globals()`"),
+        ("uses_namespace", "y = 1\ndef f():\n    global y\n    y = 2", 4, "the body uses `global`"),
+    ],
+)
+def test_traits_with_their_lines(trait, text, line, said):
+    place = getattr(body(text), trait)
+    assert place.line == line
+    assert said in place.reason
+
+
+def test_a_body_without_traits():
+    code = body("y = torch.tanh(x)\nfor i in range(2):\n    y = y + i")
+    traits = [code.yours, code.disables_jit, code.clock, code.host_random, code.trains, code.defines, code.stdin]
+    assert traits == [None] * 7
+    assert (code.effects, code.prints, code.uses_namespace) == ((), (), None)
+    assert [loop.lineno for loop in code.loops] == [3]
+
+
+def test_prints_by_line():
+    assert body("print(1)\nx = 2\nprint(x)").prints == (2, 4)
+
+
+@pytest.mark.parametrize("text", ["x = 1\nawait f()", "x = 1\nasync with f: pass", "x = 1\n[i async for i in f]"])
+def test_await_is_refused_with_its_line(text):
+    with pytest.raises((FwMagicError, SyntaxError), match=r"await|asynchronous|async"):
+        body(text)
+
+
+def test_await_in_a_function_is_fine():
+    assert body("async def f(): await g()").defined == {"f"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("x = 1\ny = = 2", 6), ("x = 1\nreturn x", 6), ("def f(:", 5), ("x = 1\nbreak", 6)]
+)
+def test_a_syntax_error_has_the_line_of_the_cell(text, line):
+    with pytest.raises(SyntaxError) as error:
+        body(text, 5)
+    assert (error.value.lineno, error.value.filename) == (line, "cell")
+
+
+def test_errors_have_the_line_of_the_cell():
+    statements, _ = body("x = 1\n\ny = 1 / 0", 4).runs()
+    with pytest.raises(ZeroDivisionError) as error:
+        exec(statements, {})
+    assert error.traceback[-1].lineno + 1 == 6
+
+
+def test_transformers_of_the_shell_are_applied():
+    def doubled(tree: ast.Module) -> ast.Module:
+        return ast.Module([*tree.body, *tree.body], [])
+
+    namespace = {"x": 1}
+    statements, last = analyse("x += 1\nx", "cell", 1, doubled).runs()
+    exec(statements, namespace)
+    assert eval(last, namespace) == 3
+
+
+def test_flags_of_the_notebook_hold():
+    import __future__
+
+    code = analyse("y: x = 1\ndef f(a: nothing): pass", "cell", 1, flags=__future__.annotations.compiler_flag)
+    namespace = {}
+    exec(code.definition_code(), namespace)
+    assert namespace["f"].__annotations__ == {"a": "nothing"}

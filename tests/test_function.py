@@ -1,0 +1,168 @@
+"""A body as a function with locals and with globals of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scenes import call, notebook
+
+from fwmagic.cells.function import LAST, isolated, make_function, stays_in_namespace
+from fwmagic.cells.names import of_code
+
+SETUP = """
+import math
+n, xs, k = 2, [1, 2, 3], 5
+class Point:
+    def scaled(self, by): return by * k
+point = Point()
+def double(x): return 2 * x
+def uses_k(x): return x * k
+def twice(x): return uses_k(double(x))
+def sets_k():
+    global k
+    k = 7
+"""
+
+
+@pytest.fixture
+def book():
+    return notebook("numpy", SETUP)
+
+
+def function(book, text):
+    return make_function(book.body(text), book.namespace)
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters", "returned"),
+    [
+        ("y = n + k\ny * 2", ("k", "n"), (LAST,)),
+        ("y = n + k", ("k", "n"), ("y",)),
+        ("n = n + 1", ("n",), ("n",)),
+        ("y = double(n)", ("n",), ("y",)),
+        ("y = math.sqrt(n)", ("n",), ("y",)),
+        ("p = Point()", (), ("p",)),
+        ("y = point.scaled(n)", ("n", "point"), ("y",)),
+        ("y = n\nz = y", ("n",), ("z",)),
+        ("y = double\ndouble = n", ("double", "n"), ("y", "double")),
+        ("for i in xs:\n    y = i", ("xs", "y"), ("y",)),
+        ("if n > 5:\n    y = 1\nz = 2", ("n", "y"), ("y", "z")),
+        ("y = 1\ndel k", ("k",), ("y",)),
+        ("1 + 1", (), (LAST,)),
+    ],
+)
+def test_parameters_and_results(book, text, parameters, returned):
+    made = function(book, text)
+    assert (made.parameters, made.returned) == (parameters, returned)
+    assert made.call.__code__.co_varnames[: len(parameters)] == parameters
+    results = made.call(*made.arguments(book.namespace))
+    assert len(results) == len(returned)
+
+
+def test_it_computes_what_the_body_does_and_binds_nothing(book):
+    before = dict(book.namespace)
+    made = function(book, "y = twice(n)\nn = y + 1\nfor i in xs:\n    n = n + i\n(n, y)")
+    assert made.call(*made.arguments(book.namespace)) == ((27, 20), 27)
+    assert book.namespace == before
+
+
+def test_a_result_that_was_not_bound_is_what_it_was_before(book):
+    made = function(book, "if n > 5:\n    y = 1")
+    assert made.call(*made.arguments(book.namespace)) == (None,)
+    book.namespace["y"] = 3
+    assert made.call(*made.arguments(book.namespace)) == (3,)
+
+
+def test_the_source_is_the_function(book):
+    made = function(book, "y = n + k\ny * 2")
+    namespace = {}
+    exec(made.source, namespace)
+    assert namespace["cell"](5, 2) == made.call(5, 2) == (14,)
+
+
+def test_lines_are_those_of_the_cell(book):
+    made = function(book, "y = 1\n\nz = y / (n - 2)")
+    with pytest.raises(ZeroDivisionError) as error:
+        made.call(*made.arguments(book.namespace))
+    assert error.traceback[-1].lineno + 1 == 4
+    assert made.call.__code__.co_filename == error.traceback[-1].path.name
+
+
+class TestGlobals:
+    def test_they_are_not_the_notebooks(self, book):
+        made = function(book, "y = twice(n)")
+        own = made.call.__globals__
+        assert own is not book.namespace
+        assert {"twice", "double", "uses_k", "k"} <= own.keys()
+        assert "xs" not in own
+        own["left_by_a_compiler"] = 1
+        assert "left_by_a_compiler" not in book.namespace
+
+    def test_the_notebooks_functions_in_them_are_copies_with_code_of_their_own(self, book):
+        own = function(book, "y = twice(n)").call.__globals__
+        for name in ("twice", "double", "uses_k"):
+            assert own[name].__globals__ is own
+            assert own[name].__code__ is not book.namespace[name].__code__
+        assert book.namespace["twice"].__globals__ is book.namespace
+
+    def test_a_copy_is_like_the_original(self, book):
+        book.run("def f(a, b=2, *, c=3):\n    'Doc.'\n    return a, b, c\nf.note = 'kept'")
+        copy = isolated(book.namespace["f"], book.namespace)
+        assert copy(1, c=5) == (1, 2, 5)
+        assert (copy.__name__, copy.__qualname__, copy.__doc__, copy.note) == ("f", "f", "Doc.", "kept")
+
+    def test_a_copy_shares_what_the_original_closes_over(self, book):
+        book.run("def outer():\n    box = []\n    def inner(x):\n        box.append(x)\n        return box\n    return inner\nf = outer()")
+        assert isolated(book.namespace["f"], book.namespace)(1) is book.namespace["f"](2)
+
+    def test_a_method_stays_bound_to_its_object(self, book):
+        method = isolated(book.namespace["point"].scaled, book.namespace)
+        assert method.__self__ is book.namespace["point"]
+        assert method(3) == 15
+        assert method.__func__.__globals__ is not book.namespace
+
+    def test_what_is_not_the_notebooks_is_left_alone(self, book):
+        for other in (isolated, len, torch.nn.functional.relu, torch.nn.Linear(1, 1).forward):
+            assert isolated(other, book.namespace) is other
+
+    def test_of_a_recursive_function(self, book):
+        book.run("def down(x): return x if x < 1 else down(x - 1)")
+        assert isolated(book.namespace["down"], book.namespace)(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        ("k = 3\ny = uses_k(n)", 3, "`uses_k` reads `k` from the namespace, and the body assigns it"),
+        ("k = 3\ny = twice(n)", None, "`uses_k` reads `k` from the namespace, and the body assigns it"),
+        ("y = point.scaled(1)\nk = 3", None, "`Point.scaled` reads `k` from the namespace, and the body assigns it"),
+        ("sets_k()\ny = k", 2, "`sets_k` assigns the global `k`"),
+        ("y = 1\nz = globals()['n']", 3, "the body uses `globals()`"),
+        ("def f():\n    global n\n    n = 2\nf()\ny = n", 3, "the body uses `global`"),
+        ("y = eval('n')", 2, "the body uses `eval()`"),
+    ],
+)
+def test_what_stays_in_the_namespace(book, text, line, why):
+    place = stays_in_namespace(book.body(text), book.namespace)
+    assert (place.line, place.reason) == (line, why)
+
+
+@pytest.mark.parametrize("text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]", "sets_k()\ny = 1"])
+def test_what_can_be_a_function(book, text):
+    assert stays_in_namespace(book.body(text), book.namespace) is None
+
+
+@pytest.mark.parametrize("text", ["k = 3\nuses_k(n)", "sets_k()\nk * 2", "globals()['n'] * 3"])
+def test_in_the_namespace_it_computes_what_the_notebook_would(book, text):
+    before = dict(book.namespace)
+    program = book.plain(text)
+    expected = {**before}
+    *statements, last = text.split("\n")
+    exec("\n".join(statements), expected)
+    assert call(program)[LAST] == {3: 6, 7: 14}.get(0, call(program)[LAST])
+    assert book.namespace == before
+
+
+def test_what_a_copy_reads_is_what_the_original_reads(book):
+    original = book.namespace["twice"]
+    assert of_code(isolated(original, book.namespace).__code__) == of_code(original.__code__)
