@@ -71,12 +71,14 @@ def _verdict(r: Ratio, margin: float) -> str:
         text = f"{pair} take the same time, within {setting(margin)} {figures}"
     elif r.verdict == "withheld":
         return f"{pair}: verdict withheld: {r.note}"
+    elif r.note and r.repeatable:
+        text = f"{pair}: undecided {figures}"
     elif r.low is None or r.high is None:
         text = f"{pair}: undecided: too few rounds for an interval {figures}; a larger --budget may decide"
     else:
         text = f"{pair}: undecided: {r.variant} is {_between(r.low, r.high)} {figures}; a larger --budget may decide"
     if not r.repeatable:
-        text += "; not repeatable: parts of this run disagreed, so the interval was widened"
+        return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
     return f"{text}; {r.note}" if r.note else text
 
 

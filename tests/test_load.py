@@ -101,3 +101,15 @@ def test_the_machine_is_described_with_its_cores(monkeypatch: pytest.MonkeyPatch
     model, _, cores = machine().rpartition(", ")
     assert model
     assert cores.split()[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("during", "threads", "crowded"),
+    [(None, 4, False), (0.2, 4, False), (1.0, 3, False), (1.0, 4, True), (3.5, 1, True), (0.5, 1, False)],
+)
+def test_a_program_is_crowded_where_its_threads_and_the_others_do_not_fit(monkeypatch, during, threads, crowded):
+    monkeypatch.setattr(load, "usable_cores", lambda: 4)
+    found = load.Load()
+    found.during = during
+    assert bool(found.crowds(threads)) == crowded
+    assert not crowded or f"{during:.1f} of 4 cores" in found.crowds(threads)

@@ -106,3 +106,13 @@ def test_a_variant_that_ran_once():
     assert (variant.status, variant.note, variant.source) == ("run-once", "it reads the keyboard", "input()")
     assert (variant.time.samples, variant.time.median, variant.time.low, variant.time.calls) == ((0.5,), 0.5, None, 1)
     assert [stage.name for stage in variant.compilation.stages] == ["first run"]
+
+
+def test_a_crowded_machine_gives_no_verdict(monkeypatch):
+    how = a_pass("a", "b")
+    monkeypatch.setattr(how.load, "crowds", lambda threads: f"crowded for {threads}")
+    measuring.time_contenders(how, [contender("a"), contender("b", lambda: sum(range(100_000)))])
+    ratio = how.draft.report.ratio("b")
+    assert (ratio.verdict, ratio.note) == ("undecided", f"crowded for {NUMPY.workers()}")
+    assert ratio.median > 10
+    assert how.draft.report.fastest is None

@@ -148,18 +148,18 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
     def cell(*arrays: Any) -> dict[str, Any]:
         snapshot.substitute({id(value): array for value, array in zip(inputs, arrays, strict=True)})
         framework.adopt(snapshot.objects())
-        try:
-            exec(statements, namespace)
-            results = {} if last is None else {LAST: eval(last, namespace)}
-            results.update({name: namespace[name] for name in body.live if name in namespace})
-            own = {id(array) for array in arrays}
-            left = snapshot.find_leaves(framework.is_traced)
-            changed = {path: value for path, value in left if id(value) not in own}
-            return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
-        finally:
-            snapshot.restore_structure()
+        exec(statements, namespace)
+        results = {} if last is None else {LAST: eval(last, namespace)}
+        results.update({name: namespace[name] for name in body.live if name in namespace})
+        own = {id(array) for array in arrays}
+        left = snapshot.find_leaves(framework.is_traced)
+        changed = {path: value for path, value in left if id(value) not in own}
+        return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
 
-    done = trace(cell, tuple(inputs))
+    try:
+        done = trace(cell, tuple(inputs))
+    finally:
+        snapshot.restore_structure()  # not earlier: a result may be a list that the state holds, too
     program = Program(
         scene=scene,
         call=done.call,

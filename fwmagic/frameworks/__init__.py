@@ -36,7 +36,7 @@ class Kept(Protocol):
         """Yield the objects that it refers to and that may change too, such as a gradient."""
 
 
-@dataclass
+@dataclass(eq=False)  # two that have logged nothing yet are two
 class CompileLog:
     """What a framework compiled while it was watched.
 
@@ -182,6 +182,9 @@ class Framework(Protocol):
 
     def threads(self) -> str:
         """Return how many threads the framework computes with, in words, or `unknown`."""
+
+    def workers(self) -> int:
+        """Return how many threads one computation may use at most."""
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision, by name."""

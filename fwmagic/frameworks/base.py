@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -71,6 +72,10 @@ class Base:
     def eager(self) -> AbstractContextManager[Any]:
         """Change nothing: everything runs eagerly."""
         return contextlib.nullcontext()
+
+    def workers(self) -> int:
+        """Return the number of cores: linear algebra libraries use all of them unless they are told otherwise."""
+        return os.cpu_count() or 1
 
     def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
         """Change nothing: there is one device."""

@@ -66,15 +66,32 @@ class Load:
         self.during = _cores_of_others(self._start, end)
         self.neighbours = _busiest(self._start, end) or self.neighbours
 
+    def crowds(self, threads: int) -> str:
+        """Return why others left too little of the machine for a program of so many threads; empty if they did not.
+
+        Threads that work on one thing wait for the slowest: where one of them shares its core with another
+        process, times grow many times over, and not alike for two libraries.
+        """
+        cores = usable_cores()
+        if self.during is None or self.during <= BUSY or self.during + threads <= cores + BUSY:
+            return ""
+        who = f"{threads} threads" if threads > 1 else "one thread"
+        return f"other processes used {self.during:.1f} of {cores} cores, and {who} of a variant had to share the rest"
+
     @property
     def is_busy(self) -> bool:
         """Whether other processes used enough of the machine to disturb a measurement."""
         return any(cores is not None and cores > BUSY for cores in (self.before, self.during))
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> str:
     """Return the processor's model and how many cores this process may use, in words."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cores()
     cores = "1 core" if usable == 1 else f"{usable} cores"
     return f"{_model()}, {cores}"
 

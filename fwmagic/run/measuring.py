@@ -66,10 +66,11 @@ class Pass:
             return []
         for timing in measurement.variants:
             self._note(timing)
+        crowded = self.load.crowds(max((framework.workers() for framework in adapters), default=1))
         self.draft.change(
-            ratios=measurement.ratios,
+            ratios=tuple(_doubted(ratio, crowded) for ratio in measurement.ratios),
             baseline=measurement.baseline,
-            fastest=measurement.fastest,
+            fastest=None if crowded else measurement.fastest,
             spent=measurement.spent,
             progress=1.0,
         )
@@ -113,6 +114,11 @@ def time_contenders(how: Pass, contenders: Sequence[Contender]) -> list[Exceptio
         draft.change(ratios=tuple(_checked(ratio, withheld) for ratio in draft.report.ratios), fastest=None)
     draft.find(*findings.of_run(draft.report, contenders))
     return errors
+
+
+def _doubted(ratio: Ratio, crowded: str) -> Ratio:
+    """Take a verdict back that may be about the machine's other work."""
+    return replace(ratio, verdict="undecided", note=crowded) if crowded else ratio
 
 
 def _checked(ratio: Ratio, withheld: Mapping[str, str]) -> Ratio:

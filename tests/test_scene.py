@@ -1,0 +1,102 @@
+"""Where programs run: the section's names on the namespace, its state at the start, and no output."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import logging
+import sys
+import warnings
+
+import pytest
+import torch
+from scenes import notebook
+
+from fwmagic.cells.scene import quiet
+from fwmagic.errors import FwMagicError
+
+
+@pytest.fixture
+def book():
+    return notebook("torch", "hist = []\nw = torch.zeros(2)\nimport random")
+
+
+def test_every_run_starts_alike_and_leaves_no_names(book):
+    scene = book.scene("def f(): return 1\nhist.append(f())\nw.add_(1)\nx = torch.rand(1)\nrandom.random()")
+    before = dict(book.namespace)
+    drawn = []
+    for _ in range(2):
+        scene.enter()
+        assert (book.namespace["hist"], book.namespace["w"].tolist()) == ([], [0, 0])
+        for code in scene.body.runs():
+            exec(code, book.namespace)
+        drawn.append((book.namespace["x"], book.namespace["f"]()))
+        assert set(scene.snapshot.find_changed()) >= {"hist", "w"}
+        scene.exit()
+        assert book.namespace == before
+    assert drawn[0] == drawn[1]
+    scene.restore()
+    assert (book.namespace["hist"], book.namespace["w"].tolist()) == ([], [0, 0])
+
+
+def test_new_tensors_are_made_on_the_device(book):
+    scene = book.scene("w")
+    scene.device = "meta"
+    scene.enter()
+    device = torch.zeros(1).device.type
+    scene.exit()
+    assert (device, torch.zeros(1).device.type) == ("meta", "cpu")
+
+
+def test_output_goes_nowhere_unless_it_is_shown(book, capsys):
+    scene = book.scene("print('x')")
+    for shown in (False, True):
+        scene.shown = shown
+        scene.enter()
+        print("seen", end="")
+        scene.exit()
+    assert capsys.readouterr().out == "seen"
+
+
+def test_quiet_takes_every_kind_of_output(capsys, caplog):
+    with quiet():
+        print("a")
+        print("b", file=sys.stderr)
+        logging.getLogger("c").error("c")
+        warnings.warn("d", stacklevel=1)
+    assert capsys.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_quiet_shows_no_displays(shell):
+    with quiet(shell):
+        shell.run_cell("display(1)")
+    assert shell.display_pub.outputs == []
+
+
+def test_quiet_refuses_to_read_the_keyboard():
+    with quiet(), pytest.raises(FwMagicError, match="reads from the keyboard"):
+        input()
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_quiet_puts_everything_back(error):
+    before = sys.stdout, sys.stderr, builtins.input, logging.root.manager.disable, list(warnings.filters)
+    with contextlib.suppress(ValueError, KeyboardInterrupt), quiet():
+        if error is not None:
+            raise error
+    assert (sys.stdout, sys.stderr, builtins.input, logging.root.manager.disable, list(warnings.filters)) == before
+
+
+def test_python_remembers_which_warnings_it_has_shown():
+    """Entering and leaving must not make a warning that was shown once be shown again."""
+    code = compile("import warnings\nwarnings.warn('once')", "cell", "exec")
+    namespace = {}
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        exec(code, namespace)
+        with quiet():
+            pass
+        exec(code, namespace)
+    assert len(shown) == 1
