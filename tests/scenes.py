@@ -121,5 +121,5 @@ def _close(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_close, one, other))
     if isinstance(other, dict):
         return same(one, other)
-    numbers = [np.asarray(v.detach() if hasattr(v, "detach") else v, float) for v in (one, other)]
+    numbers = [np.asarray(v.detach() if hasattr(v, "detach") else v, complex) for v in (one, other)]
     return numbers[0].shape == numbers[1].shape and np.allclose(*numbers, rtol=1e-4, atol=1e-5)

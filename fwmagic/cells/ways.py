@@ -179,8 +179,6 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
     if "cell" not in log.compiled:
         first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
         raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
-    if traced is not None and not outcome.results and not outcome.changed:
-        raise CannotCompile("the cell returns nothing, so that all of its work would be dropped", body.first_line)
     compilation = Compilation(
         way="cell",
         reason="the whole body is one compiled function",

@@ -184,7 +184,7 @@ class Jax(Base):
             raise FwMagicError(
                 f"--device {wanted}: JAX has no {platform} here, only {', '.join(have)}; leave --device out."
             ) from error
-        if index and int(index) >= len(devices):
+        if index and not (index.isdecimal() and int(index) < len(devices)):
             raise FwMagicError(f"--device {wanted}: JAX sees {len(devices)} {platform} device(s) here.")
         return devices[int(index or 0)]
 

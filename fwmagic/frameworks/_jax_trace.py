@@ -95,7 +95,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     Raises
     ------
     CannotCompile
-        A result holds traced values in an object that JAX cannot take apart.
+        A result holds traced values in an object that JAX cannot take apart, or there is no array in the results.
     jax.errors.JAXTypeError
         And whatever else the traced function raises.
     """
@@ -120,6 +120,8 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     traced = jitted.trace(*arguments)
     pending.clear()  # the program outlives the cell, whose state it must not keep alive
     closed = traced.jaxpr
+    if not closed.jaxpr.outvars and not closed.effects:
+        raise CannotCompile("the cell returns no array, so that all of its work would be dropped")
     captured: dict[int, Any] = {}
     hidden = _captured(closed.jaxpr, closed.consts, captured, nested=False)
     withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""

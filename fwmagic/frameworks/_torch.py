@@ -160,12 +160,15 @@ class Torch(Base):
         if wanted is None:
             accelerator = torch.accelerator.current_accelerator() if self._has_accelerator() else None
             return accelerator.type if accelerator is not None else "cpu"
-        device = wanted.replace("gpu", "cuda")
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        try:
+            device = torch.device(wanted.replace("gpu", "cuda"))
+        except RuntimeError as error:
+            raise FwMagicError(f"--device {wanted}: torch knows no such device; use --device cpu or cuda.") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
             raise FwMagicError(f"--device {wanted}: torch sees no CUDA device here; use --device cpu or leave it out.")
-        if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise FwMagicError(f"--device {wanted}: torch sees {torch.cuda.device_count()} CUDA device(s) here.")
-        return device
+        return str(device)
 
 
 FRAMEWORK = Torch()

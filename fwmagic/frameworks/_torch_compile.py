@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
 import re
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,7 +80,10 @@ def _framed(call: Callable[..., Any]) -> Callable[..., Any]:
     def forward(*arguments: Any, **keywords: Any) -> Any:
         return call(*arguments, **keywords)
 
-    return forward
+    # A code object of its own: of one that all modules share, Dynamo gives up after a few recompilations.
+    return types.FunctionType(
+        forward.__code__.replace(), forward.__globals__, "forward", forward.__defaults__, forward.__closure__
+    )
 
 
 @contextmanager
@@ -95,15 +98,9 @@ def watch(filename: str) -> Iterator[CompileLog]:
     seen_reasons = len(reasons)
     cache_before = _cache_counts()
     in_forward_mode = _in_forward_mode()
-    loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._inductor", "torch.fx")]
-    disabled = [logger.disabled for logger in loggers]
     try:
-        for logger in loggers:
-            logger.disabled = True
         yield log
     finally:
-        for logger, was in zip(loggers, disabled, strict=True):
-            logger.disabled = was
         if _in_forward_mode() and not in_forward_mode:
             torch._C._exit_dual_level(0)  # a compilation that failed did not leave it, and all later ones would fail
         entries = [entry for entry in metrics() if id(entry) not in seen_metrics]

@@ -1,0 +1,355 @@
+"""The ways to compile a section, for both frameworks: which one, how much of it, and why."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+import torch
+from oracle import witness
+from scenes import call, notebook, same, unchanged
+
+from fwmagic.cells.function import LAST
+from fwmagic.cells.ways import MOST_KEPT, Programs
+from fwmagic.frameworks import CompileOptions
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
+
+TORCH = """
+w, x, k, hist = torch.ones(3, 3), torch.linspace(-1.0, 1.0, 3), 2, []
+def layer(x): return torch.tanh(x @ w) * k
+def reads_k(x): return x * k
+net = torch.nn.Linear(3, 1)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+seq = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(6, 3)), batch_size=2)
+def train(x):
+    opt.zero_grad()
+    net(x).sum().backward()
+    opt.step()
+"""
+JAX = """
+W, x, k, hist = jnp.ones((3, 64)), jnp.linspace(-1.0, 1.0, 3), 2, []
+xs = [x + i for i in range(20)]
+def layer(x): return jnp.tanh(x @ W) * k
+def on_values(x): return x if x.sum() > 0 else -x
+"""
+SETUPS = {"torch": TORCH, "jax": JAX}
+
+
+def ways(ready):
+    compilation = ready.compilation
+    return compilation.way, compilation.compiled, compilation.line
+
+
+@pytest.fixture(params=["torch", "jax"])
+def book(request):
+    return notebook(request.param, SETUPS[request.param])
+
+
+@pytest.fixture
+def torch_book():
+    return notebook("torch", TORCH)
+
+
+@pytest.fixture
+def jax_book():
+    return notebook("jax", JAX)
+
+
+class TestCell:
+    """The whole body becomes one compiled function."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "x * 2 + 1",
+            "y = layer(x)\nz = y.sum()\nz * 2",
+            "for i in range(3):\n    x = x * i + 1",
+            "def own(v): return v * 3\ny = own(x)",
+            "x = x + 1\nx = x * x",
+            "hist.append(x * 2)\ny = x + 1",
+            "out = {'a': x * 2, 'b': [x, 3]}",
+            "n = 3\ndef f(v): return v * n\ny = f(x)",
+        ],
+    )
+    def test_as_the_plain_run_and_verified(self, book, text):
+        expected = book.plainly(text)
+        before = dict(book.namespace)
+        with witness() as compilers:
+            ready = book.ready(text)
+        assert ways(ready) == ("cell", ("cell",), None)
+        assert ready.compilation.reason == "the whole body is one compiled function"
+        assert "cell" in compilers.names()
+        assert same(ready.outcome.results, expected.results)
+        assert same(call(ready.program), expected.results)
+        assert unchanged(book.namespace, before)
+        ready.program.scene.restore()
+        assert book.namespace["hist"] == []
+
+    def test_what_was_compiled_is_reported_in_stages(self, book):
+        compilation = book.ready("y = layer(x) + 3\ny.sum()").compilation
+        assert [stage.name for stage in compilation.stages] == ["prime", "trace", "lower", "backend", "first run"]
+        assert all(stage.seconds is not None and stage.seconds >= 0 for stage in compilation.stages)
+        assert all(stage.source for stage in compilation.stages)
+        assert (compilation.graphs, compilation.breaks, compilation.recompiles) == (1, (), ())
+
+    def test_calls_after_the_first_compile_nothing(self, book):
+        ready = book.ready("y = layer(x) - 2")
+        before = book.framework.compile_events()
+        call(ready.program)
+        call(ready.program)
+        assert book.framework.compile_events() == before
+
+    def test_breaks_are_reported_with_their_lines(self, torch_book):
+        ready = torch_book.ready("y = x * 2\nprint('a')\nif y.sum() > 5:\n    y = y + 1\ny * 3")
+        assert ready.compilation.way == "cell"
+        assert [place.line for place in ready.compilation.breaks] == [3, 4]
+        assert all(place.reason for place in ready.compilation.breaks)
+        assert ready.compilation.graphs > 1
+
+    def test_captured_arrays_are_lifted(self, jax_book):
+        jax_book.run("inner = jax.jit(lambda v: jnp.sort(v @ W))\n_ = inner(x)\nouter = jax.jit(lambda v: inner(v) * 2)")
+        ready = jax_book.ready("outer(x)")
+        assert (ready.compilation.lifted, ready.withheld) == (1, "")
+        np.testing.assert_allclose(ready.outcome.results[LAST], jax_book.namespace["outer"](jax_book.namespace["x"]))
+
+    def test_what_cannot_be_lifted_withholds_the_verdict(self, jax_book):
+        jax_book.run(
+            """
+            M = jnp.ones((3, 3))
+            inner = jax.jit(lambda v: jnp.tanh(v @ M))
+            looped = jax.jit(lambda v: jax.lax.scan(lambda c, _: (inner(c), None), v, None, length=3)[0])
+            _ = looped(x)
+            """
+        )
+        assert "captured inside of a loop" in jax_book.ready("looped(x)").withheld
+
+    def test_global_arrays_of_functions_are_arguments(self, jax_book):
+        program = jax_book.ready("layer(x)").program
+        size = program.call.lower(*program.args).compile().memory_analysis().argument_size_in_bytes
+        assert size >= jax_book.namespace["W"].nbytes + jax_book.namespace["x"].nbytes
+
+    def test_a_list_that_the_cell_returns_holds_what_was_put_in(self, jax_book):
+        assert jax_book.ready("hist.append(x.sum() + 1)\nhist").outcome.results[LAST] == [1]
+
+
+class TestUsersOwnCompilation:
+    """What fwmagic compiles does not get in the way of what the user compiles."""
+
+    def test_torch_compile_of_a_function_that_a_cell_called(self, torch_book):
+        torch_book.ready("layer(x) + 1")
+        expected = torch_book.namespace["layer"](torch_book.namespace["x"])
+        torch_book.run("w = torch.eye(3)\ncompiled = torch.compile(layer)\nresult = compiled(x)")
+        namespace = torch_book.namespace
+        assert torch.allclose(namespace["result"], torch.tanh(namespace["x"]) * 2)
+        assert not torch.allclose(namespace["result"], expected)
+
+    def test_no_name_of_a_compiler_reaches_the_notebook(self, torch_book):
+        before = set(torch_book.namespace)
+        torch_book.ready("layer(x) + 2")
+        torch_book.ready("for i in range(20):\n    y = layer(x) * i")
+        assert set(torch_book.namespace) == before
+
+    def test_a_function_that_the_user_compiled_goes_on_working(self, torch_book):
+        torch_book.run("mine = torch.compile(layer)\nfirst = mine(x)")
+        torch_book.ready("layer(x) - 7")
+        torch_book.run("second = mine(x)")
+        assert torch.equal(torch_book.namespace["first"], torch_book.namespace["second"])
+
+
+class TestModules:
+    """A body that trains or loops over data stays Python; the modules that it calls are compiled in place."""
+
+    @pytest.mark.parametrize(
+        ("text", "line", "why"),
+        [
+            ("opt.zero_grad()\nloss = net(x).sum()\nloss.backward()\nopt.step()", 4, "`.backward()` trains"),
+            ("total = 0\nfor (b,) in loader:\n    total = total + net(b).sum()", 3, "the loop over `loader`"),
+            ("y = 0\nfor i in range(17):\n    y = y + net(x)", 3, "the loop over `range(17)`"),
+            ("train(x)", 2, "`train` trains"),
+            ("class Own:\n    n = k\nk = 3\ny = net(x)", 2, "the body defines the class `Own`"),
+        ],
+    )
+    def test_with_the_reason_and_its_line(self, torch_book, text, line, why):
+        expected = torch_book.plainly(text)
+        torch_book = notebook("torch", "torch.manual_seed(0)" + TORCH)
+        expected = torch_book.plainly(text)
+        net = torch_book.namespace["net"]
+        with witness() as compilers:
+            ready = torch_book.ready(text)
+        assert ways(ready) == ("modules", ("Linear",), line)
+        assert ready.compilation.reason.startswith("the body stays Python: ")
+        assert why in ready.compilation.reason
+        assert "forward" in compilers.names()
+        results = {name: value for name, value in expected.results.items() if isinstance(value, torch.Tensor)}
+        assert same({name: ready.outcome.results[name] for name in results}, results)
+        assert "forward" not in vars(net)
+        assert net.forward.__func__ is torch.nn.Linear.forward
+
+    def test_a_sequential_really_is_compiled_and_put_back(self, torch_book):
+        seq = torch_book.namespace["seq"]
+        with witness() as compilers:
+            ready = torch_book.ready("y = 0\nfor (b,) in loader:\n    y = y + seq(b).sum()")
+        assert ways(ready) == ("modules", ("Sequential",), 3)
+        assert ready.compilation.graphs >= 1
+        assert compilers.names()
+        assert "forward" not in vars(seq)
+        ready.program.enter()
+        assert "forward" in vars(seq)
+        ready.program.exit()
+        assert "forward" not in vars(seq)
+
+    def test_it_is_put_back_also_if_the_program_raises(self, torch_book):
+        ready = torch_book.ready("for (b,) in loader:\n    y = net(b)")
+        ready.program.enter()
+        try:
+            with pytest.raises(RuntimeError):
+                torch_book.namespace["net"](torch.ones(5))
+        finally:
+            ready.program.exit()
+        assert "forward" not in vars(torch_book.namespace["net"])
+
+
+    def test_any_number_of_sequentials_one_after_the_other(self, torch_book):
+        """Dynamo gives up on a code object that it compiled some times for different modules."""
+        for number in range(10):
+            torch_book.run("seq = torch.nn.Sequential(torch.nn.Linear(3, 2))")
+            ready = torch_book.ready(f"y = {number}\nfor (b,) in loader:\n    y = y + seq(b).sum()")
+            assert ways(ready) == ("modules", ("Sequential",), 3)
+
+
+class TestFunctions:
+    """The notebook functions that a body calls are compiled in place."""
+
+    @pytest.mark.parametrize(
+        ("framework", "text", "line", "why"),
+        [
+            ("torch", "y = 0\nfor i in range(20):\n    y = y + layer(x)", 3, "the loop over `range(20)`"),
+            ("torch", "k = 2\nz = reads_k(x)\ny = other(x)", 3, "`reads_k` reads `k` from the namespace"),
+            ("jax", "y = 0\nfor v in xs:\n    y = y + layer(v)", 3, "the loop over `xs`"),
+            ("jax", "y = layer(x)\nif y.sum() > 0:\n    y = y + 1", 3, "TracerBoolConversionError"),
+            ("jax", "y = layer(x)\nz = float(y.sum())", 3, "ConcretizationTypeError"),
+        ],
+    )
+    def test_with_the_reason_and_its_line(self, framework, text, line, why):
+        book = notebook(framework, SETUPS[framework])
+        if framework == "torch":
+            book.run("def other(x): return torch.cos(x) + 1")
+        name = "other" if "other" in text else "layer"
+        before = dict(book.namespace)
+        expected = book.plainly(text)
+        with witness() as compilers:
+            ready = book.ready(text)
+        assert ways(ready) == ("functions", (name,), line)
+        assert why in ready.compilation.reason
+        assert name in compilers.names()
+        assert same(ready.outcome.results, expected.results)
+        assert unchanged(book.namespace, before)
+        ready.program.enter()
+        assert book.namespace[name] is not before[name]
+        ready.program.exit()
+        assert book.namespace[name] is before[name]
+
+    def test_their_global_arrays_are_arguments(self, jax_book, monkeypatch):
+        sizes = []
+        jit = jax.jit
+
+        def spied(function):
+            compiled = jit(function)
+
+            def run(*arguments):
+                memory = compiled.lower(*arguments).compile().memory_analysis()
+                sizes.append(memory.argument_size_in_bytes)
+                return compiled(*arguments)
+
+            return run
+
+        monkeypatch.setattr(jax, "jit", spied)
+        assert jax_book.ready("y = 0\nfor v in xs:\n    y = y + layer(v)").compilation.way == "functions"
+        assert min(sizes) >= jax_book.namespace["W"].nbytes
+
+
+class TestEager:
+    """Nothing could be compiled: why, and at which line."""
+
+    @pytest.mark.parametrize(
+        ("framework", "text", "line", "why"),
+        [
+            ("torch", "n = 1\nm = n + 2", 2, "nothing of the cell was compiled: there was no array computation"),
+            ("torch", "y = 0\nfor i in range(20):\n    y = y + x", 3, "runs over data or more than 16 times"),
+            ("torch", "y = eval('x * 2')", 2, "the body uses `eval()`"),
+            ("torch", "class Own:\n    n = k\nk = 3", 2, "the body defines the class `Own`"),
+            ("jax", "y = 1\nif x.sum() > 5: y = 2", 3, "TracerBoolConversionError: it branches on a value"),
+            ("jax", "import time\ny = x * time.time()", 3, "which a trace would do once and never again"),
+            ("jax", "y = x * np.random.rand()", 2, "which a trace would do once and never again"),
+            ("jax", "y = 0\nfor i in range(20):\n    y = y + x", 3, "runs over data or more than 16 times"),
+            ("jax", "with jax.disable_jit():\n    y = x * 2", 2, "the cell runs under its own `jax.disable_jit`"),
+            ("jax", "on_values(x)", 2, "TracerBoolConversionError"),
+            ("jax", "x + 1\nNone", 2, "the cell returns no array, so that all of its work would be dropped"),
+            ("jax", "y = x + 1\nprint(y.sum())\ny.shape", 2, "the cell returns no array"),
+            ("numpy", "1 + 1", 2, "NumPy has no compiler"),
+        ],
+    )
+    def test_with_the_reason_and_its_line(self, framework, text, line, why, capfd):
+        book = notebook(framework, SETUPS.get(framework, ""))
+        error = book.refused(text)
+        assert why in error.reason
+        assert (error.line or 2) == line
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_failed_torch_compilation_writes_nothing(self, torch_book, capfd, caplog):
+        """Dynamo logs some thirty lines of a shape that does not fit, which a plain run would have caught."""
+        text = "try:\n    y = x @ torch.ones(7, 7)\nexcept RuntimeError:\n    y = x"
+        torch_book.plainly(text)
+        torch_book.refused(text)
+        assert capfd.readouterr() == ("", "")
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+class TestAgain:
+    """An unchanged section is not compiled again; one that depends on something that changed is."""
+
+    def again(self, book, text, change=""):
+        """Return whether anything was compiled for the second run, and how that run was reported."""
+        book.ready(text)
+        book.run(change)
+        before = book.framework.compile_events()
+        ready = book.ready(text)
+        return book.framework.compile_events() > before, ready
+
+    @pytest.mark.parametrize("change", ["", "x = x + 1", "unrelated = 3"])
+    def test_unchanged(self, book, change):
+        text = "y = layer(x) + 5\ny * 2"
+        compiled, ready = self.again(book, text, change)
+        assert (compiled, ready.compilation.cache) == (False, "reused")
+        assert same(ready.outcome.results, book.plainly(text).results)
+
+    @pytest.mark.parametrize(
+        "change",
+        ["k = 5", "def layer(x): return x * 7", "x = x[:2]; {w} = {w}[:2]"],
+    )
+    def test_changed(self, book, change):
+        text = "y = layer(x) + 6\ny * 2"
+        compiled, ready = self.again(book, text, change.format(w="w" if book.framework.name == "torch" else "W"))
+        assert compiled
+        assert ready.compilation.cache != "reused"
+        assert same(ready.outcome.results, book.plainly(text).results)
+
+    def test_other_options_are_another_program(self, torch_book):
+        torch_book.ready("y = x * 21")
+        before = torch_book.framework.compile_events()
+        torch_book.ready("y = x * 21", CompileOptions(fullgraph=True))
+        assert torch_book.framework.compile_events() > before
+
+    def test_forgotten_when_cleared(self, jax_book):
+        jax_book.ready("y = x * 22")
+        jax_book.programs.clear()
+        assert jax_book.ready("y = x * 22").compilation.cache != "reused"
+
+    def test_only_so_many_are_kept(self, jax_book):
+        jax_book.programs = Programs()
+        for number in range(MOST_KEPT + 1):
+            jax_book.ready(f"x + {number}")
+        assert jax_book.ready(f"x + {MOST_KEPT}").compilation.cache == "reused"
+        assert jax_book.ready("x + 0").compilation.cache != "reused"
