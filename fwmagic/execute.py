@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,6 +15,7 @@ from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.split import FIRST_LINE, split
 from fwmagic.cells.ways import Programs
 from fwmagic.report import Report
+from fwmagic.run.draft import Show
 from fwmagic.run.sections import Comparison
 from fwmagic.run.single import Session, run_single
 from fwmagic.run.variants import Section
@@ -35,12 +37,8 @@ class Execution:
         filename = self._filename(magic, text, cell)
         body = self._body(cell, filename, FIRST_LINE)
         section = Section(chosen.name, framework, body, chosen)
-        display = live.for_shell(self._shell)
-        try:
-            ran = run_single(self._session(), section, display.update)
-        finally:
-            display.close()
-        self._bind(chosen.output, ran.report)
+        with self._shown(chosen.output) as show:
+            ran = run_single(self._session(), section, show)
         if ran.error is not None:
             raise ran.error
         return ran.value
@@ -64,13 +62,9 @@ class Execution:
             for part, option in zip(parts.sections, chosen, strict=True)
         ]
         setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
-        display = live.for_shell(self._shell)
-        comparison = Comparison(self._session(), setup, sections, display.update)
-        try:
-            report = comparison.run()
-        finally:
-            display.close()
-        self._bind(chosen[0].output, report)
+        with self._shown(chosen[0].output) as show:
+            comparison = Comparison(self._session(), setup, sections, show)
+            comparison.run()
         errors = comparison.preparation.errors
         if errors and not chosen[0].keep_going:
             raise errors[0]
@@ -108,6 +102,19 @@ class Execution:
     def _session(self) -> Session:
         return Session(self._shell.user_ns, self._programs, self._shell, self._number())
 
-    def _bind(self, name: str | None, report: Report) -> None:
-        if name is not None:
-            self._shell.user_ns[name] = report
+    @contextlib.contextmanager
+    def _shown(self, name: str | None) -> Iterator[Show]:
+        """Show reports as they come; the last one is bound to `name`, also if the run is interrupted."""
+        display = live.for_shell(self._shell)
+        reports: list[Report] = []
+
+        def show(report: Report) -> None:
+            reports[:] = [report]
+            display.update(report)
+
+        try:
+            yield show
+        finally:
+            display.close()
+            if name is not None and reports:
+                self._shell.user_ns[name] = reports[0]

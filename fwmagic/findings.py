@@ -85,7 +85,8 @@ def _holds_array(framework: Any, value: Any) -> bool:
         return any(_holds_array(framework, item) for item in value.values())
     if isinstance(value, list | tuple):
         return any(_holds_array(framework, item) for item in value)
-    return any(framework.is_array(item) for item in getattr(value, "__dict__", {}).values())
+    # A module, an optimizer or the like holds its arrays somewhere inside.
+    return any(kind.__module__.split(".")[0] in (framework.module, "flax") for kind in type(value).__mro__)
 
 
 def _of_compilation(variant: Variant) -> Iterator[Finding]:

@@ -28,8 +28,10 @@ class FwMagics(Magics):
     compile_mode = Enum(
         ("default", "reduce-overhead", "max-autotune"), "default", help="Default of --compile-mode, for torch."
     ).tag(config=True)
-    budget = Float(2.0, help="Default of --budget: wall seconds for warm-up and timing.").tag(config=True)
-    margin = Float(0.01, help="Default of --margin: what differs by less is called the same.").tag(config=True)
+    budget = Float(2.0, min=1e-6, help="Default of --budget: wall seconds for warm-up and timing.").tag(config=True)
+    margin = Float(0.01, min=0.0, max=0.99, help="Default of --margin: what differs by less is called the same.").tag(
+        config=True
+    )
     device = Unicode(None, allow_none=True, help="Default of --device.").tag(config=True)
     check = Bool(True, help="Whether outputs are compared; --no-check turns it off for a cell.").tag(config=True)
 

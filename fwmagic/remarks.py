@@ -128,7 +128,8 @@ def _compile_cell(compilation: Compilation | None) -> str:
     if compilation is None or not known or compilation.cache == "none":
         return MISSING
     cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
-    return f"{seconds(sum(value for _, value in known))}{cache}"
+    compiling = sum(value for stage, value in known if stage.name != "first run")
+    return f"{seconds(compiling)}{cache}"
 
 
 def _remarks(variant: Variant) -> Iterator[Line]:

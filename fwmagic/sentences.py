@@ -20,7 +20,10 @@ def headline(report: Report) -> list[Sentence]:
     """Return the verdicts, then what a reader must not miss: sentences without a full stop."""
     sentences = [Sentence(text) for text in _state(report)]
     verdicts = ratios_to_baseline(report)
-    sentences += [Sentence(_verdict(r, report.margin)) for r in verdicts.values()]
+    differ = {v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs"}
+    for r in verdicts.values():
+        but = ", but they computed different things" if {r.variant, r.over} & differ else ""
+        sentences.append(Sentence(_verdict(r, report.margin) + but))
     if report.fastest is not None and len(verdicts) > 1:
         sentences.append(Sentence(f"{report.fastest} is the fastest: it beats every other variant"))
     compared = {name for r in verdicts.values() for name in (r.variant, r.over)}
@@ -28,8 +31,8 @@ def headline(report: Report) -> list[Sentence]:
         sentences += _alone(variant, compared, report.state)
         agreement = variant.agreement
         if agreement is not None and agreement.status == "differs":
-            differ = f"the outputs of {variant.name} differ from those of {agreement.reference}"
-            sentences.append(Sentence(differ, warning=True))
+            what = f"the outputs of {variant.name} differ from those of {agreement.reference}"
+            sentences.append(Sentence(what, warning=True))
     if not report.variants and report.state == "done":
         sentences.append(Sentence("no variant was run"))
     if report.note:

@@ -74,7 +74,11 @@ class Notebook:
 
     def plainly(self, source: str) -> Outcome:
         """Run a section as it is, as the reference run of a comparison."""
-        return first_run(self.plain(source), nullcontext)
+        program = self.plain(source)
+        try:
+            return first_run(program, nullcontext)
+        finally:
+            program.scene.restore()
 
     def plain(self, source: str) -> Program:
         scene = self.scene(source)

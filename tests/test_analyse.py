@@ -25,7 +25,19 @@ DEFINITIONS = [
     "def h(x=a): return x",
     "def k(): return A.size",
 ]
-STATEMENTS = ["a = 2", "b = 3", "c = a + b", "d = f(1)", "e = g(2)", "f = abs", "i = h()", "j = k()", "m = 7", "del a", "l = [f, b]"]
+STATEMENTS = [
+    "a = 2",
+    "b = 3",
+    "c = a + b",
+    "d = f(1)",
+    "e = g(2)",
+    "f = abs",
+    "i = h()",
+    "j = k()",
+    "m = 7",
+    "del a",
+    "l = [f, b]",
+]
 FIRST = {"a": 10, "b": 20, "c": 30, "d": 0}
 cells = st.lists(st.sampled_from(DEFINITIONS + STATEMENTS), min_size=1, max_size=7)
 

@@ -30,7 +30,7 @@ def compare(callables, **options):
     return fwmagic.compare(callables, **{"budget": 0.15, **options})
 
 
-def test_which_is_faster_and_by_how_much():
+def test_which_is_faster_and_by_how_much(idle):
     report = compare({"a": sum_up, "b": lambda: VECTOR.cumsum()[-1]}, budget=0.3, margin=0.05)
     ratio = report.ratio("b", over="a")
     assert report["a"].time.median > 0

@@ -112,7 +112,17 @@ class TestGlobals:
         assert (copy.__name__, copy.__qualname__, copy.__doc__, copy.note) == ("f", "f", "Doc.", "kept")
 
     def test_a_copy_shares_what_the_original_closes_over(self, book):
-        book.run("def outer():\n    box = []\n    def inner(x):\n        box.append(x)\n        return box\n    return inner\nf = outer()")
+        book.run(
+            """
+            def outer():
+                box = []
+                def inner(x):
+                    box.append(x)
+                    return box
+                return inner
+            f = outer()
+            """
+        )
         assert isolated(book.namespace["f"], book.namespace)(1) is book.namespace["f"](2)
 
     def test_a_method_stays_bound_to_its_object(self, book):
@@ -150,12 +160,16 @@ def test_what_stays_in_the_namespace(book, text, line, why):
     assert (place.line, place.reason) == (line, why)
 
 
-@pytest.mark.parametrize("text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]", "sets_k()\ny = 1"])
+@pytest.mark.parametrize(
+    "text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]", "sets_k()\ny = 1"]
+)
 def test_what_can_be_a_function(book, text):
     assert stays_in_namespace(book.body(text), book.namespace) is None
 
 
-@pytest.mark.parametrize(("text", "last"), [("k = 3\nuses_k(n)", 6), ("sets_k()\nk * 2", 14), ("globals()['n'] * 3", 6)])
+@pytest.mark.parametrize(
+    ("text", "last"), [("k = 3\nuses_k(n)", 6), ("sets_k()\nk * 2", 14), ("globals()['n'] * 3", 6)]
+)
 def test_in_the_namespace_it_computes_what_the_notebook_would(book, text, last):
     before = dict(book.namespace)
     assert call(book.plain(text))[LAST] == last

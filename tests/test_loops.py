@@ -32,7 +32,15 @@ def place(text, unknown=True):
     "source",
     [
         *("range(3)", "range(n)", "range(4, 20)", "range(0, 160, 10)", "few", "pair", "net"),
-        *("(1, 2, 3)", "enumerate(few)", "zip(few, many)", "zip(loader, few)", "reversed(range(16))", "config.few", "'abc'"),
+        *(
+            "(1, 2, 3)",
+            "enumerate(few)",
+            "zip(few, many)",
+            "zip(loader, few)",
+            "reversed(range(16))",
+            "config.few",
+            "'abc'",
+        ),
     ],
 )
 def test_short_loops(source):
@@ -53,7 +61,9 @@ def test_long_loops_and_data(source, unknown):
     assert found.reason == f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times"
 
 
-@pytest.mark.parametrize("text", ["b = f(1)\nfor i in b: pass", "for i in f(1): pass", "for i in range(len(few)): pass"])
+@pytest.mark.parametrize(
+    "text", ["b = f(1)\nfor i in b: pass", "for i in f(1): pass", "for i in range(len(few)): pass"]
+)
 def test_what_is_not_known_is_the_callers_to_judge(text):
     assert place(text, unknown=True) is not None
     assert place(text, unknown=False) is None

@@ -27,19 +27,19 @@ def body(text):
 
 @pytest.mark.parametrize(("text", "why"), EFFECTS)
 def test_effects_run_once_unless_the_user_allows_more(text, why):
-    assert effects(body(text), False) == f"{why} (--repeat-effects times it anyway)"
-    assert effects(body(text), True) == ""
+    assert effects(body(text), {}, False) == f"{why} (--repeat-effects times it anyway)"
+    assert effects(body(text), {}, True) == ""
 
 
 @pytest.mark.parametrize("text", ["print(1)", "x.append(1)", "net(x)", "np.random.rand()", "[*range(3)]", "display(1)"])
 def test_what_can_be_undone_is_no_effect(text):
-    assert effects(body(text), False) == ""
+    assert effects(body(text), {}, False) == ""
 
 
 @pytest.mark.parametrize("text", ["input()", "x = int(input('?'))", "import sys\nsys.stdin.readline()"])
 @pytest.mark.parametrize("allowed", [False, True])
 def test_the_keyboard_is_read_once_in_any_case(text, allowed):
-    assert "reads from the keyboard, which a measured run cannot" in effects(body(text), allowed)
+    assert "reads from the keyboard, which a measured run cannot" in effects(body(text), {}, allowed)
 
 
 def lost(text, allowed=False, **namespace):
@@ -76,3 +76,24 @@ class TestGraphs:
     def test_leaves_have_none(self):
         assert lost("(w * 2).sum().backward()", w=torch.ones(2, requires_grad=True)) == ""
         assert lost("y = h * 2", h=torch.ones(2, requires_grad=True) * 2) == ""
+
+
+def helper(text):
+    namespace = {"__name__": "__main__"}
+    exec(text, namespace)
+    return namespace
+
+
+@pytest.mark.parametrize(
+    ("text", "used"),
+    [
+        ("def f(): open('log', 'a')", "open"),
+        ("def f(): net.save('x')", "save"),
+        ("def g(): path.write_text('x')\ndef f(): g()", "write_text"),
+    ],
+)
+def test_effects_in_functions_that_the_cell_calls(text, used):
+    why = effects(body("f()"), helper(text), False)
+    assert f"what `{used}` does in" in why
+    assert effects(body("f()"), helper(text), True) == ""
+    assert effects(body("1 + 1"), helper(text), False) == ""

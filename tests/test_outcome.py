@@ -107,7 +107,7 @@ def test_the_root_of_a_path(path):
 
 class TestCopies:
     def test_of_containers(self):
-        Pair = namedtuple("Pair", "a b")  # noqa: PYI024
+        Pair = namedtuple("Pair", "a b")
         value = {"t": [torch.zeros(1), (1, "s")], "p": Pair(torch.zeros(1), 2)}
         copy = copy_of(value, TORCH)
         value["t"][0].add_(1)

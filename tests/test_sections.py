@@ -52,7 +52,7 @@ class TestVariants:
         assert rates[2] is None
         assert rates[:2] == [pytest.approx(n / found[v].time.median) for n, v in ((10, "a"), (20, "b"))]
 
-    def test_the_verdict_is_over_the_baseline(self, shell):
+    def test_the_verdict_is_over_the_baseline(self, shell, idle):
         body = "%%numpy a\nnp.ones(10).sum()\n%%numpy b\nnp.ones(100_000).cumsum().sum()"
         found = compare(shell, body, "--margin 0.1")
         assert (found.baseline, found.fastest) == ("a", "a")

@@ -38,7 +38,9 @@ class TestWatch:
         assert all(seconds >= 0 for seconds in log.stages.values())
 
     def test_breaks_with_their_lines(self):
-        function, filename = compiled("def cell(x):\n    y = x * 2\n    print('a')\n    if y.sum() > 0:\n        y = y + 1\n    return y")
+        function, filename = compiled(
+            "def cell(x):\n    y = x * 2\n    print('a')\n    if y.sum() > 0:\n        y = y + 1\n    return y"
+        )
         with TORCH.watch(filename) as log:
             function(X)
         assert [place.line for place in log.breaks] == [3, 4]
@@ -113,6 +115,13 @@ class TestForwardMode:
         with torch.autograd.forward_ad.dual_level():  # there can be only one
             pass
 
+    def test_one_that_an_interrupted_compilation_left_is_left(self):
+        with TORCH.watch("cell"):
+            torch.autograd.forward_ad.enter_dual_level()
+            torch.autograd.forward_ad._current_level = -1  # as after a trace that was broken off
+        with torch.autograd.forward_ad.dual_level():  # there can be only one
+            pass
+
     def test_a_level_of_the_user_stays(self):
         with torch.autograd.forward_ad.dual_level():
             with TORCH.watch("cell"):
@@ -169,12 +178,13 @@ class TestExplain:
         assert len(why.reason.splitlines()) == 1
 
     def test_an_ordinary_error(self):
-        try:
+        def raises():
             raise ValueError("first\nsecond")
-        except ValueError as error:
-            why = TORCH.explain(error, __file__)
-            assert why.reason == "ValueError: first"
-            assert why.line == error.__traceback__.tb_lineno
+
+        with pytest.raises(ValueError, match="first") as error:
+            raises()
+        why = TORCH.explain(error.value, __file__)
+        assert (why.reason, why.line) == ("ValueError: first", raises.__code__.co_firstlineno + 1)
         assert TORCH.explain(KeyError(), "cell").reason == "KeyError: no message"
 
 

@@ -17,7 +17,10 @@ _COMPILERS = {
     *("jax.jit", "jit", "nnx.jit", "jax.pmap", "pmap", "jax.shard_map", "nnx.pmap", "nn.jit", "eqx.filter_jit"),
     *("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export"),
 }
-_CLOCKS = ("time.", "datetime.", "perf_counter", "monotonic")
+_CLOCKS = (
+    *("time.time", "time.perf_counter", "time.monotonic", "time.process_time", "perf_counter", "monotonic"),
+    *("datetime.now", "datetime.datetime.now", "datetime.utcnow", "datetime.datetime.utcnow", "datetime.date.today"),
+)
 _HOST_RANDOM = ("random.", "np.random.", "numpy.random.")
 _STDIN = {"input", "sys.stdin.read", "sys.stdin.readline", "getpass.getpass", "getpass"}
 _EFFECTS = {

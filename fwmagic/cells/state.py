@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fwmagic.cells.fingerprint import fingerprint
@@ -60,6 +62,9 @@ class Snapshot:
         self._found_changed: list[Entry] = []
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
+        self._flags = [(framework, framework.flags()) for framework in self._frameworks]
+        self._environment = dict(os.environ)
+        self._folder = Path.cwd()
 
     def restore(self) -> None:
         """Put everything back; of the arrays, only those that differ bit for bit are copied.
@@ -71,6 +76,7 @@ class Snapshot:
         """
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
         self._restore_generators()
+        self._restore_process()
 
     def restore_changed(self) -> None:
         """Put back what the last `find_changed` found, and the random generators; raises like `restore`."""
@@ -178,7 +184,16 @@ class Snapshot:
         if failed:
             raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
 
+    def _restore_process(self) -> None:
+        if os.environ != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        if Path.cwd() != self._folder:
+            os.chdir(self._folder)
+
     def _restore_generators(self) -> None:
+        for framework, flags in self._flags:
+            framework.set_flags(flags)
         random.setstate(self._random)
         for framework, state in self._generators:
             framework.set_rng_state(state)

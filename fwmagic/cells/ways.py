@@ -11,6 +11,7 @@ from fwmagic.cells import names as names_of
 from fwmagic.cells import program as programs
 from fwmagic.cells.function import first_use, stays_in_namespace
 from fwmagic.cells.loops import loops_over_data
+from fwmagic.cells.modules import of_user
 from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.patches import code_name, label, patches_of
 from fwmagic.cells.program import Patch, Program
@@ -40,6 +41,7 @@ class _Kept:
     compilation: Compilation
     compiled: Callable[..., Any] | None = None
     traced: Traced | None = None
+    withheld: str = ""
 
 
 class Programs:
@@ -64,7 +66,8 @@ class Programs:
         self._refuse(scene)
         with window():
             prime = framework.prime()
-        key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint())
+        modules = of_user(scene.namespace, body.all_reads)
+        key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
         kept = self._kept.pop(key, None)
         if kept is not None:
             ready = _again(scene, kept, window)
@@ -93,7 +96,7 @@ class Programs:
             raise CannotCompile(why)
         places = [body.disables_jit]
         if framework.strategy == "namespace":
-            places += [body.clock, body.host_random]
+            places += [body.clock, body.host_random, *body.effects[:1]]
         for place in places:
             if place is not None:
                 consequence = "" if place is body.disables_jit else ", which a trace would do once and never again"
@@ -130,7 +133,7 @@ def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | None:
         scene.exit()
     stages = _stages(log, outcome.seconds)
     compilation = replace(kept.compilation, stages=stages, cache="reused" if not log.compiled else log.cache)
-    return Ready(program, compilation, outcome)
+    return Ready(program, compilation, outcome, kept.withheld)
 
 
 def _trains(scene: Scene) -> Place | None:
@@ -176,6 +179,12 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
             raise framework.explain(error, body.filename) from error
         finally:
             scene.exit()
+    reached = traced.used if traced is not None else scene.snapshot.leaves(framework.is_array)
+    if not reached and not (traced is None and outcome.random):
+        withheld = (
+            "no array reaches it from outside, so that the compiler may have computed its result ahead; "
+            "make its inputs in %%setup or in an earlier cell"
+        )
     if "cell" not in log.compiled:
         first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
         raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
@@ -190,13 +199,14 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
         recompiles=tuple(log.recompiles),
         lifted=lifted,
     )
-    reusable = not lifted and not any(path.split(".")[0] in body.defined for path in outcome.changed)
+    changes_own = any(path.split(".")[0] in body.defined for path in outcome.changed)
+    reusable = not lifted and not changes_own
     kept = None
     if reusable and traced is not None:
         own = traced.arguments[: len(traced.arguments) - len(traced.used)]
-        kept = _Kept(compilation, traced=replace(traced, arguments=own))
+        kept = _Kept(compilation, traced=replace(traced, arguments=own), withheld=withheld)
     elif reusable:
-        kept = _Kept(compilation, compiled=program.call)
+        kept = _Kept(compilation, compiled=program.call, withheld=withheld)
     return Ready(program, compilation, outcome, withheld), kept
 
 

@@ -129,6 +129,12 @@ class Framework(Protocol):
     def set_rng_state(self, state: Any) -> None:
         """Put a state from `rng_state` back."""
 
+    def flags(self) -> dict[str, Any]:
+        """Return the library's global settings that a cell may change, by name."""
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put settings from `flags` back where they differ."""
+
     def seed(self, seed: int) -> None:
         """Seed the global random generators."""
 

@@ -93,6 +93,17 @@ class Jax(Base):
         """Do nothing: JAX has no global generator."""
         _jax_state.set_rng_state(state)
 
+    def flags(self) -> dict[str, Any]:
+        """Return JAX's whole configuration."""
+        return dict(getattr(jax.config, "values", {}))
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put the configuration back."""
+        now = self.flags()
+        for name, value in flags.items():
+            if now.get(name) != value:
+                jax.config.update(name, value)
+
     def seed(self, seed: int) -> None:
         """Do nothing: JAX has no global generator."""
         _jax_state.seed(seed)

@@ -62,6 +62,16 @@ class NumPy(Base):
         """Put that state back."""
         _numpy_state.set_rng_state(state)
 
+    def flags(self) -> dict[str, Any]:
+        """Return how errors are handled and arrays are printed."""
+        return {"errors": np.geterr(), "print": np.get_printoptions()}
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put these back."""
+        np.seterr(**flags["errors"])
+        if np.get_printoptions() != flags["print"]:
+            np.set_printoptions(**flags["print"])
+
     def seed(self, seed: int) -> None:
         """Seed that generator."""
         _numpy_state.seed(seed)

@@ -80,6 +80,17 @@ class Torch(Base):
         """Put the state of torch's global generators back."""
         _torch_state.set_rng_state(state)
 
+    def flags(self) -> dict[str, Any]:
+        """Return threads, default dtype, autograd, precision and the like."""
+        return {name: read() for name, (read, _) in _FLAGS.items()}
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put them back."""
+        for name, value in flags.items():
+            read, write = _FLAGS[name]
+            if read() != value:
+                write(value)
+
     def seed(self, seed: int) -> None:
         """Seed torch's global generators."""
         _torch_state.seed(seed)
@@ -171,4 +182,11 @@ class Torch(Base):
         return str(device)
 
 
+_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "threads": (torch.get_num_threads, torch.set_num_threads),
+    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "grad": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "deterministic": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+}
 FRAMEWORK = Torch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,6 +21,13 @@ class Base:
     def canonical_dtype(self, dtype: Any) -> Any:
         """Return the dtype itself."""
         return dtype
+
+    def flags(self) -> dict[str, Any]:
+        """Return nothing: there are no global settings."""
+        return {}
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Do nothing: there are no global settings."""
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return None: a call returns only when it is done."""

@@ -20,7 +20,7 @@ __all__ = ["Measurement", "Progress", "Timed", "Timing", "measure"]
 
 _WARM_UP = 0.3
 _SPLIT = 0.05
-_SPLIT_CALLS = 5
+_SPLIT_CALLS = 25
 _FIRST_LOOK = 10
 # Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
 _LEAST = 0.2
@@ -108,6 +108,7 @@ def measure(
     baseline: int = 0,
     window: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[Progress], None] | None = None,
+    partial: Callable[[Measurement], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
     """Time programs against each other, within `budget` wall seconds for warm-up and rounds of all of them.
@@ -116,7 +117,8 @@ def measure(
     that the programs belong to different frameworks; `events` counts the compilations so far and is read
     between blocks; `drain` waits until no framework has work under way; `window` wraps every stretch that
     calls a program, so that an interrupt may stop there; `progress` is called between blocks, at most five
-    times a second. An exception of a program drops that program; KeyboardInterrupt and the like propagate.
+    times a second. An exception of a program drops that program; KeyboardInterrupt and the like propagate, after
+    `partial` was called with what was measured until then.
 
     Raises
     ------
@@ -134,8 +136,13 @@ def measure(
         progress,
         clock,
     )
-    engine.warm_up()
-    return engine.measurement(engine.run_rounds())
+    try:
+        engine.warm_up()
+        return engine.measurement(engine.run_rounds())
+    except KeyboardInterrupt:
+        if partial is not None:
+            partial(engine.measurement("interrupted"))
+        raise
 
 
 class _Engine:

@@ -35,6 +35,12 @@ class Draft:
         """Add a variant."""
         self.change(variants=(*self.report.variants, variant))
 
+    def interrupt(self, note: str) -> None:
+        """Note that Ctrl-C ended the run; variants that were not done are marked."""
+        open_ = ("waiting", "running")
+        variants = tuple(replace(v, status="interrupted") if v.status in open_ else v for v in self.report.variants)
+        self.change(state="interrupted", note=note, variants=variants)
+
     def find(self, *findings: Finding) -> None:
         """Add findings."""
         if findings:

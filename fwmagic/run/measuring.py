@@ -11,12 +11,15 @@ from typing import Any
 from fwmagic import findings
 from fwmagic.cells.outcome import Window
 from fwmagic.frameworks import Framework, line_of
-from fwmagic.measure.load import Load
+from fwmagic.measure.load import Load, usable_cores
 from fwmagic.measure.timing import Measurement, Progress, Timed, Timing, measure
 from fwmagic.report import Failure, Ratio, Stage, Time, Variant
 from fwmagic.run.conditions import conditions, distinct
 from fwmagic.run.draft import Draft
 from fwmagic.run.variants import Contender
+
+#: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
+_SHORT = 2e-5
 
 
 @dataclass(frozen=True)
@@ -59,28 +62,38 @@ class Pass:
                 drain=drain,
                 window=self.window,
                 progress=lambda now: self._tell(now),
+                partial=self._take,
             )
         self.load.stop()
         self.draft.change(conditions=conditions(adapters, dict(self.devices), self.load, self.inputs))
         if measurement is None:
             return []
+        self._take(measurement)
+        return list(measurement.variants)
+
+    def _take(self, measurement: Measurement) -> None:
+        """Put what was measured in the draft."""
+        if self.load.during is None:  # interrupted
+            self.load.stop()
         for timing in measurement.variants:
             self._note(timing)
-        crowded = self.load.crowds(max((framework.workers() for framework in adapters), default=1))
+        crowded = self.load.crowds(max((framework.workers() for framework in self.frameworks), default=1))
         self.draft.change(
             ratios=tuple(_doubted(ratio, crowded) for ratio in measurement.ratios),
             baseline=measurement.baseline,
             fastest=None if crowded else measurement.fastest,
             spent=measurement.spent,
-            progress=1.0,
+            progress=1.0 if measurement.stopped != "interrupted" else self.draft.report.progress,
         )
-        return list(measurement.variants)
 
     def _tell(self, now: Progress) -> None:
         self.draft.change(progress=max(0.0, min(now.share, 1.0)))
 
     def _note(self, timing: Timing) -> None:
         time = timing.time()
+        if time is not None and time.cores is not None:
+            # The system books the time of other threads a little late, so that short blocks can read too much.
+            time = replace(time, cores=min(time.cores, float(usable_cores())))
         if timing.failure is not None:
             message = str(timing.failure).strip() or "no message"
             failure = Failure(type(timing.failure).__name__, message.splitlines()[0], None, "timing")
@@ -110,6 +123,12 @@ def time_contenders(how: Pass, contenders: Sequence[Contender]) -> list[Exceptio
         if items is not None and variant.time is not None:
             draft.variant(contender.name, time=replace(variant.time, items_per_second=items / variant.time.median))
     withheld = {contender.name: contender.withheld for contender in contenders if contender.withheld}
+    for contender in contenders:
+        found = draft.report[contender.name].time
+        if contender.program.most_calls == 1 and found is not None and found.median < _SHORT:
+            withheld.setdefault(
+                contender.name, "each call starts from the same state, and one call is too short to time"
+            )
     if withheld:
         draft.change(ratios=tuple(_checked(ratio, withheld) for ratio in draft.report.ratios), fastest=None)
     draft.find(*findings.of_run(draft.report, contenders))

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.function import first_use
+from fwmagic.cells.names import notebook_functions, of_code
 from fwmagic.cells.outcome import root
 from fwmagic.cells.state import Snapshot
 
 _ANYWAY = "--repeat-effects times it anyway"
 
 
-def effects(body: Body, repeat_effects: bool) -> str:
+#: Names that a function reads if it writes files, starts processes, opens connections or draws figures.
+_GLOBALS = {"open", "subprocess", "shutil", "socket", "requests", "urllib", "sqlite3", "plt"}
+_METHODS = {
+    *("write_text", "write_bytes", "unlink", "mkdir", "makedirs", "remove", "rename", "system", "touch", "rmdir"),
+    *("save", "savez", "savefig", "dump", "to_csv", "to_parquet", "add_scalar"),
+}
+
+
+def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
     """Return which effect outside of the notebook a cell has, or an empty string.
 
     `repeat_effects` is the user's leave to repeat it; what is read from the keyboard cannot be repeated at all.
@@ -20,6 +30,15 @@ def effects(body: Body, repeat_effects: bool) -> str:
         return f"line {body.stdin.line}: {body.stdin.reason}, which a measured run cannot"
     if body.effects and not repeat_effects:
         return f"line {body.effects[0].line}: {body.effects[0].reason} ({_ANYWAY})"
+    for function in notebook_functions(namespace, body.all_reads):
+        code, name = function.__code__, function.__name__
+        read = of_code(code).reads
+        used = sorted(_GLOBALS & read) + sorted(_METHODS & set(code.co_names))
+        where = f"line {first_use(body, name)}: " if first_use(body, name) else ""
+        if "input" in read:
+            return f"{where}`input` in `{name}` reads from the keyboard, which a measured run cannot"
+        if used and not repeat_effects:
+            return f"{where}what `{used[0]}` does in `{name}` cannot be undone ({_ANYWAY})"
     return ""
 
 

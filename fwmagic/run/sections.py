@@ -70,7 +70,7 @@ class Comparison:
                 finally:
                     world.restore()
         except KeyboardInterrupt:
-            self.draft.change(state="interrupted", note="interrupted: the notebook is as before the cell")
+            self.draft.interrupt("interrupted: the notebook is as before the cell")
             raise
         except Exception as error:
             self.draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as before the cell")
@@ -146,7 +146,7 @@ class Comparison:
         assert section.scene is not None
         repeat = section.options.repeat_effects
         lost = lost_state(section.body, section.scene.snapshot, repeat)
-        why = effects(section.body, repeat)
+        why = effects(section.body, self.session.namespace, repeat)
         if lost:
             # A comparison leaves the notebook as it is: what it would use up is not run at all.
             for name in section.options.variants():

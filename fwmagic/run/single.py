@@ -74,7 +74,7 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
     if options.seed is not None:
         seed_all(options.seed, framework)
     before = snapshot_of(session, names, section)
-    why_once = "" if options.mode == "debug" else _once(section, before)
+    why_once = "" if options.mode == "debug" else _once(section, namespace, before)
     committed = _commit(section, namespace, before, inputs)
     draft = Draft(
         f"%%{framework.name}",
@@ -124,7 +124,7 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
             finally:
                 after.restore()
     except KeyboardInterrupt:
-        draft.change(state="interrupted", note="interrupted: the notebook is as after the plain run of the cell")
+        draft.interrupt("interrupted: the notebook is as after the plain run of the cell")
         raise
     except Exception as error:
         draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as after the plain run of the cell")
@@ -141,10 +141,10 @@ def nothing_in(body: Body) -> str:
     return f"it only defines {made}" if made else "it holds no code that does anything"
 
 
-def _once(section: Section, before: Snapshot) -> str:
+def _once(section: Section, namespace: dict[str, Any], before: Snapshot) -> str:
     """Return why the cell must not be run again, or an empty string."""
     repeat = section.options.repeat_effects
-    return effects(section.body, repeat) or lost_state(section.body, before, repeat)
+    return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
 
 
 def names_of(body: Body) -> list[str]:

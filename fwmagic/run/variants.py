@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any
 
 from fwmagic.cells import program as programs
@@ -98,7 +99,7 @@ class Preparation:
         """Note that a variant failed."""
         message = str(error).strip() or "no message"
         failure = Failure(type(error).__name__, message.splitlines()[0], line, stage)
-        self.errors.append(error)
+        self.errors.append(error.with_traceback(_of_user(error, section.body.filename)))
         self.draft.variant(name, status="failed", failure=failure)
 
     def run(self, program: Program) -> Outcome:
@@ -170,7 +171,30 @@ class Preparation:
         expected.update({path: reference.changed[path] for path in common})
         found.update({path: ready.outcome.changed[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
-        return agreement(expected, found, names, [section.framework], reference.random)
+        result = agreement(expected, found, names, [section.framework], reference.random)
+        lost = _lost(section, reference, ready.outcome)
+        if lost and result.status == "agrees":
+            sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
+            return Agreement(names[0], "differs", sentence, lost)
+        if section.body.clock is not None and result.status == "not compared":
+            return replace(result, sentence=f"not compared: {section.body.clock.reason}")
+        return result
+
+
+def _lost(section: Section, reference: Outcome, compiled: Outcome) -> str:
+    """Return where the plain run left another array than there was, and the compiled one did not."""
+    assert section.scene is not None
+    before = {id(value) for _, value in section.scene.snapshot.leaves(section.framework.is_array)}
+    lost = (p for p, v in reference.changed.items() if p not in compiled.changed and id(v) not in before)
+    return next(lost, "")
+
+
+def _of_user(error: BaseException, filename: str) -> TracebackType | None:
+    """Return the traceback from the user's own code on; all of it if that is not in it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != filename:
+        trace = trace.tb_next
+    return trace or error.__traceback__
 
 
 def _where(error: CannotCompile) -> str:

@@ -1,0 +1,211 @@
+"""Blocks of one variant on a real clock; the engine's order of blocks is in test_timing."""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from fwmagic.measure.block import FILL, Bench, Block, Harness
+from fwmagic.measure.warmup import LONG, settle, warm_up
+
+
+class Program:
+    """A program that counts its calls and says what it was called with."""
+
+    name, most_calls, lead_in = "p", None, False
+
+    def __init__(self, work=lambda: None, wait=None, args=(1, 2)):
+        self.args, self.wait, self.calls, self.state = args, wait, [], []
+        self._work = work
+
+    def call(self, *args):
+        self.calls.append(args)
+        self._work()
+        return f"output {len(self.calls)}"
+
+    def enter(self):
+        self.state.append("enter")
+
+    def exit(self):
+        self.state.append("exit")
+
+
+@pytest.fixture
+def world():
+    return SimpleNamespace(events=0, now=0.0, drained=0)
+
+
+def bench(world, program, alternate=False):
+    def drain():
+        world.drained += 1
+
+    harness = Harness(lambda: world.events, drain, nullcontext, lambda: world.now, alternate)
+    return Bench(program, harness)
+
+
+def taking(world, seconds):
+    def work():
+        world.now += seconds
+
+    return work
+
+
+def test_a_block_is_so_many_calls_with_the_arguments(world):
+    program = Program(taking(world, 0.5))
+    block = bench(world, program).block(3)
+    assert program.calls == [(1, 2)] * 3
+    assert program.state == ["enter", "exit"]
+    assert (block.seconds, block.calls, block.each, block.compiled) == (1.5, 3, 0.5, False)
+    assert world.drained == 1
+
+
+def test_the_outputs_of_every_call_are_waited_for(world):
+    waited = []
+
+    def wait(output):
+        waited.append(output)
+        world.now += 0.25
+
+    found = bench(world, Program(taking(world, 0.5), wait)).block(2)
+    assert waited == ["output 1", "output 2"]
+    assert found.each == 0.75
+
+
+def test_dispatch_and_waiting_are_told_apart(world):
+    def wait(_):
+        world.now += 0.25
+
+    tried = bench(world, Program(taking(world, 0.5), wait))
+    tried.split(3)
+    assert (tried.dispatch, tried.wait) == (0.5, 0.25)
+    without = bench(world, Program(taking(world, 0.5)))
+    without.split(3)
+    assert (without.dispatch, without.wait, without.timed.calls) == (None, None, [])
+
+
+def test_a_clock_that_does_not_move_gives_no_zero(world):
+    assert bench(world, Program()).block(1).seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("each", "most", "calls"),
+    [(1e-5, None, 100), (1.0, None, 1), (1e-5, 7, 7), (0.0, None, 100_000), (1e-12, None, 100_000)],
+)
+def test_how_many_calls_fill_a_block(world, each, most, calls):
+    program = Program()
+    program.most_calls = most
+    tried = bench(world, program)
+    tried.fill(each)
+    assert tried.calls == calls
+    assert calls in (1, 7, 100_000) or calls * each == pytest.approx(FILL)
+
+
+def test_a_lead_in_call_is_not_part_of_the_block(world):
+    for alternate, asked, seconds, calls in [
+        (True, False, 0.1, 3),
+        (False, True, 0.1, 3),
+        (False, False, 0.1, 2),
+        (True, False, 0.3, 2),
+    ]:
+        program = Program(taking(world, seconds))
+        program.lead_in = asked
+        tried = bench(world, program, alternate)
+        tried.each = seconds
+        assert tried.block(2).seconds == pytest.approx(2 * seconds)
+        assert len(program.calls) == calls
+
+
+def test_what_the_program_raises_ends_it_and_everything_is_left(world):
+    def fails():
+        raise ValueError("mine")
+
+    program = Program(fails)
+    tried = bench(world, program)
+    assert tried.block(1) is None
+    assert str(tried.failure) == "mine"
+    assert program.state == ["enter", "exit"]
+    assert gc.isenabled()
+
+
+def test_a_block_with_a_compilation_is_void_until_it_is_clear_that_all_are(world):
+    tried = bench(world, Program())
+    compiled, clean = Block(1.0, 1.0, 1, True), Block(1.0, 1.0, 1, False)
+    assert [tried.keep(b) for b in (compiled, compiled, clean, compiled, compiled)] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert not tried.every_call
+    assert [tried.keep(b) for b in (compiled, compiled)] == [False, True]
+    assert (tried.every_call, tried.voided, tried.kept) == (True, 5, [clean, compiled])
+
+
+class TestSettling:
+    def compiling(self, world, times, seconds=0.01):
+        calls = iter(range(99))
+
+        def work():
+            world.now += seconds
+            world.events += next(calls) < times
+
+        return bench(world, Program(work))
+
+    @pytest.mark.parametrize(("times", "calls"), [(0, 1), (1, 2), (2, 3)])
+    def test_until_a_call_compiles_nothing(self, world, times, calls):
+        tried = self.compiling(world, times)
+        assert not settle(tried).compiled
+        assert (len(tried.timed.calls), tried.every_call) == (calls, False)
+
+    def test_one_that_always_compiles(self, world):
+        tried = self.compiling(world, 99)
+        assert settle(tried).compiled
+        assert (len(tried.timed.calls), tried.every_call) == (3, True)
+
+    def test_a_long_one_is_not_called_a_third_time(self, world):
+        tried = self.compiling(world, 99, 2 * LONG)
+        settle(tried)
+        assert (len(tried.timed.calls), tried.every_call) == (2, True)
+
+    def test_one_that_raises(self, world):
+        def fails():
+            raise ValueError
+
+        assert settle(bench(world, Program(fails))) is None
+        assert warm_up(bench(world, Program(fails)), 1.0, lambda: world.now) is None
+
+    def test_one_that_raises_after_a_while(self, world):
+        calls = iter(range(3))
+
+        def fails():
+            world.now += 0.01
+            next(calls)
+
+        tried = bench(world, Program(fails))
+        assert warm_up(tried, 10.0, lambda: world.now) is None
+        assert isinstance(tried.failure, StopIteration)
+        assert not tried.warm
+
+    def test_without_time_for_windows_the_only_call_may_be_a_sample(self, world):
+        tried = bench(world, Program(taking(world, 1.0)))
+        assert warm_up(tried, 1.5, lambda: world.now).seconds == 1.0
+        assert not tried.warm
+
+    def test_it_is_warm_when_two_windows_agree(self, world):
+        tried = bench(world, Program(taking(world, 0.01)))
+        assert warm_up(tried, 10.0, lambda: world.now) is None
+        assert tried.warm
+
+
+def test_the_processs_own_seconds_are_counted_too(world):
+    def busy():
+        end = time.process_time() + 0.01
+        while time.process_time() < end:
+            pass
+
+    assert bench(world, Program(busy)).block(1).cpu >= 0.01

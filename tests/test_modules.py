@@ -1,0 +1,38 @@
+"""Modules of the user: what a compiled program may have taken for fixed in them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import numpy
+import pytest
+
+from fwmagic.cells.modules import of_user
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("K = 2\ndef f(x):\n    return x * K\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("mine")
+    del sys.modules["mine"]
+
+
+@pytest.mark.parametrize("name", ["mine", "f"])
+def test_a_number_of_a_module_of_the_user_counts(module, name):
+    namespace = {"mine": module, "f": module.f}
+    before = of_user(namespace, [name])
+    assert of_user(namespace, [name]) == before
+    module.K = 3
+    assert of_user(namespace, [name]) != before
+
+
+def test_a_function_that_was_redefined_counts(module):
+    before = of_user({"mine": module}, ["mine"])
+    module.f = eval("lambda x: x")
+    assert of_user({"mine": module}, ["mine"]) != before
+
+
+def test_libraries_do_not_count(module):
+    assert of_user({"np": numpy, "sys": sys, "x": 3}, ["np", "sys", "x", "unknown"]) == ()
