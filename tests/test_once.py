@@ -97,3 +97,12 @@ def test_effects_in_functions_that_the_cell_calls(text, used):
     assert f"what `{used}` does in" in why
     assert effects(body("f()"), helper(text), True) == ""
     assert effects(body("1 + 1"), helper(text), False) == ""
+
+
+@pytest.mark.parametrize("text", ["torch.x = 1", "torch.backends.x = 1", "del torch.x"])
+def test_an_attribute_of_a_module_is_not_put_back(text):
+    why = effects(body(text), {"torch": torch}, False)
+    assert why.startswith("line 2: `torch.")
+    assert "belongs to a module" in why
+    assert effects(body(text), {"torch": torch}, True) == ""
+    assert effects(body("net.x = 1"), {"torch": torch, "net": torch.nn.Linear(1, 1)}, False) == ""

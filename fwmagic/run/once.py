@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+from types import ModuleType
 from typing import Any
 
-from fwmagic.cells.analyse import Body
+from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
 from fwmagic.cells.names import notebook_functions, of_code
 from fwmagic.cells.outcome import root
 from fwmagic.cells.state import Snapshot
 
 _ANYWAY = "--repeat-effects times it anyway"
-
-
 #: Names that a function reads if it writes files, starts processes, opens connections or draws figures.
 _GLOBALS = {"open", "subprocess", "shutil", "socket", "requests", "urllib", "sqlite3", "plt"}
 _METHODS = {
-    *("write_text", "write_bytes", "unlink", "mkdir", "makedirs", "remove", "rename", "system", "touch", "rmdir"),
+    *("write_text", "write_bytes", "unlink", "mkdir", "makedirs", "system", "touch", "rmdir"),
     *("save", "savez", "savefig", "dump", "to_csv", "to_parquet", "add_scalar"),
 }
 
@@ -30,6 +30,11 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
         return f"line {body.stdin.line}: {body.stdin.reason}, which a measured run cannot"
     if body.effects and not repeat_effects:
         return f"line {body.effects[0].line}: {body.effects[0].reason} ({_ANYWAY})"
+    for node in [] if repeat_effects else ast.walk(body.tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            owner = dotted(node).split(".")[0]
+            if isinstance(namespace.get(owner), ModuleType):
+                return f"line {node.lineno}: `{dotted(node)}` belongs to a module, which is not put back ({_ANYWAY})"
     for function in notebook_functions(namespace, body.all_reads):
         code, name = function.__code__, function.__name__
         read = of_code(code).reads
