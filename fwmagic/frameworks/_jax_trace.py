@@ -102,17 +102,18 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     shape: list[Any] = []
     pending = [function]
 
-    def flat(*arrays: Any) -> list[Any]:
+    def flat(*arrays: Any) -> Any:
         leaves, tree = jax.tree.flatten(pending[0](*arrays))
         for leaf in leaves:
             if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
                 raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
         shape[:] = [tree, [_ARRAY if isinstance(leaf, jax.Array) else leaf for leaf in leaves]]
-        return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        found = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        return found[0] if len(found) == 1 else found  # one array is waited for in less time than a list of one
 
-    def rebuild(outputs: list[Any]) -> Any:
+    def rebuild(outputs: Any) -> Any:
         tree, static = shape
-        computed = iter(outputs)
+        computed = iter([outputs] if isinstance(outputs, jax.Array) else outputs)
         return jax.tree.unflatten(tree, [next(computed) if leaf is _ARRAY else leaf for leaf in static])
 
     flat.__name__ = function.__name__
@@ -131,12 +132,13 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
         return Traced(jitted, arguments, rebuild, used, withheld=withheld)
     constants = list(captured.values())
 
-    def cell(values: list[Any], *inputs: Any) -> list[Any]:
+    def cell(values: list[Any], *inputs: Any) -> Any:
         given = dict(zip(captured, values, strict=True))
         every: list[Any] = [None] * len(closed.jaxpr.invars)
         for place, value in zip(used, inputs, strict=True):
             every[place] = value
-        return _evaluate(closed.jaxpr, closed.consts, every, given)
+        outputs = _evaluate(closed.jaxpr, closed.consts, every, given)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     cell.__name__ = function.__name__
     program = jax.jit(cell)
