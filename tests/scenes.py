@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import textwrap
+import types
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -92,7 +94,11 @@ class Notebook:
 def notebook(framework: str, setup: str = "") -> Notebook:
     """Return a notebook in which a framework's names are bound and `setup` has run."""
     adapter = frameworks.get(framework)
-    book = Notebook(adapter, {"__name__": "__main__", **adapter.names()}, Programs())
+    # A module of its own, as `__main__` is in a kernel: Dynamo looks globals up in the module of that name.
+    module = types.ModuleType(f"notebook_{next(_files)}")
+    sys.modules[module.__name__] = module
+    vars(module).update(adapter.names())
+    book = Notebook(adapter, vars(module), Programs())
     book.run(setup)
     return book
 

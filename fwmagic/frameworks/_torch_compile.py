@@ -25,17 +25,20 @@ def compile_events() -> int:
     return _events
 
 
-@functools.cache
 def _listen() -> None:
-    """Count compilations from now on; the listener fires only when Dynamo compiles."""
+    """Count compilations from now on; the listener fires only when Dynamo compiles.
 
-    def count(*_: Any) -> None:
-        global _events
-        _events += 1
-
+    `torch.compiler.reset` takes all listeners away, so this is asked for anew each time.
+    """
     callbacks = getattr(getattr(torch, "_dynamo", None), "callback", None)
-    if callbacks is not None:
-        callbacks.on_compile_start(count)
+    handler = getattr(callbacks, "callback_handler", None)
+    if callbacks is not None and _count not in getattr(handler, "start_callbacks", ()):
+        callbacks.on_compile_start(_count)
+
+
+def _count(*_: Any) -> None:
+    global _events
+    _events += 1
 
 
 @functools.cache
