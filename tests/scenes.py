@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import linecache
 import sys
 import textwrap
 import types
@@ -43,7 +44,9 @@ class Notebook:
 
     def run(self, source: str) -> None:
         """Run a cell plainly."""
-        exec(compile(text_of(source), f"setup-{next(_files)}", "exec", dont_inherit=True), self.namespace)
+        text, name = text_of(source), f"setup-{next(_files)}"
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # as IPython does
+        exec(compile(text, name, "exec", dont_inherit=True), self.namespace)
 
     def body(self, source: str) -> Body:
         return analyse(text_of(source), f"cell-{next(_files)}", 2)
@@ -94,9 +97,11 @@ class Notebook:
 def notebook(framework: str, setup: str = "") -> Notebook:
     """Return a notebook in which a framework's names are bound and `setup` has run."""
     adapter = frameworks.get(framework)
-    # A module of its own, as `__main__` is in a kernel: Dynamo looks globals up in the module of that name.
-    module = types.ModuleType(f"notebook_{next(_files)}")
-    sys.modules[module.__name__] = module
+    # It is `__main__`, as in a kernel: Dynamo looks globals up in the module of that name, and remembers it.
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo.symbolic_convert"]._import_module.cache_clear()
     vars(module).update(adapter.names())
     book = Notebook(adapter, vars(module), Programs())
     book.run(setup)
