@@ -82,6 +82,7 @@ def idle(monkeypatch):
 @pytest.fixture(autouse=True)
 def main_module():
     """A test may put a notebook's namespace in the place of `__main__`."""
-    before = sys.modules["__main__"]
+    before = sys.modules.get("__main__")
     yield
-    sys.modules["__main__"] = before
+    if before is not None:
+        sys.modules["__main__"] = before
