@@ -77,12 +77,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def idle(monkeypatch):
     """What other processes do on the machine that runs the tests must not take a verdict away."""
     monkeypatch.setattr("fwmagic.measure.load.Load.crowds", lambda *_: "")
-
-
-@pytest.fixture(autouse=True)
-def main_module():
-    """A test may put a notebook's namespace in the place of `__main__`."""
-    before = sys.modules.get("__main__")
-    yield
-    if before is not None:
-        sys.modules["__main__"] = before

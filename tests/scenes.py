@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
-import sys
 import textwrap
-import types
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -97,13 +95,7 @@ class Notebook:
 def notebook(framework: str, setup: str = "") -> Notebook:
     """Return a notebook in which a framework's names are bound and `setup` has run."""
     adapter = frameworks.get(framework)
-    # It is `__main__`, as in a kernel: Dynamo looks globals up in the module of that name, and remembers it.
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    if "torch._dynamo" in sys.modules:
-        sys.modules["torch._dynamo.symbolic_convert"]._import_module.cache_clear()
-    vars(module).update(adapter.names())
-    book = Notebook(adapter, vars(module), Programs())
+    book = Notebook(adapter, {"__name__": "__main__", **adapter.names()}, Programs())
     book.run(setup)
     return book
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 from scenes import notebook
@@ -34,8 +37,15 @@ def outer(x): return scale(x) + 1
 
 
 @pytest.fixture
-def book():
-    return notebook("torch", SETUP)
+def book(monkeypatch):
+    book = notebook("torch", SETUP)
+    # It is `__main__`, as in a kernel: Dynamo looks globals up in the module of that name, and remembers it.
+    module = types.ModuleType("__main__")
+    vars(module).update(book.namespace)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo.symbolic_convert"]._import_module.cache_clear()
+    return book
 
 
 def patched(book, text):
