@@ -18,6 +18,7 @@ from traitlets.config import Config
 def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     """A fresh shell, without fwmagic; what it displays is in `bare_shell.display_pub.outputs`."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # an empty one makes IPython warn
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
     config = Config()
     config.HistoryManager.hist_file = ":memory:"
