@@ -30,7 +30,7 @@ font-variant-numeric:tabular-nums;overflow-wrap:anywhere;color:var(--fw-t);backg
 .fwmagic .fw-top p>span{font-size:14px;font-weight:400}
 .fwmagic .fw-top p.fw-alarm{padding-left:.5em;border-left:4px solid var(--fw-a)}
 .fwmagic .fw-alarm b{color:var(--fw-a)}
-.fwmagic progress{width:100%;accent-color:#0072B2}
+.fwmagic progress{width:100%;accent-color:#2080C4}
 .fwmagic .fw-chart{display:grid;grid-template-columns:max-content minmax(0,4fr) minmax(5em,1fr);gap:.35em 1em;
 align-items:center;margin:.9em 0}
 .fwmagic .fw-chart i,.fwmagic .fw-soft{color:var(--fw-s);font-style:normal;font-size:.88em}

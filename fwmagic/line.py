@@ -75,13 +75,11 @@ def _number(kind: type, fits: Callable[[Any], bool], wanted: str) -> Callable[[s
     return read
 
 
-def _pattern(pattern: str, wanted: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise argparse.ArgumentTypeError(f"takes {wanted}, not {text!r}")
-        return text
-
-    return read
+def read_device(text: str) -> str:
+    """Return the device that `text` names, as it is; raise `argparse.ArgumentTypeError` if it names none."""
+    if re.fullmatch(r"cpu|(cuda|gpu)(:[0-9]+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"takes cpu, cuda, cuda:N, gpu or gpu:N, not {text!r}")
+    return text
 
 
 def _variable(text: str) -> str:
@@ -141,7 +139,7 @@ OPTIONS = (
     Option("--margin", _RUN, "variants that differ by less than this fraction are called the same (default: 0.01)",
             _number(float, lambda x: 0 <= x < 1, "a fraction from 0 to below 1, such as 0.01 for 1 %"), "FRACTION"),
     Option("--device", _EVERYWHERE, "where to run: cpu, cuda, cuda:N, gpu or gpu:N",
-            _pattern(r"cpu|(cuda|gpu)(:[0-9]+)?", "cpu, cuda, cuda:N, gpu or gpu:N"), "DEVICE"),
+            read_device, "DEVICE"),
     Option("--inputs", _EVERYWHERE, "arrays of the notebook that the cell gets as private copies in its own framework",
             _variables, "A,W"),
     Option("--items", _EVERYWHERE, "how many items one run of the cell handles: the report adds items per second",

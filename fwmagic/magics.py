@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, magics_class, output_can_be_silenced
-from traitlets import Bool, Enum, Float, Unicode
+from traitlets import Bool, Enum, Float, TraitError, Unicode, validate
 
 from fwmagic import line
 from fwmagic.errors import CannotCompile, FwMagicError
@@ -34,6 +35,14 @@ class FwMagics(Magics):
     )
     device = Unicode(None, allow_none=True, help="Default of --device.").tag(config=True)
     check = Bool(True, help="Whether outputs are compared; --no-check turns it off for a cell.").tag(config=True)
+
+    @validate("device")
+    def _check_device(self, proposal: dict[str, Any]) -> str | None:
+        device: str | None = proposal["value"]
+        try:
+            return device if device is None else line.read_device(device)
+        except ArgumentTypeError as error:
+            raise TraitError(f"FwMagics.device {error}") from None
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)

@@ -11,8 +11,8 @@ from fwmagic.format import seconds, seconds_between
 from fwmagic.remarks import compile_stages
 from fwmagic.report import Time, Variant
 
-# Okabe and Ito's colours: told apart with any colour vision, and visible on a light and on a dark ground.
-_COLOURS = {"torch": "#D55E00", "jax": "#0072B2", "numpy": "#009E73"}
+# Okabe and Ito's colours, told apart with any colour vision; their blue is lighter here, for a dark ground.
+_COLOURS = {"torch": "#D55E00", "jax": "#2080C4", "numpy": "#009E73"}
 _OTHER = "#CC79A7"
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
 # Dots beyond these could not be told apart, and a stored report is to stay small.

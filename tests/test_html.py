@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from fwmagic.html import to_html
 from fwmagic.report import Agreement, Conditions, Failure, Finding, Place, Report, Stage
-from fwmagic.strips import scale
+from fwmagic.strips import colour, scale
 from fwmagic.text import to_text
 
 TAGS = {
@@ -198,7 +198,21 @@ def test_frameworks_have_their_colours():
         for path in Page(to_html(replace(report, variants=(*report, other)))).all("path")
         if "stroke" in path
     }
-    assert colours == {"#D55E00", "#0072B2", "#009E73", "#CC79A7"}
+    assert colours == {"#D55E00", "#2080C4", "#009E73", "#CC79A7"}
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#111111"])
+@pytest.mark.parametrize("framework", ["torch", "jax", "numpy", "mine"])
+def test_colours_stand_out_from_either_ground(framework, ground):
+    """A contrast of 3 to 1, as WCAG 2.1 (1.4.11) asks for graphics."""
+
+    def luminance(code):
+        parts = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(colour(framework)), luminance(ground)))
+    assert (light + 0.05) / (dark + 0.05) >= 3
 
 
 def dots(html: str) -> list[list[tuple[int, int]]]:

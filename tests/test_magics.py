@@ -189,6 +189,9 @@ class TestDefaults:
         run(shell, "%config FwMagics.mode = 'fast'")
         assert "expected any of ['auto', 'eager', 'compiled', 'debug', 'all'], not the str 'fast'" in caplog.text
         assert configurable(shell)[0].mode == "auto"
+        run(shell, "%config FwMagics.device = 'gpus'")
+        assert "FwMagics.device takes cpu, cuda, cuda:N, gpu or gpu:N, not 'gpus'" in caplog.text
+        assert configurable(shell)[0].device is None
 
     def test_they_are_listed_with_their_meaning(self, shell, capsys):
         run(shell, "%config FwMagics")

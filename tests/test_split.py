@@ -173,7 +173,7 @@ def test_strings_are_seen_as_python_sees_them(contents, quotes):
 WRONG = [
     ("x = 1\n%%torch\n1", 2, "this text stands before the first section; put it below %%setup, or"),
     ("\n# a\n%load_ext x\n%%torch\n1", 4, "this text stands before the first section"),
-    ("%%time\n%%torch\n1", 2, "this text stands before the first section"),
+    ("%%tf\n1\n%%torch\n1", 2, "there is no section %%tf; begin one with %%torch or %%jax"),
     ("%%torch\n%%jax\n1", 2, "the section %%torch is empty; write its code below"),
     ("%%torch\n1\n%%jax --seed 1\n\n  # only a comment\n", 4, "the section %%jax is empty"),
     ("%%setup\n\n%%torch\n1", 2, "the section %%setup is empty"),
@@ -201,3 +201,8 @@ def test_a_cell_that_cannot_be_cut_is_refused_with_its_line_and_the_way_out(cell
     where = "" if line is None else f"%%compare in line {line}: "
     with pytest.raises(UsageError, match=re.escape(where + sentence)):
         parts_of(cell)
+
+
+def test_a_cell_magic_before_the_first_section_is_text_there():
+    with pytest.raises(UsageError, match="in line 2: this text stands before the first section"):
+        parts_of("%%time\n%%torch\n1", cell_magics=["time"])

@@ -159,20 +159,22 @@ def _parts(cell: str, known: list[str], cell_magics: Collection[str]) -> Iterato
             kind, rest, header, line, body = found[1], found[2], text, number, ""
             continue
         if found:
-            _check_magic(found[1], number, body, known, cell_magics)
+            _check_magic(found[1], number, kind, body, known, cell_magics)
         body += text
         quote = _open_quote(text, quote)
     yield _Part(kind, rest, header, body, line)
 
 
-def _check_magic(name: str, line: int, body: str, known: list[str], cell_magics: Collection[str]) -> None:
-    """Raise if the line `%%name`, which follows `body` in its section, cannot stand there."""
+def _check_magic(name: str, line: int, kind: str, body: str, known: list[str], cell_magics: Collection[str]) -> None:
+    """Raise if the line `%%name`, which follows `body` in its section of that kind, cannot stand there."""
     if name == "compare":
         raise _error(line, "a %%compare cannot stand inside another; put it into a cell of its own")
     close = difflib.get_close_matches(name, [*known, "setup"], n=1)
     if close and name not in cell_magics:
         raise _error(line, f"there is no section %%{name}; did you mean %%{close[0]}?")
     code = [text for text in body.split("\n") if _has_code(text)]
+    if not kind and not code and name not in cell_magics:
+        raise _error(line, f"there is no section %%{name}; begin one with {_any(known)}")
     # The text of another cell magic, such as %%bash, is in that magic's language: it may hold any line.
     if code and not _HEADER.match(code[0]):
         raise _error(line, f"%%{name} stands in the middle of a section; move it to the section's first line")
