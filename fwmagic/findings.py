@@ -167,7 +167,8 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
         if variant.framework == "jax" and on_cpu and waits and time.median < _SMALL:
             yield Finding(
                 "FW502",
-                f"{variant.name} is short: waking the thread that XLA hands its work to is a part of its time on a CPU",
+                f"{variant.name} is short: on a CPU, waking the thread that XLA hands its work to is a part of its time, "
+                "which can differ from run to run by more than the interval says",
                 "compare larger work, or set `jax_cpu_enable_async_dispatch` to False before JAX starts",
                 variant.name,
             )
