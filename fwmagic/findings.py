@@ -167,7 +167,7 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
         if variant.framework == "jax" and on_cpu and waits and time.median < _SMALL:
             yield Finding(
                 "FW502",
-                f"{variant.name} is short: on a CPU, waking the thread that XLA hands its work to is a part of its time, "
+                f"{variant.name} is short: on a CPU, a part of its time is waking the thread that XLA hands work to, "
                 "which can differ from run to run by more than the interval says",
                 "compare larger work, or set `jax_cpu_enable_async_dispatch` to False before JAX starts",
                 variant.name,
