@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -75,7 +74,9 @@ class Jax(Base):
         if not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(outputs)):
             return None
         if isinstance(outputs, jax.Array):
-            return _WAIT_FOR_ARRAY
+            # The bare method, without a Python function around it: what surrounds a timed call must cost nothing.
+            wait: Callable[[Any], Any] = type(outputs).block_until_ready
+            return wait
         if isinstance(outputs, list | tuple) and all(isinstance(value, jax.Array) for value in outputs):
             if len(outputs) == 1:
                 return _wait_for_one
@@ -210,6 +211,4 @@ def _wait_for_flat(outputs: Any) -> None:
         output.block_until_ready()
 
 
-# A call of the method without a Python function around it: what surrounds a timed call must cost next to nothing.
-_WAIT_FOR_ARRAY = operator.methodcaller("block_until_ready")
 FRAMEWORK = Jax()

@@ -56,16 +56,17 @@ class Rounds:
         found = [ratio for one, other in pairs if (ratio := self._ratio(one, other)) is not None]
         return (*self._over_baseline(alive), *(ratio if ratio.median <= 1 else turned(ratio) for ratio in found))
 
-    def decided(self, alive: Sequence[int]) -> bool:
-        """Say whether more rounds would change nothing: all ratios to the baseline have a verdict that repeats.
+    def decided(self, alive: Sequence[int], repeated: bool = True) -> bool:
+        """Say whether more rounds would change nothing: all ratios to the baseline have a verdict.
 
-        A single variant has no ratio; for it, the interval of its median has to be within the margin.
+        `repeated` asks for verdicts that hold in each part of the run. A single variant has no ratio; for it, the
+        interval of its median has to be within the margin.
         """
         if len(alive) == 1:
             samples = [sample for row in self._rows if (sample := row[alive[0]]) is not None]
             return bool(samples) and self._is_narrow(*stats.interval(samples))
         ratios = self._over_baseline(alive)
-        done = [ratio.repeatable and ratio.verdict != "undecided" for ratio in ratios]
+        done = [ratio.verdict != "undecided" and (ratio.repeatable or not repeated) for ratio in ratios]
         return len(done) == len(alive) - 1 and all(done)
 
     def _is_narrow(self, median: float, low: float | None, high: float | None) -> bool:

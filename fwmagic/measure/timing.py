@@ -25,7 +25,7 @@ _FIRST_LOOK = 10
 # Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
 _LEAST = 0.2
 # Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
-_LEAST_ALTERNATING = 0.5
+_LEAST_ALTERNATING = 0.3
 _TELL = 0.2
 
 
@@ -193,7 +193,8 @@ class _Engine:
             spent = self._spent()
             if len(self._rounds) >= look and spent >= self._least:
                 look = 2 * len(self._rounds)
-                if self._rounds.decided(self._alive()):
+                # Parts that disagree get a second look; then the interval that spans them all is the answer.
+                if self._rounds.decided(self._alive(), repeated=spent < 2 * self._least):
                     return "decided"
             # The quickest of the last three: one disturbed round is no reason to stop early.
             if spent + min(took) > self._budget:
