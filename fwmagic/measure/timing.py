@@ -186,16 +186,17 @@ class _Engine:
 
     def run_rounds(self) -> str:
         """Run rounds until all is decided, the next one would pass the budget, or nothing is left; say which."""
-        look = _FIRST_LOOK
+        look, first = _FIRST_LOOK, True
         took: list[float] = []
         while self._alive():
             took = [*took[-2:], self._round()]
             spent = self._spent()
             if len(self._rounds) >= look and spent >= self._least:
                 look = 2 * len(self._rounds)
-                # Parts that disagree get a second look; then the interval that spans them all is the answer.
-                if self._rounds.decided(self._alive(), repeated=spent < 2 * self._least):
+                if self._rounds.decided(self._alive(), repeated=first):
                     return "decided"
+                # Parts that disagree get a second look; then the interval that spans them all is the answer.
+                first = False
             # The quickest of the last three: one disturbed round is no reason to stop early.
             if spent + min(took) > self._budget:
                 return "out of budget"
