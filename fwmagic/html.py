@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from fwmagic import strips
-from fwmagic.format import seconds
-from fwmagic.remarks import Line, Table, compile_stages, conditions, details, table
-from fwmagic.report import Report, Variant
+from fwmagic import ledgers, strips
+from fwmagic.format import seconds, size
+from fwmagic.remarks import Line, Table, compile_stages, conditions, details, in_use, table
+from fwmagic.report import Ledger, Report, Variant
 from fwmagic.sentences import Sentence, headline
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
@@ -33,16 +33,19 @@ font-variant-numeric:tabular-nums;overflow-wrap:anywhere;color:var(--fw-t);backg
 .fwmagic progress{width:100%;accent-color:#2080C4}
 .fwmagic .fw-chart{display:grid;grid-template-columns:max-content minmax(0,4fr) minmax(5em,1fr);gap:.35em 1em;
 align-items:center;margin:.9em 0}
-.fwmagic .fw-chart i,.fwmagic .fw-soft{color:var(--fw-s);font-style:normal;font-size:.88em}
+.fwmagic .fw-chart i,.fwmagic .fw-soft,.fwmagic li>span:first-child{color:var(--fw-s);font-style:normal;font-size:.88em}
 .fwmagic .fw-axis{display:flex;justify-content:space-between}
 .fwmagic .fw-name{max-width:16em;border-left:.6em solid;padding-left:.5em}
 .fwmagic .fw-name span{color:var(--fw-t)}
 .fwmagic svg{display:block;width:100%;max-width:none;overflow:visible}
 .fwmagic .fw-strip svg{height:40px}
-.fwmagic .fw-bar svg{height:10px}
+.fwmagic :is(.fw-bar,.fw-memory) svg{height:10px}
 .fwmagic .fw-strip{border:solid var(--fw-l);border-width:0 1px}
 .fwmagic .fw-dots{fill:none;stroke-width:4px;stroke-linecap:round;stroke-opacity:.7;vector-effect:non-scaling-stroke}
 .fwmagic .fw-median{stroke:var(--fw-t);stroke-width:2px;vector-effect:non-scaling-stroke}
+.fwmagic .fw-use{stroke-width:10px}
+.fwmagic .fw-held{stroke-width:6px;stroke-opacity:.6}
+.fwmagic .fw-rest{stroke-width:2px}
 .fwmagic .fw-interval{fill:var(--fw-t);fill-opacity:.22}
 .fwmagic table.fw-table{table-layout:auto;border-collapse:collapse;width:100%;margin:.9em 0;
 font-size:.93em;color:inherit}
@@ -77,10 +80,10 @@ def to_html(report: Report) -> str:
     parts = [f"<style>{_STYLE}</style>", f'<div class="fw-top">{"".join(map(_sentence, headline(report)))}</div>']
     if report.state == "running":
         parts.append(f'<progress max="1" value="{report.progress:.3f}">{report.progress:.0%}</progress>')
-    parts.append(_chart(report.variants))
+    parts += [_chart(report.variants), _memory(report.variants)]
     if report.variants:
         parts.append(_table(table(report)))
-    parts += [f'<p class="fw-group">{escape(name)}</p>{_list(lines)}' for name, lines in details(report)]
+    parts += [f'<p class="fw-group">{escape(g.name)}</p>{_list(g.lines)}' for g in details(report)]
     parts.append(f'<p class="fw-group">conditions</p>{_list(conditions(report), soft=True)}')
     return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report">{"".join(parts)}</div>'
 
@@ -108,6 +111,26 @@ def _chart(variants: Iterable[Variant]) -> str:
     labels = "".join(f"<i>{label}</i>" for label in strips.axis(on))
     cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
     return f'<div class="fw-chart">{"".join(cells)}</div>'
+
+
+def _memory(variants: Iterable[Variant]) -> str:
+    measured = [(variant, ledger) for variant in variants for ledger in variant.memory]
+    longest = ledgers.extent(ledger for _, ledger in measured)
+    if not longest:
+        return ""
+    heading = "memory at the peak; thick: in use; thinner and paler: held, not in use; line: other processes"
+    cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
+    for variant, ledger in measured:
+        bar = ledgers.bar(variant.framework, ledger, longest)
+        cells.append(f'{_name(variant)}<div class="fw-memory">{bar}</div><i>{escape(_in_use(ledger))}</i>')
+    labels = "".join(f"<i>{size(count)}</i>" for count in (0, longest // 2, longest))
+    cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
+    return f'<div class="fw-chart">{"".join(cells)}</div>'
+
+
+def _in_use(ledger: Ledger) -> str:
+    count = in_use(ledger)
+    return ledger.device if count is None else f"{ledger.device}: {size(count)} in use"
 
 
 def _name(variant: Variant) -> str:
@@ -148,6 +171,6 @@ def _list(lines: Iterable[Line], soft: bool = False) -> str:
 
 
 def _item(line: Line) -> str:
-    label = f"<b>{escape(line.label)}</b>" if line.warning else f'<span class="fw-soft">{escape(line.label)}</span>'
+    label = f"<b>{escape(line.label)}</b>" if line.warning else f"<span>{escape(line.label)}</span>"
     alarm = ' class="fw-alarm"' if line.warning else ""
     return f"<li{alarm}>{label}<span>{escape(line.text)}</span></li>"

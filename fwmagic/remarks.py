@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from fwmagic.format import number, one_line, ratio, ratio_between, seconds, seconds_between, setting
-from fwmagic.report import Agreement, Compilation, Finding, Ratio, Report, Stage, Time, Variant
+from fwmagic.format import number, one_line, ratio, ratio_between, seconds, seconds_between, setting, size
+from fwmagic.report import Agreement, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
 from fwmagic.sentences import block_count, ratios_to_baseline
 
 MISSING = "n/a"
@@ -19,7 +19,8 @@ _COMPILED = {
 }
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True)
+class Line:
     """One labelled remark on a variant; a warning asks for attention."""
 
     label: str
@@ -27,7 +28,16 @@ class Line(NamedTuple):
     warning: bool = False
 
 
-class Table(NamedTuple):
+@dataclass(frozen=True)
+class Group:
+    """The remarks on one variant, or on all of them, under its name."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
     """The figures of a report as text: a heading for each column and one row a variant, in their order."""
 
     head: tuple[str, ...]
@@ -47,6 +57,7 @@ def table(report: Report) -> Table:
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
         "compile time": [_compile_cell(variant.compilation) for variant in report.variants],
+        "peak in use": [_memory_cell(variant) for variant in report.variants],
         "way": [v.compilation.way if v.compilation else MISSING for v in report.variants],
     }
     shown = {head: cells for head, cells in columns.items() if any(cell != MISSING for cell in cells)}
@@ -56,13 +67,13 @@ def table(report: Report) -> Table:
     return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
 
 
-def details(report: Report) -> list[tuple[str, list[Line]]]:
+def details(report: Report) -> list[Group]:
     """Return the remarks on each variant under its name, then those on the whole comparison."""
     names = {variant.name for variant in report.variants}
     groups = [(v.name, [*_remarks(v), *_findings(report, {v.name})]) for v in report.variants]
     named = {finding.variant for finding in report.findings}
     groups.append(("all variants", _findings(report, named - names | {None})))
-    return [(one_line(name), [_tidy(line) for line in lines]) for name, lines in groups if lines]
+    return [Group(one_line(name), tuple(_tidy(line) for line in lines)) for name, lines in groups if lines]
 
 
 def conditions(report: Report) -> list[Line]:
@@ -90,6 +101,11 @@ def compile_stages(compilation: Compilation | None) -> list[tuple[Stage, float]]
     """Return the stages whose seconds are known, without prime: that one is spent once a process."""
     stages = compilation.stages if compilation is not None else ()
     return [(stage, stage.seconds) for stage in stages if stage.seconds is not None and stage.name != "prime"]
+
+
+def in_use(ledger: Ledger) -> int | None:
+    """Return the bytes in use at the peak of a ledger; None: not known."""
+    return next((amount.bytes for amount in ledger.peak if amount.name.startswith("in use")), None)
 
 
 def _time_cell(variant: Variant) -> str:
@@ -132,6 +148,11 @@ def _compile_cell(compilation: Compilation | None) -> str:
     return f"{seconds(compiling)}{cache}"
 
 
+def _memory_cell(variant: Variant) -> str:
+    known = ((ledger.device, in_use(ledger)) for ledger in variant.memory)
+    return next((f"{size(count)} ({device})" for device, count in known if count is not None), MISSING)
+
+
 def _remarks(variant: Variant) -> Iterator[Line]:
     if variant.options:
         yield Line("options", _pairs(variant.options, "="))
@@ -148,6 +169,8 @@ def _remarks(variant: Variant) -> Iterator[Line]:
             yield Line("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
             yield Line("voided", f"{variant.time.voided} blocks in which something was compiled")
+    for ledger in variant.memory:
+        yield _memory(ledger)
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
@@ -185,6 +208,19 @@ def _stage(stage: Stage) -> str:
     if stage.seconds is None:
         return f"{MISSING} ({stage.source})"
     return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
+
+
+def _memory(ledger: Ledger) -> Line:
+    known = [f"{amount.name} {size(amount.bytes)}" for amount in ledger.peak if amount.bytes is not None]
+    missing = [f"{amount.name} ({amount.source})" for amount in ledger.peak if amount.bytes is None]
+    total = f" of {size(ledger.total)}" if ledger.total is not None else ""
+    parts = [
+        f"peak on {ledger.device}{total}: {', '.join(known) or MISSING}",
+        f"not available: {', '.join(missing)}" if missing else "",
+        ledger.source,
+        ledger.note,
+    ]
+    return Line("memory", "; ".join(part for part in parts if part), bool(ledger.note))
 
 
 def _findings(report: Report, variants: Set[str | None]) -> list[Line]:

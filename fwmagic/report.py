@@ -11,100 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from fwmagic import wire
+from fwmagic.parts import Agreement, Amount, Compilation, Failure, Finding, Ledger, Moment, Place, Stage, Time
+
+__all__ = [
+    "MIME",
+    "MOST_POINTS",
+    "VERSION",
+    "Agreement",
+    "Amount",
+    "Compilation",
+    "Conditions",
+    "Failure",
+    "Finding",
+    "Ledger",
+    "Moment",
+    "Place",
+    "Ratio",
+    "Report",
+    "Stage",
+    "Time",
+    "Variant",
+    "turned",
+]
 
 VERSION = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 300
-
-
-@dataclass(frozen=True)
-class Time:
-    """The time of one call of a variant, in seconds.
-
-    `samples` holds one value a block: its seconds divided by its `calls_per_block`. `low` and `high` bound
-    the median (None: too few samples for an interval). `dispatch` is the part until the call returned,
-    `wait` the part until its outputs were ready; `cores` is CPU time over wall time of this process.
-    """
-
-    samples: tuple[float, ...]
-    median: float
-    low: float | None
-    high: float | None
-    calls_per_block: int
-    calls: int
-    dispatch: float | None = None
-    wait: float | None = None
-    cores: float | None = None
-    warm: bool = True
-    voided: int = 0
-    items_per_second: float | None = None
-    source: str = "time.perf_counter around blocks of calls whose outputs were waited for"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of making a program ready: prime, trace, lower, backend or first run; seconds or why not."""
-
-    name: str
-    seconds: float | None
-    source: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """Something that happened at a line of the user's cell (1-based; None: no line is known)."""
-
-    line: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """How a variant's body was compiled: `way` is yours, cell, modules, functions or eager; `reason` says why."""
-
-    way: str
-    reason: str
-    line: int | None = None
-    compiled: tuple[str, ...] = ()
-    stages: tuple[Stage, ...] = ()
-    cache: str = "unknown"
-    graphs: int | None = None
-    breaks: tuple[Place, ...] = ()
-    recompiles: tuple[Place, ...] = ()
-    lifted: int = 0
-    every_call: bool = False
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Whether a variant's outputs equal the reference's: status is agrees, differs or not compared."""
-
-    reference: str
-    status: str
-    sentence: str
-    path: str | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One remark on fairness or correctness: a code such as FW203, a sentence, and what to do about it."""
-
-    code: str
-    sentence: str
-    fix: str
-    variant: str | None = None
-    line: int | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a variant raised: the class, its message, the line of the user's cell, and the stage it happened in."""
-
-    error: str
-    message: str
-    line: int | None
-    stage: str
+MOST_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -113,6 +46,7 @@ class Variant:
 
     `status` is waiting, running, timed, run-once, failed, not timed or interrupted; `note` says why when it
     is not `timed`. `returned` names the values that the program returns; `source` is the program as Python.
+    `memory` has one ledger a device, that which it computes on first.
     `outputs` are the live values of its first run and never part of the JSON.
     """
 
@@ -128,6 +62,7 @@ class Variant:
     compilation: Compilation | None = None
     agreement: Agreement | None = None
     failure: Failure | None = None
+    memory: tuple[Ledger, ...] = ()
     source: str = ""
     outputs: Any = field(default=None, compare=False, repr=False, metadata={"json": False})
 
@@ -232,7 +167,8 @@ class Report:
     def to_dict(self, most_points: int | None = None) -> dict[str, Any]:
         """Return the report as JSON-ready values.
 
-        With `most_points`, samples are thinned evenly to that many, and numbers rounded to six digits: half the size.
+        With `most_points`, samples are thinned evenly to that many (timelines to fewer), and numbers rounded to five
+        digits: half the size.
         """
         return typing.cast("dict[str, Any]", wire.plain(self, most_points))
 
@@ -279,8 +215,25 @@ class Report:
 
         return to_html(self)
 
+    def to_svg(self, chart: str = "times") -> str:
+        """Return a chart of the report as SVG: times, stages, ratios, memory or timeline.
+
+        Raises
+        ------
+        ValueError
+            There is no such chart, or nothing to draw in it.
+        FwMagicError
+            The package that draws it is not installed.
+        """
+        from fwmagic.picture import to_svg
+
+        return to_svg(self, chart)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return {MIME: self.to_dict(MOST_POINTS), "text/html": self.to_html(), "text/plain": str(self)}
+        from fwmagic.words import to_words
+
+        stored = {**self.to_dict(MOST_POINTS), "words": to_words(self)}
+        return {MIME: stored, "text/html": self.to_html(), "text/plain": str(self)}
 
 
 def turned(ratio: Ratio) -> Ratio:

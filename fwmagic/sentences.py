@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from fwmagic.format import number, one_line, percent, ratio, ratio_between, seconds, seconds_between, setting, times
 from fwmagic.report import Ratio, Report, Time, Variant
 
 
-class Sentence(NamedTuple):
+@dataclass(frozen=True)
+class Sentence:
     """One sentence at the top of a report; a warning is shown as one."""
 
     text: str

@@ -16,7 +16,7 @@ _COLOURS = {"torch": "#D55E00", "jax": "#2080C4", "numpy": "#009E73"}
 _OTHER = "#CC79A7"
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
 # Dots beyond these could not be told apart, and a stored report is to stay small.
-_MOST_DOTS = 150
+_MOST_DOTS = 80
 
 
 class Scale(NamedTuple):
@@ -54,7 +54,7 @@ def scale(times: Iterable[Time]) -> Scale | None:
 def strip(variant: Variant, time: Time, on: Scale) -> str:
     """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
     points = _thinned(time.samples)
-    dots = "".join(f"M{on.x(value)} {_y(i, len(points))}h0" for i, value in enumerate(points))
+    dots = "".join(f"M{on.x(value)} {_y(i, len(points))}z" for i, value in enumerate(points))
     beyond = sum(value > on.high for value in time.samples)
     drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}, median {seconds(time.median)}"
@@ -67,7 +67,7 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
         described += f"; {beyond} slower than the scale shows"
     middle = on.x(time.median)
     return (
-        f"{_open(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
+        f"{opening(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant.framework)}" d="{dots}"/>'
         f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
     )
@@ -84,7 +84,7 @@ def stage_bar(variant: Variant, longest: float) -> str:
         parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
         start += width
     bars = f'<g fill="{colour(variant.framework)}">{"".join(parts)}</g>'
-    return f"{_open(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
+    return f"{opening(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
 
 
 def axis(on: Scale) -> tuple[str, str, str]:
@@ -92,7 +92,8 @@ def axis(on: Scale) -> tuple[str, str, str]:
     return seconds(on.low), seconds((on.low + on.high) / 2), seconds(on.high)
 
 
-def _open(height: int, title: str, description: str) -> str:
+def opening(height: int, title: str, description: str) -> str:
+    """Return the start of a drawing of this height, with the words that stand for it."""
     # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
     return (
         f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" height="{height}">'

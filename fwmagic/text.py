@@ -19,7 +19,7 @@ def to_text(report: Report) -> str:
     if report.variants:
         figures = table(report)
         blocks.append(_aligned([figures.head, *figures.rows]))
-    blocks += [f"{name}\n{_labelled(lines)}" for name, lines in details(report)]
+    blocks += [f"{group.name}\n{_labelled(group.lines)}" for group in details(report)]
     blocks.append(f"conditions\n{_labelled(conditions(report))}")
     return "\n\n".join(block for block in blocks if block)
 
@@ -31,7 +31,7 @@ def to_markdown(report: Report) -> str:
         figures = table(report)
         head, *rows = [_row([_escape(cell) for cell in row]) for row in (figures.head, *figures.rows)]
         blocks.append("\n".join([head, _row(["---"] * len(figures.head)), *rows]))
-    blocks += [f"### {_escape(name)}\n\n{_bullets(lines)}" for name, lines in details(report)]
+    blocks += [f"### {_escape(group.name)}\n\n{_bullets(group.lines)}" for group in details(report)]
     blocks.append(f"### Conditions\n\n{_bullets(conditions(report))}")
     return "\n\n".join(blocks) + "\n"
 

@@ -11,10 +11,13 @@ from typing import Any
 
 
 def plain(value: Any, most_points: int | None) -> Any:
-    """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None."""
+    """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None.
+
+    With `most_points`, a longer tuple is thinned evenly to that many items, or to fewer where its field says so.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: plain(getattr(value, f.name), most_points)
+            f.name: plain(getattr(value, f.name), _most(f, most_points))
             for f in dataclasses.fields(value)
             if f.metadata.get("json", True)
         }
@@ -28,7 +31,7 @@ def plain(value: Any, most_points: int | None) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, float) and most_points is not None:
-        return float(f"{value:.6g}")
+        return float(f"{value:.5g}")
     return value
 
 
@@ -56,6 +59,10 @@ def typed(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{where}: {kind.__name__} was expected, not {type(value).__name__}")
     return value
+
+
+def _most(field: dataclasses.Field[Any], most_points: int | None) -> int | None:
+    return None if most_points is None else min(most_points, field.metadata.get("most_points", most_points))
 
 
 def _dataclass(kind: Any, value: Any, where: str) -> Any:

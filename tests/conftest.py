@@ -80,3 +80,42 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def idle(monkeypatch):
     """What other processes do on the machine that runs the tests must not take a verdict away."""
     monkeypatch.setattr("fwmagic.measure.load.Load.crowds", lambda *_: "")
+
+
+@pytest.fixture(scope="module")
+def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A JupyterLab server of this module's own."""
+    import browser
+
+    with browser.server(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+# Not for the whole session: while it lives, no other test can run an event loop in this thread.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium."""
+    import browser
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=browser.chromium(), args=browser.FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def lab(chromium: Any) -> Iterator[Any]:
+    """A page of its own, in a fresh profile; an error that the page throws fails the test."""
+    import browser
+
+    context = chromium.new_context(
+        viewport={"width": 1500, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield browser.Lab(page)
+    context.close()
+    assert errors == []

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from fwmagic.report import (
     Agreement,
+    Amount,
     Compilation,
     Conditions,
     Failure,
     Finding,
+    Ledger,
+    Moment,
     Place,
     Ratio,
     Report,
@@ -26,6 +29,7 @@ WAYS = ("yours", "cell", "modules", "functions", "eager")
 STATUSES = ("waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted")
 AGREEMENTS = ("agrees", "differs", "not compared")
 VERDICTS = ("faster", "slower", "same", "undecided", "withheld")
+SEGMENTS = ("other processes", "context", "in use", "in use (static)", "free in pool", "unexplained", "free")
 STATES = ("running", "done", "interrupted", "failed")
 
 
@@ -52,6 +56,28 @@ def a_compilation(**fields: Any) -> Compilation:
         Stage("lower", None, "torch does not report it"),
     )
     return Compilation(**{"way": "cell", "reason": "", "stages": stages, "cache": "cold", "graphs": 1, **fields})
+
+
+def a_ledger(device: str = "cuda:0", in_use: int = 1200 * 2**20, points: int = 40, **fields: Any) -> Ledger:
+    """Return a ledger whose six segments add up to 24 GiB, with a timeline that ends at the peak."""
+    total = 24 * 2**30
+    segments = {
+        "other processes": 900 * 2**20,
+        "context": 520 * 2**20,
+        "in use": in_use,
+        "free in pool": 2 * in_use,
+        "unexplained": 3 * 2**20,
+    }
+    segments["free"] = total - sum(segments.values())
+    given: dict[str, Any] = {
+        "total": total,
+        "peak": tuple(Amount(name, count, "NVML") for name, count in segments.items()),
+        "timeline": tuple(
+            Moment(0.01 * i, in_use * (i + 1) // points, min(3, 1 + 4 * i // points) * in_use) for i in range(points)
+        ),
+        "source": "sampled every 10 ms",
+    }
+    return Ledger(device, **{**given, **fields})
 
 
 def a_variant(name: str = "torch", **fields: Any) -> Variant:
@@ -126,6 +152,19 @@ def four_variants(points: int = 1000) -> Report:
     )
 
 
+def with_memory(points: int = 40) -> Report:
+    """Return a finished report of torch and jax, each with the ledgers of a device and of the host."""
+    host = Ledger(
+        "host",
+        None,
+        (Amount("in use", 300 * 2**20, "psutil"), Amount("other processes", None, "no permission")),
+        source="psutil",
+    )
+    torch = a_variant("torch", memory=(a_ledger(points=points), host))
+    jax = a_variant("jax", time=a_time(0.53e-3), memory=(a_ledger(in_use=800 * 2**20, points=points), host))
+    return a_report(torch, jax, ratios=(a_ratio(),))
+
+
 _TEXT = st.text(max_size=20)
 _FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 _POSITIVE = st.floats(min_value=1e-9, max_value=1e6)
@@ -174,6 +213,16 @@ _COMPILATIONS = st.builds(
     lifted=_COUNT,
     every_call=st.booleans(),
 )
+_SIZE = _maybe(st.integers(min_value=0, max_value=2**40))
+_LEDGERS = st.builds(
+    Ledger,
+    device=_TEXT,
+    total=_SIZE,
+    peak=_some(st.builds(Amount, name=_TEXT | st.sampled_from(SEGMENTS), bytes=_SIZE, source=_TEXT)),
+    timeline=_some(st.builds(Moment, seconds=_POSITIVE, in_use=_SIZE, held=_SIZE)),
+    source=_TEXT,
+    note=_TEXT,
+)
 _VARIANTS = st.builds(
     Variant,
     name=_TEXT,
@@ -188,6 +237,7 @@ _VARIANTS = st.builds(
     compilation=_maybe(_COMPILATIONS),
     agreement=_maybe(st.builds(Agreement, _TEXT, st.sampled_from(AGREEMENTS), _TEXT, _maybe(_TEXT))),
     failure=_maybe(st.builds(Failure, _TEXT, _TEXT, _LINE, _TEXT)),
+    memory=_some(_LEDGERS),
     source=_TEXT,
     outputs=st.none(),
 )

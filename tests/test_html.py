@@ -8,11 +8,21 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports
+from example_reports import (
+    a_compilation,
+    a_ledger,
+    a_ratio,
+    a_report,
+    a_time,
+    a_variant,
+    four_variants,
+    reports,
+    with_memory,
+)
 from hypothesis import given, settings
 
 from fwmagic.html import to_html
-from fwmagic.report import Agreement, Conditions, Failure, Finding, Place, Report, Stage
+from fwmagic.report import Agreement, Amount, Conditions, Failure, Finding, Ledger, Place, Report, Stage
 from fwmagic.strips import colour, scale
 from fwmagic.text import to_text
 
@@ -106,6 +116,7 @@ def hostile_report() -> Report:
         compilation=compilation,
         agreement=Agreement(h, "differs", h, h),
         time=a_time(source=h),
+        memory=(Ledger(h, 1, (Amount(h, 1, h), Amount(h, None, h)), source=h, note=h),),
     )
     failed = a_variant("2" + h, status="failed", failure=Failure(h, h, 4, h))
     words = {h: h}
@@ -165,6 +176,7 @@ def test_the_verdict_comes_first():
         a_report(a_variant("torch", status="failed", failure=Failure("ValueError", "no", 3, "trace")), state="failed"),
         a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(points=1))),
         a_report(variants=()),
+        with_memory(),
     ],
 )
 def test_it_says_what_the_text_says(report):
@@ -217,7 +229,7 @@ def test_colours_stand_out_from_either_ground(framework, ground):
 
 def dots(html: str) -> list[list[tuple[int, int]]]:
     paths = [path["d"] for path in Page(html).all("path") if path["class"] == "fw-dots"]
-    return [[(int(x), int(y)) for x, y in re.findall(r"M(\d+) (\d+)h0", d)] for d in paths]
+    return [[(int(x), int(y)) for x, y in re.findall(r"M(\d+) (\d+)z", d)] for d in paths]
 
 
 def test_strips_share_one_scale():
@@ -250,8 +262,8 @@ def test_the_scale_zooms_in_on_close_times_and_is_not_stretched_by_one_slow_bloc
 
 def test_a_long_run_is_thinned_and_says_so():
     html = to_html(a_report(a_variant("torch", time=a_time(points=1000))))
-    assert len(dots(html)[0]) == 150
-    assert "1000 blocks (150 of them drawn)" in html
+    assert len(dots(html)[0]) == 80
+    assert "1000 blocks (80 of them drawn)" in html
 
 
 def test_what_was_not_timed_has_no_picture():
@@ -272,6 +284,19 @@ def test_style_is_scoped_and_fits_light_dark_and_narrow():
     assert style.count("{") == style.count("}")
 
 
-def test_all_parts_of_four_long_variants_stay_below_fifty_kilobytes():
-    bundle = four_variants(2000)._repr_mimebundle_()
+def test_memory_is_drawn_as_one_bar_a_ledger_beside_its_figure():
+    page = Page(to_html(with_memory()))
+    assert page.words.count("Memory on cuda:0") == page.words.count("Memory on host") == 2
+    assert "cuda:0: 1.17 GiB in use" in page.words
+    assert "host: 300 MiB in use" in page.words
+    assert "in use" in next(words for words in page.words if words.startswith("memory at the peak"))
+    unknown = Ledger("cuda:0", None, (Amount("in use", None, "no driver"), Amount("context", 1, "NVML")))
+    assert "cuda:0" in Page(to_html(a_report(a_variant("torch", memory=(unknown,))))).words
+    assert "memory at the peak" not in to_html(a_report())
+
+
+def test_all_parts_of_four_long_variants_with_memory_stay_below_fifty_kilobytes():
+    report = four_variants(1000)
+    measured = tuple(replace(variant, memory=(a_ledger(points=1000),)) for variant in report)
+    bundle = replace(report, variants=measured)._repr_mimebundle_()
     assert sum(len(json.dumps(part, ensure_ascii=False).encode()) for part in bundle.values()) <= 50_000

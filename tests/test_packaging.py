@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 import sys
 import tarfile
@@ -45,8 +47,36 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
         for path in (ROOT / "fwmagic").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == package
+    assert {name for name in wheel.namelist() if name.startswith("fwmagic/")} == package
     assert {"fwmagic/schema.json", "fwmagic/py.typed"} <= package
+
+
+def test_wheel_and_sdist_carry_the_built_extension(wheel, built):
+    data = f"fwmagic-{fwmagic.__version__}.data/data/share/jupyter/labextensions/fwmagic"
+    names = {name.removeprefix(f"{data}/") for name in wheel.namelist() if name.startswith(data)}
+    assert {"package.json", "install.json", "schemas/fwmagic/panel.json"} <= names
+    assert [name for name in names if name.startswith("static/remoteEntry.")]
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as sdist:
+        shipped = {name.partition("/")[2] for name in sdist.getnames()}
+    assert [name for name in shipped if name.startswith("fwmagic/labextension/static/remoteEntry.")]
+    assert {"labextension/src/index.ts", "labextension/package-lock.json", "labextension/hatch_build.py"} <= shipped
+    assert not [name for name in shipped if "node_modules" in name or name.startswith("labextension/lib")]
+
+
+def test_both_packages_have_one_version():
+    assert json.loads((ROOT / "labextension/package.json").read_text())["version"] == fwmagic.__version__
+
+
+def test_the_locks_name_no_registry():
+    for lock in ("labextension/package-lock.json", "tests/chromium/package-lock.json"):
+        assert "resolved" not in (ROOT / lock).read_text()
+
+
+def test_the_bundle_is_small(wheel):
+    """60 kB gzipped at most: it brings no chart library of its own."""
+    bundle = b"".join(wheel.read(name) for name in wheel.namelist() if name.startswith("fwmagic/labextension/static/"))
+    assert 5_000 < len(gzip.compress(bundle)) <= 60_000
 
 
 def test_the_sdist_holds_the_tests_and_the_examples_and_no_build_output(built):
@@ -64,7 +94,7 @@ def test_the_version_is_the_one_of_the_package(metadata):
 
 
 def test_each_extra_that_an_error_can_name_exists(metadata):
-    assert {"torch", "jax", "memory", "lab", "test", "all"} == set(metadata.get_all("Provides-Extra"))
+    assert {"torch", "jax", "memory", "lab", "picture", "test", "all"} == set(metadata.get_all("Provides-Extra"))
 
 
 def test_the_package_itself_needs_no_framework_and_no_notebook_application(metadata):

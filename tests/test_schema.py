@@ -13,10 +13,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from example_reports import AGREEMENTS, STATES, STATUSES, VERDICTS, WAYS, a_report, four_variants, reports
+from example_reports import AGREEMENTS, STATES, STATUSES, VERDICTS, WAYS, a_report, four_variants, reports, with_memory
 from hypothesis import given, settings
 
-from fwmagic.report import MOST_POINTS, Report
+from fwmagic.report import MIME, MOST_POINTS, Report
+from fwmagic.words import Words
 
 SCHEMA = json.loads(files("fwmagic").joinpath("schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -65,7 +66,9 @@ def bare(schema: Any) -> Any:
     return {key: bare(value) for key, value in schema.items() if key in kept}
 
 
-KINDS = {kind.__name__: kind for kind in dataclasses_in(Report)}
+# Only a report that a notebook stores has its words with it; they are no part of the dataclass.
+STORED_ONLY = {"Report": ["words"]}
+KINDS = {kind.__name__: kind for kind in (*dataclasses_in(Report), *dataclasses_in(Words))}
 OBJECTS = {"Report": SCHEMA, **SCHEMA["$defs"]}
 
 
@@ -82,12 +85,16 @@ def test_it_defines_every_dataclass_and_nothing_else():
 def test_fields_and_types_are_those_of_the_dataclass(name):
     fields = wire_fields(KINDS[name])
     definition = OBJECTS[name]
-    assert list(definition["properties"]) == list(fields)
+    assert list(definition["properties"]) == [*fields, *STORED_ONLY.get(name, [])]
     assert definition["required"] == list(fields)
     assert definition["additionalProperties"] is False
-    assert {key: bare(value) for key, value in definition["properties"].items()} == {
+    assert {key: bare(definition["properties"][key]) for key in fields} == {
         key: shape(annotation) for key, annotation in fields.items()
     }
+
+
+def test_words_are_those_of_their_dataclass():
+    assert bare(SCHEMA["properties"]["words"]) == shape(Words)
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -114,12 +121,13 @@ def test_enumerations(name, field, values):
 @settings(max_examples=60, deadline=None)
 def test_any_report_is_valid_whole_and_thinned(report):
     VALIDATOR.validate(json.loads(report.to_json()))
-    VALIDATOR.validate(report.to_dict(MOST_POINTS))
+    VALIDATOR.validate(report._repr_mimebundle_()[MIME])
 
 
 def test_the_examples_are_valid():
     VALIDATOR.validate(four_variants().to_dict())
     VALIDATOR.validate(a_report().to_dict())
+    VALIDATOR.validate(with_memory().to_dict(MOST_POINTS))
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,7 @@ def test_the_examples_are_valid():
         (("ratios", 0, "median"), 0),
         (("conditions", "versions"), {"torch": 2}),
         (("findings", 0, "line"), "3"),
+        (("words",), {"headline": []}),
     ],
 )
 def test_what_does_not_fit_is_refused(path, value):
@@ -156,7 +165,7 @@ def test_what_does_not_fit_is_refused(path, value):
 
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_a_missing_field_is_refused(name):
-    for field in OBJECTS[name]["properties"]:
+    for field in OBJECTS[name]["required"]:
         instance = {key: None for key in OBJECTS[name]["properties"] if key != field}
         definition = {**OBJECTS[name], "$defs": SCHEMA["$defs"]}
         errors = list(jsonschema.Draft202012Validator(definition).iter_errors(instance))

@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports
+from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
 from hypothesis import given, settings
 
-from fwmagic.report import Agreement, Failure, Finding, Place, Report, Stage, Variant
+from fwmagic.report import Agreement, Amount, Failure, Finding, Ledger, Place, Report, Stage, Variant
 from fwmagic.text import to_markdown, to_text
 
 
@@ -170,6 +170,30 @@ def test_findings_stand_with_their_variant_or_with_all():
     assert "! FW101  Another process was busy. What to do: Close it" in remarks(report, "all variants")
     gone = replace(report, findings=(Finding("FW1", "s", "f", "no such variant"),))
     assert "FW1" in remarks(gone, "all variants")
+
+
+def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
+    block = remarks(with_memory(), "torch")
+    assert (
+        "peak on cuda:0 of 24.0 GiB: other processes 900 MiB, context 520 MiB, in use 1.17 GiB, free in pool" in block
+    )
+    assert "; sampled every 10 ms" in block
+    assert "peak on host: in use 300 MiB; not available: other processes (no permission); psutil" in block
+    assert "! memory" not in block
+    odd = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),), note="the driver reports less than is held")
+    block = remarks(a_report(a_variant("torch", memory=(odd,))), "torch")
+    assert "! memory    peak on cuda:0: n/a; not available: in use (no driver); the driver reports less" in block
+
+
+def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
+    head, _, first, second = to_text(with_memory()).split("\n\n")[1].splitlines()
+    assert "peak in use" in head
+    assert "1.17 GiB (cuda:0)" in first
+    assert "800 MiB (cuda:0)" in second
+    static = Ledger("host", None, (Amount("in use (static)", 2048, "XLA"),))
+    none = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),))
+    assert "2.00 KiB (host)" in to_text(a_report(a_variant("jax", memory=(none, static))))
+    assert "peak in use" not in to_text(a_report(a_variant("jax", memory=(none,))))
 
 
 def test_table_is_aligned():

@@ -1,0 +1,135 @@
+"""The parts of a variant in a report: its time, compilation, agreement and memory, what was found, what failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: A stored report carries at most this many moments of a timeline: there may be one for each variant and device.
+MOST_MOMENTS = 16
+
+
+@dataclass(frozen=True)
+class Time:
+    """The time of one call of a variant, in seconds.
+
+    `samples` holds one value a block: its seconds divided by its `calls_per_block`. `low` and `high` bound
+    the median (None: too few samples for an interval). `dispatch` is the part until the call returned,
+    `wait` the part until its outputs were ready; `cores` is CPU time over wall time of this process.
+    """
+
+    samples: tuple[float, ...]
+    median: float
+    low: float | None
+    high: float | None
+    calls_per_block: int
+    calls: int
+    dispatch: float | None = None
+    wait: float | None = None
+    cores: float | None = None
+    warm: bool = True
+    voided: int = 0
+    items_per_second: float | None = None
+    source: str = "time.perf_counter around blocks of calls whose outputs were waited for"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of making a program ready: prime, trace, lower, backend or first run; seconds or why not."""
+
+    name: str
+    seconds: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Something that happened at a line of the user's cell (1-based; None: no line is known)."""
+
+    line: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a variant's body was compiled: `way` is yours, cell, modules, functions or eager; `reason` says why."""
+
+    way: str
+    reason: str
+    line: int | None = None
+    compiled: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    cache: str = "unknown"
+    graphs: int | None = None
+    breaks: tuple[Place, ...] = ()
+    recompiles: tuple[Place, ...] = ()
+    lifted: int = 0
+    every_call: bool = False
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether a variant's outputs equal the reference's: status is agrees, differs or not compared."""
+
+    reference: str
+    status: str
+    sentence: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One remark on fairness or correctness: a code such as FW203, a sentence, and what to do about it."""
+
+    code: str
+    sentence: str
+    fix: str
+    variant: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a variant raised: the class, its message, the line of the user's cell, and the stage it happened in."""
+
+    error: str
+    message: str
+    line: int | None
+    stage: str
+
+
+@dataclass(frozen=True)
+class Amount:
+    """One segment of a ledger in bytes; None: not available, and `source` says why.
+
+    `name` is other processes, context, in use, free in pool, unexplained or free; a name that begins with
+    `in use` tells in parentheses how it was found, such as `in use (static)`.
+    """
+
+    name: str
+    bytes: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One point of a timeline: seconds from its start, and the bytes in use and held then (None: not known)."""
+
+    seconds: float
+    in_use: int | None
+    held: int | None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The memory of one device, or of the host, when a variant used the most of it, in bytes.
+
+    The segments of `peak` add up to `total` (None: not known). `source` says where the timeline is from;
+    `note` names what does not add up, or is empty.
+    """
+
+    device: str
+    total: int | None
+    peak: tuple[Amount, ...]
+    timeline: tuple[Moment, ...] = field(default=(), metadata={"most_points": MOST_MOMENTS})
+    source: str = ""
+    note: str = ""

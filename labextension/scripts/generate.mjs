@@ -1,0 +1,33 @@
+// Makes src/generated from the Python package: the report's types and its validator from the JSON Schema, and the charts.
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import Ajv from 'ajv/dist/2020.js';
+import standaloneCode from 'ajv/dist/standalone/index.js';
+import { compile } from 'json-schema-to-typescript';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const python = join(root, '..', 'fwmagic');
+const generated = join(root, 'src', 'generated');
+
+const schema = JSON.parse(readFileSync(join(python, 'schema.json'), 'utf-8'));
+mkdirSync(generated, { recursive: true });
+cpSync(join(python, 'charts'), join(generated, 'charts'), { recursive: true, filter: path => !path.endsWith('.py') });
+writeFileSync(join(generated, 'report.ts'), await compile(schema, 'Report', { additionalProperties: false }));
+// A report of the same version from a later fwmagic may have fields that this panel does not know: they are no fault.
+const open = JSON.parse(JSON.stringify(schema), (key, value) =>
+  key === 'additionalProperties' && value === false ? undefined : value
+);
+const ajv = new Ajv({ code: { source: true, esm: true }, strict: true, validateFormats: false });
+writeFileSync(join(generated, 'validate.js'), standaloneCode.default(ajv, ajv.compile(open)));
+writeFileSync(
+  join(generated, 'validate.d.ts'),
+  `import type { Report } from './report';
+declare const validate: {
+  (value: unknown): value is Report;
+  errors?: { instancePath: string; message?: string }[] | null;
+};
+export default validate;
+`
+);

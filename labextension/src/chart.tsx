@@ -1,0 +1,148 @@
+/** A chart, drawn by the application's own Vega, with a table of the same figures behind it. */
+
+import { type IRenderMimeRegistry, MimeModel } from '@jupyterlab/rendermime';
+import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import * as React from 'react';
+
+import { type Chart, type ChartName, sized } from './specs';
+
+const VEGA = 'application/vnd.vegalite.v5+json';
+/** Vega's widget has margins of its own. */
+const MARGIN = 20;
+
+export function ChartView(props: {
+  chart: Chart;
+  rendermime: IRenderMimeRegistry;
+  theme: string;
+  trans: TranslationBundle;
+}): React.JSX.Element {
+  const { chart, rendermime, theme, trans } = props;
+  const host = React.useRef<HTMLDivElement>(null);
+  const drawn = React.useRef<IRenderMime.IRenderer | null>(null);
+  const width = useWidth(host);
+  const [failed, setFailed] = React.useState(false);
+  const drawing = JSON.stringify(chart.spec);
+
+  React.useEffect(() => {
+    const node = host.current;
+    if (node === null || width === 0) {
+      return;
+    }
+    let current = true;
+    const renderer = rendermime.createRenderer(VEGA);
+    draw(renderer, sized(chart.spec, width - MARGIN)).then(
+      () => {
+        if (current && node.isConnected) {
+          // The drawing before stays until this one is ready, so that nothing is empty in between.
+          node.replaceChildren(renderer.node);
+          drawn.current?.dispose();
+          drawn.current = renderer;
+          setFailed(false);
+        } else {
+          renderer.dispose();
+        }
+      },
+      () => {
+        renderer.dispose();
+        setFailed(true);
+      }
+    );
+    return () => {
+      current = false;
+    };
+  }, [drawing, width, theme]);
+  React.useEffect(() => () => drawn.current?.dispose(), []);
+
+  const title = titles(trans)[chart.name];
+  return (
+    <figure className="fwm-chart" data-chart={chart.name}>
+      <figcaption>{title}</figcaption>
+      <div ref={host} className="fwm-drawing" />
+      {failed && <p>{trans.__('This chart could not be drawn; its table has the same figures.')}</p>}
+      <details open={failed}>
+        <summary>{trans.__('Table')}</summary>
+        <TableView head={chart.table.head} rows={chart.table.rows} label={title} />
+      </details>
+    </figure>
+  );
+}
+
+export function TableView(props: {
+  head: readonly string[];
+  rows: readonly (readonly string[])[];
+  label: string;
+}): React.JSX.Element {
+  return (
+    <div className="fwm-scroll" tabIndex={0} role="region" aria-label={props.label}>
+      <table>
+        <thead>
+          <tr>
+            {props.head.map((name, i) => (
+              <th key={i} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {props.rows.map((row, i) => (
+            <tr key={i}>
+              {row.map((cell, j) =>
+                j === 0 ? (
+                  <th key={j} scope="row">
+                    {cell}
+                  </th>
+                ) : (
+                  <td key={j}>{cell}</td>
+                )
+              )}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function titles(trans: TranslationBundle): Record<ChartName, string> {
+  return {
+    times: trans.__('Time per call: every sample, median and 95 % interval'),
+    ratios: trans.__('Ratio to the baseline with its 95 % interval: left of 1 is quicker'),
+    stages: trans.__('Compile stages'),
+    memory: trans.__('Memory at the peak: in use, and merely held'),
+    timeline: trans.__('Memory over time: in use, and held (dashed)')
+  };
+}
+
+async function draw(renderer: IRenderMime.IRenderer, spec: object): Promise<void> {
+  const options = { actions: false, renderer: 'svg' };
+  await renderer.renderModel(
+    new MimeModel({
+      // With a picture in the bundle, the renderer does not draw a second time to make one.
+      data: { [VEGA]: spec as never, 'image/png': ' ' },
+      metadata: { [VEGA]: { embed_options: options } }
+    })
+  );
+}
+
+function useWidth(host: React.RefObject<HTMLDivElement>): number {
+  const [width, setWidth] = React.useState(0);
+  React.useEffect(() => {
+    const node = host.current;
+    if (node === null) {
+      return;
+    }
+    const observer = new ResizeObserver(() => {
+      // A hidden panel has no width: what is drawn stays.
+      if (node.clientWidth > 0) {
+        setWidth(node.clientWidth);
+      }
+    });
+    observer.observe(node);
+    return () => {
+      observer.disconnect();
+    };
+  }, []);
+  return width;
+}

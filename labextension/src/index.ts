@@ -1,0 +1,178 @@
+/** The two plugins: the renderer of reports in cell outputs, and the side panel. */
+
+import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { Clipboard, ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { IStateDB } from '@jupyterlab/statedb';
+import { ITranslator, nullTranslator, type TranslationBundle } from '@jupyterlab/translation';
+import { LabIcon } from '@jupyterlab/ui-components';
+
+import { toMarkdown } from './markdown';
+import { NotebookRuns } from './notebook';
+import { ReportOutput } from './output';
+import { ComparePanel, COMMANDS } from './panel';
+import { MIME } from './read';
+
+const DOMAIN = 'fwmagic';
+const PANEL = 'fwmagic:panel';
+
+const icon = new LabIcon({
+  name: 'fwmagic:compare',
+  svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 16 16">
+  <g class="jp-icon3" fill="#616161"><rect x="2" y="3" width="12" height="4" rx="1"/><rect x="2" y="9" width="7" height="4" rx="1"/></g></svg>`
+});
+
+const output: JupyterFrontEndPlugin<void> = {
+  id: 'fwmagic:output',
+  description: 'Shows a report of fwmagic in the output of its cell.',
+  autoStart: true,
+  requires: [IRenderMimeRegistry],
+  optional: [IThemeManager, ITranslator],
+  activate: (_, rendermime: IRenderMimeRegistry, themes: IThemeManager | null, translator: ITranslator | null) => {
+    const trans = (translator ?? nullTranslator).load(DOMAIN);
+    rendermime.addFactory(
+      {
+        // It makes text and charts only, so that a notebook that is not trusted shows its reports, too.
+        safe: true,
+        mimeTypes: [MIME],
+        createRenderer: options => new ReportOutput(options.mimeType, rendermime, themes, trans)
+      },
+      0
+    );
+  }
+};
+
+const panel: JupyterFrontEndPlugin<void> = {
+  id: PANEL,
+  description: 'The side panel with the comparisons of the current notebook.',
+  autoStart: true,
+  requires: [INotebookTracker, IRenderMimeRegistry],
+  optional: [ILayoutRestorer, ICommandPalette, IThemeManager, ISettingRegistry, IStateDB, ITranslator],
+  activate: (
+    app: JupyterFrontEnd,
+    notebooks: INotebookTracker,
+    rendermime: IRenderMimeRegistry,
+    restorer: ILayoutRestorer | null,
+    palette: ICommandPalette | null,
+    themes: IThemeManager | null,
+    registry: ISettingRegistry | null,
+    state: IStateDB | null,
+    translator: ITranslator | null
+  ) => {
+    const trans = (translator ?? nullTranslator).load(DOMAIN);
+    const widget = new ComparePanel(app.commands, rendermime, themes, trans);
+    widget.title.icon = icon;
+    app.shell.add(widget, 'right', { rank: 900 });
+    restorer?.add(widget, 'fwmagic-panel');
+
+    addCommands(app, widget, trans);
+    for (const command of Object.values(COMMANDS)) {
+      palette?.addItem({ command, category: 'fwmagic' });
+    }
+
+    let openByItself = true;
+    void registry?.load(PANEL).then(settings => {
+      const follow = (): void => {
+        openByItself = settings.get('openByItself').composite as boolean;
+      };
+      settings.changed.connect(follow);
+      follow();
+    });
+    let opened = false;
+    const onReport = (): void => {
+      if (!opened && openByItself) {
+        app.shell.activateById(widget.id);
+      }
+      opened = true;
+    };
+
+    const runs = new WeakMap<NotebookPanel, NotebookRuns>();
+    const runsOf = (notebook: NotebookPanel): NotebookRuns => {
+      const known = runs.get(notebook) ?? new NotebookRuns(notebook, state);
+      if (!runs.has(notebook)) {
+        runs.set(notebook, known);
+        known.arrived.connect(onReport);
+      }
+      return known;
+    };
+    notebooks.widgetAdded.connect((_, notebook) => {
+      runsOf(notebook);
+    });
+    const follow = (): void => {
+      const notebook = notebooks.currentWidget;
+      widget.notebook = notebook && runsOf(notebook);
+    };
+    notebooks.currentChanged.connect(follow);
+    notebooks.forEach(runsOf);
+    follow();
+  }
+};
+
+function addCommands(app: JupyterFrontEnd, widget: ComparePanel, trans: TranslationBundle): void {
+  const first = () => widget.notebook?.chosen.at(0);
+  const cell = () => {
+    const run = first();
+    return run && widget.notebook?.cell(run);
+  };
+  const markdown = (): string =>
+    (widget.notebook?.chosen ?? [])
+      .flatMap(({ report }) => report.words ?? [])
+      .map(toMarkdown)
+      .join('\n');
+  app.commands.addCommand(COMMANDS.open, {
+    label: trans.__('Compare PyTorch and JAX'),
+    caption: trans.__('Show the panel with the comparisons of the notebook'),
+    icon,
+    execute: () => {
+      app.shell.activateById(widget.id);
+    }
+  });
+  app.commands.addCommand(COMMANDS.goToCell, {
+    label: trans.__('Go to the cell'),
+    isEnabled: () => cell() !== undefined,
+    execute: async () => {
+      const { notebook } = widget;
+      const index = cell();
+      if (notebook && index !== undefined) {
+        app.shell.activateById(notebook.panel.id);
+        notebook.panel.content.activeCellIndex = index;
+        await notebook.panel.content.scrollToItem(index, 'start');
+      }
+    }
+  });
+  app.commands.addCommand(COMMANDS.copyMarkdown, {
+    label: trans.__('Copy as Markdown'),
+    isEnabled: () => markdown() !== '',
+    execute: () => {
+      Clipboard.copyToSystem(markdown());
+    }
+  });
+  app.commands.addCommand(COMMANDS.saveJson, {
+    label: trans.__('Save as JSON'),
+    isEnabled: () => first() !== undefined,
+    execute: () => {
+      for (const { report } of widget.notebook?.chosen ?? []) {
+        save(`fwmagic-${report.run_id}.json`, JSON.stringify({ ...report, words: undefined }, null, 2));
+      }
+    }
+  });
+  app.commands.addCommand(COMMANDS.clear, {
+    label: trans.__('Clear earlier runs'),
+    isEnabled: () => widget.notebook !== null,
+    execute: () => {
+      widget.notebook?.clear();
+    }
+  });
+}
+
+function save(name: string, text: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+export default [output, panel];

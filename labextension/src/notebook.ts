@@ -1,0 +1,231 @@
+/** What a notebook and its kernel tell of its runs: stored outputs, live updates, and the end of a kernel. */
+
+import type { ISessionContext } from '@jupyterlab/apputils';
+import type { ICodeCellModel } from '@jupyterlab/cells';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import type { IOutputModel } from '@jupyterlab/rendermime';
+import type { KernelMessage } from '@jupyterlab/services';
+import type { IStateDB } from '@jupyterlab/statedb';
+import type { ReadonlyPartialJSONValue } from '@lumino/coreutils';
+import { type ISignal, Signal } from '@lumino/signaling';
+
+import { ANY_VERSION, type Read, read, type Report } from './read';
+import { chosen, keep, merged, type Run } from './runs';
+
+/** Milliseconds that changes of a notebook are gathered for: an update while a cell runs is one of at most five a second. */
+const GATHER = 100;
+const ENDED = ['restarting', 'autorestarting', 'terminating', 'dead', 'idle'];
+const SHOWN = ['display_data', 'update_display_data', 'execute_result'];
+
+/** The runs of one open notebook, and which of them are chosen. */
+export class NotebookRuns {
+  /** What was read of each output; an output that changes is read again. */
+  private readonly outputs = new WeakMap<IOutputModel, Read>();
+  private readonly live = new Map<string, Report>();
+  private readonly running = new Set<string>();
+  private cells = new Map<string, number>();
+  private stored: Read[] = [];
+  private kept: Report[] = [];
+  private ids: string[] = [];
+  private timer: number | undefined;
+  private readonly changes = new Signal<this, void>(this);
+  private readonly firsts = new Signal<this, void>(this);
+
+  constructor(
+    readonly panel: NotebookPanel,
+    private readonly state: IStateDB | null
+  ) {
+    const { context, sessionContext } = panel;
+    sessionContext.iopubMessage.connect(this.onMessage, this);
+    sessionContext.statusChanged.connect(this.onStatus, this);
+    sessionContext.kernelChanged.connect(this.onKernel, this);
+    context.pathChanged.connect(this.save, this);
+    panel.disposed.connect(() => {
+      window.clearTimeout(this.timer);
+      Signal.clearData(this);
+    });
+    void Promise.all([context.ready, this.restore()]).then(() => {
+      context.model.contentChanged.connect(this.gather, this);
+      this.scan();
+      if (sessionContext.session?.kernel?.status === 'busy') {
+        this.stored.forEach(found => found.kind === 'report' && this.follow(found.report));
+      }
+      this.changes.emit();
+    });
+  }
+
+  /** Emitted when a run, the choice or the kernel's state changed. */
+  get changed(): ISignal<this, void> {
+    return this.changes;
+  }
+
+  /** Emitted when a message of the kernel brings a report, not for stored ones. */
+  get arrived(): ISignal<this, void> {
+    return this.firsts;
+  }
+
+  get name(): string {
+    return this.panel.title.label;
+  }
+
+  get session(): ISessionContext {
+    return this.panel.sessionContext;
+  }
+
+  /** All runs, newest first. */
+  get runs(): Run[] {
+    const stored = this.stored.flatMap(found => (found.kind === 'report' ? [found.report] : []));
+    const seen = new Map([...stored, ...this.live.values()].map(report => [report.run_id, report]));
+    const runs = [...seen.values()].map(report => ({
+      report,
+      unfinished: report.state === 'running' && !this.running.has(report.run_id),
+      stored: this.cells.has(report.run_id)
+    }));
+    return merged(runs, this.kept);
+  }
+
+  /** Outputs that hold a report which cannot be shown. */
+  get problems(): Read[] {
+    return this.stored.filter(found => found.kind !== 'report');
+  }
+
+  get chosen(): Run[] {
+    return chosen(this.runs, this.ids);
+  }
+
+  /** Show one run, or two beside each other; none: always the newest. */
+  choose(ids: string[]): void {
+    this.ids = ids;
+    this.save();
+    this.changes.emit();
+  }
+
+  /** Forget the runs that only this browser holds; the notebook is not touched. */
+  clear(): void {
+    this.kept = [];
+    for (const id of this.live.keys()) {
+      if (!this.cells.has(id)) {
+        this.live.delete(id);
+      }
+    }
+    this.save();
+    this.changes.emit();
+  }
+
+  /** Return the index of the cell whose output holds the run, undefined if there is none. */
+  cell(run: Run): number | undefined {
+    return this.cells.get(run.report.run_id);
+  }
+
+  private onMessage(_: ISessionContext, message: KernelMessage.IMessage): void {
+    if (!SHOWN.includes(message.header.msg_type)) {
+      return;
+    }
+    const found = readData((message.content as KernelMessage.IDisplayDataMsg['content']).data);
+    if (found?.kind !== 'report') {
+      return;
+    }
+    const { report } = found;
+    if (!this.live.has(report.run_id) && this.ids.length === 1) {
+      this.ids = []; // the newest is what its user waits for
+    }
+    this.live.set(report.run_id, report);
+    if (!this.follow(report)) {
+      this.running.delete(report.run_id);
+      this.kept = keep(this.kept, report);
+      this.save();
+    }
+    this.firsts.emit();
+    this.gather();
+  }
+
+  private follow(report: Report): boolean {
+    if (report.state === 'running') {
+      this.running.add(report.run_id);
+    }
+    return report.state === 'running';
+  }
+
+  private onStatus(_: ISessionContext, status: string): void {
+    if (ENDED.includes(status)) {
+      this.running.clear();
+    }
+    this.gather();
+  }
+
+  private onKernel(): void {
+    this.running.clear();
+    this.gather();
+  }
+
+  private gather(): void {
+    this.timer ??= window.setTimeout(() => {
+      this.timer = undefined;
+      this.scan();
+      this.changes.emit();
+    }, GATHER);
+  }
+
+  private scan(): void {
+    const cells = this.panel.context.model.cells;
+    this.stored = [];
+    this.cells = new Map();
+    for (let i = 0; i < cells.length; i++) {
+      const cell = cells.get(i);
+      const outputs = cell.type === 'code' ? (cell as ICodeCellModel).outputs : undefined;
+      for (let j = 0; j < (outputs?.length ?? 0); j++) {
+        const found = outputs && this.readOutput(outputs.get(j));
+        if (found) {
+          this.stored.push(found);
+        }
+        if (found?.kind === 'report') {
+          this.cells.set(found.report.run_id, i);
+        }
+      }
+    }
+  }
+
+  private readOutput(output: IOutputModel): Read | undefined {
+    const known = this.outputs.get(output);
+    if (known) {
+      return known;
+    }
+    const found = readData(output.data);
+    if (found) {
+      this.outputs.set(output, found);
+      output.changed.connect(() => {
+        this.outputs.delete(output);
+        this.gather();
+      });
+    }
+    return found;
+  }
+
+  private get key(): string {
+    return `fwmagic:${this.panel.context.path}`;
+  }
+
+  private async restore(): Promise<void> {
+    const value = (await this.state?.fetch(this.key)) as { kept?: unknown; chosen?: unknown } | undefined;
+    const kept = Array.isArray(value?.kept) ? value.kept.map(read) : [];
+    this.kept = kept.flatMap(found => (found.kind === 'report' ? [found.report] : []));
+    this.ids = Array.isArray(value?.chosen) ? value.chosen.filter(id => typeof id === 'string') : [];
+  }
+
+  private save(): void {
+    void this.state?.save(this.key, { kept: this.kept, chosen: this.ids } as unknown as ReadonlyPartialJSONValue);
+  }
+}
+
+/** Return what the data of a MIME bundle holds of ours, undefined if nothing. */
+function readData(data: unknown): Read | undefined {
+  if (typeof data !== 'object' || data === null) {
+    return undefined;
+  }
+  for (const [mime, value] of Object.entries(data)) {
+    if (ANY_VERSION.test(mime)) {
+      return read(value);
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,38 @@
+/** The runs of one notebook: those stored in its outputs, and the last ones that this browser has seen. */
+
+import type { Report } from './read';
+
+/** How many runs of a notebook are kept beside those that its outputs hold. */
+export const MOST_KEPT = 20;
+
+export interface Run {
+  readonly report: Report;
+  /** Its kernel ended, or its last message was lost. */
+  readonly unfinished: boolean;
+  /** Whether an output of the notebook holds it. */
+  readonly stored: boolean;
+}
+
+/** Return all runs, newest first; one that is both stored and kept comes once, as it was last seen. */
+export function merged(stored: readonly Run[], kept: readonly Report[]): Run[] {
+  const all = new Map<string, Run>();
+  for (const report of kept) {
+    all.set(report.run_id, { report, unfinished: report.state === 'running', stored: false });
+  }
+  for (const run of stored) {
+    all.set(run.report.run_id, run);
+  }
+  const when = (run: Run): number => Date.parse(run.report.started) || 0;
+  return [...all.values()].sort((a, b) => when(b) - when(a));
+}
+
+/** Return the kept runs with `report` among them, the latest last. */
+export function keep(kept: readonly Report[], report: Report): Report[] {
+  return [...kept.filter(other => other.run_id !== report.run_id), report].slice(-MOST_KEPT);
+}
+
+/** Return the chosen runs that still exist, at most two; without one, the newest. */
+export function chosen(runs: readonly Run[], ids: readonly string[]): Run[] {
+  const found = ids.flatMap(id => runs.filter(run => run.report.run_id === id)).slice(0, 2);
+  return found.length > 0 ? found : runs.slice(0, 1);
+}

@@ -1,0 +1,144 @@
+/** One report, or two beside each other: the words of the report around the charts. */
+
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import * as React from 'react';
+
+import { changes } from './changes';
+import { ChartView, TableView } from './chart';
+import type { Report } from './read';
+import { charts } from './specs';
+
+export interface Surroundings {
+  readonly rendermime: IRenderMimeRegistry;
+  readonly trans: TranslationBundle;
+  /** The name of the theme: charts are drawn again when it changes. */
+  readonly theme: string;
+}
+
+interface Line {
+  label: string;
+  text: string;
+  warning: boolean;
+}
+
+/** Show reports; `unfinished` holds the ids of those whose end was not seen. */
+export function ReportView(
+  props: Surroundings & { reports: readonly Report[]; unfinished?: ReadonlySet<string> }
+): React.JSX.Element {
+  const { reports, unfinished, ...surroundings } = props;
+  const { trans } = surroundings;
+  return (
+    <div className="fwm-report">
+      {reports.map((report, i) => (
+        <section key={report.run_id} aria-label={trans.__('Verdict')}>
+          {reports.length > 1 && <h3>{`${i === 0 ? '①' : '②'} ${title(report, trans)}`}</h3>}
+          <Headline report={report} unfinished={unfinished?.has(report.run_id) ?? false} trans={trans} />
+        </section>
+      ))}
+      {reports.length > 1 && <Changes before={reports[0]} after={reports[1]} trans={trans} />}
+      {charts(reports).map(chart => (
+        <ChartView key={chart.name} chart={chart} {...surroundings} />
+      ))}
+      {reports.map((report, i) => (
+        <section key={report.run_id} aria-label={trans.__('Details')}>
+          {reports.length > 1 && <h3>{i === 0 ? '①' : '②'}</h3>}
+          <Words report={report} trans={trans} />
+        </section>
+      ))}
+    </div>
+  );
+}
+
+/** Return what a run is called in the list: its cell's number and the time of day. */
+export function title(report: Report, trans: TranslationBundle): string {
+  const number = report.execution_count === null ? '' : `[${report.execution_count}] `;
+  const date = new Date(report.started);
+  return `${number}${Number.isNaN(date.getTime()) ? trans.__('at an unknown time') : date.toLocaleTimeString()}`;
+}
+
+/** Return the first sentence of a report. */
+export function verdict(report: Report, trans: TranslationBundle): string {
+  return report.words?.headline[0]?.text ?? trans.__('a report without words');
+}
+
+function Headline(props: { report: Report; unfinished: boolean; trans: TranslationBundle }): React.JSX.Element {
+  const { report, unfinished, trans } = props;
+  const running = report.state === 'running' && !unfinished;
+  return (
+    <div className="fwm-headline">
+      {unfinished && (
+        <p className="fwm-warning">
+          <strong>{trans.__('Unfinished:')}</strong>{' '}
+          {trans.__('the kernel ended, or its last message was lost; this is what was seen last. Run the cell again.')}
+        </p>
+      )}
+      {(report.words?.headline ?? [{ text: verdict(report, trans), warning: false }]).map((sentence, i) => (
+        <p key={i} className={sentence.warning ? 'fwm-warning' : undefined}>
+          {sentence.warning && <strong>{trans.__('Warning:')} </strong>}
+          {sentence.text}.
+        </p>
+      ))}
+      {running && (
+        <progress max={1} value={report.progress} aria-label={trans.__('Share of the budget used')}>
+          {Math.round(100 * report.progress)} %
+        </progress>
+      )}
+    </div>
+  );
+}
+
+function Changes(props: { before: Report; after: Report; trans: TranslationBundle }): React.JSX.Element {
+  const { before, after, trans } = props;
+  const found = changes(before, after);
+  return (
+    <section className="fwm-changes">
+      <h3>{trans.__('What changed from ① to ②')}</h3>
+      {found.length === 0 ? (
+        <p>{trans.__('Nothing: same variants and conditions, and the intervals of their times meet.')}</p>
+      ) : (
+        <TableView
+          head={['', '①', '②']}
+          rows={found.map(change => [change.what, change.before, change.after])}
+          label={trans.__('What changed')}
+        />
+      )}
+    </section>
+  );
+}
+
+function Words(props: { report: Report; trans: TranslationBundle }): React.JSX.Element | null {
+  const { trans } = props;
+  const words = props.report.words;
+  if (words === undefined) {
+    return null;
+  }
+  return (
+    <>
+      {words.table.rows.length > 0 && (
+        <TableView head={words.table.head} rows={words.table.rows} label={trans.__('Figures')} />
+      )}
+      {words.details.map((group, i) => (
+        <div key={i}>
+          <h4>{group.name}</h4>
+          <Lines lines={group.lines} />
+        </div>
+      ))}
+      <h4>{trans.__('conditions')}</h4>
+      <Lines lines={words.conditions} />
+    </>
+  );
+}
+
+function Lines(props: { lines: readonly Line[] }): React.JSX.Element {
+  return (
+    <dl>
+      {props.lines.map((line, i) => (
+        <div key={i} className={line.warning ? 'fwm-warning' : undefined}>
+          <dt>{line.label}</dt>
+          <dd>{line.text}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}

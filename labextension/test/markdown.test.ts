@@ -1,0 +1,21 @@
+import { expect, it } from 'vitest';
+
+import { toMarkdown } from '../src/markdown';
+
+it('shows whatever a report says, and obeys none of it', () => {
+  const line = { label: 'a|b', text: '<b>', warning: true };
+  const text = toMarkdown({
+    headline: [{ text: 'x_y is *fast*', warning: true }],
+    table: { head: ['variant'], rows: [['a_b']] },
+    details: [{ name: '# torch', lines: [{ ...line, warning: false }] }],
+    conditions: [line]
+  });
+  expect(text).toBe(
+    [
+      '**Warning: x_y is \\*fast\\*.**',
+      '| variant |\n| --- |\n| a_b |',
+      '### \\# torch\n\n- a\\|b: \\<b\\>',
+      '### Conditions\n\n- **a\\|b**: \\<b\\>\n'
+    ].join('\n\n')
+  );
+});

@@ -1,0 +1,86 @@
+/** Reports for the tests, as a notebook stores them. */
+
+import type { Report, Variant } from '../src/read';
+
+export function variant(name: string, median = 1e-3, fields: Partial<Variant> = {}): Variant {
+  return {
+    name,
+    section: name,
+    framework: name,
+    mode: 'auto',
+    status: 'timed',
+    note: '',
+    options: {},
+    returned: [],
+    time: {
+      samples: [median, 1.1 * median, 0.9 * median],
+      median,
+      low: 0.95 * median,
+      high: 1.05 * median,
+      calls_per_block: 1,
+      calls: 3,
+      dispatch: null,
+      wait: null,
+      cores: null,
+      warm: true,
+      voided: 0,
+      items_per_second: null,
+      source: ''
+    },
+    compilation: null,
+    agreement: null,
+    failure: null,
+    memory: [],
+    source: '',
+    ...fields
+  };
+}
+
+export function report(fields: Partial<Report> = {}): Report {
+  return {
+    run_id: 'one',
+    started: '2026-11-22T10:00:00+00:00',
+    magic: 'compare',
+    state: 'done',
+    variants: [variant('torch'), variant('jax', 0.5e-3)],
+    ratios: [
+      {
+        variant: 'jax',
+        over: 'torch',
+        median: 0.5,
+        low: 0.48,
+        high: 0.52,
+        least: 0.4,
+        most: 0.6,
+        verdict: 'faster',
+        rounds: 10,
+        batches: 10,
+        repeatable: true,
+        note: ''
+      }
+    ],
+    findings: [],
+    conditions: {
+      versions: { torch: '2.13.0' },
+      devices: {},
+      threads: {},
+      settings: {},
+      inputs: '',
+      load_before: null,
+      load_during: null,
+      neighbours: [],
+      machine: '',
+      process: ''
+    },
+    budget: 2,
+    spent: 1,
+    margin: 0.01,
+    baseline: 'torch',
+    fastest: 'jax',
+    progress: 1,
+    execution_count: 1,
+    note: '',
+    version: 1,
+    ...fields
+  };
+}

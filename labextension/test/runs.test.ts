@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+
+import { chosen, keep, merged, MOST_KEPT } from '../src/runs';
+import { report } from './reports';
+
+const at = (run_id: string, minute: number) => report({ run_id, started: `2026-11-22T10:${minute}:00+00:00` });
+const stored = (run_id: string, minute: number) => ({ report: at(run_id, minute), unfinished: false, stored: true });
+
+describe('runs', () => {
+  it('come newest first, each once, as it was last seen', () => {
+    const runs = merged([stored('b', 20), stored('c', 30)], [at('a', 10), at('b', 20)]);
+    expect(runs.map(run => [run.report.run_id, run.stored])).toEqual([
+      ['c', true],
+      ['b', true],
+      ['a', false]
+    ]);
+  });
+
+  it('that were kept while running did not finish', () => {
+    expect(merged([], [report({ state: 'running' })])[0].unfinished).toBe(true);
+  });
+
+  it('with a start that is no date come last', () => {
+    expect(merged([stored('b', 20)], [report({ run_id: 'a', started: 'x' })]).at(-1)?.report.run_id).toBe('a');
+  });
+
+  it('are kept up to a number, the latest last, each once', () => {
+    let kept: ReturnType<typeof report>[] = [];
+    for (let i = 10; i < 35; i++) {
+      kept = keep(kept, at(String(i), i));
+    }
+    expect(kept.map(one => one.run_id)).toEqual(Array.from({ length: MOST_KEPT }, (_, i) => String(i + 15)));
+    expect(
+      keep(kept, at('20', 59))
+        .map(one => one.run_id)
+        .at(-1)
+    ).toBe('20');
+  });
+
+  it('that are chosen are at most two, in the order of choosing; else the newest', () => {
+    const runs = merged([stored('a', 10), stored('b', 20), stored('c', 30)], []);
+    const ids = (wanted: string[]) => chosen(runs, wanted).map(run => run.report.run_id);
+    expect(ids([])).toEqual(['c']);
+    expect(ids(['gone'])).toEqual(['c']);
+    expect(ids(['a', 'c', 'b'])).toEqual(['a', 'c']);
+  });
+});

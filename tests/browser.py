@@ -1,0 +1,198 @@
+"""A real JupyterLab or Notebook in a real Chromium: a server with folders of its own, and what a user does."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from playwright.sync_api import Page
+
+from fwmagic.report import MIME, Report
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", "--disable-quic"]  # fmt: skip
+_CARRIED = Path(__file__).parent / "chromium"
+
+
+def chromium() -> str:
+    """Return the path of a browser: the one on PATH, else the one that an npm package carries."""
+    for name in CHROMIUM:
+        if (found := shutil.which(name)) is not None:
+            return found
+    script = "import('@sparticuz/chromium').then(async c => console.log(await c.default.executablePath()))"
+    done = subprocess.run(["node", "-e", script], cwd=_CARRIED, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"no Chromium on PATH, and none in {_CARRIED} (npm ci --prefix {_CARRIED}): {done.stderr}")
+    return done.stdout.strip()
+
+
+class Server:
+    """A Jupyter server on a free port; `folder` is what it serves."""
+
+    def __init__(self, home: Path, application: str = "lab") -> None:
+        self.folder = home / "notebooks"
+        self.folder.mkdir(parents=True)
+        self.application = application
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True)
+        quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet), encoding="utf-8")
+        folders = {
+            "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+            "IPYTHONDIR": "ipython", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        }  # fmt: skip
+        self.settings = home / "settings"
+        env = {**os.environ, **{name: str(home / folder) for name, folder in folders.items()}}
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+        command = [
+            sys.executable, "-m", "jupyter", application, "--no-browser", "--allow-root", "--ip=127.0.0.1",
+            f"--port={self.port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+            "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={self.folder}",
+            "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
+        ]  # fmt: skip
+        self.log = (home / "server.log").open("wb")
+        self.process = subprocess.Popen(command, env=env, stdout=self.log, stderr=subprocess.STDOUT)
+        self._wait_until_up()
+
+    def url(self, notebook: str = "") -> str:
+        """Return the address of the application with a notebook open."""
+        tree = "notebooks" if self.application == "notebook" else "lab/tree"
+        return f"http://127.0.0.1:{self.port}/{tree}/{notebook}"
+
+    def write(self, name: str, cells: list[Any]) -> Path:
+        """Write a notebook into the served folder."""
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        path = self.folder / name
+        nbformat.write(notebook, path)
+        return path
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+    def _wait_until_up(self) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api") as answer:
+                answer.read()
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.2)
+        raise RuntimeError(f"the server did not come up: {Path(self.log.name).read_text(encoding='utf-8')}")
+
+
+@contextlib.contextmanager
+def server(home: Path, application: str = "lab") -> Iterator[Server]:
+    """Run a server, and end it."""
+    running = Server(home, application)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def code(source: str, *outputs: Any) -> Any:
+    """Return a code cell with outputs."""
+    return nbformat.v4.new_code_cell(source, outputs=list(outputs), execution_count=1 if outputs else None)
+
+
+def output_of(report: Report) -> Any:
+    """Return what a notebook stores of a report."""
+    return output(report._repr_mimebundle_())
+
+
+def output(data: dict[str, Any]) -> Any:
+    """Return an output with any data."""
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+def stored(value: Any, mime: str = MIME) -> Any:
+    """Return an output whose data of our type is `value`, whatever it is."""
+    return output({mime: value, "text/plain": "a report"})
+
+
+class Lab:
+    """What a user does on a page of JupyterLab."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.panel = page.locator("#fwmagic-panel")
+
+    def open(self, server: Server, notebook: str) -> Lab:
+        """Open a notebook and wait until its kernel is ready."""
+        self.page.goto(server.url(notebook))
+        self.wait_for_kernel(notebook)
+        return self
+
+    def wait_for_kernel(self, notebook: str) -> None:
+        # A restored layout may show another notebook first.
+        self.page.wait_for_function(
+            """notebook => {
+                const panel = window.jupyterapp?.shell.currentWidget;
+                const context = panel?.context?.path === notebook && panel.sessionContext;
+                return context && context.isReady && context.session?.kernel?.status === 'idle';
+            }""",
+            arg=notebook,
+            timeout=60_000,
+        )
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
+        """Execute a command without waiting for its end."""
+        self.page.evaluate(
+            "([name, args]) => void window.jupyterapp.commands.execute(name, args)", [name, arguments or {}]
+        )
+
+    def run_all(self) -> None:
+        self.command("notebook:run-all-cells")
+
+    def wait_until_idle(self, timeout: float = 120) -> None:
+        self.page.wait_for_function(
+            """() => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                const cells = panel.content.widgets.filter(c => c.model.type === 'code' && c.model.sharedModel.source);
+                return cells.every(c => c.model.executionCount !== null && c.prompt !== '*')
+                    && panel.sessionContext.session.kernel.status === 'idle';
+            }""",
+            timeout=1000 * timeout,
+        )
+
+    def open_panel(self) -> None:
+        self.command("fwmagic:open")
+        self.panel.wait_for(state="visible")
+
+    def report_in_kernel(self, name: str) -> Report:
+        """Return the report that the kernel's variable holds."""
+        text = self.page.evaluate(
+            """async name => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const expression = {report: `${name}.to_json()`};
+                const future = kernel.requestExecute({code: '', silent: true, user_expressions: expression});
+                const reply = await future.done;
+                return reply.content.user_expressions.report.data['text/plain'];
+            }""",
+            name,
+        )
+        return Report.from_json(ast.literal_eval(text))

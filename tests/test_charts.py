@@ -1,0 +1,106 @@
+"""The specifications of the charts: Vega-Lite 5.6, without data, reading stored fields by fixed names only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from fwmagic.picture import CHARTS
+from fwmagic.strips import colour
+
+TEXTS = {
+    path.name.removesuffix(".json"): path.read_text(encoding="utf-8")
+    for path in files("fwmagic").joinpath("charts").iterdir()
+}
+SPECS = {name: json.loads(text) for name, text in TEXTS.items()}
+# What the charts use of Vega-Lite. All of it is in version 5.6.1: its schema and its compiler took these files.
+TRANSFORMS = {"filter", "calculate", "flatten", "fold", "window", "joinaggregate", "stack", "aggregate"}
+MARKS = {"bar", "point", "tick", "rule", "line", "text"}
+CHANNELS = {"x", "x2", "y", "yOffset", "color", "opacity", "strokeDash", "detail", "text", "tooltip"}
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from objects(item)
+
+
+def views(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for part in objects(spec) if "mark" in part]
+
+
+def test_every_chart_has_a_specification():
+    assert set(SPECS) == set(CHARTS)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_specification_brings_neither_data_nor_an_address(chart):
+    spec = SPECS[chart]
+    assert spec["$schema"] == "https://vega.github.io/schema/vega-lite/v5.json"
+    assert spec["description"].endswith(".")
+    assert spec["background"] == "transparent"
+    assert [part["data"] for part in objects(spec) if "data" in part] == [
+        {"name": "ratios" if chart == "ratios" else "variants"}
+    ]
+    assert TEXTS[chart].count("//") == 1, "the only address is that of the schema"
+    assert not {"datasets", "width", "config", "autosize", "usermeta", "params"} & set(spec)
+    assert not any({"url", "href", "values"} & set(part) and "labelExpr" not in part for part in objects(spec))
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_only_what_vega_lite_5_6_has_is_used(chart):
+    for part in objects(SPECS[chart]):
+        for step in part.get("transform", []):
+            assert len(TRANSFORMS & set(step)) == 1, step
+        assert set(part.get("encoding", {})) <= CHANNELS
+    assert {view["mark"]["type"] for view in views(SPECS[chart])} <= MARKS
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_every_mark_has_a_name_and_a_tooltip(chart):
+    for view in views(SPECS[chart]):
+        assert re.fullmatch(r"[a-z_]+", view["name"])
+        assert "tooltip" in view["mark"] or "tooltip" in view["encoding"]
+    names = [view["name"] for view in views(SPECS[chart])]
+    assert len(names) == len(set(names))
+
+
+def test_the_names_of_the_marks():
+    assert {chart: [view["name"] for view in views(SPECS[chart])] for chart in CHARTS} == {
+        "times": ["intervals", "samples", "medians"],
+        "stages": ["stages"],
+        "ratios": ["one", "ratio_intervals", "ratios"],
+        "memory": ["segments"],
+        "timeline": ["timelines", "moments", "timeline_names"],
+    }
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_frameworks_have_the_colours_of_the_static_report(chart):
+    scales = [part["scale"] for part in objects(SPECS[chart]) if part.get("field") == "family"]
+    assert scales
+    for scale in scales:
+        assert scale["range"] == [colour(framework) for framework in scale["domain"]]
+        assert scale["domain"] == ["torch", "jax", "numpy", "other"]
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_fields_have_plain_names(chart):
+    """A name that holds a dot or a bracket would be read as a path."""
+    named = [part["field"] for part in objects(SPECS[chart]) if "field" in part]
+    made = [part["as"] for part in objects(SPECS[chart]) if "as" in part]
+    for name in [*named, *(n for names in made for n in ([names] if isinstance(names, str) else names))]:
+        assert re.fullmatch(r"[a-zA-Z0-9_ ]+", name)
+
+
+@pytest.mark.parametrize("chart", ["times", "stages", "ratios", "memory"])
+def test_the_height_follows_from_the_number_of_rows(chart):
+    assert SPECS[chart]["height"] == {"step": 34}

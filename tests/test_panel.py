@@ -1,0 +1,330 @@
+"""The panel and the output renderer in a real JupyterLab, with a real kernel that runs real torch and JAX."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from browser import Lab, code, output_of
+from example_reports import a_report, a_time, a_variant, four_variants, with_memory
+from playwright.sync_api import expect
+
+from fwmagic.format import ratio, seconds
+from fwmagic.report import MOST_POINTS, Report
+
+COMPARE = """%%compare --budget {budget} --baseline torch -o report
+%%setup
+A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+%%torch --mode eager
+torch.tanh(A @ A)
+%%jax
+jnp.tanh(A @ A)
+"""
+
+
+def live(budget=0.3):
+    return [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))]
+
+
+def samples_in(place) -> int:
+    return place.locator(".samples_marks path").count()
+
+
+@pytest.fixture(scope="module")
+def run(lab_server, chromium):
+    """The page after one run, the values seen meanwhile, and the report in the kernel."""
+    lab_server.write("live.ipynb", live(budget=3))
+    lab_server.write("second.ipynb", [code("1")])
+    context = chromium.new_context(viewport={"width": 1500, "height": 1000})
+    context.set_default_timeout(30_000)
+    lab = Lab(context.new_page()).open(lab_server, "live.ipynb")
+    lab.run_all()
+    progress = lab.page.locator(".fwm-output progress")
+    seen = []
+    for _ in range(600):
+        seen.append(progress.evaluate_all("all => all.map(one => one.value)"))
+        if seen[-1] and seen[-1][0] > 0.5:
+            break
+        lab.page.wait_for_timeout(50)
+    lab.wait_until_idle()
+    expect(lab.panel.locator(".fwm-chart")).to_have_count(3)
+    yield lab, seen, lab.report_in_kernel("report")
+    context.close()
+
+
+class TestLiveRun:
+    """One comparison from the first update to what is left after a reload and a restart of the kernel."""
+
+    def test_the_output_is_updated_while_the_cell_runs(self, run):
+        lab, seen, _ = run
+        values = [value[0] for value in seen if value]
+        assert len(set(values)) > 2, values
+        assert values == sorted(values)
+        expect(lab.page.locator("progress")).to_have_count(0)
+
+    def test_the_panel_opened_by_itself(self, run):
+        lab, _, _ = run
+        expect(lab.panel).to_be_visible()
+        expect(lab.panel.locator("h2")).to_have_text("live.ipynb")
+
+    @pytest.mark.parametrize("place", ["#fwmagic-panel", ".fwm-output"])
+    def test_the_values_are_those_of_the_report_in_the_kernel(self, run, place):
+        lab, _, report = run
+        shown = lab.page.locator(place)
+        words = shown.locator(".fwm-headline").inner_text()
+        pair = report.ratio("jax")
+        assert ratio(pair.median) in words
+        lab.page.locator(f"{place} figure[data-chart=times] summary").click()
+        cells = shown.locator("figure[data-chart=times] tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        )
+        assert cells == [
+            [
+                v.name,
+                seconds(v.time.median),
+                f"{seconds(v.time.low)} – {seconds(v.time.high)}",
+                str(min(len(v.time.samples), MOST_POINTS)),
+            ]
+            for v in report
+        ]
+
+    @pytest.mark.parametrize("place", ["#fwmagic-panel", ".fwm-output"])
+    def test_the_marks_are_counted(self, run, place):
+        lab, _, report = run
+        shown = lab.page.locator(place)
+        assert samples_in(shown) == sum(min(len(v.time.samples), MOST_POINTS) for v in report)
+        assert shown.locator(".medians_marks path").count() == len(report.variants)
+        assert shown.locator(".intervals_marks path").count() == len(report.variants)
+        stages = [s for v in report for s in v.compilation.stages if s.name != "prime" and s.seconds is not None]
+        assert shown.locator(".stages_marks path").count() == len(stages)
+        assert shown.locator(".ratios_marks path").count() == 1
+        assert shown.locator(".ratio_intervals_marks path, .ratio_intervals_marks line").count() == 1
+
+    def test_a_second_notebook_has_its_own_list(self, run, lab_server):
+        lab, _, _ = run
+        lab.command("docmanager:open", {"path": "second.ipynb"})
+        expect(lab.panel.locator("h2")).to_have_text("second.ipynb")
+        expect(lab.panel).to_contain_text("No report in this notebook yet")
+        lab.command("docmanager:open", {"path": "live.ipynb"})
+        expect(lab.panel.locator("h2")).to_have_text("live.ipynb")
+        expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
+
+    def test_a_rerun_stands_beside_the_run_before_it(self, run):
+        lab, _, _ = run
+        lab.command("notebook:run-all-cells")
+        expect(lab.panel.locator(".fwm-runs li")).to_have_count(2, timeout=60_000)
+        lab.wait_until_idle()
+        expect(lab.panel.locator("progress")).to_have_count(0)
+        expect(lab.panel.locator(".fwm-runs li").nth(1)).to_contain_text("earlier run")
+        lab.panel.locator(".fwm-beside").click()
+        expect(lab.panel.locator(".fwm-changes")).to_contain_text("What changed from ① to ②")
+        expect(lab.panel.locator("figure[data-chart=times] svg")).to_contain_text("② jax")
+
+    def test_the_choice_survives_a_reload(self, run):
+        lab, _, _ = run
+        lab.command("docmanager:save")
+        lab.page.wait_for_timeout(1500)  # JupyterLab writes its state a moment after it changed
+        lab.page.reload()
+        lab.wait_for_kernel("live.ipynb")
+        expect(lab.panel.locator(".fwm-changes")).to_be_visible()
+        expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
+
+    def test_clear_takes_the_earlier_runs_and_leaves_the_notebook(self, run, lab_server):
+        lab, _, _ = run
+        before = (lab_server.folder / "live.ipynb").read_text(encoding="utf-8")
+        lab.panel.locator(".fwm-clear").click()
+        expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
+        assert not lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.model.dirty")
+        assert (lab_server.folder / "live.ipynb").read_text(encoding="utf-8") == before
+
+    def test_a_restart_of_the_kernel_leaves_what_was_seen(self, run):
+        lab, _, _ = run
+        lab.page.evaluate("() => void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
+        expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
+
+
+def test_a_kernel_that_ends_leaves_the_run_marked_unfinished(lab, lab_server):
+    lab_server.write("ended.ipynb", live(budget=30))
+    lab.open(lab_server, "ended.ipynb")
+    lab.run_all()
+    lab.panel.locator("figure[data-chart=times]").wait_for(timeout=60_000)
+    lab.page.evaluate("() => void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    expect(lab.panel.locator(".fwm-warning").first).to_contain_text("Unfinished: the kernel ended")
+    expect(lab.panel.locator(".fwm-runs li")).to_contain_text("unfinished")
+    expect(lab.panel.locator("progress")).to_have_count(0)
+
+
+@pytest.fixture
+def two(lab, lab_server):
+    """A notebook with two stored reports, and much text between their cells."""
+    older = a_report(run_id="older", started="2026-11-21T10:00:00+00:00", execution_count=1)
+    faster = a_variant("jax", time=a_time(0.2e-3))
+    newer = a_report(
+        a_variant("torch"), faster, run_id="newer", started="2026-11-22T10:00:00+00:00", execution_count=2,
+        conditions=replace(older.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"}),
+    )  # fmt: skip
+    filling = [code("\n".join(f"x{i} = {i}" for i in range(80))) for _ in range(3)]
+    lab_server.write("two.ipynb", [code("first", output_of(older)), *filling, code("second", output_of(newer))])
+    lab.open(lab_server, "two.ipynb")
+    lab.open_panel()
+    expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
+    return older, newer
+
+
+class TestStoredReports:
+    def test_the_newest_comes_first_and_is_shown(self, lab, two):
+        picks = lab.panel.locator(".fwm-pick")
+        expect(picks.nth(0)).to_contain_text("[2]")
+        expect(picks.nth(1)).to_contain_text("[1]")
+        expect(picks.nth(0)).to_have_attribute("aria-pressed", "true")
+        assert "torch takes" in picks.nth(0).inner_text()
+
+    def test_picking_one_shows_it(self, lab, two):
+        older, _ = two
+        lab.panel.locator(".fwm-pick").nth(1).click()
+        expect(lab.panel.locator(".fwm-pick").nth(1)).to_have_attribute("aria-pressed", "true")
+        lab.panel.locator("figure[data-chart=times] summary").click()
+        expect(lab.panel.locator("figure[data-chart=times] tbody")).to_contain_text(seconds(older["jax"].time.median))
+
+    def test_picking_two_shows_both_on_one_scale_and_what_changed(self, lab, two):
+        older, newer = two
+        lab.panel.locator(".fwm-beside").click()
+        expect(lab.panel.locator("figure[data-chart=times] svg")).to_have_count(1)
+        expect(lab.panel.locator(".samples_marks path")).to_have_count(
+            sum(len(v.time.samples) for report in two for v in report)
+        )
+        changed = lab.panel.locator(".fwm-changes tr")
+        expect(changed.filter(has_text="jax per call")).to_contain_text(seconds(older["jax"].time.median))
+        expect(changed.filter(has_text="jax per call")).to_contain_text(seconds(newer["jax"].time.median))
+        expect(changed.filter(has=lab.page.get_by_role("rowheader", name="torch", exact=True))).to_contain_text(
+            "2.14.0"
+        )
+        lab.panel.locator(".fwm-beside").last.click()
+        expect(lab.panel.locator(".fwm-changes")).to_have_count(0)
+
+    def test_go_to_the_cell(self, lab, two):
+        lab.panel.locator("[data-command='fwmagic:go-to-cell']").click()
+        lab.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex === 4")
+        expect(lab.page.get_by_text("second", exact=True)).to_be_in_viewport()
+
+    def test_copy_as_markdown(self, lab, two):
+        _, newer = two
+        lab.panel.locator("[data-command='fwmagic:copy-markdown']").click()
+        lab.page.wait_for_function("() => navigator.clipboard.readText().then(text => text.length > 0)")
+        assert lab.page.evaluate("() => navigator.clipboard.readText()") == newer.to_markdown()
+
+    def test_save_as_json(self, lab, two):
+        _, newer = two
+        with lab.page.expect_download() as download:
+            lab.panel.locator("[data-command='fwmagic:save-json']").click()
+        assert download.value.suggested_filename == "fwmagic-newer.json"
+        saved = Report.from_json(download.value.path().read_text(encoding="utf-8"))
+        assert saved.to_dict(MOST_POINTS) == newer.to_dict(MOST_POINTS)
+
+    def test_every_command_is_in_the_palette(self, lab, two):
+        lab.command("apputils:activate-command-palette")
+        lab.page.keyboard.type("fwmagic")
+        for label in (
+            "Compare PyTorch and JAX",
+            "Go to the cell",
+            "Copy as Markdown",
+            "Save as JSON",
+            "Clear earlier runs",
+        ):
+            expect(lab.page.locator(".lm-CommandPalette-itemLabel", has_text=label).first).to_be_visible()
+
+    def test_the_view_menu_opens_the_panel(self, lab, two):
+        lab.command("application:toggle-right-area")
+        expect(lab.panel).to_be_hidden()
+        lab.page.locator(".lm-MenuBar-itemLabel", has_text="View").click()
+        lab.page.locator(".lm-Menu-itemLabel", has_text="Compare PyTorch and JAX").click()
+        expect(lab.panel).to_be_visible()
+
+    def test_charts_follow_the_theme(self, lab, two):
+        def label_colour():
+            return lab.panel.locator("figure[data-chart=times] .role-axis-label text").first.evaluate(
+                "node => getComputedStyle(node).fill"
+            )
+
+        before = label_colour()
+        lab.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
+        lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+        for _ in range(50):
+            if label_colour() != before:
+                break
+            lab.page.wait_for_timeout(100)
+        assert label_colour() != before
+        lab.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+        lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+
+    def test_hovering_shows_the_exact_value(self, lab, two):
+        _, newer = two
+        lab.panel.locator(".medians_marks path").first.hover(force=True)
+        expect(lab.page.locator("#vg-tooltip-element")).to_contain_text("torch")
+        exact = f"{1000 * newer['torch'].time.median:.4g}ms"
+        expect(lab.page.locator("#vg-tooltip-element")).to_contain_text(exact)
+
+    def test_it_is_used_by_keyboard_alone(self, lab, two):
+        lab.panel.locator(".fwm-pick").first.focus()
+        walked = []
+        for _ in range(40):
+            walked.append(lab.page.evaluate("() => document.activeElement.textContent"))
+            lab.page.keyboard.press("Tab")
+            if not lab.page.evaluate("() => document.activeElement.closest('#fwmagic-panel') !== null"):
+                break
+        for name in ("[1]", "⇄", "Clear earlier runs", "Go to the cell", "Copy as Markdown", "Save as JSON", "Table"):
+            assert any(name in text for text in walked), (name, walked)
+        lab.panel.locator(".fwm-pick").nth(1).focus()
+        lab.page.keyboard.press("Enter")
+        expect(lab.panel.locator(".fwm-pick").nth(1)).to_have_attribute("aria-pressed", "true")
+        outline = lab.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid"
+
+
+def test_memory_is_drawn_on_one_scale(lab, lab_server):
+    report = with_memory()
+    lab_server.write("memory.ipynb", [code("1", output_of(report))])
+    lab.open(lab_server, "memory.ipynb")
+    lab.open_panel()
+    segments = [a for v in report for ledger in v.memory for a in ledger.peak if a.bytes is not None]
+    for place in (lab.panel, lab.page.locator(".fwm-output")):
+        expect(place.locator("figure[data-chart=memory] .segments_marks path")).to_have_count(len(segments))
+        expect(place.locator("figure[data-chart=timeline] svg")).to_be_visible()
+        place.locator("figure[data-chart=memory] summary").click()
+        expect(place.locator("figure[data-chart=memory] tbody tr")).to_have_count(
+            sum(len(ledger.peak) for v in report for ledger in v.memory)
+        )
+
+
+def test_the_setting_keeps_it_from_opening(lab, lab_server):
+    folder = lab_server.settings / "fwmagic"
+    folder.mkdir(exist_ok=True)
+    setting = folder / "panel.jupyterlab-settings"
+    setting.write_text(json.dumps({"openByItself": False}), encoding="utf-8")
+    try:
+        lab_server.write("closed.ipynb", live())
+        lab.open(lab_server, "closed.ipynb")
+        lab.run_all()
+        lab.wait_until_idle()
+        expect(lab.page.locator(".fwm-output")).to_contain_text("ratio")
+        expect(lab.panel).to_be_hidden()
+    finally:
+        setting.unlink()
+    lab.open_panel()
+    expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
+
+
+def test_a_hundred_reports_are_all_listed(lab, lab_server):
+    report = four_variants(40)
+    cells = [
+        code(str(i), output_of(replace(report, run_id=str(i), started=f"2026-11-22T10:{i // 60:02}:{i % 60:02}+00:00")))
+        for i in range(100)
+    ]
+    lab_server.write("hundred.ipynb", cells)
+    lab.open(lab_server, "hundred.ipynb")
+    lab.open_panel()
+    expect(lab.panel.locator(".fwm-runs li")).to_have_count(100)
+    lab.panel.locator(".fwm-pick").nth(50).click()
+    expect(lab.panel.locator(".fwm-pick").nth(50)).to_have_attribute("aria-pressed", "true")

@@ -1,0 +1,151 @@
+"""Charts of a report as SVG."""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from example_reports import a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from test_html import HOSTILE, hostile_report
+
+from fwmagic.errors import FwMagicError
+from fwmagic.picture import CHARTS, to_svg
+from fwmagic.report import MOST_POINTS, Amount, Ledger, Moment, Report, Stage
+from fwmagic.strips import colour
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def groups(svg: str, name: str) -> list[ET.Element]:
+    found = [g for g in ET.fromstring(svg).iter(f"{SVG}g") if f"{name}_marks" in g.get("class", "").split()]
+    return [mark for group in found for mark in group]
+
+
+def words(svg: str) -> list[str]:
+    return [text.text or "" for text in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_times_have_a_point_a_sample_and_an_interval_and_a_median_a_variant():
+    svg = to_svg(four_variants(50))
+    assert len(groups(svg, "samples")) == 4 * 50
+    assert len(groups(svg, "intervals")) == len(groups(svg, "medians")) == 4
+    assert {"torch:eager", "torch:compiled", "jax:compiled", "numpy"} <= set(words(svg))
+    assert any(re.fullmatch(r"[\d.]+ms", label) for label in words(svg))
+    long = to_svg(a_report(a_variant("torch", time=a_time(points=1000)), a_variant("jax", status="failed")))
+    assert len(groups(long, "samples")) == MOST_POINTS
+    assert len(groups(to_svg(a_report(a_variant("torch", time=a_time(low=None)))), "intervals")) == 0
+
+
+def test_the_first_sample_is_at_the_top_of_its_row():
+    svg = to_svg(a_report(a_variant("torch", time=a_time(points=5))))
+    places = [re.match(r"translate\(([\d.]+),([\d.]+)\)", mark.get("transform")) for mark in groups(svg, "samples")]
+    heights = [float(place[2]) for place in places]
+    assert heights == sorted(heights)
+    assert len(set(heights)) == 5
+
+
+def test_stages_are_those_whose_seconds_are_known_without_prime():
+    svg = to_svg(with_memory(), "stages")
+    assert len(groups(svg, "stages")) == 2 * 2
+    labels = [mark.get("aria-label") for mark in groups(svg, "stages")]
+    assert not any("prime" in label or "lower" in label for label in labels)
+    assert any("stage: backend" in label and "seconds: 800.0ms" in label for label in labels)
+    opacity = {mark.get("opacity") for mark in groups(svg, "stages")}
+    assert len(opacity) == 2, "trace and backend are told apart within one colour"
+
+
+def test_ratios_have_a_point_each_an_interval_where_there_is_one_and_a_rule_at_1():
+    report = four_variants(10)
+    svg = to_svg(report, "ratios")
+    assert (len(groups(svg, "ratios")), len(groups(svg, "ratio_intervals")), len(groups(svg, "one"))) == (3, 3, 1)
+    few = a_report(ratios=(a_ratio("undecided", low=None, high=None),))
+    svg = to_svg(few, "ratios")
+    assert (len(groups(svg, "ratios")), len(groups(svg, "ratio_intervals"))) == (1, 0)
+
+
+def test_memory_has_a_segment_for_each_amount_that_is_known():
+    svg = to_svg(with_memory(), "memory")
+    assert len(groups(svg, "segments")) == 2 * (6 + 1)
+    assert {"torch, cuda:0", "torch, host", "in use", "held, not in use", "4GiB"} <= set(words(svg))
+    labels = " ".join(mark.get("aria-label") for mark in groups(svg, "segments"))
+    assert "memory: in use; size: 1.172 GiB; bytes: 1258291200" in labels
+    looks = {
+        re.search("memory: ([a-z ]+)", mark.get("aria-label"))[1]: (mark.get("fill"), mark.get("opacity", "1"))
+        for mark in groups(svg, "segments")
+        if "torch, cuda:0" in mark.get("aria-label")
+    }
+    assert looks["in use"] == (colour("torch"), "1")
+    assert looks["context"] == looks["free in pool"] == looks["unexplained"] == (colour("torch"), "0.5")
+    assert looks["free"] == looks["other processes"] == ("#8C8C8C", "0.25")
+
+
+def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
+    svg = to_svg(with_memory(points=10), "timeline")
+    lines = groups(svg, "timelines")
+    assert len(lines) == 2 * 2
+    assert len({line.get("stroke-dasharray") for line in lines}) == 2
+    assert len(groups(svg, "moments")) == 2 * 2 * 10
+    assert [text.text for text in groups(svg, "timeline_names")] == ["torch, cuda:0", "jax, cuda:0"]
+    gaps = Ledger("cuda:0", None, (), (Moment(0.0, 5, None), Moment(1.0, 6, None)))
+    assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
+
+
+@pytest.mark.parametrize(("framework", "stands_for"), [("torch", "torch"), ("mine", "other"), ("yours", "other")])
+def test_colours_are_those_of_the_frameworks(framework, stands_for):
+    report = a_report(a_variant("mine", framework="mine"), a_variant("x", framework=framework))
+    fills = {mark.get("fill") for mark in groups(to_svg(report), "samples")}
+    assert fills == {colour("mine"), colour(stands_for)}
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_hostile_names_are_shown_and_not_obeyed(chart):
+    report = hostile_report()
+    odd = 'a.b["c"]\\d\'e'
+    ledger = replace(a_ledger(device=odd, points=3), peak=(Amount(HOSTILE, 5, HOSTILE), Amount(odd, 7, "")))
+    stages = (Stage(odd, 1.0, ""), Stage(HOSTILE, 1.0, ""))
+    first, second = report
+    measured = replace(first, memory=(ledger,), compilation=replace(first.compilation, stages=stages))
+    named = replace(measured, name=odd)
+    svg = to_svg(replace(report, variants=(measured, named, second)), chart)
+    root = ET.fromstring(svg)
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        *("svg", "g", "path", "rect", "line", "text", "defs", "clipPath"),
+    }
+    assert not any(name.startswith("on") or "href" in name for element in root.iter() for name in element.attrib)
+    shown = " ".join([*words(svg), *(element.get("aria-label", "") for element in root.iter())])
+    assert "</style>" in shown
+    if chart != "ratios":
+        assert odd in shown
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_nothing_to_draw_is_an_error(chart):
+    report = a_report(a_variant("torch", status="failed"))
+    with pytest.raises(ValueError, match=f"this report has nothing to draw in a chart of {chart}"):
+        to_svg(report, chart)
+
+
+def test_an_unknown_chart_is_an_error_that_names_those_there_are():
+    with pytest.raises(
+        ValueError, match=r"there is no chart 'pie': choose one of times, stages, ratios, memory, timeli"
+    ):
+        to_svg(a_report(), "pie")
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(FwMagicError, match=r"pip install 'fwmagic\[picture\]'"):
+        to_svg(a_report())
+
+
+def size(report: Report, **options: int) -> tuple[float, float]:
+    root = ET.fromstring(to_svg(report, **options))
+    return float(root.get("width")), float(root.get("height"))
+
+
+def test_it_is_as_wide_as_asked_and_as_high_as_its_rows():
+    assert size(a_report(), width=400)[0] == pytest.approx(400, abs=2)
+    assert size(four_variants(5))[1] - size(a_report())[1] == pytest.approx(2 * 34, abs=1)
