@@ -142,13 +142,13 @@ class Lab:
         self.panel = page.locator("#fwmagic-panel")
 
     def open(self, server: Server, notebook: str) -> Lab:
-        """Open a notebook and wait until its kernel is ready."""
-        self.page.goto(server.url(notebook))
+        """Open a notebook, and no other, and wait until its kernel is ready."""
+        self.page.goto(f"{server.url(notebook)}?reset")
         self.wait_for_kernel(notebook)
         return self
 
     def wait_for_kernel(self, notebook: str) -> None:
-        # A restored layout may show another notebook first.
+        # After a reload, the restored layout may show another notebook first.
         self.page.wait_for_function(
             """notebook => {
                 const panel = window.jupyterapp?.shell.currentWidget;

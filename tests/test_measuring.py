@@ -38,13 +38,13 @@ class Timed:
         pass
 
 
-def a_pass(*names, baseline=None):
-    draft = Draft("compare", lambda _: None)
+def a_pass(*names, baseline=None, budget=0.1, show=lambda _: None):
+    draft = Draft("compare", show)
     for name in names:
         draft.add(a_variant(name, status="waiting", compilation=a_compilation()))
     load = Load()
     load.start()
-    return measuring.Pass(draft, [NUMPY], 0.1, 0.01, baseline, load)
+    return measuring.Pass(draft, [NUMPY], budget, 0.01, baseline, load)
 
 
 def contender(name, call=lambda: sum(range(100)), withheld="", items=None):
@@ -67,6 +67,16 @@ def test_times_and_ratios_are_in_the_report():
     assert "numpy" in report.conditions.versions
 
 
+def test_times_so_far_are_shown_while_it_runs():
+    seen = []
+    how = a_pass("a", "b", budget=1.5, show=seen.append)
+    measuring.time_contenders(how, [contender("a"), contender("b", lambda: sum(range(103)))])
+    running = [report for report in seen if all(v.status == "running" and v.time is not None for v in report)]
+    assert any(report.variants for report in running)
+    assert all(0 < len(variant.time.samples) <= 200 for report in running for variant in report)
+    assert {report.state for report in running} == {"running"}
+
+
 def test_nothing_to_time_gives_conditions_all_the_same():
     how = a_pass()
     assert how.run([]) == []
@@ -87,6 +97,7 @@ def test_one_that_raises_while_it_is_timed():
     assert (failure.error, failure.message, failure.stage) == ("StopIteration", "no message", "timing")
     assert failure.line == broken.__code__.co_firstlineno + 1
     assert how.draft.report["b"].status == "timed"
+    assert how.draft.report["a"].time is None
 
 
 def test_a_verdict_is_withheld_where_the_work_differs():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,12 +30,12 @@ _TELL = 0.2
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the engine is: share of the budget used, 0 to 1, and each variant's median so far in seconds."""
+    """How far the engine is: share of the budget used, 0 to 1, and what was found out about each variant so far."""
 
     share: float
     warming: bool
     rounds: int
-    medians: tuple[float | None, ...]
+    variants: tuple[Timing, ...]
 
 
 @dataclass(frozen=True)
@@ -260,9 +259,8 @@ class _Engine:
         if self._progress is None or now - self._told < _TELL:
             return
         self._told = now
-        medians = (statistics.median(b.each for b in bench.kept) if bench.kept else None for bench in self._benches)
         share = min(1.0, (now - self._start) / self._budget)
-        self._progress(Progress(share, warming, len(self._rounds), tuple(medians)))
+        self._progress(Progress(share, warming, len(self._rounds), tuple(_timing(bench) for bench in self._benches)))
 
 
 def _timing(bench: Bench) -> Timing:

@@ -18,6 +18,8 @@ from fwmagic.run.conditions import conditions, distinct
 from fwmagic.run.draft import Draft
 from fwmagic.run.variants import Contender
 
+#: While a run goes on, this many samples of a variant are shown.
+_SHOWN = 100
 #: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
 _SHORT = 2e-5
 
@@ -87,7 +89,9 @@ class Pass:
         )
 
     def _tell(self, now: Progress) -> None:
-        self.draft.change(progress=max(0.0, min(now.share, 1.0)))
+        times = {timing.name: _few(timing).time() for timing in now.variants}
+        variants = tuple(replace(v, time=times.get(v.name, v.time)) for v in self.draft.report.variants)
+        self.draft.change(progress=max(0.0, min(now.share, 1.0)), variants=variants)
 
     def _note(self, timing: Timing) -> None:
         time = timing.time()
@@ -97,7 +101,7 @@ class Pass:
         if timing.failure is not None:
             message = str(timing.failure).strip() or "no message"
             failure = Failure(type(timing.failure).__name__, message.splitlines()[0], None, "timing")
-            self.draft.variant(timing.name, status="failed", failure=failure)
+            self.draft.variant(timing.name, status="failed", failure=failure, time=None)
         elif time is None:
             self.draft.variant(timing.name, status="not timed", note="no block could be timed within the budget")
         else:
@@ -105,6 +109,11 @@ class Pass:
         compilation = self.draft.report[timing.name].compilation
         if compilation is not None and timing.every_call:
             self.draft.variant(timing.name, compilation=replace(compilation, every_call=True))
+
+
+def _few(timing: Timing) -> Timing:
+    """Return a timing with so few samples that showing it between two blocks costs next to nothing."""
+    return replace(timing, samples=timing.samples[:: 1 + len(timing.samples) // _SHOWN])
 
 
 def time_contenders(how: Pass, contenders: Sequence[Contender]) -> list[Exception]:
