@@ -206,6 +206,23 @@ def _again(runs: Runs) -> str:
     return _table(("execution", "s to the end", "s of timing", "JAX over torch", "variants"), rows)
 
 
+def _panel(runs: Runs) -> str:
+    rows = []
+    for (setup, kind), group in runs.groups("setup", "kind"):
+        good = list(group.good)
+        if kind == "updates":
+            each = [1e3 * run["updating"] / run["updates"] for run in good]
+            rows.append((f"updates of {good[0]['spent']:.3g} s", kind, str(good[0]["updates"]), "1", *_spread(each)))
+        else:
+            each = [run["milliseconds"] for run in good]
+            rows.append((setup, kind, str(good[0]["charts"]), str(len(group)), *_spread(each)))
+    return _table(("report", "drawn", "charts or updates", "runs", "ms, median", "ms, worst"), rows)
+
+
+def _spread(milliseconds: Sequence[float]) -> tuple[str, str]:
+    return _number(_median(milliseconds)), _number(max(milliseconds))
+
+
 def _budget(runs: Runs) -> str:
     rows = [
         (
@@ -233,6 +250,7 @@ _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
     ("Cost of a timed call", ("cost",), _cost),
     ("`%load_ext fwmagic` in fresh processes", ("loading",), _loading),
     ("An unchanged `%%compare` of two ~1 ms cells, run again", ("again",), _again),
+    ("The panel: from a report to its last mark", ("panel",), _panel),
     ("`--budget`, and long cells", ("budget", "long"), _budget),
 )
 

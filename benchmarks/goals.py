@@ -29,6 +29,7 @@ def rows(runs: Runs) -> Iterator[tuple[str, str, str]]:
     for run in runs.of("cost").good:
         yield _row(f"cost of a timed {run['setup']} call ≤ 0.1 µs", cost(run) * 1e6, 0.1, unit="µs")
     yield from _waits(runs)
+    yield from _panel(runs.of("panel"))
     broken = sorted({run["suite"] for run in runs.failed if "method" not in run})
     yield "every suite ran to its end", ", ".join(broken) + " broke off" if broken else "yes", _met(not broken)
 
@@ -113,6 +114,17 @@ def _waits(runs: Runs) -> Iterator[tuple[str, str, str]]:
     long = runs.of("long")
     calls = _worst(long, lambda run: float(max(run["calls"])))
     yield _row("calls a variant of a 10 s cell ≤ 4, first run included", calls, 4, unit="calls", count=len(long))
+
+
+def _panel(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    first = [run["milliseconds"] for run in runs.good if run["kind"] == "first"]
+    later = [run["milliseconds"] / run["charts"] for run in runs.good if run["kind"] == "later"]
+    yield _row("panel: first charts of a page, worst ≤ 400 ms", max(first, default=None), 400, unit="ms")
+    yield _row("panel: a later chart, median ≤ 50 ms", statistics.median(later) if later else None, 50, unit="ms")
+    for run in runs.good:
+        if run["kind"] == "updates":
+            share = run["updating"] / run["spent"]
+            yield _row("panel: share of a run that its updates take ≤ 1 %", share, 0.01)
 
 
 def _worst(runs: Runs, value: Callable[[Run], float]) -> float | None:

@@ -31,6 +31,7 @@ SUITES = {
         Suite("loading", "benchmarks.costs", "loading", 15),
         Suite("cost", "benchmarks.costs", "cost", 20),
         Suite("again", "benchmarks.costs", "again", 45),
+        Suite("panel", "benchmarks.panel", "panel", 75),
         Suite("budget", "benchmarks.budgets", "budget", 30),
         Suite("long", "benchmarks.budgets", "long", 90),
         Suite("alike-torch", "benchmarks.accuracy", "alike_torch", 360),

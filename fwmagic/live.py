@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 #: Seconds between two updates at the least.
-INTERVAL = 0.2
+INTERVAL = 0.25
 
 
 class Live:
-    """Shows a report while it runs, at most five times a second, and once more when it is closed.
+    """Shows a report while it runs, at most four times a second, and once more when it is closed.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ _FIRST_LOOK = 10
 _LEAST = 0.2
 # Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
 _LEAST_ALTERNATING = 0.3
-_TELL = 0.2
+_TELL = 0.25
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def measure(
     Every program is called at least once. The order within a round is random, from `seed`. `alternate` says
     that the programs belong to different frameworks; `events` counts the compilations so far and is read
     between blocks; `drain` waits until no framework has work under way; `window` wraps every stretch that
-    calls a program, so that an interrupt may stop there; `progress` is called between blocks, at most five
+    calls a program, so that an interrupt may stop there; `progress` is called between blocks, at most four
     times a second. An exception of a program drops that program; KeyboardInterrupt and the like propagate, after
     `partial` was called with what was measured until then.
 

@@ -62,7 +62,7 @@ def compare(
     check : bool
         Compare the results of the first calls.
     progress : callable, optional
-        Called with the report as it grows, at most five times a second.
+        Called with the report as it grows, at most four times a second.
 
     Raises
     ------

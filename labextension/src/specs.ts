@@ -48,15 +48,20 @@ export function charts(reports: readonly Report[]): Chart[] {
     .map(name => ({ name, spec: { ...FILES[name], datasets: { variants, ratios: pairs } }, table: tables[name] }));
 }
 
-/** Return the spec as it is drawn into `width` pixels. */
+/** Return the spec as it is drawn into `width` pixels: however long the names are, most of it is for the figures. */
 export function sized(spec: Spec, width: number): Spec {
+  const { datasets, ...drawing } = spec;
+  const labelLimit = Math.max(60, Math.round(width / 4));
+  const fitted = JSON.parse(JSON.stringify(drawing), (key, value: unknown) =>
+    key === 'labelLimit' ? labelLimit : value
+  ) as Spec;
   return {
-    ...spec,
+    ...fitted,
+    datasets,
     width,
     autosize: { type: 'fit-x', contains: 'padding' },
     background: 'transparent',
     config: {
-      axis: { labelLimit: Math.max(60, Math.round(width / 4)) },
       legend: { columns: width < NARROW ? 2 : 0 },
       view: { stroke: null }
     }
