@@ -183,6 +183,22 @@ class Lab:
         self.command("fwmagic:open")
         self.panel.wait_for(state="visible")
 
+    def theme(self, name: str) -> None:
+        """Change the theme: `Light` or `Dark`."""
+        self.command("apputils:change-theme", {"theme": f"JupyterLab {name}"})
+        light = str(name == "Light").lower()
+        self.page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=light)
+
+    def narrow(self) -> None:
+        """Drag the edge of the right area until it is as narrow as JupyterLab lets it be: 250 pixels."""
+        edge = self.panel.bounding_box()
+        if edge is None:
+            raise RuntimeError("the panel is not open")
+        self.page.mouse.move(edge["x"] - 2, 500)
+        self.page.mouse.down()
+        self.page.mouse.move(edge["x"] + edge["width"], 500, steps=5)
+        self.page.mouse.up()
+
     def report_in_kernel(self, name: str) -> Report:
         """Return the report that the kernel's variable holds."""
         text = self.page.evaluate(

@@ -241,8 +241,11 @@ class _Engine:
 
     def _split_calls(self, bench: Bench) -> int:
         each = bench.each or 0.0
-        seconds = _SPLIT * self._budget / len(self._benches)
-        return min(_SPLIT_CALLS, int(seconds / each)) if each > 0 else _SPLIT_CALLS
+        seconds = _SPLIT * self._budget
+        if each <= 0:
+            return _SPLIT_CALLS
+        # each variant has its share of these seconds, but a single call may take all of them
+        return min(_SPLIT_CALLS, max(int(seconds / len(self._benches) / each), int(seconds >= each)))
 
     def _shuffled(self) -> list[Bench]:
         alive = [bench for bench in self._benches if bench.failure is None]

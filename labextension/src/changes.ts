@@ -16,7 +16,7 @@ export function changes(before: Report, after: Report): Change[] {
     ...names.flatMap(name => ofVariant(name, find(before, name), find(after, name))),
     ...verdicts(before, after),
     ...(['versions', 'devices', 'threads', 'settings'] as const).flatMap(part =>
-      ofMap(before.conditions[part], after.conditions[part])
+      ofMap(before.conditions[part], after.conditions[part], `${part}: `)
     ),
     ...different('machine', before.conditions.machine, after.conditions.machine),
     ...different('inputs', before.conditions.inputs, after.conditions.inputs),

@@ -74,7 +74,7 @@ export function TableView(props: {
   label: string;
 }): React.JSX.Element {
   return (
-    <div className="fwm-scroll" tabIndex={0} role="region" aria-label={props.label}>
+    <div className="fwm-scroll" tabIndex={0} role="group" aria-label={props.label}>
       <table>
         <thead>
           <tr>
@@ -94,7 +94,9 @@ export function TableView(props: {
                     {cell}
                   </th>
                 ) : (
-                  <td key={j}>{cell}</td>
+                  <td key={j}>
+                    <Figure text={cell} />
+                  </td>
                 )
               )}
             </tr>
@@ -102,6 +104,17 @@ export function TableView(props: {
         </tbody>
       </table>
     </div>
+  );
+}
+
+/** A figure, with its interval, which stands in parentheses, on a line of its own. */
+function Figure(props: { text: string }): React.JSX.Element {
+  const [figure, ...rest] = props.text.split(/ (?=\()/);
+  return (
+    <>
+      {figure}
+      {rest.length > 0 && <small> {rest.join(' ')}</small>}
+    </>
   );
 }
 

@@ -70,14 +70,16 @@ export class ComparePanel extends ReactWidget {
       return <Empty sentence={trans.__('No notebook is open: open one, and run a comparison in it.')} trans={trans} />;
     }
     const { runs, problems, chosen } = current;
-    const kernel = current.session.session?.kernel;
+    const { hasNoKernel, kernelDisplayStatus } = current.session;
     return (
       <>
         <h2>{current.name}</h2>
         {problems.map((found, i) => found.kind !== 'report' && <p key={i}>{problem(found, trans)}</p>)}
         {runs.length > 0 ? (
           <RunList runs={runs} chosen={chosen} notebook={current} commands={this.commands} trans={trans} />
-        ) : kernel ? (
+        ) : hasNoKernel && kernelDisplayStatus !== 'initializing' ? (
+          <Empty sentence={trans.__('This notebook has no kernel: choose one, and run a comparison.')} trans={trans} />
+        ) : (
           <Empty
             sentence={trans.__(
               'No report in this notebook yet: load fwmagic and compare two cells, as in this example.'
@@ -85,8 +87,6 @@ export class ComparePanel extends ReactWidget {
             examples={EXAMPLE}
             trans={trans}
           />
-        ) : (
-          <Empty sentence={trans.__('This notebook has no kernel: choose one, and run a comparison.')} trans={trans} />
         )}
         {chosen.length > 0 && (
           <>

@@ -31,8 +31,9 @@ export function keep(kept: readonly Report[], report: Report): Report[] {
   return [...kept.filter(other => other.run_id !== report.run_id), report].slice(-MOST_KEPT);
 }
 
-/** Return the chosen runs that still exist, at most two; without one, the newest. */
+/** Return the chosen runs that still exist, at most two and the earlier one first; without one, the newest. */
 export function chosen(runs: readonly Run[], ids: readonly string[]): Run[] {
-  const found = ids.flatMap(id => runs.filter(run => run.report.run_id === id)).slice(0, 2);
+  const wanted = ids.slice(0, 2);
+  const found = runs.filter(run => wanted.includes(run.report.run_id)).reverse();
   return found.length > 0 ? found : runs.slice(0, 1);
 }

@@ -26,8 +26,9 @@ export interface Chart {
 }
 
 const FILES: Record<ChartName, Spec> = { times, ratios, stages, memory: ledgers, timeline };
-/** Below this width in pixels, a legend has two columns. */
-const NARROW = 360;
+/** The width in pixels of a column of a legend, and the one from which all of it stands in one row. */
+const LEGEND = 140;
+const WIDE = 3 * LEGEND;
 const MARKS = ['①', '②'];
 
 type Row<T> = T & { readonly label: string };
@@ -62,7 +63,11 @@ export function sized(spec: Spec, width: number): Spec {
     autosize: { type: 'fit-x', contains: 'padding' },
     background: 'transparent',
     config: {
-      legend: { columns: width < NARROW ? 2 : 0 },
+      // The grid is the same in both themes, and fainter than the marks.
+      axis: { gridColor: '#8C8C8C', gridOpacity: 0.3 },
+      // A title that is longer than its axis grows to the left, under the names.
+      axisX: { titleAnchor: 'end' },
+      legend: { columns: width < WIDE ? Math.max(1, Math.floor(width / LEGEND)) : 0 },
       view: { stroke: null }
     }
   };

@@ -31,7 +31,7 @@ export function ReportView(
   return (
     <div className="fwm-report">
       {reports.map((report, i) => (
-        <section key={report.run_id} aria-label={trans.__('Verdict')}>
+        <section key={report.run_id}>
           {reports.length > 1 && <h3>{`${i === 0 ? '①' : '②'} ${title(report, trans)}`}</h3>}
           <Headline report={report} unfinished={unfinished?.has(report.run_id) ?? false} trans={trans} />
         </section>
@@ -41,7 +41,7 @@ export function ReportView(
         <ChartView key={chart.name} chart={chart} {...surroundings} />
       ))}
       {reports.map((report, i) => (
-        <section key={report.run_id} aria-label={trans.__('Details')}>
+        <section key={report.run_id}>
           {reports.length > 1 && <h3>{i === 0 ? '①' : '②'}</h3>}
           <Words report={report} trans={trans} />
         </section>
@@ -98,7 +98,7 @@ function Changes(props: { before: Report; after: Report; trans: TranslationBundl
         <p>{trans.__('Nothing: same variants and conditions, and the intervals of their times meet.')}</p>
       ) : (
         <TableView
-          head={['', '①', '②']}
+          head={[trans.__('what'), '①', '②']}
           rows={found.map(change => [change.what, change.before, change.after])}
           label={trans.__('What changed')}
         />
@@ -120,11 +120,11 @@ function Words(props: { report: Report; trans: TranslationBundle }): React.JSX.E
       )}
       {words.details.map((group, i) => (
         <div key={i}>
-          <h4>{group.name}</h4>
+          <h3>{group.name}</h3>
           <Lines lines={group.lines} />
         </div>
       ))}
-      <h4>{trans.__('conditions')}</h4>
+      <h3>{trans.__('conditions')}</h3>
       <Lines lines={words.conditions} />
     </>
   );

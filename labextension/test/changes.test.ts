@@ -29,7 +29,7 @@ describe('changes', () => {
       { what: 'jax', before: 'timed', after: '–' },
       { what: 'numpy', before: '–', after: 'timed' },
       { what: 'jax over torch', before: 'faster', after: 'same' },
-      { what: 'torch', before: '2.13.0', after: '2.14.0' },
+      { what: 'versions: torch', before: '2.13.0', after: '2.14.0' },
       { what: 'machine', before: '', after: 'another' },
       { what: 'budget', before: '2.00 s', after: '5.00 s' }
     ]);

@@ -37,11 +37,11 @@ describe('runs', () => {
     ).toBe('20');
   });
 
-  it('that are chosen are at most two, in the order of choosing; else the newest', () => {
+  it('that are chosen are at most two, the earlier one first; else the newest', () => {
     const runs = merged([stored('a', 10), stored('b', 20), stored('c', 30)], []);
     const ids = (wanted: string[]) => chosen(runs, wanted).map(run => run.report.run_id);
     expect(ids([])).toEqual(['c']);
     expect(ids(['gone'])).toEqual(['c']);
-    expect(ids(['a', 'c', 'b'])).toEqual(['a', 'c']);
+    expect(ids(['c', 'a', 'b'])).toEqual(['a', 'c']);
   });
 });

@@ -70,7 +70,17 @@ describe('charts', () => {
   });
 
   it('fits the width, with a legend in columns where that is narrow', () => {
-    expect(sized({}, 200)).toMatchObject({ width: 200, config: { legend: { columns: 2 }, axis: { labelLimit: 60 } } });
-    expect(sized({}, 600)).toMatchObject({ width: 600, config: { legend: { columns: 0 }, axis: { labelLimit: 150 } } });
+    const spec = { datasets: { labelLimit: 1 }, encoding: { y: { axis: { labelLimit: 240 } } } };
+    expect(sized(spec, 200)).toMatchObject({
+      width: 200,
+      datasets: { labelLimit: 1 },
+      encoding: { y: { axis: { labelLimit: 60 } } },
+      config: { legend: { columns: 1 } }
+    });
+    expect(sized(spec, 600)).toMatchObject({
+      width: 600,
+      encoding: { y: { axis: { labelLimit: 150 } } },
+      config: { legend: { columns: 0 } }
+    });
   });
 });
