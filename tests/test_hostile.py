@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import re
 from dataclasses import replace
 from typing import Any
 
 import nbformat
 import pytest
 from browser import Lab, code, output, output_of, stored
-from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import a_ratio, a_report, a_variant, four_variants, with_memory
 from nbformat.sign import NotebookNotary
 from playwright.sync_api import expect
 
@@ -26,6 +25,7 @@ PAYLOADS = {
 }
 # What a payload would be if it were obeyed.
 MADE = "img, script, iframe, object, embed, svg[onload], [onerror], [href^='javascript:'], [src^='javascript:']"
+MARKS = ("samples", "medians", "intervals", "stages", "ratios", "ratio_intervals", "segments", "moments")
 # Of these the format allows some words only.
 FIXED = ("state", "status", "way", "verdict")
 KEYS = ("options", "versions", "devices", "threads", "settings")
@@ -47,9 +47,8 @@ def everything() -> Report:
     """Return a report with a text in every place that has one."""
     report = four_variants(40)
     torch, *others = report.variants
-    raised = a_variant(
-        "broken", status="failed", failure=Failure("ValueError", "wrong shape", 3, "first run"), note="why", options={"a": "b"}
-    )  # fmt: skip
+    failure = Failure("ValueError", "wrong shape", 3, "first run")
+    raised = a_variant("broken", status="failed", failure=failure, note="why", options={"a": "b"})
     memory = with_memory()
     return replace(
         report, note="a note", variants=(replace(torch, memory=memory["torch"].memory), *others, raised),
@@ -99,7 +98,7 @@ def shows(place: Any, payload: str) -> None:
     """Check that a view of the report says the payload everywhere, and has made nothing of it."""
     expect(place.locator("figure svg")).to_have_count(5)
     expect(place.locator(".fwm-headline p").first).to_contain_text(payload)
-    for part in ("h4", "dt", "dd", "figure tbody th", ".fwm-report > section table th", "figure svg text"):
+    for part in ("h3", "dt", "dd", "figure tbody th", "section tbody th", "figure svg text"):
         # A chart cuts long labels.
         text = payload[:8] if "svg" in part else payload
         expect(place.locator(part).filter(has_text=text).first).to_be_attached()
@@ -128,7 +127,14 @@ class TestPayloads:
     def test_the_tooltip_of_a_mark_shows_it_as_text(self, stranger, payload, marks):
         index = list(PAYLOADS.values()).index(payload)
         stranger.panel.locator(".fwm-pick").nth(index).click()
-        for chart in ("times", "ratios", "stages", "memory"):  # the drawing before stays until the next is ready
+        for chart in (
+            "times",
+            "ratios",
+            "stages",
+            "memory",
+            "timeline",
+        ):
+            # The drawing before stays until the next is ready.
             drawn = stranger.panel.locator(f"figure[data-chart={chart}] svg text")
             expect(drawn.filter(has_text=payload[:8]).first).to_be_attached()
         stranger.panel.locator(f".{marks}_marks").locator("path, line").first.hover(force=True)
@@ -136,3 +142,203 @@ class TestPayloads:
         expect(tooltip).to_contain_text(payload)
         assert tooltip.locator(MADE).count() == 0
         assert stranger.page.evaluate("() => window.hacked") is None
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+def test_the_static_html_shows_it_as_text(lab, payload):
+    data = {k: v for k, v in hostile(everything()._repr_mimebundle_()[MIME], payload).items() if k != "words"}
+    asked: list[str] = []
+    lab.page.on("request", lambda one: asked.append(one.url))
+    lab.page.set_content(f"<title>report</title>{Report.from_json(data).to_html()}")
+    shown = lab.page.locator(".fwmagic")
+    for part in (".fw-top p", ".fw-name", ".fw-table th", ".fw-group", ".fw-list span", ".fw-list b"):
+        text = payload[:30]  # a label is cut at forty characters
+        expect(shown.locator(part).filter(has_text=text).first).to_be_visible()
+    assert shown.locator(MADE).count() == 0
+    assert lab.page.evaluate("() => window.hacked") is None
+    assert asked == []
+
+
+def changed(**places: Any) -> dict[str, Any]:
+    """Return a stored report with other values at places such as `variants__0__time__median`."""
+    data = copy.deepcopy(a_report(ratios=(a_ratio(),))._repr_mimebundle_()[MIME])
+    for place, value in places.items():
+        *way, last = (int(part) if part.isdigit() else part for part in place.split("__"))
+        at = data
+        for part in way:
+            at = at[part]
+        at[last] = value
+    return data
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in changed().items() if key != name}
+
+
+def because(why: str) -> str:
+    return f"This is not a report of fwmagic ({why}): run the cell again."
+
+
+NEWER = "This report has version {} of the format, which this panel does not know: update fwmagic."
+LONG = "x" * 2**20
+
+# Values that are no report, and what is said of them.
+NONE = {
+    "a text": ("a report", because("it is no JSON object")),
+    "a list": ([changed()], because("it is no JSON object")),
+    "null": (None, because("it is no JSON object")),
+    "a number": (42, because("it is no JSON object")),
+    "an empty object": ({}, because("must have required property 'run_id'")),
+    "no variants": (without("variants"), because("must have required property 'variants'")),
+    "no version": (without("version"), because("must have required property 'version'")),
+    "a version as text": (changed(version="1"), because("/version must be equal to constant")),
+    "variants that are a text": (changed(variants="two"), because("/variants must be array")),
+    "a variant that is null": (changed(variants__0=None), because("/variants/0 must be object")),
+    "samples as text": (
+        changed(variants__0__time__samples=["1"]), because("/variants/0/time/samples/0 must be number"),
+    ),
+    "a state that is not known": (
+        changed(state="over"), because("/state must be equal to one of the allowed values"),
+    ),
+    "words that are a list": (changed(words=[]), because("/words must be object")),
+    "a negative time": (changed(variants__0__time__median=-1e-3), because("/variants/0/time/median must be >= 0")),
+    "NaN as text": (changed(variants__0__time__median="NaN"), because("/variants/0/time/median must be number")),
+    "Infinity as text": (changed(budget="Infinity"), because("/budget must be number")),
+    "a ratio of zero": (changed(ratios__0__median=0), because("/ratios/0/median must be > 0")),
+    "a newer version": (changed(version=2), NEWER.format(2)),
+}  # fmt: skip
+
+# Reports that no fwmagic writes, and what is shown of them all the same.
+ODD = {
+    "no words": (without("words"), "a report without words"),
+    "no sentence": (changed(words__headline=[]), "Time per call"),
+    "no variants": (changed(variants=[], ratios=[]), "jax is 2.3x faster"),
+    "one megabyte in a name": (changed(variants__0__name=LONG), "Time per call"),
+    "one megabyte in the source": (changed(variants__0__source=LONG), "Time per call"),
+    "one megabyte in a sentence": (changed(words__headline__0__text=LONG), "Time per call"),
+    "a megabyte in a remark": (changed(words__details__0__lines__0__text=f"{LONG} {LONG}"), "Time per call"),
+    "two variants of one name": (changed(variants__1__name="torch"), "Time per call"),
+    "an empty name": (changed(variants__0__name=""), "Time per call"),
+    "a name from inside JavaScript": (changed(variants__0__name="__proto__", ratios__0__variant="constructor"), "Time"),
+    "ratios beyond all measure": (changed(ratios__0__median=1e-300, ratios__0__high=1e300), "Ratio to the baseline"),
+    "a bound of zero": (changed(ratios__0__low=0), "Ratio to the baseline"),
+    "a ratio of what is not there": (changed(ratios__0__variant="gone", ratios__0__over="gone"), "Time per call"),
+    "times of zero": (
+        changed(variants__0__time__samples=[0, 0], variants__0__time__median=0, variants__0__time__low=0),
+        "Time per call",
+    ),
+    "times beyond all measure": (changed(variants__0__time__median=1e308, variants__1__time__median=5e-324), "Time"),
+    "no samples": (changed(variants__0__time__samples=[], variants__1__time__samples=[]), "jax is 2.3x faster"),
+    "a date that is none": (changed(started="yesterday"), "Time per call"),
+    "a field of a later fwmagic": (changed(mood="good"), "Time per call"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(lab_server, chromium):
+    """A page on which one notebook after another is opened, beside one with a report that is fine."""
+    lab_server.write("fine.ipynb", [code("1", output_of(a_report()))])
+    context = chromium.new_context(viewport={"width": 1500, "height": 1000})
+    context.set_default_timeout(30_000)
+    lab = Lab(context.new_page()).open(lab_server, "fine.ipynb")
+    lab.open_panel()
+    yield lab
+    context.close()
+
+
+@pytest.fixture
+def reader(page):
+    """The same page; after the test, it has thrown nothing and shows the next notebook."""
+    errors: list[str] = []
+
+    def note(error: Any) -> None:
+        errors.append(str(error))
+
+    page.page.on("pageerror", note)
+    yield page
+    page.page.evaluate(
+        """async () => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            await panel.sessionContext.ready;
+            await panel.sessionContext.shutdown();
+            panel.dispose();
+        }"""
+    )
+    page.command("docmanager:open", {"path": "fine.ipynb"})
+    expect(page.panel.locator("h2")).to_have_text("fine.ipynb")
+    expect(page.panel.locator("figure[data-chart=times] svg")).to_be_visible()
+    page.page.remove_listener("pageerror", note)
+    assert errors == []
+
+
+def opened(lab: Lab, server: Any, value: Any) -> Any:
+    """Open a notebook with this value on the page, and return the output that shows it."""
+    server.write("odd.ipynb", [code("1", stored(value))])
+    lab.command("docmanager:open", {"path": "odd.ipynb"})
+    expect(lab.panel.locator("h2")).to_have_text("odd.ipynb")
+    return lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .fwm-output")
+
+
+@pytest.mark.parametrize(("value", "sentence"), NONE.values(), ids=NONE)
+def test_what_is_no_report_gets_one_sentence(reader, lab_server, value, sentence):
+    shown = opened(reader, lab_server, value)
+    expect(shown).to_have_text(sentence)
+    expect(reader.panel.locator("p").first).to_have_text(sentence)
+    expect(reader.panel.locator(".fwm-runs, .fwm-report")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("value", "words"), ODD.values(), ids=ODD)
+def test_an_odd_report_is_shown(reader, lab_server, value, words):
+    shown = opened(reader, lab_server, value)
+    for place in (shown, reader.panel):
+        expect(place).to_contain_text(words)
+        expect(place.locator(".fwm-headline")).to_have_count(1)
+        for chart in place.locator("figure").all():
+            expect(chart.locator("svg")).to_have_count(1)
+
+
+def test_a_date_that_is_none_is_said_to_be_unknown(reader, lab_server):
+    opened(reader, lab_server, changed(started="yesterday"))
+    expect(reader.panel.locator(".fwm-pick")).to_contain_text("at an unknown time")
+
+
+def test_a_newer_type_is_named_in_the_panel_and_its_text_stays_in_the_output(reader, lab_server):
+    newer = {"application/vnd.fwmagic.report.v2+json": changed(version=2), "text/plain": "what its text says"}
+    lab_server.write("odd.ipynb", [code("1", output(newer))])
+    reader.command("docmanager:open", {"path": "odd.ipynb"})
+    expect(reader.panel.locator("p").first).to_have_text(NEWER.format(2))
+    expect(reader.page.get_by_text("what its text says")).to_be_visible()
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+def test_a_file_with_a_number_that_json_lacks_does_not_open(lab, lab_server, number):
+    lab_server.write("fine.ipynb", [code("1", output_of(a_report()))])
+    path = lab_server.write("bare.ipynb", [code("1", stored(changed(budget=12345)))])
+    path.write_text(path.read_text(encoding="utf-8").replace("12345", number), encoding="utf-8")
+    lab.open(lab_server, "fine.ipynb")
+    lab.open_panel()
+    lab.command("docmanager:open", {"path": "bare.ipynb"})
+    dialog = lab.page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("File Load Error for bare.ipynb")
+    dialog.get_by_role("button", name="Close").click()
+    dialog.get_by_role("button", name="Discard").click()
+    expect(lab.panel.locator("h2")).to_have_text("fine.ipynb")
+    expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
+
+
+def test_all_of_them_together_leave_the_kernel_and_the_good_report_alone(lab, lab_server):
+    values = [value for value, _ in NONE.values()]
+    odd = [
+        changed(run_id=str(i)) | {k: v for k, v in value.items() if k != "run_id"}
+        for i, (value, _) in enumerate(ODD.values())
+    ]
+    cells = [code(str(i), stored(value)) for i, value in enumerate([*values, *odd])]
+    lab_server.write("all.ipynb", [*cells, code("'the answer is', 6 * 7")])
+    lab.open(lab_server, "all.ipynb")
+    lab.open_panel()
+    for _, sentence in NONE.values():
+        expect(lab.panel.locator("p").filter(has_text=sentence).first).to_be_visible()
+    expect(lab.panel.locator(".fwm-runs li")).to_have_count(len(ODD))
+    lab.run_all()
+    expect(lab.page.get_by_text("('the answer is', 42)")).to_be_visible()
+    expect(lab.panel).to_contain_text("No report in this notebook yet")

@@ -203,9 +203,7 @@ class TestStoredReports:
         changed = lab.panel.locator(".fwm-changes tr")
         expect(changed.filter(has_text="jax per call")).to_contain_text(seconds(older["jax"].time.median))
         expect(changed.filter(has_text="jax per call")).to_contain_text(seconds(newer["jax"].time.median))
-        expect(changed.filter(has=lab.page.get_by_role("rowheader", name="versions: torch"))).to_contain_text(
-            "2.14.0"
-        )
+        expect(changed.filter(has=lab.page.get_by_role("rowheader", name="versions: torch"))).to_contain_text("2.14.0")
         lab.panel.locator(".fwm-beside").last.click()
         expect(lab.panel.locator(".fwm-changes")).to_have_count(0)
 

@@ -1,0 +1,189 @@
+"""Every state of the panel in which there is nothing, too little or too much to show; who can use it, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import code, output_of, stored
+from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from playwright.sync_api import expect
+
+from fwmagic.report import MIME, Failure, Report
+
+AXE = Path(__file__).parents[1] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+EMPTY = "No report in this notebook yet: load fwmagic and compare two cells, as in this example."
+NO_NOTEBOOK = "No notebook is open: open one, and run a comparison in it."
+NO_KERNEL = "This notebook has no kernel: choose one, and run a comparison."
+NEWER = "This report has version 2 of the format, which this panel does not know: update fwmagic."
+INVALID = "This is not a report of fwmagic (it is no JSON object): run the cell again."
+COMPARE = """%%compare --budget {} --mode eager
+%%setup
+A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+%%numpy
+np.tanh(A @ A)
+%%torch
+torch.tanh(A @ A)
+"""
+FAILING = """%%compare --budget 0.2 --keep-going
+%%numpy
+np.ones(3) @ np.ones(4)
+%%torch --mode eager
+torch.ones(3) + 1
+"""
+
+
+def failed() -> Report:
+    """Return a finished report of which one variant failed."""
+    failure = Failure("ValueError", "operands could not be broadcast together", 4, "first run")
+    broken = a_variant("numpy", mode="eager", status="failed", failure=failure)
+    return a_report(a_variant("torch"), a_variant("jax", time=a_time(0.53e-3)), broken, ratios=(a_ratio(),))
+
+
+def running() -> Report:
+    """Return a report whose end nobody saw."""
+    return a_report(a_variant("torch"), a_variant("jax", status="running"), state="running", progress=0.3)
+
+
+def two() -> list[Any]:
+    first = a_report(run_id="1", started="2026-11-22T10:00:00+00:00", ratios=(a_ratio(),))
+    slower = a_variant("jax", time=a_time(0.9e-3))
+    return [first, a_report(a_variant("torch"), slower, run_id="2", started="2026-11-22T11:00:00+00:00")]
+
+
+def newer() -> Any:
+    return stored({**a_report()._repr_mimebundle_()[MIME], "version": 2})
+
+
+class TestEmptyStates:
+    def test_no_notebook(self, lab, lab_server):
+        lab.page.goto(f"{lab_server.url().removesuffix('/tree/')}?reset")
+        lab.page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('fwmagic:open')")
+        lab.open_panel()
+        expect(lab.panel).to_have_text(NO_NOTEBOOK)
+
+    def test_a_kernel_that_was_shut_down(self, lab, lab_server):
+        lab_server.write("none.ipynb", [code("1")])
+        lab.open(lab_server, "none.ipynb")
+        lab.open_panel()
+        expect(lab.panel).to_contain_text(EMPTY)
+        lab.page.evaluate("() => void window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        expect(lab.panel.locator("p")).to_have_text([NO_KERNEL])
+
+    def test_no_kernel_chosen_in_the_dialog(self, lab, lab_server):
+        lab_server.write("none.ipynb", [code("1")])
+        lab.open(lab_server, "none.ipynb")
+        lab.open_panel()
+        dialog = lab.page.locator(".jp-Dialog")
+        for kernel, sentence in (("No Kernel", NO_KERNEL), ("Python 3 (ipykernel)", EMPTY)):
+            lab.command("notebook:change-kernel")
+            dialog.locator("select").select_option(label=kernel)
+            dialog.get_by_role("button", name="Select Kernel").click()
+            expect(lab.panel.locator("p")).to_have_text([sentence])
+
+    def test_a_kernel_that_is_starting_is_not_said_to_be_missing(self, lab, lab_server):
+        lab_server.write("starting.ipynb", [code("1")])
+        lab_server.write("open.ipynb", [code("1")])
+        lab.open(lab_server, "open.ipynb")
+        lab.open_panel()
+        lab.page.evaluate(
+            """() => {
+                window.said = [];
+                const panel = document.querySelector('#fwmagic-panel');
+                new MutationObserver(() => window.said.push(panel.textContent)).observe(
+                    panel, {childList: true, characterData: true, subtree: true});
+            }"""
+        )
+        lab.command("docmanager:open", {"path": "starting.ipynb"})
+        lab.wait_for_kernel("starting.ipynb")
+        said = lab.page.evaluate("() => window.said")
+        assert any("starting.ipynb" in text for text in said)
+        assert not [text for text in said if NO_KERNEL in text]
+
+    def test_the_example_can_be_copied_pasted_and_run(self, lab, lab_server):
+        lab_server.write("paste.ipynb", [code(""), code("")])
+        lab.open(lab_server, "paste.ipynb")
+        lab.open_panel()
+        expect(lab.panel.locator("p")).to_have_text([EMPTY])
+        for i in range(2):
+            lab.panel.get_by_role("button", name=f"Copy cell {i + 1}").click()
+            shown = lab.panel.locator("pre").nth(i).inner_text()
+            lab.page.wait_for_function("text => navigator.clipboard.readText().then(t => t === text)", arg=shown)
+            editor = lab.page.locator(".jp-CodeCell .cm-content").nth(i)
+            editor.click()
+            lab.page.keyboard.press("ControlOrMeta+V")
+            expect(editor).to_contain_text(shown.splitlines()[-1])
+        assert "%%compare" in shown
+        lab.run_all()
+        expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible(timeout=120_000)
+        expect(lab.panel.locator("progress")).to_have_count(0, timeout=120_000)
+        words = lab.panel.locator(".fwm-headline")
+        expect(words).to_contain_text("jax")
+        expect(words).to_contain_text("torch")
+        expect(lab.panel.locator(".samples_marks path").first).to_be_attached()
+
+
+def test_a_variant_that_fails_is_named_with_its_line_and_the_other_is_timed(lab, lab_server):
+    lab_server.write("failing.ipynb", [code("%load_ext fwmagic"), code(FAILING)])
+    lab.open(lab_server, "failing.ipynb")
+    lab.run_all()
+    lab.wait_until_idle()
+    for place in (lab.panel, lab.page.locator(".fwm-output")):
+        alarm = place.locator(".fwm-headline .fwm-warning")
+        expect(alarm).to_contain_text("numpy failed at line 3 with ValueError")
+        expect(place.locator("dl .fwm-warning").first).to_contain_text("line 3: ValueError")
+        expect(place.locator(".fwm-headline")).to_contain_text("torch takes")
+        expect(place.locator("figure[data-chart=times] .medians_marks path")).to_have_count(1)
+
+
+@pytest.mark.parametrize(("value", "sentence"), [(newer(), NEWER), (stored("text"), INVALID)], ids=["newer", "invalid"])
+def test_what_cannot_be_shown_stands_above_what_can(lab, lab_server, value, sentence):
+    lab_server.write("mixed.ipynb", [code("1", value), code("2", output_of(a_report()))])
+    lab.open(lab_server, "mixed.ipynb")
+    lab.open_panel()
+    expect(lab.page.locator(".fwm-output").first).to_have_text(sentence)
+    expect(lab.panel.locator("p").first).to_have_text(sentence)
+    expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
+    expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
+
+
+LONG_NAMES = a_report(
+    a_variant("torch:compiled with a long name of its own"), a_variant("jax:compiled with a long name, too"),
+    ratios=(a_ratio(variant="jax:compiled with a long name, too", over="torch:compiled with a long name of its own"),),
+    baseline="torch:compiled with a long name of its own",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("report", [four_variants(), with_memory(), LONG_NAMES], ids=["four", "memory", "long names"])
+def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, report):
+    lab_server.write("narrow.ipynb", [code("1", output_of(report))])
+    lab.open(lab_server, "narrow.ipynb")
+    lab.open_panel()
+    lab.narrow()
+    lab.page.wait_for_function("() => document.querySelector('#fwmagic-panel').offsetWidth <= 250")
+    # Every chart is drawn anew for the width.
+    lab.page.wait_for_function(
+        """() => [...document.querySelectorAll('#fwmagic-panel figure')].every(
+            f => f.querySelector('svg')?.getBoundingClientRect().width <= f.clientWidth)"""
+    )
+    width = lab.panel.evaluate("panel => [panel.scrollWidth, panel.clientWidth]")
+    assert width[0] <= width[1]
+    cut = lab.panel.evaluate(
+        """panel => [...panel.querySelectorAll('figure')].flatMap(figure => {
+            const svg = figure.querySelector('svg').getBoundingClientRect();
+            return [...figure.querySelectorAll('svg :is(text, .mark-symbol path, .mark-rect path, .mark-rule line)')]
+                .map(node => [node.textContent || node.outerHTML, node.getBoundingClientRect()])
+                .filter(([, box]) => box.left < svg.left - 1 || box.right > svg.right + 1)
+                .map(([text, box]) => `${figure.dataset.chart}: ${text} ${box.left}-${box.right}`);
+        })"""
+    )
+    assert cut == []
+    # The names leave most of the width to the figures.
+    for chart in lab.panel.locator("figure").all():
+        grid = chart.locator("svg .background").first.bounding_box()
+        assert grid["width"] > 0.4 * 250
+    # What is wider has a bar of its own to scroll with.
+    assert lab.panel.locator(".fwm-scroll").evaluate_all(
+        "all => all.every(one => getComputedStyle(one).overflowX === 'auto')"
+    )
