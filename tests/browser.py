@@ -188,6 +188,7 @@ class Lab:
         self.command("apputils:change-theme", {"theme": f"JupyterLab {name}"})
         light = str(name == "Light").lower()
         self.page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=light)
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")  # covers the page until the theme is loaded
 
     def narrow(self) -> None:
         """Drag the edge of the right area until it is as narrow as JupyterLab lets it be: 250 pixels."""

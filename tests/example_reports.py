@@ -165,6 +165,25 @@ def with_memory(points: int = 40) -> Report:
     return a_report(torch, jax, ratios=(a_ratio(),))
 
 
+def with_failure() -> Report:
+    """Return a finished report of torch and jax, and of a third variant that raised."""
+    failure = Failure("ValueError", "operands could not be broadcast together", 4, "first run")
+    broken = a_variant("numpy", mode="eager", status="failed", failure=failure)
+    return a_report(a_variant("torch"), a_variant("jax", time=a_time(0.53e-3)), broken, ratios=(a_ratio(),))
+
+
+def two_runs() -> tuple[Report, Report]:
+    """Return a report and that of a later run, in which jax is quicker and torch another version."""
+    first = a_report(ratios=(a_ratio(),), execution_count=1, run_id="1", started="2026-11-22T10:00:00+00:00")
+    ratio = a_ratio(median=0.163, low=0.16, high=0.166, least=0.15, most=0.18)
+    second = a_report(
+        a_variant("torch"), a_variant("jax", time=a_time(0.2e-3)), ratios=(ratio,), execution_count=2, run_id="2",
+        started="2026-11-22T11:00:00+00:00",
+        conditions=replace(first.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"}),
+    )  # fmt: skip
+    return first, second
+
+
 _TEXT = st.text(max_size=20)
 _FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 _POSITIVE = st.floats(min_value=1e-9, max_value=1e6)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from browser import FLAGS, Lab, Server, chromium, code, output_of, server
-from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import four_variants, two_runs, with_failure, with_memory
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from fwmagic.report import Failure, Report
+from fwmagic.report import Report
 
 FOLDER = Path(__file__).parent / "screenshots"
 COMPARE = """%%compare --budget 20
@@ -21,26 +20,6 @@ A = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
 torch.tanh(A @ A)
 %%jax
 jnp.tanh(A @ A)"""
-
-
-def failed() -> Report:
-    failure = Failure("ValueError", "operands could not be broadcast together", 4, "first run")
-    broken = a_variant("numpy", mode="eager", status="failed", failure=failure)
-    return a_report(a_variant("torch"), a_variant("jax", time=a_time(0.53e-3)), broken, ratios=(a_ratio(),))
-
-
-def two() -> list[Report]:
-    first = a_report(ratios=(a_ratio(),), execution_count=1, run_id="1", started="2026-11-22T10:00:00+00:00")
-    quicker = a_variant("jax", time=a_time(0.2e-3))
-    ratio = a_ratio(median=0.163, low=0.16, high=0.166, least=0.15, most=0.18)
-    conditions = replace(first.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"})
-    return [
-        first,
-        replace(
-            first, variants=(first["torch"], quicker), ratios=(ratio,), conditions=conditions,
-            execution_count=2, run_id="2", started="2026-11-22T11:00:00+00:00",
-        ),
-    ]  # fmt: skip
 
 
 def picture(
@@ -105,10 +84,10 @@ def main() -> None:
             picture(browser, at, "light", four_variants(), then=wide)
             picture(browser, at, "narrow", four_variants(), then=Lab.narrow)
             picture(browser, at, "running", then=run)
-            picture(browser, at, "two", *two(), then=beside)
+            picture(browser, at, "two", *two_runs(), then=beside)
             picture(browser, at, "memory", with_memory(), then=wide)
             picture(browser, at, "memory-narrow", with_memory(), then=Lab.narrow)
-            picture(browser, at, "failed", failed())
+            picture(browser, at, "failed", with_failure())
             picture(browser, at, "empty")
             picture(browser, at, "dark", four_variants(), then=dark)  # the last: the server keeps the theme
         with server(Path(home) / "notebook", "notebook") as at:

@@ -1,55 +1,27 @@
-"""Every state of the panel in which there is nothing, too little or too much to show; who can use it, and where."""
+"""Every state of the panel in which there is nothing, too little or too much to show."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import code, output_of, stored
-from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import a_ratio, a_report, a_variant, four_variants, with_memory
 from playwright.sync_api import expect
 
-from fwmagic.report import MIME, Failure, Report
+from fwmagic.report import MIME
 
-AXE = Path(__file__).parents[1] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 EMPTY = "No report in this notebook yet: load fwmagic and compare two cells, as in this example."
 NO_NOTEBOOK = "No notebook is open: open one, and run a comparison in it."
 NO_KERNEL = "This notebook has no kernel: choose one, and run a comparison."
 NEWER = "This report has version 2 of the format, which this panel does not know: update fwmagic."
 INVALID = "This is not a report of fwmagic (it is no JSON object): run the cell again."
-COMPARE = """%%compare --budget {} --mode eager
-%%setup
-A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
-%%numpy
-np.tanh(A @ A)
-%%torch
-torch.tanh(A @ A)
-"""
 FAILING = """%%compare --budget 0.2 --keep-going
 %%numpy
 np.ones(3) @ np.ones(4)
 %%torch --mode eager
 torch.ones(3) + 1
 """
-
-
-def failed() -> Report:
-    """Return a finished report of which one variant failed."""
-    failure = Failure("ValueError", "operands could not be broadcast together", 4, "first run")
-    broken = a_variant("numpy", mode="eager", status="failed", failure=failure)
-    return a_report(a_variant("torch"), a_variant("jax", time=a_time(0.53e-3)), broken, ratios=(a_ratio(),))
-
-
-def running() -> Report:
-    """Return a report whose end nobody saw."""
-    return a_report(a_variant("torch"), a_variant("jax", status="running"), state="running", progress=0.3)
-
-
-def two() -> list[Any]:
-    first = a_report(run_id="1", started="2026-11-22T10:00:00+00:00", ratios=(a_ratio(),))
-    slower = a_variant("jax", time=a_time(0.9e-3))
-    return [first, a_report(a_variant("torch"), slower, run_id="2", started="2026-11-22T11:00:00+00:00")]
 
 
 def newer() -> Any:

@@ -1,0 +1,94 @@
+"""axe-core finds nothing to object to: panel and cell output, in every state, in both themes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import code, output_of, stored
+from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from playwright.sync_api import expect
+
+from fwmagic.report import MIME, Failure, Report
+
+AXE = Path(__file__).parents[1] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def failed() -> Report:
+    """Return a finished report of which one variant failed."""
+    failure = Failure("ValueError", "operands could not be broadcast together", 4, "first run")
+    broken = a_variant("numpy", mode="eager", status="failed", failure=failure)
+    return a_report(a_variant("torch"), a_variant("jax", time=a_time(0.53e-3)), broken, ratios=(a_ratio(),))
+
+
+def running() -> Report:
+    """Return a report whose end nobody saw."""
+    return a_report(a_variant("torch"), a_variant("jax", status="running"), state="running", progress=0.3)
+
+
+def two() -> list[Any]:
+    first = a_report(run_id="1", started="2026-11-22T10:00:00+00:00", ratios=(a_ratio(),))
+    slower = a_variant("jax", time=a_time(0.9e-3))
+    return [first, a_report(a_variant("torch"), slower, run_id="2", started="2026-11-22T11:00:00+00:00")]
+
+
+def newer() -> Any:
+    return stored({**a_report()._repr_mimebundle_()[MIME], "version": 2})
+
+
+STATES = {
+    "four variants": [output_of(four_variants())],
+    "memory": [output_of(with_memory())],
+    "two": [*map(output_of, two())],
+    "failed": [output_of(failed())],
+    "unfinished": [output_of(running())],
+    "newer": [newer()],
+    "invalid": [stored("text")],
+    "no report": [],
+    "no kernel": [],
+    "no notebook": [],
+}
+
+
+@pytest.fixture
+def state(request, lab, lab_server):
+    """The page with the panel in a state, everything in it opened."""
+    name = request.param
+    lab_server.write("state.ipynb", [code("1", *STATES[name])])
+    lab.open(lab_server, "state.ipynb")
+    lab.open_panel()
+    if name == "two":
+        lab.panel.locator(".fwm-beside").click()
+        expect(lab.panel.locator(".fwm-changes")).to_be_visible()
+    elif name == "no kernel":
+        lab.page.evaluate("() => void window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        expect(lab.panel).to_contain_text("This notebook has no kernel")
+    elif name == "no notebook":
+        lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.dispose()")
+        expect(lab.panel).to_contain_text("No notebook is open")
+    elif name == "no report":
+        expect(lab.panel).to_contain_text("No report in this notebook yet")
+    for place in ("#fwmagic-panel", ".fwm-output"):
+        lab.page.locator(f"{place} details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+        charts = lab.page.locator(f"{place} figure")
+        expect(charts.locator("svg")).to_have_count(charts.count())
+    yield lab
+    lab.theme("Light")
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("state", STATES, indirect=True)
+def test_axe_finds_nothing(state, theme):
+    lab = state
+    lab.theme(theme)
+    lab.page.add_script_tag(path=AXE)
+    # JupyterLab's body has no height and hides what overflows: axe would take all of the page for invisible.
+    lab.page.add_style_tag(content="body { height: 100vh; }")
+    places = [place for place in ("#fwmagic-panel", ".fwm-output") if lab.page.locator(place).count()]
+    assert "#fwmagic-panel" in places
+    for place in places:
+        found = lab.page.evaluate("place => axe.run(place)", place)
+        assert [(v["id"], n["html"][:200], n["failureSummary"]) for v in found["violations"] for n in v["nodes"]] == []
+        # Nothing was hidden from it: it has judged the contrast of text.
+        assert "color-contrast" in [rule["id"] for rule in found["passes"]]
