@@ -122,6 +122,8 @@ class TestLiveRun:
         lab.panel.locator(".fwm-beside").click()
         expect(lab.panel.locator(".fwm-changes")).to_contain_text("What changed from ① to ②")
         expect(lab.panel.locator("figure[data-chart=times] svg")).to_contain_text("② jax")
+        # One of the two has left the notebook; the button goes to the other.
+        expect(lab.panel.locator("[data-command='fwmagic:go-to-cell']")).to_be_enabled()
 
     def test_the_choice_survives_a_reload(self, run):
         lab, _, _ = run

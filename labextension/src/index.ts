@@ -111,11 +111,8 @@ const panel: JupyterFrontEndPlugin<void> = {
 };
 
 function addCommands(app: JupyterFrontEnd, widget: ComparePanel, trans: TranslationBundle): void {
-  const first = () => widget.notebook?.chosen.at(0);
-  const cell = () => {
-    const run = first();
-    return run && widget.notebook?.cell(run);
-  };
+  // Of two runs, an earlier one may have left the notebook.
+  const cell = () => widget.notebook?.chosen.map(run => widget.notebook?.cell(run)).find(index => index !== undefined);
   const markdown = (): string =>
     (widget.notebook?.chosen ?? [])
       .flatMap(({ report }) => report.words ?? [])
@@ -151,7 +148,7 @@ function addCommands(app: JupyterFrontEnd, widget: ComparePanel, trans: Translat
   });
   app.commands.addCommand(COMMANDS.saveJson, {
     label: trans.__('Save as JSON'),
-    isEnabled: () => first() !== undefined,
+    isEnabled: () => (widget.notebook?.chosen.length ?? 0) > 0,
     execute: () => {
       for (const { report } of widget.notebook?.chosen ?? []) {
         save(`fwmagic-${report.run_id}.json`, JSON.stringify({ ...report, words: undefined }, null, 2));
