@@ -77,10 +77,10 @@ def test_results_are_kept_and_their_framework_is_named():
 
 
 def test_what_is_returned_is_waited_for():
-    matrix = jnp.ones((700, 700))
+    matrix = jnp.ones((300, 300))
     multiply = jax.jit(lambda x: x @ x @ x @ x)
     multiply(matrix).block_until_ready()
-    report = compare({"a": lambda: {"deep": [multiply(matrix)]}}, budget=0.3)
+    report = compare({"a": lambda: {"deep": [multiply(matrix)]}}, budget=1)
     started = time.perf_counter()
     multiply(matrix).block_until_ready()
     truth = time.perf_counter() - started
