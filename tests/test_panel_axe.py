@@ -7,30 +7,17 @@ from typing import Any
 
 import pytest
 from browser import code, output_of, stored
-from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import a_report, a_variant, four_variants, two_runs, with_failure, with_memory
 from playwright.sync_api import expect
 
-from fwmagic.report import MIME, Failure, Report
+from fwmagic.report import MIME, Report
 
 AXE = Path(__file__).parents[1] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
-
-
-def failed() -> Report:
-    """Return a finished report of which one variant failed."""
-    failure = Failure("ValueError", "operands could not be broadcast together", 4, "first run")
-    broken = a_variant("numpy", mode="eager", status="failed", failure=failure)
-    return a_report(a_variant("torch"), a_variant("jax", time=a_time(0.53e-3)), broken, ratios=(a_ratio(),))
 
 
 def running() -> Report:
     """Return a report whose end nobody saw."""
     return a_report(a_variant("torch"), a_variant("jax", status="running"), state="running", progress=0.3)
-
-
-def two() -> list[Any]:
-    first = a_report(run_id="1", started="2026-11-22T10:00:00+00:00", ratios=(a_ratio(),))
-    slower = a_variant("jax", time=a_time(0.9e-3))
-    return [first, a_report(a_variant("torch"), slower, run_id="2", started="2026-11-22T11:00:00+00:00")]
 
 
 def newer() -> Any:
@@ -40,8 +27,8 @@ def newer() -> Any:
 STATES = {
     "four variants": [output_of(four_variants())],
     "memory": [output_of(with_memory())],
-    "two": [*map(output_of, two())],
-    "failed": [output_of(failed())],
+    "two": [*map(output_of, two_runs())],
+    "failed": [output_of(with_failure())],
     "unfinished": [output_of(running())],
     "newer": [newer()],
     "invalid": [stored("text")],

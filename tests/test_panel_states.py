@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +17,14 @@ NO_NOTEBOOK = "No notebook is open: open one, and run a comparison in it."
 NO_KERNEL = "This notebook has no kernel: choose one, and run a comparison."
 NEWER = "This report has version 2 of the format, which this panel does not know: update fwmagic."
 INVALID = "This is not a report of fwmagic (it is no JSON object): run the cell again."
+COMPARE = """%%compare --budget 8 --mode eager
+%%setup
+A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+%%numpy
+np.tanh(A @ A)
+%%torch
+torch.tanh(A @ A)
+"""
 FAILING = """%%compare --budget 0.2 --keep-going
 %%numpy
 np.ones(3) @ np.ones(4)
@@ -159,3 +168,41 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, report):
     assert lab.panel.locator(".fwm-scroll").evaluate_all(
         "all => all.every(one => getComputedStyle(one).overflowX === 'auto')"
     )
+
+
+def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server):
+    lab_server.write("steady.ipynb", [code("%load_ext fwmagic"), code(COMPARE)])
+    lab.open(lab_server, "steady.ipynb")
+    lab.open_panel()
+    lab.page.evaluate(
+        """() => {
+            window.heights = {'#fwmagic-panel': [], '.fwm-output': []};
+            window.drawings = new Set();
+            const look = () => {
+                for (const [place, heights] of Object.entries(window.heights)) {
+                    const figure = document.querySelector(`${place} figure[data-chart=times]`);
+                    const drawing = figure?.querySelector('svg');
+                    // From the first drawing on; a figure that is taken away counts as one without a height.
+                    if (drawing || heights.length > 0) {
+                        heights.push(figure?.getBoundingClientRect().height ?? 0);
+                        window.drawings.add(drawing);
+                    }
+                }
+            };
+            const frame = () => {
+                look();
+                requestAnimationFrame(frame);
+            };
+            frame();
+            // Also between two frames nothing is empty: what is drawn is put in place of what was there.
+            new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+        }"""
+    )
+    lab.run_all()
+    lab.wait_until_idle()
+    expect(lab.page.locator(".fwm-report")).to_have_count(2)
+    expect(lab.page.locator("progress")).to_have_count(0)
+    assert lab.page.evaluate("() => window.drawings.size") > 6
+    for place, heights in lab.page.evaluate("() => window.heights").items():
+        assert len(heights) > 30, place
+        assert [fall for fall in pairwise(heights) if fall[1] < fall[0] - 0.5] == [], place

@@ -65,8 +65,6 @@ export function sized(spec: Spec, width: number): Spec {
     config: {
       // The grid is the same in both themes, and fainter than the marks.
       axis: { gridColor: '#8C8C8C', gridOpacity: 0.3 },
-      // A title that is longer than its axis grows to the left, under the names.
-      axisX: { titleAnchor: 'end' },
       legend: { columns: width < WIDE ? Math.max(1, Math.floor(width / LEGEND)) : 0 },
       view: { stroke: null }
     }
