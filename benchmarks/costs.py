@@ -15,12 +15,13 @@ from typing import Any
 import jax
 import torch
 
-from benchmarks.engine import Program, harness
+from benchmarks import engine
+from benchmarks.engine import Program
 from benchmarks.methods import shell
 from benchmarks.results import ROOT, Watch
 from benchmarks.work import size_for
 from fwmagic import frameworks
-from fwmagic.measure.block import FILL, Bench
+from fwmagic.measure.block import FILL
 
 _LOOPS = 2000
 _LOADS = 10
@@ -115,7 +116,7 @@ def _cost(
     name: str, call: Callable[[Any], Any], x: Any, by_hand: Callable[..., float], rng: random.Random, quick: bool
 ) -> dict[str, Any]:
     framework = frameworks.get(name)
-    bench = Bench(Program(name, call, (x,), framework.waiter(call(x))), harness([framework]))
+    bench = engine.bench(Program(name, call, (x,), framework.waiter(call(x))), [framework])
     for _ in range(10):
         found = bench.block(bench.calls)
         if found is None:

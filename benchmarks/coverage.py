@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.engine import Program, harness
+from benchmarks import engine
+from benchmarks.engine import Program
 from benchmarks.results import Watch
 from benchmarks.work import Setup, setup
 from fwmagic import frameworks
@@ -66,7 +67,7 @@ def record(one: Setup, seconds: float, rng: random.Random) -> Recording:
     benches = []
     for name, call, framework in zip("ab", one.functions(), one.frameworks, strict=True):
         wait = frameworks.get(framework).waiter(call())
-        bench = Bench(Program(name, call, wait=wait), harness(used))
+        bench = engine.bench(Program(name, call, wait=wait), used)
         for _ in range(10):
             bench.fill(_each(bench))
         benches.append(bench)
@@ -129,5 +130,5 @@ def _memory(signs: Sequence[int]) -> float:
 def _each(bench: Bench) -> float:
     block = bench.block(bench.calls)
     if block is None:
-        raise RuntimeError(f"the function {bench.timed.name} failed: {bench.failure}")
+        raise RuntimeError(f"the function {bench.name} failed: {bench.failure}")
     return block.each

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.frameworks import Framework
-from fwmagic.measure.block import Harness
+from fwmagic.measure.block import Bench
+from fwmagic.measure.calls import Harness, Local
 
 
 @dataclass
@@ -30,17 +31,12 @@ class Program:
         """Nothing to undo."""
 
 
-def harness(used: Sequence[Framework]) -> Harness:
-    """Return what surrounds a block in a comparison of these frameworks."""
+def bench(program: Program, used: Sequence[Framework]) -> Bench:
+    """Return what runs blocks of a program as in a comparison of these frameworks."""
 
     def drain() -> None:
         for framework in used:
             framework.drain()
 
-    return Harness(
-        events=lambda: sum(framework.compile_events() for framework in used),
-        drain=drain,
-        window=nullcontext,
-        clock=time.perf_counter,
-        alternate=len(used) > 1,
-    )
+    harness = Harness(lambda: sum(framework.compile_events() for framework in used), drain, nullcontext)
+    return Bench(Local(program, harness), len(used) > 1, time.perf_counter)

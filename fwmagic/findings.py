@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from fwmagic.report import Finding, Report, Variant
+from fwmagic.cells.analyse import Body
+from fwmagic.cells.outcome import Outcome
+from fwmagic.frameworks import Framework
+from fwmagic.report import Compilation, Finding, Report, Variant
 
 #: Below this a call is mostly the overhead of calling it; seconds.
 _TINY = 1e-6
@@ -18,24 +21,45 @@ _CORES = 1.3
 
 
 class Ran(Protocol):
-    """What a finding needs to know of a variant that was run."""
-
-    name: str
+    """The section that was run."""
 
     @property
-    def section(self) -> Any:
-        """Its section: framework, body, reference."""
+    def framework(self) -> Framework:
+        """Its framework."""
 
     @property
-    def outcome(self) -> Any:
-        """What its first run gave."""
+    def body(self) -> Body:
+        """Its code, taken apart."""
 
 
-def of_run(report: Report, contenders: Sequence[Ran]) -> Iterator[Finding]:
-    """Yield the findings of a run that was timed."""
-    for contender in contenders:
-        yield from _of_work(report[contender.name], contender)
-    yield from of_report(report)
+def of_work(name: str, ran: Ran, outcome: Outcome | None, compilation: Compilation) -> Iterator[Finding]:
+    """Yield the findings on what a variant of a section computed, from its first run."""
+    framework = ran.framework
+    if outcome is None:
+        return
+    values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
+    if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
+        yield Finding(
+            "FW101",
+            f"{name} returned and changed no {framework.title} array: this timed Python or NumPy",
+            f"convert the inputs with --inputs or %%setup, or end the cell with a {framework.title} array",
+            name,
+        )
+    if not values:
+        yield Finding(
+            "FW102",
+            f"{name} returns nothing and changes nothing that can be seen",
+            "end the section with the value that it computes",
+            name,
+        )
+    if ran.body.prints and compilation.way == "cell" and framework.name == "jax":
+        yield Finding(
+            "FW103",
+            f"{name}: `print` runs only while tracing, so that no timed call prints",
+            "print with `jax.debug.print` if printing belongs to the work",
+            name,
+            ran.body.prints[0],
+        )
 
 
 def of_report(report: Report) -> Iterator[Finding]:
@@ -46,36 +70,6 @@ def of_report(report: Report) -> Iterator[Finding]:
     yield from _of_agreement(report)
     yield from _of_fairness(report)
     yield from _of_load(report)
-
-
-def _of_work(variant: Variant, ran: Ran) -> Iterator[Finding]:
-    framework, outcome = ran.section.framework, ran.outcome
-    if outcome is None:
-        return
-    values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
-    if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
-        yield Finding(
-            "FW101",
-            f"{variant.name} returned and changed no {framework.title} array: this timed Python or NumPy",
-            f"convert the inputs with --inputs or %%setup, or end the cell with a {framework.title} array",
-            variant.name,
-        )
-    if not values:
-        yield Finding(
-            "FW102",
-            f"{variant.name} returns nothing and changes nothing that can be seen",
-            "end the section with the value that it computes",
-            variant.name,
-        )
-    compilation = variant.compilation
-    if ran.section.body.prints and compilation is not None and compilation.way == "cell" and framework.name == "jax":
-        yield Finding(
-            "FW103",
-            f"{variant.name}: `print` runs only while tracing, so that no timed call prints",
-            "print with `jax.debug.print` if printing belongs to the work",
-            variant.name,
-            ran.section.body.prints[0],
-        )
 
 
 def _holds_array(framework: Any, value: Any) -> bool:

@@ -102,7 +102,8 @@ class Amount:
     """One segment of a ledger in bytes; None: not available, and `source` says why.
 
     `name` is other processes, context, in use, free in pool, unexplained or free; a name that begins with
-    `in use` tells in parentheses how it was found, such as `in use (static)`.
+    `in use` tells in parentheses how it was found, such as `in use (static)`. Of what is `released` by a policy,
+    it says after what: after del, or after empty_cache().
     """
 
     name: str
@@ -120,11 +121,22 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """Bytes that were allocated at the peak by one line of the user's cell (1-based; None: `what` says by what)."""
+
+    line: int | None
+    bytes: int
+    what: str = ""
+
+
+@dataclass(frozen=True)
 class Ledger:
     """The memory of one device, or of the host, when a variant used the most of it, in bytes.
 
-    The segments of `peak` add up to `total` (None: not known). `source` says where the timeline is from;
-    `note` names what does not add up, or is empty.
+    The segments of `peak` add up to `total` (None: not known). `start` was there before the run (None: not known):
+    on a device it is a part of what is in use, on the host `in use` is what came on top of it. `released` is what
+    the allocator still held later, and `lines` what allocated. `source` says where the timeline is from; `note`
+    names what does not add up, or is empty.
     """
 
     device: str
@@ -133,3 +145,6 @@ class Ledger:
     timeline: tuple[Moment, ...] = field(default=(), metadata={"most_points": MOST_MOMENTS})
     source: str = ""
     note: str = ""
+    start: int | None = None
+    released: tuple[Amount, ...] = ()
+    lines: tuple[Allocation, ...] = ()

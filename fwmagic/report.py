@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from fwmagic import wire
-from fwmagic.parts import Agreement, Amount, Compilation, Failure, Finding, Ledger, Moment, Place, Stage, Time
+from fwmagic.parts import (
+    Agreement,
+    Allocation,
+    Amount,
+    Compilation,
+    Failure,
+    Finding,
+    Ledger,
+    Moment,
+    Place,
+    Stage,
+    Time,
+)
 
 __all__ = [
     "MIME",
     "MOST_POINTS",
     "VERSION",
     "Agreement",
+    "Allocation",
     "Amount",
     "Compilation",
     "Conditions",

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fwmagic.measure.block import FILL, Bench, Block, Harness
+from fwmagic.measure.block import FILL, Bench
+from fwmagic.measure.calls import Block, Harness, Local
 from fwmagic.measure.warmup import LONG, settle, warm_up
 
 
@@ -43,8 +44,8 @@ def bench(world, program, alternate=False):
     def drain():
         world.drained += 1
 
-    harness = Harness(lambda: world.events, drain, nullcontext, lambda: world.now, alternate)
-    return Bench(program, harness)
+    harness = Harness(lambda: world.events, drain, nullcontext, lambda: world.now)
+    return Bench(Local(program, harness), alternate, lambda: world.now)
 
 
 def taking(world, seconds):
@@ -82,9 +83,10 @@ def test_dispatch_and_waiting_are_told_apart(world):
     tried = bench(world, Program(taking(world, 0.5), wait))
     tried.split(3)
     assert (tried.dispatch, tried.wait) == (0.5, 0.25)
-    without = bench(world, Program(taking(world, 0.5)))
+    program = Program(taking(world, 0.5))
+    without = bench(world, program)
     without.split(3)
-    assert (without.dispatch, without.wait, without.timed.calls) == (None, None, [])
+    assert (without.dispatch, without.wait, program.calls) == (None, None, [])
 
 
 def test_a_clock_that_does_not_move_gives_no_zero(world):
@@ -154,23 +156,24 @@ class TestSettling:
             world.now += seconds
             world.events += next(calls) < times
 
-        return bench(world, Program(work))
+        program = Program(work)
+        return bench(world, program), program
 
     @pytest.mark.parametrize(("times", "calls"), [(0, 1), (1, 2), (2, 3)])
     def test_until_a_call_compiles_nothing(self, world, times, calls):
-        tried = self.compiling(world, times)
+        tried, program = self.compiling(world, times)
         assert not settle(tried).compiled
-        assert (len(tried.timed.calls), tried.every_call) == (calls, False)
+        assert (len(program.calls), tried.every_call) == (calls, False)
 
     def test_one_that_always_compiles(self, world):
-        tried = self.compiling(world, 99)
+        tried, program = self.compiling(world, 99)
         assert settle(tried).compiled
-        assert (len(tried.timed.calls), tried.every_call) == (3, True)
+        assert (len(program.calls), tried.every_call) == (3, True)
 
     def test_a_long_one_is_not_called_a_third_time(self, world):
-        tried = self.compiling(world, 99, 2 * LONG)
+        tried, program = self.compiling(world, 99, 2 * LONG)
         settle(tried)
-        assert (len(tried.timed.calls), tried.every_call) == (2, True)
+        assert (len(program.calls), tried.every_call) == (2, True)
 
     def test_one_that_raises(self, world):
         def fails():

@@ -14,10 +14,12 @@ from fwmagic.measure.load import Load
 from fwmagic.report import Compilation
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
+from fwmagic.run.here import Here
 from fwmagic.run.options import Options
 from fwmagic.run.variants import Contender
 
 NUMPY = frameworks.get("numpy")
+HERE = Here([NUMPY])
 
 
 @dataclass
@@ -44,7 +46,13 @@ def a_pass(*names, baseline=None, budget=0.1, show=lambda _: None):
         draft.add(a_variant(name, status="waiting", compilation=a_compilation()))
     load = Load()
     load.start()
-    return measuring.Pass(draft, [NUMPY], budget, 0.01, baseline, load)
+    return measuring.Pass(draft, HERE, budget, 0.01, baseline, load)
+
+
+def time_contenders(how, contenders):
+    for one in contenders:
+        one.program.name = one.name
+    return measuring.time_contenders(how, contenders, HERE.calls(one.program for one in contenders))
 
 
 def contender(name, call=lambda: sum(range(100)), withheld="", items=None):
@@ -56,7 +64,7 @@ def contender(name, call=lambda: sum(range(100)), withheld="", items=None):
 def test_times_and_ratios_are_in_the_report():
     how = a_pass("a", "b", "c", baseline="b")
     slow = contender("c", lambda: sum(range(100_000)))
-    assert measuring.time_contenders(how, [contender("a"), contender("b", items=5), slow]) == []
+    assert time_contenders(how, [contender("a"), contender("b", items=5), slow]) == []
     report = how.draft.report
     assert [variant.status for variant in report] == ["timed"] * 3
     assert report.baseline == "b"
@@ -70,7 +78,7 @@ def test_times_and_ratios_are_in_the_report():
 def test_times_so_far_are_shown_while_it_runs():
     seen = []
     how = a_pass("a", "b", budget=1.5, show=seen.append)
-    measuring.time_contenders(how, [contender("a"), contender("b", lambda: sum(range(103)))])
+    time_contenders(how, [contender("a"), contender("b", lambda: sum(range(103)))])
     running = [report for report in seen if all(v.status == "running" and v.time is not None for v in report)]
     assert any(report.variants for report in running)
     assert all(0 < len(variant.time.samples) <= 200 for report in running for variant in report)
@@ -91,7 +99,7 @@ def test_one_that_raises_while_it_is_timed():
         return next(tickets) and None
 
     how = a_pass("a", "b")
-    (error,) = measuring.time_contenders(how, [contender("a", broken), contender("b")])
+    (error,) = time_contenders(how, [contender("a", broken), contender("b")])
     failure = how.draft.report["a"].failure
     assert isinstance(error, StopIteration)
     assert (failure.error, failure.message, failure.stage) == ("StopIteration", "no message", "timing")
@@ -103,7 +111,7 @@ def test_one_that_raises_while_it_is_timed():
 def test_a_verdict_is_withheld_where_the_work_differs():
     how = a_pass("a", "b", "c")
     slow = contender("b", lambda: sum(range(100_000)), withheld="2 array(s) are constants")
-    measuring.time_contenders(how, [contender("a"), slow, contender("c")])
+    time_contenders(how, [contender("a"), slow, contender("c")])
     report = how.draft.report
     assert (report.ratio("b").verdict, report.ratio("b").note) == ("withheld", "b: 2 array(s) are constants")
     assert report.ratio("c").verdict != "withheld"
@@ -122,7 +130,7 @@ def test_a_variant_that_ran_once():
 def test_a_crowded_machine_gives_no_verdict(monkeypatch):
     how = a_pass("a", "b")
     monkeypatch.setattr(how.load, "crowds", lambda threads: f"crowded for {threads}")
-    measuring.time_contenders(how, [contender("a"), contender("b", lambda: sum(range(100_000)))])
+    time_contenders(how, [contender("a"), contender("b", lambda: sum(range(100_000)))])
     ratio = how.draft.report.ratio("b")
     assert (ratio.verdict, ratio.note) == ("undecided", f"crowded for {NUMPY.workers()}")
     assert ratio.median > 10

@@ -6,7 +6,7 @@ import gc
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 
 from fwmagic import frameworks
 from fwmagic.measure.block import FILL
-from fwmagic.measure.timing import Measurement, Progress, Timed, measure
+from fwmagic.measure.calls import Harness, Local, Timed
+from fwmagic.measure.timing import Measurement, Progress, measure
 from fwmagic.measure.warmup import agree
 
 
@@ -98,9 +99,9 @@ class Program:
 
 
 def run(world: World, programs: Sequence[Timed], budget: float = 1.0, **options: Any) -> Measurement:
-    settings: dict[str, Any] = {"seed": 0, "alternate": False, "events": lambda: world.compiled, "drain": world.drain}
-    settings |= {"window": world.window, "clock": world.clock} | options
-    return measure(programs, budget=budget, **settings)
+    harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
+    settings: dict[str, Any] = {"seed": 0, "alternate": False, "clock": world.clock} | options
+    return measure([Local(program, harness) for program in programs], budget=budget, **settings)
 
 
 def blocks(world: World) -> list[str]:
@@ -492,8 +493,8 @@ def test_torch_and_jax_programs() -> None:
         Real("jax", square, jnp.ones((8, 8)), wait=jax.block_until_ready),
         Real("recompiles", lambda x: jax.jit(lambda y: y + 1)(x), jnp.ones(3), wait=jax.block_until_ready),
     ]
-    options: dict[str, Any] = {"events": framework.compile_events, "drain": framework.drain}
-    found = measure(programs, budget=1.0, seed=0, alternate=True, **options)
+    harness = Harness(framework.compile_events, framework.drain, nullcontext)
+    found = measure([Local(one, harness) for one in programs], budget=1.0, seed=0, alternate=True)
     small_, large_, jitted, recompiles = found.variants
     assert [variant.failure for variant in found.variants] == [None] * 4
     assert [variant.every_call for variant in found.variants] == [False, False, False, True]

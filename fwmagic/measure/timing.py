@@ -5,17 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from fwmagic.measure import stats
-from fwmagic.measure.block import FILL, LEAD_IN, Bench, Block, Harness, Timed
+from fwmagic.measure.block import FILL, LEAD_IN, Bench
+from fwmagic.measure.calls import Block, Calls
 from fwmagic.measure.rounds import Rounds
 from fwmagic.measure.warmup import settle, warm_up
 from fwmagic.report import Ratio, Time
-
-__all__ = ["Measurement", "Progress", "Timed", "Timing", "measure"]
 
 _WARM_UP = 0.3
 _SPLIT = 0.05
@@ -98,16 +95,13 @@ class Measurement:
 
 
 def measure(
-    timed: Sequence[Timed],
+    programs: Sequence[Calls],
     *,
     budget: float,
     seed: int,
     alternate: bool,
-    events: Callable[[], int],
-    drain: Callable[[], None],
     margin: float = stats.MARGIN,
     baseline: int = 0,
-    window: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[Progress], None] | None = None,
     partial: Callable[[Measurement], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -115,22 +109,20 @@ def measure(
     """Time programs against each other, within `budget` wall seconds for warm-up and rounds of all of them.
 
     Every program is called at least once. The order within a round is random, from `seed`. `alternate` says
-    that the programs belong to different frameworks; `events` counts the compilations so far and is read
-    between blocks; `drain` waits until no framework has work under way; `window` wraps every stretch that
-    calls a program, so that an interrupt may stop there; `progress` is called between blocks, at most four
-    times a second. An exception of a program drops that program; KeyboardInterrupt and the like propagate, after
-    `partial` was called with what was measured until then.
+    that the programs belong to different frameworks, or run in different processes; `progress` is called between
+    blocks, at most four times a second. An exception of a program drops that program; KeyboardInterrupt and the
+    like propagate, after `partial` was called with what was measured until then.
 
     Raises
     ------
     ValueError
         There is nothing to time, the budget is not positive, or two programs have the same name.
     """
-    names = [one.name for one in timed]
-    if not timed or budget <= 0 or len(set(names)) < len(names):
+    names = [program.name for program in programs]
+    if not programs or budget <= 0 or len(set(names)) < len(names):
         raise ValueError(f"programs with different names and a positive budget were expected, not {names}, {budget}")
     engine = _Engine(
-        [Bench(one, Harness(events, drain, window, clock, alternate)) for one in timed],
+        [Bench(program, alternate, clock) for program in programs],
         Rounds(names, baseline, margin),
         budget,
         (_LEAST_ALTERNATING if alternate else _LEAST) * budget,
@@ -212,7 +204,7 @@ class _Engine:
             segments=self._rounds.segments(),
             ratios=ratios,
             baseline=self._rounds.baseline(alive),
-            fastest=stats.fastest([bench.timed.name for bench in self._benches if bench.failure is None], ratios),
+            fastest=stats.fastest([bench.name for bench in self._benches if bench.failure is None], ratios),
             spent=spent,
             stopped=stopped,
         )
@@ -269,7 +261,7 @@ class _Engine:
 def _timing(bench: Bench) -> Timing:
     wall = sum(block.seconds for block in bench.kept)
     return Timing(
-        name=bench.timed.name,
+        name=bench.name,
         samples=tuple(block.each for block in bench.kept),
         calls_per_block=bench.calls,
         calls=sum(block.calls for block in bench.kept),

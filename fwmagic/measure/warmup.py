@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from fwmagic.measure.block import Bench, Block
+from fwmagic.measure.block import Bench
+from fwmagic.measure.calls import Block
 
 #: A call that is longer than this many seconds is not made a third time only to see whether it still compiles.
 LONG = 0.5

@@ -14,6 +14,7 @@ from fwmagic.measure.load import Load
 from fwmagic.report import Compilation, Failure, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
+from fwmagic.run.here import Here
 from fwmagic.run.variants import agreement
 
 
@@ -97,7 +98,8 @@ def compare(
         )
     if check:
         _check(draft, outputs, list(used.values()), drew)
-    measuring.Pass(draft, list(used.values()), budget, margin, baseline, load).run(calls)
+    here = Here(list(used.values()))
+    measuring.Pass(draft, here, budget, margin, baseline, load).run(here.calls(calls))
     draft.find(*findings.of_report(draft.report))
     failed = any(variant.status == "failed" for variant in draft.report)
     draft.change(state="failed" if failed else "done", progress=1.0)

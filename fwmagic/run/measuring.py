@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic import findings
-from fwmagic.cells.outcome import Window
-from fwmagic.frameworks import Framework, line_of
+from fwmagic.frameworks import line_of
+from fwmagic.measure.calls import Calls
 from fwmagic.measure.load import Load, usable_cores
-from fwmagic.measure.timing import Measurement, Progress, Timed, Timing, measure
+from fwmagic.measure.timing import Measurement, Progress, Timing, measure
 from fwmagic.report import Failure, Ratio, Stage, Time, Variant
-from fwmagic.run.conditions import conditions, distinct
 from fwmagic.run.draft import Draft
+from fwmagic.run.here import Place
 from fwmagic.run.variants import Contender
 
 #: While a run goes on, this many samples of a variant are shown.
@@ -29,45 +28,31 @@ class Pass:
     """What a timing pass needs besides the programs."""
 
     draft: Draft
-    frameworks: Sequence[Framework]
+    place: Place
     budget: float
     margin: float
     baseline: str | None
     load: Load
-    window: Window = nullcontext
-    inputs: str = ""
-    devices: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, timed: Sequence[Timed]) -> list[Timing]:
+    def run(self, programs: Sequence[Calls]) -> list[Timing]:
         """Time programs, and put their times, ratios and the conditions in the draft."""
-        adapters = distinct(self.frameworks)
         measurement: Measurement | None = None
-
-        def drain() -> None:
-            for framework in adapters:
-                framework.drain()
-
-        # What listens to compilations is set up now: the first time, that may import half a framework.
-        events = [framework.compile_events for framework in adapters if framework.compile_events() >= 0]
-        if timed:
-            names = [program.name for program in timed]
+        if programs:
+            names = [program.name for program in programs]
             for name in names:
                 self.draft.variant(name, status="running")
             measurement = measure(
-                timed,
+                programs,
                 budget=self.budget,
                 margin=self.margin,
                 baseline=names.index(self.baseline) if self.baseline in names else 0,
                 seed=random.SystemRandom().getrandbits(32),
-                alternate=len(adapters) > 1,
-                events=lambda: sum(count() for count in events),
-                drain=drain,
-                window=self.window,
-                progress=lambda now: self._tell(now),
+                alternate=self.place.alternate,
+                progress=self._tell,
                 partial=self._take,
             )
         self.load.stop()
-        self.draft.change(conditions=conditions(adapters, dict(self.devices), self.load, self.inputs))
+        self.draft.change(conditions=self.place.conditions(self.load))
         if measurement is None:
             return []
         self._take(measurement)
@@ -79,7 +64,7 @@ class Pass:
             self.load.stop()
         for timing in measurement.variants:
             self._note(timing)
-        crowded = self.load.crowds(max((framework.workers() for framework in self.frameworks), default=1))
+        crowded = self.load.crowds(self.place.threads)
         self.draft.change(
             ratios=tuple(_doubted(ratio, crowded) for ratio in measurement.ratios),
             baseline=measurement.baseline,
@@ -116,13 +101,11 @@ def _few(timing: Timing) -> Timing:
     return replace(timing, samples=timing.samples[:: 1 + len(timing.samples) // _SHOWN])
 
 
-def time_contenders(how: Pass, contenders: Sequence[Contender]) -> list[Exception]:
-    """Time the variants of sections; return what those raised that failed while they were timed."""
+def time_contenders(how: Pass, contenders: Sequence[Contender], programs: Sequence[Calls]) -> list[Exception]:
+    """Time the variants of sections, `programs` being theirs; return what those raised that failed meanwhile."""
     draft = how.draft
-    for contender in contenders:
-        contender.program.name = contender.name
     errors: list[Exception] = []
-    for contender, timing in zip(contenders, how.run([contender.program for contender in contenders]), strict=False):
+    for contender, timing in zip(contenders, how.run(programs), strict=False):
         variant = draft.report[contender.name]
         if timing.failure is not None and variant.failure is not None:
             line = line_of(timing.failure, contender.section.body.filename)
@@ -132,15 +115,14 @@ def time_contenders(how: Pass, contenders: Sequence[Contender]) -> list[Exceptio
         if items is not None and variant.time is not None:
             draft.variant(contender.name, time=replace(variant.time, items_per_second=items / variant.time.median))
     withheld = {contender.name: contender.withheld for contender in contenders if contender.withheld}
-    for contender in contenders:
-        found = draft.report[contender.name].time
-        if contender.program.most_calls == 1 and found is not None and found.median < _SHORT:
-            withheld.setdefault(
-                contender.name, "each call starts from the same state, and one call is too short to time"
-            )
+    for program in programs:
+        found = draft.report[program.name].time
+        if program.most_calls == 1 and found is not None and found.median < _SHORT:
+            withheld.setdefault(program.name, "each call starts from the same state, and one call is too short to time")
     if withheld:
         draft.change(ratios=tuple(_checked(ratio, withheld) for ratio in draft.report.ratios), fastest=None)
-    draft.find(*findings.of_run(draft.report, contenders))
+    of_work = [finding for contender in contenders for finding in contender.findings]
+    draft.find(*of_work, *findings.of_report(draft.report))
     return errors
 
 

@@ -19,6 +19,7 @@ from fwmagic.report import Compilation, Report
 from fwmagic.run import measuring
 from fwmagic.run.conditions import distinct
 from fwmagic.run.draft import Draft, Show
+from fwmagic.run.here import Here
 from fwmagic.run.inputs import checked, converted, shared
 from fwmagic.run.once import effects, lost_state
 from fwmagic.run.single import Session, devices_of, names_of, nothing_in, seed_all
@@ -185,19 +186,11 @@ class Comparison:
             return
 
     def _measure(self, load: Load) -> None:
-        options = self.options
-        how = measuring.Pass(
-            self.draft,
-            self._frameworks(),
-            options.budget,
-            options.margin,
-            options.baseline,
-            load,
-            self.guard.window,
-            "; ".join(self._stated),
-            devices_of(self.sections),
-        )
-        self.preparation.errors += measuring.time_contenders(how, self.preparation.contenders)
+        options, contenders = self.options, self.preparation.contenders
+        here = Here(self._frameworks(), self.guard.window, "; ".join(self._stated), devices_of(self.sections))
+        how = measuring.Pass(self.draft, here, options.budget, options.margin, options.baseline, load)
+        programs = here.calls(contender.program for contender in contenders)
+        self.preparation.errors += measuring.time_contenders(how, contenders, programs)
 
     def _frameworks(self) -> list[Any]:
         return distinct(section.framework for section in self.sections)

@@ -22,6 +22,7 @@ from fwmagic.report import Compilation, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.conditions import conditions
 from fwmagic.run.draft import Draft, Show
+from fwmagic.run.here import Here
 from fwmagic.run.inputs import converted
 from fwmagic.run.once import effects, lost_state
 from fwmagic.run.variants import Preparation, Section
@@ -107,20 +108,10 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
                 section.scene = _scene(session, section, names, inputs)
                 load.start()
                 preparation.prepare(section)
-                preparation.errors += measuring.time_contenders(
-                    measuring.Pass(
-                        draft,
-                        [framework],
-                        options.budget,
-                        options.margin,
-                        options.baseline,
-                        load,
-                        guard.window,
-                        stated,
-                        devices_of([section]),
-                    ),
-                    preparation.contenders,
-                )
+                here = Here([framework], guard.window, stated, devices_of([section]))
+                how = measuring.Pass(draft, here, options.budget, options.margin, options.baseline, load)
+                programs = here.calls(contender.program for contender in preparation.contenders)
+                preparation.errors += measuring.time_contenders(how, preparation.contenders, programs)
             finally:
                 after.restore()
     except KeyboardInterrupt:

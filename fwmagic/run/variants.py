@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
+from fwmagic import findings
 from fwmagic.cells import program as programs
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import stays_in_namespace
@@ -16,7 +17,7 @@ from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework, line_of
 from fwmagic.measure.agree import agree
-from fwmagic.report import Agreement, Compilation, Failure, Stage, Variant
+from fwmagic.report import Agreement, Compilation, Failure, Finding, Stage, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.options import Options
 
@@ -45,6 +46,7 @@ class Contender:
     outcome: Outcome | None
     compilation: Compilation
     withheld: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass
@@ -85,8 +87,10 @@ class Preparation:
             except Exception as error:  # the user's code raised: this variant failed, the others go on
                 self.fail(section, name, error, line_of(error, section.body.filename), "first run")
                 continue
-            self.contenders.append(contender)
             outcome = contender.outcome
+            contender.program.name = name
+            contender.findings = tuple(findings.of_work(name, section, outcome, contender.compilation))
+            self.contenders.append(contender)
             self.draft.variant(
                 name,
                 returned=contender.program.returned,

@@ -1,0 +1,197 @@
+"""Calls of one program in this process, timed as a block, with all else kept outside of the clock."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Protocol, TypeVar
+
+# A coarse clock may not move during a call, but no call takes no time: a ratio would have no logarithm.
+_LEAST_SECONDS = 1e-9
+
+_T = TypeVar("_T")
+
+
+class Timed(Protocol):
+    """A program that the engine times; one call is `call(*args)`, and `wait` with its outputs if there is one."""
+
+    @property
+    def name(self) -> str:
+        """What the variant is called."""
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The program: takes `args`, returns its outputs."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments of every call."""
+
+    @property
+    def wait(self) -> Callable[[Any], Any] | None:
+        """What waits for the outputs of one call, if anything needs to."""
+
+    @property
+    def most_calls(self) -> int | None:
+        """How many calls may follow each other before the state is put back; None: any number."""
+
+    @property
+    def lead_in(self) -> bool:
+        """Whether the first call from the start state does something that later ones do not."""
+
+    def enter(self) -> None:
+        """Put the state that a block starts from in place; outside of the clock."""
+
+    def exit(self) -> None:
+        """Take away what `enter` put in place; outside of the clock, also after an exception."""
+
+
+@dataclass(frozen=True)
+class Harness:
+    """What surrounds the calls of every program of this process.
+
+    `events` counts the compilations so far and is read between blocks; `drain` waits until no framework has work
+    under way; `window` wraps every stretch that calls a program, so that an interrupt may stop there.
+    """
+
+    events: Callable[[], int]
+    drain: Callable[[], None]
+    window: Callable[[], AbstractContextManager[Any]]
+    clock: Callable[[], float] = time.perf_counter
+
+
+@dataclass(frozen=True)
+class Block:
+    """Wall and CPU seconds of `calls` calls together; `compiled`: something was compiled meanwhile."""
+
+    seconds: float
+    cpu: float
+    calls: int
+    compiled: bool
+
+    @property
+    def each(self) -> float:
+        """Seconds per call."""
+        return self.seconds / self.calls
+
+
+class Calls(Protocol):
+    """What makes the calls of one variant, in this process or in another one."""
+
+    @property
+    def name(self) -> str:
+        """What the variant is called."""
+
+    @property
+    def most_calls(self) -> int | None:
+        """How many calls may follow each other before the state is put back; None: any number."""
+
+    @property
+    def lead_in(self) -> bool:
+        """Whether the first call from the start state does something that later ones do not."""
+
+    def block(self, calls: int, lead_in: bool) -> Block:
+        """Time so many calls as one, after an untimed call if `lead_in`; raises what the program raises."""
+
+    def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
+        """Return the seconds of dispatch and of waiting of single calls; none if the program waits for nothing."""
+
+
+class Local:
+    """The calls of a program in this process."""
+
+    def __init__(self, timed: Timed, harness: Harness) -> None:
+        self._timed = timed
+        self._harness = harness
+
+    @property
+    def name(self) -> str:
+        """What the variant is called."""
+        return self._timed.name
+
+    @property
+    def most_calls(self) -> int | None:
+        """How many calls may follow each other before the state is put back."""
+        return self._timed.most_calls
+
+    @property
+    def lead_in(self) -> bool:
+        """Whether the first call from the start state does something that later ones do not."""
+        return self._timed.lead_in
+
+    def block(self, calls: int, lead_in: bool) -> Block:
+        """Time so many calls as one."""
+        return self._stretch(lambda: self._block(calls, lead_in))
+
+    def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
+        """Return the seconds of dispatch and of waiting of single calls."""
+        wait = self._timed.wait
+        return [] if wait is None else self._stretch(lambda: self._split(wait, calls, lead_in))
+
+    def _stretch(self, work: Callable[[], _T]) -> _T:
+        """Run `work`, which calls the program, on its state and inside of the window where Ctrl-C may stop it."""
+        self._harness.drain()
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self._timed.enter()
+            try:
+                with self._harness.window():
+                    return work()
+            finally:
+                self._timed.exit()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _block(self, calls: int, lead_in: bool) -> Block:
+        harness, timed = self._harness, self._timed
+        if lead_in:
+            self._call()
+        events = harness.events()
+        cpu = time.process_time()
+        seconds = _loop(timed.call, timed.args, timed.wait, calls, harness.clock)
+        cpu = time.process_time() - cpu
+        return Block(max(seconds, _LEAST_SECONDS), cpu, calls, harness.events() != events)
+
+    def _split(self, wait: Callable[[Any], Any], calls: int, lead_in: bool) -> list[tuple[float, float]]:
+        clock, call, args = self._harness.clock, self._timed.call, self._timed.args
+        if lead_in:
+            self._call()
+        parts = []
+        for _ in range(calls):
+            start = clock()
+            outputs = call(*args)
+            returned = clock()
+            wait(outputs)
+            parts.append((returned - start, clock() - returned))
+        return parts
+
+    def _call(self) -> None:
+        outputs = self._timed.call(*self._timed.args)
+        if self._timed.wait is not None:
+            self._timed.wait(outputs)
+
+
+def _loop(
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    wait: Callable[[Any], Any] | None,
+    calls: int,
+    clock: Callable[[], float],
+) -> float:
+    """Return the seconds of `calls` calls. Two loops, because a branch would be timed with every call."""
+    turns = repeat(None, calls)
+    if wait is None:
+        start = clock()
+        for _ in turns:
+            call(*args)
+        return clock() - start
+    start = clock()
+    for _ in turns:
+        wait(call(*args))
+    return clock() - start

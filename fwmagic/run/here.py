@@ -1,0 +1,78 @@
+"""The kernel's own process as the place where variants are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Protocol
+
+from fwmagic.cells.outcome import Window
+from fwmagic.frameworks import Framework
+from fwmagic.measure.calls import Harness, Local, Timed
+from fwmagic.measure.load import Load
+from fwmagic.report import Conditions
+from fwmagic.run.conditions import conditions, distinct
+
+
+class Place(Protocol):
+    """Where variants are timed: this process, or a process for each of them."""
+
+    @property
+    def alternate(self) -> bool:
+        """Whether a variant that gets its turn finds threads and caches as another one left them."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads one computation may use at most."""
+
+    def conditions(self, load: Load) -> Conditions:
+        """Return what the numbers hold for."""
+
+
+class Here:
+    """The kernel's own process.
+
+    `devices` are those that the user asked for, by framework; `inputs` says what was converted.
+    """
+
+    def __init__(
+        self,
+        frameworks: Sequence[Framework],
+        window: Window = nullcontext,
+        inputs: str = "",
+        devices: Mapping[str, str] | None = None,
+    ) -> None:
+        self._frameworks = distinct(frameworks)
+        self._window = window
+        self._inputs = inputs
+        self._devices = dict(devices or {})
+
+    @property
+    def alternate(self) -> bool:
+        """Whether there are several frameworks, each with threads of its own."""
+        return len(self._frameworks) > 1
+
+    @property
+    def threads(self) -> int:
+        """How many threads one computation may use at most."""
+        return max((framework.workers() for framework in self._frameworks), default=1)
+
+    def conditions(self, load: Load) -> Conditions:
+        """Return what the numbers hold for."""
+        return conditions(self._frameworks, self._devices, load, self._inputs)
+
+    def calls(self, programs: Iterable[Timed]) -> list[Local]:
+        """Return programs ready to be timed in this process."""
+        harness = self.harness()
+        return [Local(program, harness) for program in programs]
+
+    def harness(self) -> Harness:
+        """Return what surrounds every block of this process."""
+        # What listens to compilations is set up now: the first time, that may import half a framework.
+        events = [framework.compile_events for framework in self._frameworks if framework.compile_events() >= 0]
+
+        def drain() -> None:
+            for framework in self._frameworks:
+                framework.drain()
+
+        return Harness(lambda: sum(count() for count in events), drain, self._window)
