@@ -17,7 +17,8 @@ from fwmagic.cells.ways import Programs
 from fwmagic.report import Report
 from fwmagic.run.draft import Show
 from fwmagic.run.sections import Comparison
-from fwmagic.run.single import Session, run_single
+from fwmagic.run.session import Session
+from fwmagic.run.single import run_single
 from fwmagic.run.variants import Section
 
 

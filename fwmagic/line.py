@@ -151,6 +151,11 @@ OPTIONS = (
             _number(int, lambda x: 0 <= x < 2**32, "a whole number from 0 to 4294967295"), "N"),
     Option("--keep-going", ("compare",), "do not end in an error if a variant fails"),
     Option("--repeat-effects", _EVERYWHERE, "time a cell with effects that cannot be undone: they happen every time"),
+    Option("--isolate", _RUN, "run each variant in a fresh process"),
+    Option("--threads", _RUN, "give each framework so many threads, on the same so many cores; implies --isolate",
+            _number(int, lambda x: x > 0, "a whole number greater than 0"), "N"),
+    Option("--timeout", _RUN, "end a variant that does not answer for so many seconds; implies --isolate",
+            _number(float, lambda x: 0 < x < math.inf, "seconds greater than 0"), "SECONDS"),
     Option("--output", _RUN, "bind the report to this variable", _variable, "NAME", ("-o",)),
 )  # fmt: skip
 _NAME = re.compile(r"\w[\w .+-]*")

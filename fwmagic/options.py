@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fwmagic.line import OPTIONS, Line, meant
+from fwmagic.measure.load import usable_cores
 from fwmagic.run.options import Options
 
 _BY_FIELD = {option.field: option for option in OPTIONS}
@@ -87,6 +88,13 @@ def _check_pairs(line: Line, sections: Sequence[Options]) -> None:
     timed = [name for section in sections if section.mode != "debug" for name in section.variants()]
     if "budget" in line.values and not timed:
         raise line.error("--budget has no effect in mode debug, which times nothing; leave it out")
+    for name in ("isolate", "threads", "timeout"):
+        if name in line.values and any(section.mode == "debug" for section in sections):
+            raise line.error(f"--{name} has no effect in mode debug, which runs in the notebook itself; leave it out")
+    threads = line.values.get("threads")
+    if threads is not None and threads > usable_cores():
+        cores = "1 core" if usable_cores() == 1 else f"{usable_cores()} cores"
+        raise line.error(f"--threads {threads}: this process may use {cores}; ask for at most that many")
     for name in ("margin", "baseline"):
         if name in line.values and len(timed) < 2:
             raise line.error(f"--{name} needs two timed variants; add --mode all or a section, or leave it out")

@@ -158,7 +158,8 @@ def _remarks(variant: Variant) -> Iterator[Line]:
         yield Line("options", _pairs(variant.options, "="))
     if variant.failure is not None:
         failure = variant.failure
-        yield Line("failed", f"{_at(failure.line)}{failure.error} ({failure.stage}): {failure.message}", True)
+        what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
+        yield Line("failed", f"{_at(failure.line)}{what}: {failure.message}", True)
     if variant.note:
         yield Line(variant.status, variant.note)
     if variant.compilation is not None:

@@ -109,7 +109,9 @@ def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentenc
     if variant.status == "failed":
         failure = variant.failure
         line = f" at line {failure.line}" if failure is not None and failure.line is not None else ""
-        what = f"{line} with {failure.error}" if failure is not None else why
+        what = why
+        if failure is not None:
+            what = f"{line} with {failure.error}" if failure.error else f"{line}: {failure.message}"
         yield Sentence(f"{variant.name} failed{what}", warning=True)
     elif variant.name in compared:
         return

@@ -23,7 +23,7 @@ from fwmagic.cells.state import Snapshot
 from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework
-from fwmagic.run.single import names_of
+from fwmagic.run.session import names_of
 
 _files = itertools.count()
 

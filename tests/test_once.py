@@ -9,7 +9,7 @@ from fwmagic import frameworks
 from fwmagic.cells.analyse import analyse
 from fwmagic.cells.state import Snapshot
 from fwmagic.run.once import effects, lost_state
-from fwmagic.run.single import names_of
+from fwmagic.run.session import names_of
 
 EFFECTS = [
     ("x = 1\nopen('a')", "line 3: what `open` does cannot be undone"),

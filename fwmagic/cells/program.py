@@ -9,6 +9,7 @@ from typing import Any
 
 from fwmagic.cells.function import LAST, make_function, returned_names, stays_in_namespace
 from fwmagic.cells.scene import Scene
+from fwmagic.frameworks.memory import Static
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Program:
     most_calls: int | None = None
     #: The first call from the start state does more than later ones, such as making an optimizer's state.
     lead_in: bool = False
+    #: The compiler's own account of the program's memory, if it gives one.
+    static: Static | None = None
 
     def enter(self) -> None:
         """Get ready for a block."""
@@ -168,6 +171,7 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
         collect=lambda outputs: _part(done.rebuild(outputs), "results"),
         changed=lambda outputs: _part(done.rebuild(outputs), "changed"),
         source=_traced_source(body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)),
+        static=done.static,
     )
     return program, done
 

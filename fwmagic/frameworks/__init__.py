@@ -8,19 +8,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.frameworks.memory import Memory, Static
 from fwmagic.report import Place
 
 if TYPE_CHECKING:
     import numpy as np
 
-_BUILT_IN = {
+#: The adapters of the frameworks that belong to the package, by name, which is also that of the library.
+BUILT_IN = {
     "torch": "fwmagic.frameworks._torch",
     "jax": "fwmagic.frameworks._jax",
     "numpy": "fwmagic.frameworks._numpy",
 }
+
+#: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
+LEAST_PACKED = 1 << 16
 
 
 class Kept(Protocol):
@@ -66,7 +72,7 @@ class Traced:
 
     `used` are the places of the arguments that it computes with, the only ones that it is called with; `lifted`
     counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
-    be honest, or is empty.
+    be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one.
     """
 
     call: Callable[..., Any]
@@ -75,6 +81,7 @@ class Traced:
     used: tuple[int, ...]
     lifted: int = 0
     withheld: str = ""
+    static: Static | None = None
 
 
 class Framework(Protocol):
@@ -89,6 +96,7 @@ class Framework(Protocol):
     title: str
     module: str
     strategy: str
+    memory: Memory
 
     def names(self) -> Mapping[str, Any]:
         """Return the modules that a cell finds without an import, by name: `torch`, or `jax` and `jnp`."""
@@ -116,6 +124,13 @@ class Framework(Protocol):
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return an array of this framework as a NumPy array (bfloat16 widened to float32)."""
+
+    def pack(self, value: Any, slot: Callable[[np.ndarray[Any, Any]], Any]) -> tuple[Any, ...] | None:
+        """Return how another process rebuilds an array, as `object.__reduce__` does, with its numbers in `slot`.
+
+        None: `value` is to be pickled as usual. A function that rebuilds gets the numbers as an array that it must
+        copy.
+        """
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits until outputs of this structure are computed; None if nothing needs it."""
@@ -192,13 +207,19 @@ class Framework(Protocol):
     def workers(self) -> int:
         """Return how many threads one computation may use at most."""
 
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads from now on; in a process in which nothing was computed yet."""
+
+    def preload(self) -> None:
+        """Import what the first compilation in a process imports, and start nothing."""
+
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision, by name."""
 
 
 def names() -> list[str]:
     """Return the names of all frameworks that could be asked for."""
-    return [*_BUILT_IN, *(point.name for point in entry_points(group="fwmagic.frameworks"))]
+    return [*BUILT_IN, *(point.name for point in entry_points(group="fwmagic.frameworks"))]
 
 
 def get(name: str) -> Framework:
@@ -209,7 +230,7 @@ def get(name: str) -> Framework:
     FwMagicError
         It is not installed (says what to install), or there is no such framework.
     """
-    where = _BUILT_IN.get(name)
+    where = BUILT_IN.get(name)
     if where is None:
         found = [point for point in entry_points(group="fwmagic.frameworks") if point.name == name]
         if not found:
@@ -230,7 +251,12 @@ def get(name: str) -> Framework:
 def loaded() -> list[Framework]:
     """Return the frameworks that the process has imported already; this imports none."""
     others = [point.name for point in entry_points(group="fwmagic.frameworks") if point.module in sys.modules]
-    return [get(name) for name in [*(name for name in _BUILT_IN if name in sys.modules), *others]]
+    return [get(name) for name in [*(name for name in BUILT_IN if name in sys.modules), *others]]
+
+
+def installed() -> list[Framework]:
+    """Return the frameworks of the package whose library is installed, importing them."""
+    return [get(name) for name in BUILT_IN if find_spec(name) is not None]
 
 
 def line_of(error: BaseException, filename: str) -> int | None:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileLog, CompileOptions, Kept, Traced, _jax_state, _jax_trace
+from fwmagic.frameworks import CompileLog, CompileOptions, Kept, Traced, _jax_pack, _jax_state, _jax_trace
+from fwmagic.frameworks._jax_memory import JaxMemory
 from fwmagic.frameworks._jax_trace import config
 from fwmagic.frameworks.base import Base
 
@@ -26,6 +27,7 @@ class Jax(Base):
     title = "JAX"
     module = "jax"
     strategy = "namespace"
+    memory = JaxMemory()
 
     def names(self) -> Mapping[str, Any]:
         """Return `jax`, `jnp` and `np`."""
@@ -68,6 +70,10 @@ class Jax(Base):
             array = jax.random.key_data(array)
         converted = np.asarray(array)
         return converted.astype(np.float32) if converted.dtype == jnp.bfloat16 else converted
+
+    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+        """Return how to rebuild an array in another process."""
+        return _jax_pack.pack(value, slot)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
@@ -176,6 +182,12 @@ class Jax(Base):
         """Return what sets the size of XLA's pool on a CPU, or the number of cores."""
         named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
         return int(named) if named.isdigit() else super().workers()
+
+    def use_threads(self, count: int) -> None:
+        """Give XLA's pools so many threads: it reads these variables when it starts."""
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(count)
+        if count == 1:
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""

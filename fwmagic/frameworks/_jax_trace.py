@@ -13,6 +13,7 @@ import numpy as np
 
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileLog, Traced, line_of
+from fwmagic.frameworks.memory import Static
 
 _STAGES = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",
@@ -128,8 +129,8 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
     used = _used(closed.jaxpr)
     if not captured and len(used) == len(arguments):
-        traced.lower().compile()
-        return Traced(jitted, arguments, rebuild, used, withheld=withheld)
+        account = static(traced.lower().compile())
+        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account)
     constants = list(captured.values())
 
     def cell(values: list[Any], *inputs: Any) -> Any:
@@ -143,8 +144,8 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     cell.__name__ = function.__name__
     program = jax.jit(cell)
     inputs = tuple(arguments[place] for place in used)
-    program.trace(constants, *inputs).lower().compile()
-    return Traced(program, (constants, *inputs), rebuild, used, lifted=len(constants), withheld=withheld)
+    account = static(program.trace(constants, *inputs).lower().compile())
+    return Traced(program, (constants, *inputs), rebuild, used, len(constants), withheld, account)
 
 
 _ARRAY = object()
@@ -203,6 +204,22 @@ def _holds(closed: Any) -> bool:
         return True
     inner = (e.params.get("jaxpr") for e in closed.jaxpr.eqns if e.primitive.name in {"jit", "pjit"})
     return any(_holds(body) for body in inner)
+
+
+def static(compiled: Any) -> Static | None:
+    """Return the static analysis of a compiled program; None if this backend gives none.
+
+    `peak_memory_in_bytes` is not used: on a CPU it leaves out temporaries.
+    """
+    try:
+        analysis = compiled.memory_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    if analysis is None:
+        return None
+    names = ("argument", "output", "temp", "alias")
+    sizes = [getattr(analysis, f"{name}_size_in_bytes", None) for name in names]
+    return None if any(size is None for size in sizes) else Static(*(int(size) for size in sizes if size is not None))
 
 
 def is_traced(value: Any) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, Kept, _numpy_state
+from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, _numpy_state
 from fwmagic.frameworks.base import Base
 
 
@@ -54,6 +55,13 @@ class NumPy(Base):
         """Return the array itself."""
         return np.asarray(array)
 
+    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+        """Return how to rebuild a big array of numbers in another process."""
+        if type(value) is not np.ndarray or value.dtype.hasobject or value.nbytes < LEAST_PACKED:
+            return None
+        turned = value.flags.f_contiguous and not value.flags.c_contiguous
+        return _unpacked, (slot(value.T if turned else value), turned, value.flags.writeable)
+
     def rng_state(self) -> Any:
         """Return the state of the generator behind `np.random.rand`."""
         return _numpy_state.rng_state()
@@ -92,14 +100,35 @@ class NumPy(Base):
         return contextlib.nullcontext()
 
     def threads(self) -> str:
-        """Return `unknown`: NumPy does not tell what its BLAS does."""
-        return "unknown"
+        """Return the size of the pool of the library that linear algebra runs on."""
+        sizes = {f"{pool['num_threads']} ({pool['internal_api']})" for pool in _pools()}
+        return ", ".join(sorted(sizes)) or "unknown"
+
+    def workers(self) -> int:
+        """Return the size of that pool."""
+        return max((pool["num_threads"] for pool in _pools()), default=super().workers())
+
+    def use_threads(self, count: int) -> None:
+        """Give that pool so many threads."""
+        threadpool_limits(count, user_api="blas")
 
     def settings(self) -> dict[str, str]:
         """Return the libraries that linear algebra runs on."""
         config: Any = np.show_config(mode="dicts")
         libraries = config["Build Dependencies"]
         return {name: libraries[name]["name"] for name in ("blas", "lapack") if name in libraries}
+
+
+def _pools() -> list[dict[str, Any]]:
+    """Return what is known of the pools of the BLAS libraries in this process."""
+    pools: list[dict[str, Any]] = threadpool_info()
+    return [pool for pool in pools if pool["user_api"] == "blas"]
+
+
+def _unpacked(numbers: Any, turned: bool, writeable: bool) -> Any:
+    array = np.array(numbers.T, order="F") if turned else np.array(numbers)
+    array.setflags(write=writeable)
+    return array
 
 
 FRAMEWORK: Framework = NumPy()

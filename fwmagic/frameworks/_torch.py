@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileLog, CompileOptions, Kept, _torch_compile, _torch_state
+from fwmagic.frameworks import CompileLog, CompileOptions, Kept, _torch_compile, _torch_pack, _torch_state
+from fwmagic.frameworks._torch_memory import TorchMemory
 from fwmagic.frameworks.base import Base
 
 
@@ -22,6 +23,7 @@ class Torch(Base):
     title = "PyTorch"
     module = "torch"
     strategy = "locals"
+    memory = TorchMemory()
 
     def names(self) -> Mapping[str, Any]:
         """Return `torch` and `np`."""
@@ -62,6 +64,10 @@ class Torch(Base):
             tensor = tensor.float()
         converted: np.ndarray[Any, Any] = tensor.numpy()
         return converted
+
+    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+        """Return how to rebuild a storage in another process."""
+        return _torch_pack.pack(value, slot)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""
@@ -153,6 +159,15 @@ class Torch(Base):
     def workers(self) -> int:
         """Return the size of the intra-op pool."""
         return torch.get_num_threads()
+
+    def use_threads(self, count: int) -> None:
+        """Give both of torch's pools so many threads."""
+        torch.set_num_threads(count)
+        torch.set_num_interop_threads(count)
+
+    def preload(self) -> None:
+        """Import Dynamo and Inductor."""
+        _torch_compile.preload()
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import os
 import re
 import time
 import types
@@ -52,6 +54,12 @@ def cannot_compile() -> str:
     except (exc.InvalidCxxCompiler, OSError):
         return "torch.compile needs a C++ compiler and none was found; install one, for example g++"
     return ""
+
+
+def preload() -> None:
+    """Import Dynamo and Inductor, and start none of Inductor's own processes: the importer is going to be copied."""
+    os.environ["TORCH_WARM_POOL"] = "0"
+    importlib.import_module("torch._inductor.compile_fx")
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from typing import Any
 
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileLog, CompileOptions, Traced, line_of
+from fwmagic.frameworks.memory import HostMemory, Memory
 
 
 class Base:
@@ -17,6 +18,7 @@ class Base:
 
     title = ""
     strategy = ""
+    memory: Memory = HostMemory()
 
     def canonical_dtype(self, dtype: Any) -> Any:
         """Return the dtype itself."""
@@ -28,6 +30,10 @@ class Base:
 
     def set_flags(self, flags: Mapping[str, Any]) -> None:
         """Do nothing: there are no global settings."""
+
+    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+        """Return None: arrays are pickled as usual."""
+        return None
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return None: a call returns only when it is done."""
@@ -87,3 +93,6 @@ class Base:
     def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
         """Change nothing: there is one device."""
         return contextlib.nullcontext()
+
+    def preload(self) -> None:
+        """Import nothing more."""

@@ -15,7 +15,7 @@ from fwmagic.report import Compilation, Failure, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
 from fwmagic.run.here import Here
-from fwmagic.run.variants import agreement
+from fwmagic.run.variants import agreement, failure_of
 
 
 @dataclass
@@ -162,5 +162,4 @@ def _failure(function: Callable[[], Any], error: Exception) -> Failure:
     """Return what a callable raised, and the line of its own file."""
     code = getattr(function, "__code__", None)
     line = None if code is None else line_of(error, code.co_filename)
-    message = str(error).strip() or "no message"
-    return Failure(type(error).__name__, message.splitlines()[0], line, "first run")
+    return failure_of(error, line, "first run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fwmagic.frameworks import Framework
 from fwmagic.measure.load import Load, machine
@@ -11,13 +12,18 @@ from fwmagic.report import Conditions
 
 
 def conditions(frameworks: Sequence[Framework], devices: dict[str, str], load: Load, inputs: str = "") -> Conditions:
-    """Return the conditions of a run; `load` was started before it and is read now.
+    """Return the conditions of a run in this process; `load` was started before it and is read now.
 
     Parameters
     ----------
     devices : dict of str to str
-        By variant, the device that the user asked for; frameworks without one report their default.
+        By framework, the device that the user asked for; frameworks without one report their default.
     """
+    return with_load(settings_of(frameworks, devices), load, inputs)
+
+
+def settings_of(frameworks: Sequence[Framework], devices: dict[str, str]) -> Conditions:
+    """Return versions, devices, threads and settings of the frameworks in this process."""
     versions = {"python": platform.python_version()}
     settings: dict[str, str] = {}
     for framework in frameworks:
@@ -28,6 +34,13 @@ def conditions(frameworks: Sequence[Framework], devices: dict[str, str], load: L
         devices={framework.name: framework.device(devices.get(framework.name)) for framework in frameworks},
         threads={framework.name: framework.threads() for framework in frameworks},
         settings=settings,
+    )
+
+
+def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
+    """Return conditions with the machine, its load, and what was converted."""
+    return replace(
+        found,
         inputs=inputs,
         load_before=load.before,
         load_during=load.during,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from fwmagic import findings
 from fwmagic.frameworks import line_of
 from fwmagic.measure.calls import Calls
 from fwmagic.measure.load import Load, usable_cores
 from fwmagic.measure.timing import Measurement, Progress, Timing, measure
-from fwmagic.report import Failure, Ratio, Stage, Time, Variant
+from fwmagic.report import Finding, Ratio, Stage, Time, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.here import Place
-from fwmagic.run.variants import Contender
+from fwmagic.run.variants import Section, failure_of
 
 #: While a run goes on, this many samples of a variant are shown.
 _SHOWN = 100
@@ -84,8 +84,7 @@ class Pass:
             # The system books the time of other threads a little late, so that short blocks can read too much.
             time = replace(time, cores=min(time.cores, float(usable_cores())))
         if timing.failure is not None:
-            message = str(timing.failure).strip() or "no message"
-            failure = Failure(type(timing.failure).__name__, message.splitlines()[0], None, "timing")
+            failure = failure_of(timing.failure, None, "timing")
             self.draft.variant(timing.name, status="failed", failure=failure, time=None)
         elif time is None:
             self.draft.variant(timing.name, status="not timed", note="no block could be timed within the budget")
@@ -101,7 +100,27 @@ def _few(timing: Timing) -> Timing:
     return replace(timing, samples=timing.samples[:: 1 + len(timing.samples) // _SHOWN])
 
 
-def time_contenders(how: Pass, contenders: Sequence[Contender], programs: Sequence[Calls]) -> list[Exception]:
+class Entrant(Protocol):
+    """A variant that is going to be timed, in this process or in another one."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def section(self) -> Section:
+        """Its section."""
+
+    @property
+    def withheld(self) -> str:
+        """Why a verdict on it would not be honest, or an empty string."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be remarked on its work."""
+
+
+def time_contenders(how: Pass, contenders: Sequence[Entrant], programs: Sequence[Calls]) -> list[Exception]:
     """Time the variants of sections, `programs` being theirs; return what those raised that failed meanwhile."""
     draft = how.draft
     errors: list[Exception] = []

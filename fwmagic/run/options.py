@@ -10,7 +10,8 @@ class Options:
     """The options that hold for one section, or for a %%torch or %%jax cell; `given` are those the user wrote.
 
     `budget` is wall seconds of all variants together, `margin` a fraction of 1, `items` how many items one call
-    handles. `budget`, `margin`, `baseline`, `keep_going` and `output` are the same for all sections of a cell.
+    handles, `timeout` seconds. `budget`, `margin`, `baseline`, `keep_going`, `output`, `isolate`, `threads` and
+    `timeout` are the same for all sections of a cell.
     """
 
     name: str
@@ -28,7 +29,15 @@ class Options:
     keep_going: bool = False
     repeat_effects: bool = False
     output: str | None = None
+    isolate: bool = False
+    threads: int | None = None
+    timeout: float | None = None
     given: frozenset[str] = frozenset()
+
+    @property
+    def isolated(self) -> bool:
+        """Whether each variant runs in a process of its own."""
+        return self.isolate or self.threads is not None or self.timeout is not None
 
     def variants(self) -> dict[str, str]:
         """Return the mode of each variant by the variant's name, which is `name:mode` if there are several."""

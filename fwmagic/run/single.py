@@ -5,18 +5,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import LAST
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.outcome import Outcome, copy_of, drew_random, state_values
 from fwmagic.cells.overlay import Overlay
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.state import Snapshot
-from fwmagic.cells.ways import Programs
 from fwmagic.measure.load import Load
 from fwmagic.report import Compilation, Report, Variant
 from fwmagic.run import measuring
@@ -24,18 +21,11 @@ from fwmagic.run.conditions import conditions
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.here import Here
 from fwmagic.run.inputs import converted
+from fwmagic.run.isolated import Isolation
 from fwmagic.run.once import effects, lost_state
+from fwmagic.run.options import Options
+from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all, snapshot_of
 from fwmagic.run.variants import Preparation, Section
-
-
-@dataclass(frozen=True)
-class Session:
-    """What runs share: the notebook's namespace, its shell (None: no IPython), and the compiled programs."""
-
-    namespace: dict[str, Any]
-    programs: Programs
-    shell: Any = None
-    execution_count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +93,9 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
         with guard:
             try:
                 before.restore()
+                if options.isolated:
+                    Isolation(session, [section], preparation, guard).run({}, load)
+                    return _ran(committed, draft, preparation, options)
                 # anew: the plain run may have changed its copies
                 inputs, _ = converted(options.inputs, namespace, [framework], framework, options.device)
                 section.scene = _scene(session, section, names, inputs)
@@ -120,47 +113,20 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
     except Exception as error:
         draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as after the plain run of the cell")
         raise
-    draft.change(state="failed" if preparation.errors else "done")
+    return _ran(committed, draft, preparation, options)
+
+
+def _ran(committed: _Committed, draft: Draft, preparation: Preparation, options: Options) -> Ran:
+    draft.change(state="failed" if preparation.errors else "done", progress=1.0)
     # The cell itself worked: only where compiling was asked for is it an error that it cannot be done.
     asked = preparation.errors if options.mode == "compiled" else []
     return Ran(committed.value, draft.report, next(iter(asked), None))
-
-
-def nothing_in(body: Body) -> str:
-    """Return why a body without work has none, as the end of a sentence."""
-    made = ", ".join(f"`{name}`" for name in sorted(body.defined))
-    return f"it only defines {made}" if made else "it holds no code that does anything"
 
 
 def _once(section: Section, namespace: dict[str, Any], before: Snapshot) -> str:
     """Return why the cell must not be run again, or an empty string."""
     repeat = section.options.repeat_effects
     return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
-
-
-def names_of(body: Body) -> list[str]:
-    """Return every name that a section reads or binds; those that it binds come last."""
-    bound = body.assigned | body.defined
-    return [*sorted((body.all_reads | body.reads) - bound), *sorted(bound)]
-
-
-def snapshot_of(session: Session, names: list[str], section: Section) -> Snapshot:
-    """Return a snapshot of what the section can reach."""
-    from fwmagic import frameworks
-
-    adapters = {framework.name: framework for framework in [*frameworks.loaded(), section.framework]}
-    return Snapshot(session.namespace, names, list(adapters.values()))
-
-
-def seed_all(seed: int, *frameworks: Any) -> None:
-    """Seed the global random generators of `random`, NumPy and the frameworks."""
-    import random
-
-    from fwmagic.frameworks import loaded
-
-    random.seed(seed)
-    for framework in {framework.name: framework for framework in [*loaded(), *frameworks]}.values():
-        framework.seed(seed)
 
 
 def _scene(session: Session, section: Section, names: list[str], inputs: dict[str, Any]) -> Scene:
@@ -211,11 +177,6 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         seconds=seconds,
     )
     return _Committed(value, outcome)
-
-
-def devices_of(sections: Iterable[Section]) -> dict[str, str]:
-    """Return the devices that the user asked for, by framework."""
-    return {s.framework.name: s.options.device for s in sections if s.options.device is not None}
 
 
 def _debugged(draft: Draft, section: Section, committed: _Committed) -> Report:

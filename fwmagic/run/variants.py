@@ -14,7 +14,7 @@ from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.program import Program
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.ways import Programs, Ready
-from fwmagic.errors import CannotCompile
+from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import CompileOptions, Framework, line_of
 from fwmagic.measure.agree import agree
 from fwmagic.report import Agreement, Compilation, Failure, Finding, Stage, Variant
@@ -101,8 +101,7 @@ class Preparation:
 
     def fail(self, section: Section, name: str, error: BaseException, line: int | None, stage: str) -> None:
         """Note that a variant failed."""
-        message = str(error).strip() or "no message"
-        failure = Failure(type(error).__name__, message.splitlines()[0], line, stage)
+        failure = failure_of(error, line, stage)
         self.errors.append(error.with_traceback(_of_user(error, section.body.filename)))
         self.draft.variant(name, status="failed", failure=failure)
 
@@ -183,6 +182,13 @@ class Preparation:
         if section.body.clock is not None and result.status == "not compared":
             return replace(result, sentence=f"not compared: {section.body.clock.reason}")
         return result
+
+
+def failure_of(error: BaseException, line: int | None, stage: str) -> Failure:
+    """Return what is reported of an exception; our own are told by their sentence alone."""
+    message = str(error).strip() or "no message"
+    kind = "" if isinstance(error, FwMagicError) else type(error).__name__
+    return Failure(kind, message.splitlines()[0], line, stage)
 
 
 def _lost(section: Section, reference: Outcome, compiled: Outcome) -> str:

@@ -1,0 +1,131 @@
+"""The memory of JAX's devices: XLA's counters, its memory events, and its compiler's static analysis."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxlib import xla_client
+
+from fwmagic.frameworks._jax_trace import config
+from fwmagic.frameworks.memory import Counters, Device, Events, HostMemory
+from fwmagic.report import Moment
+
+_EVENTS = ("MemoryAllocation", "MemoryDeallocation")
+
+
+class JaxMemory(HostMemory):
+    """JAX's memory on GPUs and other accelerators; on a CPU, XLA allocates by the C library."""
+
+    inside = "XLA"
+
+    def device(self, wanted: str | None) -> Device | None:
+        """Return the accelerator that a cell runs on; None on a CPU."""
+        device = _device(wanted)
+        if device.platform == "cpu":
+            return None
+        ordinal = getattr(device, "local_hardware_id", None)
+        return Device(f"{device.platform}:{device.id}", device.id if ordinal is None else int(ordinal))
+
+    def counters(self, device: Device) -> Counters:
+        """Return what XLA's allocator counts."""
+        jax.effects_barrier()
+        try:
+            return counters(_device(device.name).memory_stats())
+        except jax.errors.JaxRuntimeError as error:
+            return Counters(source=f"XLA's allocator does not tell ({str(error).splitlines()[0]})")
+
+    def reset_peak(self, device: Device) -> bool:
+        """Make the peak begin anew where this JAX can do that."""
+        clear = getattr(_device(device.name), "clear_memory_stats", None)
+        if clear is None:
+            return False
+        clear()
+        return True
+
+    @contextmanager
+    def record(self, device: Device) -> Iterator[Events]:
+        """Record XLA's memory events with JAX's profiler, in a folder that is removed afterwards."""
+        events = Events()
+        data = getattr(jax.profiler, "ProfileData", None)
+        if data is None:
+            events.source = "not available: this JAX cannot read its own profile"
+            yield events
+            return
+        with tempfile.TemporaryDirectory(prefix="fwmagic-") as folder:
+            with jax.profiler.trace(folder):
+                yield events
+            files = sorted(Path(folder).rglob("*.xplane.pb"))
+            events.moments = timeline(data.from_file(str(files[-1])), device.ordinal) if files else []
+        events.source = (
+            "every memory event of XLA's allocator, by jax.profiler"
+            if events.moments
+            else "not available: XLA's allocator gave no memory events to jax.profiler"
+        )
+
+    def in_force(self) -> dict[str, str]:
+        """Return the options of XLA's allocator, as JAX's own parser reads this process's environment."""
+        parse = getattr(xla_client, "generate_pjrt_gpu_plugin_options", None)
+        if parse is None:
+            return {}
+        try:
+            return {f"jax {name}": str(value) for name, value in parse().items()}
+        except ValueError as error:  # contradicting variables, as JAX itself would raise on a GPU
+            return {"jax allocator": f"not available: {error}"}
+
+
+def _device(wanted: str | None) -> Any:
+    if wanted is None:
+        return config("jax_default_device") or jax.devices()[0]
+    platform, _, index = wanted.partition(":")
+    devices = jax.devices(platform)
+    return next((one for one in devices if str(one.id) == index), devices[0])
+
+
+def counters(stats: Mapping[str, Any] | None) -> Counters:
+    """Return the counters of what `Device.memory_stats()` gives; None and missing keys are what is not known.
+
+    Without a pool, as with the allocator `platform`, XLA holds what is in use and nothing else.
+    """
+    if not stats:
+        return Counters(source="not available: XLA's allocator keeps no counters for this device")
+    in_use, peak = (_number(stats.get(name)) for name in ("bytes_in_use", "peak_bytes_in_use"))
+    held, peak_held = (_number(stats.get(name)) for name in ("pool_bytes", "peak_pool_bytes"))
+    return Counters(
+        in_use,
+        in_use if held is None else held,
+        peak,
+        peak if peak_held is None else peak_held,
+        "Device.memory_stats()",
+    )
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def timeline(profile: Any, ordinal: int) -> list[Moment]:
+    """Return the bytes in use after each memory event of one device's allocator in a profile of `jax.profiler`.
+
+    XLA's events hold the running total (`bytes_allocated`), so that none of them depends on one before it.
+    """
+    found: list[tuple[float, int]] = []
+    for event in _events(profile):
+        if event.name not in _EVENTS:
+            continue
+        stats = dict(event.stats)
+        name, total = str(stats.get("allocator_name", "")), stats.get("bytes_allocated")
+        if total is not None and (f"GPU_{ordinal}_" in name or not name):
+            found.append((float(event.start_ns) * 1e-9, int(total)))
+    found.sort()
+    return [Moment(at - found[0][0], max(total, 0), None) for at, total in found]
+
+
+def _events(profile: Any) -> Iterable[Any]:
+    for plane in profile.planes:
+        for line in plane.lines:
+            yield from line.events

@@ -1,0 +1,126 @@
+"""The memory of torch's devices: its caching allocator's counters and events; private names of torch.cuda are here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from fwmagic.frameworks.memory import Counters, Device, Events, HostMemory
+from fwmagic.report import Moment
+
+# So many events of the allocator are kept: the first ones of a longer cell are lost, and that is said.
+_MOST_EVENTS = 1_000_000
+_COUNTERS = "torch.cuda.memory_stats: {} of the caching allocator"
+
+
+class TorchMemory(HostMemory):
+    """torch's memory on CUDA devices; on a CPU, torch allocates by the C library."""
+
+    inside = "torch"
+
+    def device(self, wanted: str | None) -> Device | None:
+        """Return the CUDA device that a cell runs on; None on a CPU."""
+        if not torch.cuda.is_available() or (wanted or "").startswith("cpu"):
+            return None
+        ordinal = torch.device((wanted or "cuda").replace("gpu", "cuda")).index
+        ordinal = torch.cuda.current_device() if ordinal is None else ordinal
+        uuid = getattr(torch.cuda.get_device_properties(ordinal), "uuid", None)
+        return Device(f"cuda:{ordinal}", ordinal, None if uuid is None else str(uuid))
+
+    def counters(self, device: Device) -> Counters:
+        """Return what the caching allocator counts."""
+        torch.cuda.synchronize(device.ordinal)
+        return counters(torch.cuda.memory_stats(device.ordinal))
+
+    def reset_peak(self, device: Device) -> bool:
+        """Make the peaks begin at what is in use and held now."""
+        torch.cuda.reset_peak_memory_stats(device.ordinal)
+        return True
+
+    @contextmanager
+    def record(self, device: Device) -> Iterator[Events]:
+        """Record the allocator's own history, without stacks."""
+        events = Events()
+        record = getattr(torch.cuda.memory, "_record_memory_history", None)
+        snapshot = getattr(torch.cuda.memory, "_snapshot", None)
+        if record is None or snapshot is None:
+            events.source = "not available: this torch records no history of its allocator"
+            yield events
+            return
+        start = self.counters(device)
+        record("all", context=None, stacks="python", max_entries=_MOST_EVENTS, clear_history=True)
+        try:
+            yield events
+            torch.cuda.synchronize(device.ordinal)
+            trace = snapshot(device.ordinal)["device_traces"][device.ordinal]
+        finally:
+            record(None)
+        events.moments, events.source = timeline(trace, start), "every event of torch's caching allocator"
+        if len(trace) >= _MOST_EVENTS:
+            events.moments = []
+            events.source = f"not available: the cell allocates more than {_MOST_EVENTS} times"
+
+    def empty_cache(self, device: Device) -> str:
+        """Give the free segments back to the driver."""
+        torch.cuda.empty_cache()
+        return "torch.cuda.empty_cache()"
+
+    def in_force(self) -> dict[str, str]:
+        """Return the allocator's backend and settings, as torch reads them back."""
+        settings = {"torch allocator": str(torch.cuda.get_allocator_backend())} if torch.cuda.is_available() else {}
+        read = getattr(torch._C, "_accelerator_getAllocatorSettings", None)
+        return settings | ({"torch allocator settings": str(read()) or "none"} if read is not None else {})
+
+
+def counters(stats: Mapping[str, Any]) -> Counters:
+    """Return the counters of what `torch.cuda.memory_stats` gives; it is empty before torch has started CUDA."""
+    if not stats:
+        return Counters(0, 0, 0, 0, "torch has not started on this device")
+    found = [stats.get(f"{name}.all.{when}") for when in ("current", "peak") for name in _NAMES]
+    in_use, held, peak_in_use, peak_held = (None if value is None else int(value) for value in found)
+    return Counters(in_use, held, peak_in_use, peak_held, _COUNTERS.format("allocated_bytes and reserved_bytes"))
+
+
+_NAMES = ("allocated_bytes", "reserved_bytes")
+
+
+def timeline(trace: Sequence[Mapping[str, Any]], start: Counters) -> list[Moment]:
+    """Return the bytes in use and held after each event of an allocator's history, from what there was before it.
+
+    Parameters
+    ----------
+    trace
+        `device_traces` of a snapshot, for one device: `action`, `size` in bytes and `time_us`.
+    start
+        The counters when the history began.
+    """
+    in_use, held = start.in_use or 0, start.held or 0
+    moments = [Moment(0.0, in_use, held)]
+    begin: float | None = None
+    for event in trace:
+        sign, of_segments = _ACTIONS.get(str(event.get("action")), (0, False))
+        if not sign:
+            continue
+        at = float(event.get("time_us", 0)) * 1e-6
+        begin = at if begin is None else begin
+        if of_segments:
+            held += sign * int(event["size"])
+        else:
+            in_use += sign * int(event["size"])
+        moments.append(Moment(max(at - begin, 0.0), max(in_use, 0), max(held, 0)))
+    return moments
+
+
+# What an action adds (1) or takes away (-1), and whether that is memory from the driver. A tensor's memory counts as
+# freed when that is asked for, as in `allocated_bytes`.
+_ACTIONS = {
+    "alloc": (1, False),
+    "free_requested": (-1, False),
+    "segment_alloc": (1, True),
+    "segment_map": (1, True),
+    "segment_free": (-1, True),
+    "segment_unmap": (-1, True),
+}

@@ -1,0 +1,289 @@
+"""The NVIDIA devices of this machine and their memory, as the driver sees them: NVML, by the package nvidia-ml-py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fwmagic.errors import FwMagicError
+from fwmagic.memory import driver
+from fwmagic.memory.driver import Fault, ask
+from fwmagic.parts import Amount
+
+# The version word of NVML's nvmlMemory_v2_t: its size in bytes, and 2.
+_MEMORY_V2 = 40 | 2 << 24
+# The figures of one reading may be off by this much and still add up.
+_SLACK = 16 << 20
+# PIDs are below. Releases 535.43 to 535.86 of the driver mix up the list of processes and give others, and 0.
+_PIDS_END = 2**31
+_WHOLE = ("total", "in use by all processes", "free", "reserved by the driver")
+_OWN = "this process"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU, or a MIG instance of one, as NVML sees it.
+
+    `index` is NVML's, of an instance within its GPU; it says nothing about CUDA's order. `bus_id` is the PCI bus
+    id, of an instance that of its GPU. `partitioned`: the GPU is in MIG mode, or it cannot be read whether it is.
+    `instance` holds the ids of an instance's GPU instance and compute instance; None where NVML does not tell.
+    """
+
+    uuid: str
+    name: str
+    bus_id: str
+    index: int
+    partitioned: bool = False
+    instance: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The memory of one device at one moment; `used` is by all processes, without what the driver reserves."""
+
+    total: Amount
+    used: Amount
+    free: Amount
+    reserved: Amount
+    own: Amount
+
+
+def cards() -> tuple[Card, ...]:
+    """Return all GPUs that this user may read, in NVML's order, each followed by its MIG instances.
+
+    Raises
+    ------
+    FwMagicError
+        There is no driver, or it does not answer for one of the GPUs.
+    """
+    found: list[Card] = []
+    for index in range(count()):
+        try:
+            found += _card(ask("nvmlDeviceGetHandleByIndex", index), index)
+        except Fault as fault:
+            if fault.code != driver.NO_PERMISSION:
+                raise
+    return tuple(found)
+
+
+def count() -> int:
+    """Return the number of GPUs in the machine, including those that this user may not read.
+
+    Raises
+    ------
+    FwMagicError
+        There is no driver, or it does not answer.
+    """
+    return int(ask("nvmlDeviceGetCount"))
+
+
+def find(uuid: str) -> str:
+    """Return the UUID by which NVML knows a device, given as NVML or, without a prefix, as CUDA prints it.
+
+    Raises
+    ------
+    FwMagicError
+        NVML does not know it or does not answer, or it is that of a GPU in MIG mode: a process has an instance
+        of such a GPU, never the whole.
+    """
+    uuid = uuid.strip()
+    spellings = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid.lower()}", f"MIG-{uuid.lower()}"]
+    for spelling in spellings:
+        try:
+            handle = ask("nvmlDeviceGetHandleByUUID", spelling)
+        except Fault as fault:
+            if fault.code != driver.NOT_FOUND:
+                raise
+            continue
+        if spelling.startswith("GPU-") and _is_partitioned(handle):
+            raise FwMagicError(f"{spelling} is in MIG mode, and which of its instances is meant is not known")
+        return str(ask("nvmlDeviceGetUUID", handle))
+    raise FwMagicError(f"NVML knows no device with the UUID {uuid}")
+
+
+def read(uuid: str | None, before: Reading | None = None) -> Reading:
+    """Read the memory of a device, in bytes; raises nothing: what NVML does not give is None, and says why.
+
+    Parameters
+    ----------
+    uuid
+        As NVML knows it, from `find` or `cards`; None: the device is unknown.
+    before
+        An earlier reading of the same device. Where the driver does not tell the memory of this process, `own`
+        is how much more the whole device uses since then.
+
+    Notes
+    -----
+    The list of processes takes the driver milliseconds, in which it holds a lock: do not read while timing.
+    """
+    if uuid is None:
+        return _unread("device unknown")
+    try:
+        handle = ask("nvmlDeviceGetHandleByUUID", uuid)
+    except Fault as fault:
+        return _unread(str(fault))
+    total, used, free, reserved = _memory(handle)
+    return Reading(total, used, free, reserved, _own(handle, total, used, before))
+
+
+def _card(handle: Any, index: int) -> Iterator[Card]:
+    """Yield a GPU and its MIG instances."""
+    uuid, name = str(ask("nvmlDeviceGetUUID", handle)), str(ask("nvmlDeviceGetName", handle))
+    bus_id, partitioned = str(ask("nvmlDeviceGetPciInfo", handle).busId), _is_partitioned(handle)
+    yield Card(uuid, name, bus_id, index, partitioned)
+    for place in range(int(ask("nvmlDeviceGetMaxMigDeviceCount", handle))) if partitioned else ():
+        try:
+            mig = ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, place)
+            uuid, name = str(ask("nvmlDeviceGetUUID", mig)), str(ask("nvmlDeviceGetName", mig))
+        except Fault as fault:
+            if fault.code not in (driver.NOT_FOUND, driver.NO_PERMISSION):
+                raise
+            continue  # there is no instance in this place, or none that is ours
+        yield Card(uuid, name, bus_id, place, instance=_instance(mig))
+
+
+def _is_partitioned(handle: Any) -> bool:
+    try:
+        return bool(ask("nvmlDeviceGetMigMode", handle)[0])
+    except Fault as fault:
+        # A GPU or a driver that has no MIG says so. After anything else it may well be in MIG mode.
+        return fault.code not in (driver.NOT_SUPPORTED, driver.FUNCTION_NOT_FOUND)
+
+
+def _instance(mig: Any) -> tuple[int, int] | None:
+    try:
+        return int(ask("nvmlDeviceGetGpuInstanceId", mig)), int(ask("nvmlDeviceGetComputeInstanceId", mig))
+    except Fault:
+        return None
+
+
+def _missing(name: str, reason: str) -> Amount:
+    return Amount(name, None, f"not available: {reason}")
+
+
+def _unread(reason: str) -> Reading:
+    total, used, free, reserved, own = (_missing(name, reason) for name in (*_WHOLE, _OWN))
+    return Reading(total, used, free, reserved, own)
+
+
+def _memory(handle: Any) -> tuple[Amount, ...]:
+    """Return total, used, free and reserved."""
+    try:
+        figures, version = _figures(handle)
+    except Fault as fault:
+        return tuple(_missing(name, str(fault)) for name in _WHOLE)
+    total, used, free = int(figures.total), int(figures.used), int(figures.free)
+    source = f"NVML's memory information, version {version}"
+    if total == 0:
+        reason = "the device has no memory of its own but shares the host's (NVML gives a total of 0)"
+        return tuple(_missing(name, reason) for name in _WHOLE)
+    if version == 1:
+        kept = _missing(_WHOLE[3], "this release of the driver does not tell it apart from what is in use")
+        in_use = _in_use(total, used, free, 0, f"{source}: what the driver reserves is counted in")
+    else:
+        kept = Amount(_WHOLE[3], int(figures.reserved), source)
+        in_use = _in_use(total, used, free, int(figures.reserved), source)
+    return Amount(_WHOLE[0], total, source), in_use, Amount(_WHOLE[2], free, source), kept
+
+
+def _figures(handle: Any) -> tuple[Any, int]:
+    """Return NVML's memory information and its version; old releases of the driver have the first only."""
+    try:
+        return ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2), 2
+    except Fault as fault:
+        if fault.code not in (driver.FUNCTION_NOT_FOUND, driver.VERSION_MISMATCH, driver.NOT_SUPPORTED):
+            raise
+    return ask("nvmlDeviceGetMemoryInfo", handle), 1
+
+
+def _in_use(total: int, used: int, free: int, reserved: int, source: str) -> Amount:
+    """Return what is used without what is reserved: releases of the driver differ in whether `used` counts it."""
+    expected = total - free - reserved
+    figures = f"total {total}, free {free}, reserved {reserved} and in use {used} bytes"
+    if abs(used - reserved - expected) < abs(used - expected):
+        used, source = used - reserved, f"{source}, less what the driver reserves"
+    if abs(used - expected) > _SLACK or min(used, expected) < 0:
+        return _missing(_WHOLE[1], f"NVML's figures do not add up ({figures})")
+    return Amount(_WHOLE[1], used, source)
+
+
+def _own(handle: Any, total: Amount, used: Amount, before: Reading | None) -> Amount:
+    """Return the memory of this process by NVML's list of processes, or else by the difference to `before`."""
+    pid = os.getpid()
+    try:
+        listed = _processes(handle, total.bytes)
+        strangers = {other for other in listed if not _exists(other)}
+        # One that has just ended is gone from a second list. One that is still there has its PID from elsewhere, and
+        # then a PID like ours is another process.
+        if strangers and not strangers.isdisjoint(_processes(handle, total.bytes)):
+            reason = "this process runs in a container, and the driver lists processes by their PIDs outside it"
+        elif pid not in listed:
+            reason = f"the driver lists no process with the PID {pid} of this one: it does not use the device, "
+            reason += "or runs in a container"
+        elif (own := listed[pid]) is None:
+            reason = "the driver lists this process without its memory, as under WSL and for some MIG instances"
+        else:
+            return Amount(_OWN, own, f"NVML's list of processes on the device, PID {pid}")
+    except Fault as fault:
+        reason = str(fault)
+    return _missing(_OWN, reason) if before is None else _difference(total, used, before, reason)
+
+
+def _exists(pid: int) -> bool:
+    """Return whether a process of this PID namespace has a PID; where there are no such namespaces, all have."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)  # psutil would look into /proc, which may hide the processes of other users
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _processes(handle: Any, total: int | None) -> dict[int, int | None]:
+    """Return the bytes of each process on the device by PID; one that computes and draws is in both lists.
+
+    Raises
+    ------
+    Fault
+        The driver does not tell which processes compute there, or it tells what cannot be.
+    """
+    entries = list(_listed("Compute", handle))
+    with contextlib.suppress(Fault):  # a process that computes is in the other list
+        entries += _listed("Graphics", handle)
+    found: dict[int, int | None] = {}
+    for entry in entries:
+        size = entry.usedGpuMemory
+        if not 0 < entry.pid < _PIDS_END or (size is not None and total is not None and size > total):
+            raise Fault(f"the driver's list of processes is corrupt (PID {entry.pid} with {size} bytes)")
+        known = found.get(entry.pid)
+        found[entry.pid] = known if size is None else max(size, known or 0)
+    return found
+
+
+def _listed(kind: str, handle: Any) -> list[Any]:
+    """Return the entries of one list by the newest function that the driver has."""
+    try:
+        return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v3", handle))
+    except Fault as fault:
+        if fault.code != driver.FUNCTION_NOT_FOUND:
+            raise
+    return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v2", handle))
+
+
+def _difference(total: Amount, used: Amount, before: Reading, reason: str) -> Amount:
+    """Return how much more the whole device uses than before, which stands for this process."""
+    if used.bytes is None or before.used.bytes is None:
+        return _missing(_OWN, f"{reason}; and the use of the whole device is not known at both moments")
+    if (total.bytes, used.source) != (before.total.bytes, before.used.source):
+        return _missing(_OWN, f"{reason}; and the reading before is not of the same device by the same method")
+    more = used.bytes - before.used.bytes
+    if more < 0:
+        return _missing(_OWN, f"{reason}; and the whole device uses {-more} bytes less than before")
+    source = "difference of the whole device since the reading before; other processes may have changed it"
+    return Amount(_OWN, more, f"{source} ({reason})")

@@ -1,0 +1,242 @@
+"""A run whose variants have a process each: what is sent to them, what comes back, and how they take turns."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import os
+import pickle
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fwmagic import frameworks
+from fwmagic.cells.interrupts import InterruptGuard
+from fwmagic.cells.outcome import Outcome, Window
+from fwmagic.cells.walk import Walk
+from fwmagic.measure.calls import Block
+from fwmagic.measure.load import Load
+from fwmagic.report import Amount, Conditions, Ledger
+from fwmagic.run import inside, measuring
+from fwmagic.run.conditions import distinct, with_load
+from fwmagic.run.inside import Found, Sent
+from fwmagic.run.session import Session, names_of
+from fwmagic.run.variants import Preparation, Section, across, agreement
+from fwmagic.worker.answers import Raised
+from fwmagic.worker.child import Setting
+from fwmagic.worker.parcel import Parcel, unpack
+from fwmagic.worker.process import Worker, WorkerEnded
+
+_OF_THE_SHELL = "get_ipython"
+
+
+class Isolation:
+    """The sections of one cell, each variant of which runs in a worker."""
+
+    def __init__(
+        self, session: Session, sections: Sequence[Section], preparation: Preparation, guard: InterruptGuard
+    ) -> None:
+        self._session = session
+        self._sections = sections
+        self._preparation = preparation
+        self._draft = preparation.draft
+        self._window: Window = guard.window
+        self._options = sections[0].options
+        self._apart = Apart(self._options.threads)
+        self._workers: list[Worker] = []
+
+    def run(self, given: Mapping[str, Any], load: Load) -> None:
+        """Get all variants ready, one after the other, and time them; at the end no worker is left."""
+        try:
+            with self._parcel(given) as parcel:
+                load.start()
+                remotes = [remote for section in self._sections for remote in self._section(section, parcel)]
+            across(list(self._sections), self._draft)
+            options = self._options
+            how = measuring.Pass(self._draft, self._apart, options.budget, options.margin, options.baseline, load)
+            self._preparation.errors += measuring.time_contenders(how, remotes, remotes)
+        finally:
+            for worker in self._workers:
+                worker.close()
+
+    def _parcel(self, given: Mapping[str, Any]) -> Parcel:
+        """Pack what the sections can reach, and the state of the random generators."""
+        namespace = self._session.namespace
+        adapters = distinct([*frameworks.loaded(), *(section.framework for section in self._sections)])
+        walk = Walk(namespace, adapters, keep=False)
+        walk.run(dict.fromkeys(name for section in self._sections for name in names_of(section.body)), ())
+        names = [name for name in walk.entries[0].keys if name in namespace and name != _OF_THE_SHELL]
+        values = {
+            "namespace": {name: namespace[name] for name in names},
+            "given": dict(given),
+            "bodies": {section.name: section.body for section in self._sections},
+            "random": random.getstate(),
+            "generators": {framework.name: framework.rng_state() for framework in adapters},
+        }
+        with self._window():
+            return Parcel(values, adapters, namespace)
+
+    def _section(self, section: Section, parcel: Parcel) -> Iterator[Remote]:
+        """Get a section's variants ready, and yield those that can be timed."""
+        for name, mode in section.options.variants().items():
+            if _OF_THE_SHELL in section.body.all_reads:
+                why = "magics and `!` commands need the notebook's own process; leave out --isolate and what implies it"
+                self._draft.variant(name, status="not timed", note=f"not run: {why}")
+                continue
+            self._draft.variant(name, status="running")
+            worker: Worker | None = None
+            try:
+                worker = self._worker()
+                found = self._prepare(worker, self._sent(section, name, mode, parcel))
+            except WorkerEnded as error:
+                self._preparation.fail(section, name, error, None, "first run")
+                self._preparation.errors[-1] = WorkerEnded(f"{name}: {error}")  # the report has the name beside it
+                self._draft.variant(name, memory=_last_seen(worker))
+                continue
+            self._take(section, name, found)
+            if found.ready:
+                yield Remote(worker, section, found, self._window, self._options.timeout)
+
+    def _worker(self) -> Worker:
+        setting = Setting(dict(os.environ), str(Path.cwd()), tuple(sys.path), self._apart.cores)
+        with self._window():
+            worker = Worker(setting)
+        self._workers.append(worker)
+        return worker
+
+    def _prepare(self, worker: Worker, sent: Sent) -> Found:
+        with self._window():
+            return worker.call(inside.prepare, sent, timeout=self._options.timeout, watched=True)
+
+    def _sent(self, section: Section, name: str, mode: str, parcel: Parcel) -> Sent:
+        filename = section.body.filename
+        return Sent(
+            parcel=parcel.address,
+            section=section.name,
+            framework=section.framework.name,
+            options=replace(section.options, name=name, mode=mode),
+            together=tuple(framework.name for framework in distinct(s.framework for s in self._sections)),
+            flags={framework.name: _pickled(framework.flags()) for framework in frameworks.loaded()},
+            filename=filename,
+            source="".join(linecache.getlines(filename)),
+            threads=self._options.threads,
+        )
+
+    def _take(self, section: Section, name: str, found: Found) -> None:
+        """Put what a worker found in the draft, under the kernel's names."""
+        results: dict[str, Outcome | None] = unpack(found.results)
+        self._workers[-1].call(inside.taken)
+        outcome, reference = results["outcome"], results["reference"]
+        outputs = None if outcome is None else dict(outcome.results)
+        variant = replace(found.variant, section=section.name, outputs=outputs)
+        facts = {field: getattr(variant, field) for field in _TAKEN}
+        self._draft.variant(name, **facts)
+        self._preparation.errors += [Raised(error).error() for error in found.errors]
+        self._apart.add(found)
+        if section.reference is None:
+            section.reference = reference
+        elif reference is not None and section.options.check:
+            self._check(section, name, section.reference, reference)
+
+    def _check(self, section: Section, name: str, first: Outcome, now: Outcome) -> None:
+        """Compare the plain run in a worker with the one before it: in the notebook, or in another worker."""
+        names = (f"{section.name} before", f"{section.name} in its own process")
+        random = first.random or now.random
+        found = agreement(first.results, now.results, names, [section.framework], random)
+        own = self._draft.report[name].agreement
+        if found.status == "differs" and (own is None or own.status == "agrees"):
+            self._draft.variant(name, agreement=found)
+
+
+_TAKEN = ("status", "note", "returned", "time", "compilation", "agreement", "failure", "memory", "source", "outputs")
+
+
+class Remote:
+    """A variant in its worker, ready to be timed."""
+
+    def __init__(self, worker: Worker, section: Section, found: Found, window: Window, timeout: float | None) -> None:
+        self.name = found.variant.name
+        self.section = section
+        self.withheld = found.withheld
+        self.findings = found.findings
+        self.most_calls = found.most_calls
+        self.lead_in = found.lead_in
+        self._worker = worker
+        self._window = window
+        self._timeout = timeout
+
+    def block(self, calls: int, lead_in: bool) -> Block:
+        """Time so many calls as one."""
+        with self._window():
+            return self._worker.call(inside.block, calls, lead_in, timeout=self._timeout)
+
+    def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
+        """Return the seconds of dispatch and of waiting of single calls."""
+        with self._window():
+            return self._worker.call(inside.split, calls, lead_in, timeout=self._timeout)
+
+
+class Apart:
+    """A process for each variant as the place where variants are timed; with `threads`, on the same cores in turns."""
+
+    alternate = True
+
+    def __init__(self, threads: int | None) -> None:
+        self.cores = _last_cores(threads) if threads is not None else ()
+        self._wanted = threads
+        self._workers = 1
+        self._found = Conditions()
+        self._stated: list[str] = []
+
+    @property
+    def threads(self) -> int:
+        """How many threads one computation may use at most."""
+        return self._wanted or self._workers
+
+    def add(self, found: Found) -> None:
+        """Take the conditions of one more worker in."""
+        now, new = self._found, found.conditions
+        self._found = replace(
+            now,
+            versions={**now.versions, **new.versions},
+            devices={**now.devices, **new.devices},
+            threads={**now.threads, **new.threads},
+            settings={**now.settings, **new.settings},
+        )
+        self._stated += [sentence for sentence in found.stated if sentence not in self._stated]
+        self._workers = max(self._workers, found.workers)
+
+    def conditions(self, load: Load) -> Conditions:
+        """Return what the numbers hold for."""
+        process = "a process for each variant"
+        if self._wanted is not None:
+            number = "1 thread" if self._wanted == 1 else f"{self._wanted} threads"
+            process += f" and {number} for each framework"
+            process += f", pinned to core {', '.join(map(str, self.cores))}" if self.cores else ", not pinned to cores"
+        return with_load(replace(self._found, process=process), load, "; ".join(self._stated))
+
+
+def _last_cores(count: int) -> tuple[int, ...]:
+    """Return the numbers of the last cores that may be used; none where the system cannot pin a process."""
+    return tuple(sorted(os.sched_getaffinity(0))[-count:]) if hasattr(os, "sched_setaffinity") else ()
+
+
+def _last_seen(worker: Worker | None) -> tuple[Ledger, ...]:
+    """Return the ledger of a process that ended: how far its resident memory had grown when it was last read."""
+    if worker is None or worker.resident is None:
+        return ()
+    start, last = worker.resident
+    source = "resident memory of the process, read every 50 ms until it ended, so that the true peak may be higher"
+    return (Ledger("host", None, (Amount("in use (last seen)", max(last - start, 0), source),), start=start),)
+
+
+def _pickled(flags: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the settings that another process can be given."""
+    found = {}
+    for name, value in flags.items():
+        with contextlib.suppress(Exception):  # a device or the like, which is of this process only
+            found[name] = pickle.dumps(value)
+    return found

@@ -1,0 +1,170 @@
+"""A worker: a fresh process that a variant runs in, started from a server that has its frameworks imported already."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Any, TypeVar
+
+import psutil
+
+from fwmagic.errors import FwMagicError
+from fwmagic.worker import child
+from fwmagic.worker.answers import Raised, answer
+from fwmagic.worker.child import Setting
+
+_T = TypeVar("_T")
+_PRELOADED = ("flax", "flax.linen", "flax.nnx", "optax")
+#: While a worker is watched, its memory is read so often; seconds.
+_WATCH = 0.05
+#: A worker that was killed ends at once; what waits for that does so for this long at most; seconds.
+_END = 5.0
+
+
+class WorkerEnded(FwMagicError):
+    """A worker ended before its task did: the sentence says how."""
+
+
+class Worker:
+    """A process of its own for one variant: a standard executor with one process.
+
+    Parameters
+    ----------
+    setting
+        What the process starts with.
+    anew
+        It imports everything itself: only so does what is read when a library is loaded come from its environment.
+
+    Attributes
+    ----------
+    resident
+        The bytes of its resident memory when a watched task began, and when they were last read; None: never.
+    """
+
+    def __init__(self, setting: Setting, anew: bool = False) -> None:
+        self.resident: tuple[int, int] | None = None
+        self._executor = ProcessPoolExecutor(1, _context(anew), initializer=child.begin, initargs=(setting,))
+        known = set(multiprocessing.active_children())
+        with _without_main():
+            started = self._executor.submit(child.number)
+        # The executor does not tell; it starts its one process with its first task.
+        (self._process,) = set(multiprocessing.active_children()) - known
+        try:
+            self._result(started, None, watched=False)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def number(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def call(self, task: Callable[..., _T], *arguments: Any, timeout: float | None = None, watched: bool = False) -> _T:
+        """Return what `task(*arguments)` returns there, or raise what it raises.
+
+        With `watched`, the worker's memory is read while it is waited for, so that it is known if it ends.
+
+        Raises
+        ------
+        WorkerEnded
+            The process ended, or did not answer within `timeout` seconds, and was ended then.
+        """
+        if watched:
+            self.resident = None
+            self._watch()
+        try:
+            future: Future[_T | Raised] = self._executor.submit(answer, task, *arguments)
+        except BrokenProcessPool:
+            raise WorkerEnded(self._how_it_ended()) from None
+        found = self._result(future, timeout, watched)
+        if isinstance(found, Raised):
+            raise found.error()
+        return found
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._process.join(_END)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _result(self, future: Future[_T], timeout: float | None, watched: bool) -> _T:
+        left = timeout
+        while True:
+            part = _WATCH if watched else left
+            if left is not None and part is not None:
+                part = min(part, left)
+            try:
+                return future.result(part)
+            except BrokenProcessPool:
+                raise WorkerEnded(self._how_it_ended()) from None
+            except TimeoutError:
+                pass
+            if left is not None and part is not None:
+                left -= part
+                if left <= 0:
+                    self._process.kill()
+                    raise WorkerEnded(f"it did not answer within {timeout:g} s, and was ended (--timeout)")
+            if watched:
+                self._watch()
+
+    def _watch(self) -> None:
+        with contextlib.suppress(psutil.Error):  # it ended in this moment
+            now = int(psutil.Process(self.number).memory_info().rss)
+            if now:  # what is left of a process that ended holds nothing
+                self.resident = (self.resident[0] if self.resident else now, now)
+
+    def _how_it_ended(self) -> str:
+        self._process.join(_END)
+        code = self._process.exitcode
+        if code is None:
+            return "its process does not answer any more"
+        if code >= 0:
+            return f"its process ended itself with exit status {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        why = {
+            "SIGKILL": "; the system does that where memory runs out",
+            "SIGSEGV": ": a segmentation fault",
+            "SIGBUS": ": memory that is not there was read",
+            "SIGABRT": ": a library gave up",
+        }.get(name, "")
+        return f"its process was ended by {name}{why}"
+
+
+def _context(anew: bool) -> Any:
+    """Return how processes are started: by a server that has the frameworks imported, where the system has one."""
+    if anew or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # What the kernel has not imported by now will be imported by those workers that need it.
+    loaded = [name for name in _PRELOADED if name in sys.modules]
+    context.set_forkserver_preload(["fwmagic.worker.preload", *loaded])
+    return context
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep a new process from running the main module again: here that is the notebook, or whatever started it."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        del main.__spec__
+        vars(main).update(hidden)

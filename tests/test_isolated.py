@@ -1,0 +1,377 @@
+"""`--isolate`, `--threads`, `--timeout`: variants in processes of their own, and a kernel that is never the worse."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from cells import fail, run, shown, untouched
+from IPython.core.error import UsageError
+
+from fwmagic.run.isolated import Remote
+from fwmagic.worker.process import Worker
+
+
+def report_of(shell, cell):
+    run(shell, cell)
+    return shown(shell)[-1]
+
+
+def workers():
+    """The processes that run a variant: children of the server that copies itself, or of this process."""
+    return [
+        child.pid
+        for child in psutil.Process().children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline()) or child.ppid() != os.getpid()
+    ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """After every run, whatever happened in it: no process, and no shared memory."""
+    before = sorted(Path("/dev/shm").iterdir())
+    yield
+    gc.collect()
+    assert workers() == []
+    assert sorted(Path("/dev/shm").iterdir()) == before
+
+
+PAIR = """%%compare {options} --budget 0.2 -o report
+%%setup
+x = np.linspace(0.5, 2.0, 4096, dtype=np.float32).reshape(64, 64)
+%%torch --mode eager
+torch.tanh(x @ x).sum()
+%%jax
+jnp.tanh(x @ x).sum()
+"""
+
+
+class TestAComparison:
+    def test_is_timed_checked_and_leaves_the_notebook_as_it_was(self, shell):
+        run(shell, "import torch, jax\nkept = torch.ones(3)")
+        with untouched(shell):
+            cell = PAIR.format(options="--isolate").replace(" -o report", "")
+            report = report_of(shell, cell)
+        assert [variant.status for variant in report] == ["timed", "timed"]
+        assert report["jax"].agreement.status == "agrees"
+        assert report["jax"].compilation.way == "cell"
+        assert report.ratios[0].rounds > 0
+        assert report.conditions.process == "a process for each variant"
+        assert {"torch", "jax"} <= report.conditions.versions.keys()
+        assert report.conditions.devices.keys() == {"torch", "jax"}
+        assert "0" not in str(report.conditions.inputs)
+
+    def test_its_outputs_are_numbers(self, shell):
+        run(shell, PAIR.format(options="--isolate"))
+        outputs = [shell.user_ns["report"][name].outputs["Out"] for name in ("torch", "jax")]
+        assert all(isinstance(value, np.ndarray) for value in outputs)
+        assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
+
+    def test_the_blocks_take_turns_in_random_order(self, shell, monkeypatch):
+        order = []
+        block = Remote.block
+        monkeypatch.setattr(Remote, "block", lambda self, *args: (order.append(self.name), block(self, *args))[1])
+        run(shell, PAIR.format(options="--isolate --margin 0"))
+        pairs = {tuple(order[i : i + 2]) for i in range(len(order) - 2)}
+        assert {("torch", "jax"), ("jax", "torch")} <= pairs
+
+    def test_every_variant_has_a_process_of_its_own(self, shell):
+        cell = "%%compare --isolate --budget 0.1 -o report\n%%numpy a\nimport os\nnp.int64(os.getpid())\n%%numpy b\n"
+        run(shell, cell + "import os\nnp.int64(os.getpid()) + np.int64(0)")
+        found = {int(shell.user_ns["report"][name].outputs["Out"]) for name in "ab"}
+        assert len(found | {os.getpid()}) == 3
+
+    def test_modes_side_by_side(self, shell):
+        report = report_of(
+            shell,
+            "%%compare --isolate --budget 0.2\n%%setup\nx = np.ones(100, np.float32)\n%%jax --mode all\n(x * x).sum()",
+        )
+        assert [(v.name, v.mode, v.status) for v in report] == [
+            ("jax:eager", "eager", "timed"),
+            ("jax:compiled", "compiled", "timed"),
+        ]
+
+    def test_its_display_is_updated_while_it_runs(self, shell):
+        run(shell, PAIR.format(options="--isolate"))
+        assert [report.state for report in shown(shell)][-1] == "done"
+
+
+@pytest.mark.parametrize("threads", sorted({1, min(2, len(os.sched_getaffinity(0)))}))
+def test_threads_are_given_to_each_framework_and_cores_pinned(shell, threads):
+    cell = f"""%%compare --threads {threads} --budget 0.2 -o report
+%%torch --mode eager
+import os
+cores = torch.tensor(sorted(os.sched_getaffinity(0)))
+torch.tensor([torch.get_num_threads(), torch.get_num_interop_threads()])
+%%jax --mode eager
+import os
+cores = np.array(sorted(os.sched_getaffinity(0)))
+jnp.ones((512, 512)) @ jnp.ones((512, 512))
+%%numpy
+import os
+from threadpoolctl import threadpool_info
+cores = np.array(sorted(os.sched_getaffinity(0)))
+np.array([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+"""
+    before = sorted(os.sched_getaffinity(0)), torch.get_num_threads(), os.environ.get("NPROC")
+    run(shell, cell)
+    report = shell.user_ns["report"]
+    assert list(report["torch"].outputs["Out"]) == [threads, threads]
+    assert set(report["numpy"].outputs["Out"]) == {threads}
+    pinned = [list(report[name].outputs["cores"]) for name in ("torch", "jax", "numpy")]
+    assert pinned == [sorted(os.sched_getaffinity(0))[-threads:]] * 3
+    assert report["jax"].time.cores <= threads + 0.1
+    assert report.conditions.threads["jax"].startswith(f"{threads} ")
+    assert "pinned to core" in report.conditions.process
+    assert (sorted(os.sched_getaffinity(0)), torch.get_num_threads(), os.environ.get("NPROC")) == before
+
+
+class TestASingleCell:
+    def test_the_notebook_is_as_after_one_plain_run(self, shell):
+        run(shell, "import torch\nnet = torch.nn.Linear(4, 1)\nopt = torch.optim.SGD(net.parameters(), lr=0.5)")
+        run(shell, "with torch.no_grad(): net.weight.fill_(1.0); net.bias.fill_(0.0)\nhistory = []")
+        value = run(
+            shell,
+            "%%torch --isolate --mode eager --budget 0.2 -o report\nopt.zero_grad()\nloss = net(torch.ones(2, 4)).sum()"
+            "\nloss.backward()\nopt.step()\nhistory.append(1)\nloss",
+        )
+        names = shell.user_ns
+        assert float(value.detach()) == 8.0
+        assert torch.equal(names["net"].weight, torch.zeros(1, 4))
+        assert names["history"] == [1]
+        assert names["report"]["torch"].status == "timed"
+        assert names["report"]["torch"].agreement is None
+
+    def test_what_is_different_in_the_other_process_is_said(self, shell):
+        cell = "%%numpy a\nimport os\nnp.float64(os.getpid())\n"
+        report = report_of(shell, "%%compare --isolate --budget 0.1\n%%setup\nz = 1\n" + cell)
+        assert report["a"].status == "timed"
+        run(shell, "import os, jax, jax.numpy as jnp")
+        report = report_of(shell, "%%jax --isolate --mode eager --budget 0.1\njnp.float32(os.getpid())")
+        assert report["jax"].agreement.status == "differs"
+
+
+class TestWhatReachesTheWorker:
+    def test_names_functions_and_classes_of_the_notebook(self, shell):
+        run(shell, "import numpy as np\nfrom dataclasses import dataclass\nscale = 3.0\ndef twice(x): return scale * x")
+        run(
+            shell,
+            "@dataclass\nclass Pair:\n    a: 'float'\n    b: float\n    def sum(self): return twice(self.a + self.b)",
+        )
+        run(
+            shell,
+            "%%compare --isolate --budget 0.1 -o report\n%%numpy a\nscale = 10.0\nnp.float64(Pair(1.0, 2.0).sum())\n"
+            "%%numpy b\nnp.float64(Pair(1.0, 2.0).sum())",
+        )
+        report = shell.user_ns["report"]
+        assert (report["a"].outputs["Out"], report["b"].outputs["Out"]) == (30.0, 9.0)
+        assert shell.user_ns["scale"] == 3.0
+
+    def test_a_flax_module_and_its_optimizer(self, shell):
+        run(
+            shell,
+            "import jax, jax.numpy as jnp, flax.linen as nn, optax\n"
+            "class Net(nn.Module):\n    @nn.compact\n    def __call__(self, x):\n        return nn.Dense(3)(x).sum()\n"
+            "net = Net(); params = net.init(jax.random.key(0), jnp.ones((2, 4)))\n"
+            "tx = optax.adam(0.1); state = tx.init(params)",
+        )
+        report = report_of(
+            shell,
+            "%%jax --isolate --budget 0.2\nloss, grads = jax.value_and_grad(net.apply)(params, jnp.ones((2, 4)))\n"
+            "updates, state = tx.update(grads, state)\nparams = optax.apply_updates(params, updates)\nloss",
+        )
+        assert (report["jax"].status, report["jax"].compilation.way) == ("timed", "cell")
+        assert report["jax"].agreement.status == "agrees"
+
+    def test_random_generators_as_they_are(self, shell):
+        run(shell, "import torch, numpy as np, random\ntorch.manual_seed(7); np.random.seed(7); random.seed(7)")
+        cell = "%%compare --isolate --budget 0.1 -o report\n%%torch --mode eager\nimport random\n"
+        run(shell, cell + "torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])")
+        there = shell.user_ns["report"]["torch"].outputs["Out"]
+        here = run(shell, "torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()]).numpy()")
+        assert list(there) == list(here)
+
+    def test_settings_as_they_are(self, shell):
+        cell = "%%compare --isolate --budget 0.1 -o report\n%%torch --mode eager\ntorch.ones(2)\n%%jax\njnp.arange(2.0)"
+        run(
+            shell,
+            "import jax, torch\njax.config.update('jax_enable_x64', True)\ntorch.set_default_dtype(torch.float64)",
+        )
+        try:
+            run(shell, cell)
+        finally:
+            run(shell, "jax.config.update('jax_enable_x64', False)\ntorch.set_default_dtype(torch.float32)")
+        report = shell.user_ns["report"]
+        assert [report[name].outputs["Out"].dtype for name in ("torch", "jax")] == [np.float64, np.float64]
+
+    def test_environment_and_folder_as_they_are(self, shell, monkeypatch, tmp_path):
+        monkeypatch.setenv("FWMAGIC_TEST", "7")
+        monkeypatch.chdir(tmp_path)
+        cell = "%%compare --isolate --budget 0.1 -o report\n%%numpy\nimport os\n"
+        run(shell, cell + "np.array([int(os.environ['FWMAGIC_TEST']), len(os.getcwd())])")
+        assert list(shell.user_ns["report"]["numpy"].outputs["Out"]) == [7, len(str(tmp_path))]
+
+    def test_what_cannot_be_sent_is_an_error_before_anything_runs(self, shell):
+        run(shell, "import threading\nlock = threading.Lock()\nimport numpy as np")
+        with untouched(shell):
+            error = fail(shell, "%%compare --isolate\n%%numpy\nlock.locked()\nnp.ones(3)")
+        assert isinstance(error, UsageError)
+        assert "`lock` cannot be sent to a process of its own" in str(error)
+
+
+CRASHES = {
+    "crash": ("import ctypes\nctypes.string_at(0)", "SIGSEGV"),
+    "exit": ("import os\nos._exit(9)", "exit status 9"),
+    "killed": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    "hung": ("import time\ntime.sleep(60)", "did not answer within 2 s"),
+    "memory": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))\nnp.ones(1 << 34)",
+        "Unable to allocate",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", CRASHES)
+def test_what_ends_a_variant_ends_no_other_one_and_not_the_kernel(shell, which):
+    code, sentence = CRASHES[which]
+    run(shell, "kept = [1, 2]")
+    with untouched(shell):
+        error = fail(
+            shell,
+            f"%%compare --timeout 2 --budget 0.1\n%%numpy before\nnp.ones(3)\n%%numpy {which}\n{code}\nnp.ones(3)\n"
+            "%%numpy after\nnp.ones(3)",
+        )
+    report = shown(shell)[-1]
+    assert [variant.status for variant in report] == ["timed", "failed", "timed"]
+    assert sentence in report[which].failure.message
+    assert sentence in str(error)
+    assert report.ratio("after", over="before").rounds > 0
+    assert f"{which} failed" in str(report)
+
+
+def test_a_variant_that_ends_while_it_is_timed(shell, monkeypatch):
+    block, calls = Remote.block, []
+
+    def killed(self, *arguments):
+        calls.append(self.name)
+        if self.name == "ends" and calls.count("ends") == 8:
+            os.kill(self._worker.number, signal.SIGKILL)
+        return block(self, *arguments)
+
+    monkeypatch.setattr(Remote, "block", killed)
+    fail(shell, "%%compare --isolate --budget 0.2\n%%numpy ends\nnp.ones(3)\n%%numpy after\nnp.ones(3)")
+    report = shown(shell)[-1]
+    assert [variant.status for variant in report] == ["failed", "timed"]
+    assert report["ends"].failure.stage == "timing"
+    assert "SIGKILL" in report["ends"].failure.message
+
+
+def test_errors_of_the_users_code_have_the_users_lines(shell):
+    run(shell, "class Odd(Exception): pass\ndef deep(x):\n    raise Odd('from the notebook')")
+    error = fail(shell, "%%compare --isolate --budget 0.1\n%%numpy a\nx = 1\ndeep(x)\n%%numpy b\nnp.ones(3)")
+    assert type(error) is shell.user_ns["Odd"]
+    lines = [frame.tb_lineno for frame in _frames(error)]
+    assert lines[-2:] == [4, 3]
+    report = shown(shell)[-1]
+    assert report["a"].failure.line == 4
+    assert report["b"].status == "timed"
+
+
+def _frames(error):
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def test_an_interrupt_ends_the_workers_and_nothing_else(shell):
+    run(shell, "import numpy as np, time\nkept = np.ones(3)")
+    main = threading.main_thread().ident
+    timer = threading.Timer(1.5, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    with untouched(shell):
+        error = fail(shell, "%%compare --isolate\n%%numpy\ntime.sleep(30)\nnp.ones(3)")
+    timer.join()
+    assert isinstance(error, KeyboardInterrupt)
+    assert shown(shell)[-1].state == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "sentence"),
+    [
+        ("--isolate --mode debug", "np.ones(3)", "--isolate has no effect in mode debug"),
+        ("--threads 1 --mode debug", "np.ones(3)", "--threads has no effect in mode debug"),
+        ("--timeout 1 --mode debug", "np.ones(3)", "--timeout has no effect in mode debug"),
+        ("--threads 0", "np.ones(3)", "--threads takes a whole number greater than 0, not '0'"),
+        ("--timeout 0", "np.ones(3)", "--timeout takes seconds greater than 0, not '0'"),
+        ("--threads 9999", "np.ones(3)", r"--threads 9999: this process may use \d+ cores?; ask for at most that many"),
+        ("--isolate --device cuda", "np.ones(3)", "NumPy computes on the CPU only"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_runs_nothing(shell, line, body, sentence):
+    with untouched(shell):
+        error = fail(shell, f"%%compare {line}\n%%numpy\n{body}")
+    assert isinstance(error, UsageError)
+    assert re.search(sentence, str(error))
+
+
+def test_magics_need_the_notebooks_own_process(shell):
+    report = report_of(
+        shell, "%%compare --isolate --budget 0.1\n%%numpy a\n%time z = 1\nnp.ones(3)\n%%numpy b\nnp.ones(3)"
+    )
+    assert [variant.status for variant in report] == ["not timed", "timed"]
+    assert "leave out --isolate" in report["a"].note
+
+
+def test_effects_happen_once(shell, tmp_path):
+    target = tmp_path / "out.txt"
+    report = report_of(
+        shell, f"%%compare --isolate --budget 0.1\n%%numpy a\nopen({str(target)!r}, 'a').write('x')\nnp.ones(3)"
+    )
+    assert report["a"].status == "run-once"
+    assert target.read_text() == "x"
+
+
+_STARTS = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+config = Config()
+config.HistoryManager.enabled = False
+shell = InteractiveShell.instance(config=config)
+shell.run_line_magic("load_ext", "fwmagic")
+shell.run_cell({cell!r}).raise_error()
+from jax._src import xla_bridge
+print(xla_bridge.backends_are_initialized())
+"""
+
+
+def test_jax_is_not_started_in_the_kernel():
+    done = subprocess.run(
+        [sys.executable, "-c", _STARTS.format(cell=PAIR.format(options="--isolate"))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "IPYTHONDIR": os.environ.get("TMPDIR", "/tmp")},
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "leaked" not in done.stderr
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch, shell):
+    def broken(*_: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(Worker, "__init__", broken)
+    error = fail(shell, "%%compare --isolate --budget 0.1\n%%numpy\nnp.ones(3)")
+    assert "no more processes" in str(error)
