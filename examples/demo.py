@@ -30,10 +30,10 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
 
 
-def reports(cell: nbformat.NotebookNode) -> list[tuple[Report, str]]:
-    """Return the reports that a cell displayed, each with its text."""
+def reports(cell: nbformat.NotebookNode) -> list[Report]:
+    """Return the reports that a cell displayed."""
     bundles = [output["data"] for output in cell.get("outputs", []) if MIME in output.get("data", {})]
-    return [(Report.from_json(bundle[MIME]), bundle["text/plain"]) for bundle in bundles]
+    return [Report.from_json(bundle[MIME]) for bundle in bundles]
 
 
 def missing_verdicts(report: Report, torch_compiles: bool) -> list[str]:
@@ -58,7 +58,7 @@ def complaints(notebook: nbformat.NotebookNode, torch_compiles: bool) -> list[st
         shown = reports(cell)
         if not shown:
             found.append(f"{title} shows no report.")
-        for report, _ in shown:
+        for report in shown:
             if len(report.variants) < 2:
                 found.append(f"{title} has fewer than two variants.")
             found += [f"{title} has no verdict on {name}." for name in missing_verdicts(report, torch_compiles)]
@@ -88,8 +88,8 @@ def main(folder: Path) -> int:
     nbformat.write(notebook, executed)
     page.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
     for cell in notebook.cells:
-        for _, text in reports(cell):
-            print(f"--- In [{cell.execution_count}]  {cell.source.splitlines()[0]}\n{text}\n")
+        for report in reports(cell):
+            print(f"--- In [{cell.execution_count}]  {cell.source.splitlines()[0]}\n{report}\n")
     wrong += complaints(notebook, torch_compiles)
     print(f"The executed notebook: {executed}\nThe same as a page for a browser: {page}")
     print("`make lab` opens JupyterLab, where you can look at both and change the cells.")

@@ -7,7 +7,7 @@ from html import escape
 
 from fwmagic import ledgers, strips
 from fwmagic.format import seconds, size
-from fwmagic.remarks import Line, Table, compile_stages, conditions, details, in_use, table
+from fwmagic.remarks import ON_TOP, Line, Table, compile_stages, conditions, details, in_use, table
 from fwmagic.report import Ledger, Report, Variant
 from fwmagic.sentences import Sentence, headline
 
@@ -46,6 +46,9 @@ align-items:center;margin:.9em 0}
 .fwmagic .fw-use{stroke-width:10px}
 .fwmagic .fw-held{stroke-width:6px;stroke-opacity:.6}
 .fwmagic .fw-rest{stroke-width:2px}
+.fwmagic .fw-memory svg+svg{height:24px;margin-top:2px}
+.fwmagic .fw-area{fill-opacity:.5}
+.fwmagic .fw-line{fill:none;stroke-width:1.5px;stroke-dasharray:5 3;vector-effect:non-scaling-stroke}
 .fwmagic .fw-interval{fill:var(--fw-t);fill-opacity:.22}
 .fwmagic table.fw-table{table-layout:auto;border-collapse:collapse;width:100%;margin:.9em 0;
 font-size:.93em;color:inherit}
@@ -114,23 +117,26 @@ def _chart(variants: Iterable[Variant]) -> str:
 
 
 def _memory(variants: Iterable[Variant]) -> str:
-    measured = [(variant, ledger) for variant in variants for ledger in variant.memory]
-    longest = ledgers.extent(ledger for _, ledger in measured)
-    if not longest:
+    measured = ledgers.measured(variants)
+    on = ledgers.extent(ledger for _, ledger in measured)
+    if not on.bytes:
         return ""
-    heading = "memory at the peak; thick: in use; thinner and paler: held, not in use; line: other processes"
+    over = f", and over {seconds(on.seconds)}; area: in use; line: held" if on.seconds else ""
+    heading = f"memory at the peak{over}; bar, thick: in use; thinner and paler: held, not in use; line: of others"
     cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
     for variant, ledger in measured:
-        bar = ledgers.bar(variant.framework, ledger, longest)
-        cells.append(f'{_name(variant)}<div class="fw-memory">{bar}</div><i>{escape(_in_use(ledger))}</i>')
-    labels = "".join(f"<i>{size(count)}</i>" for count in (0, longest // 2, longest))
+        drawing = ledgers.bar(variant.framework, ledger, on) + ledgers.course(variant.framework, ledger, on)
+        cells.append(f'{_name(variant)}<div class="fw-memory">{drawing}</div><i>{escape(_in_use(ledger))}</i>')
+    labels = "".join(f"<i>{size(count)}</i>" for count in (0, on.bytes // 2, on.bytes))
     cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
     return f'<div class="fw-chart">{"".join(cells)}</div>'
 
 
 def _in_use(ledger: Ledger) -> str:
     count = in_use(ledger)
-    return ledger.device if count is None else f"{ledger.device}: {size(count)} in use"
+    if count is None:
+        return ledger.device
+    return f"{ledger.device}: {size(count)} {'more' if ledger.device in ON_TOP else 'in use'}"
 
 
 def _name(variant: Variant) -> str:

@@ -10,10 +10,14 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument, magic_arguments
+
+from fwmagic.errors import FwMagicError
+from fwmagic.memory import policies
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,6 +100,19 @@ def _variables(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _policies(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(policy) for policy in policies.read(text))
+    except FwMagicError as error:
+        raise argparse.ArgumentTypeError(f"takes policies with commas between them, or all: {error}") from None
+
+
+def _file(text: str) -> str:
+    if not Path(text).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"names the folder {str(Path(text).parent)!r}, which does not exist: make it")
+    return text
+
+
 @dataclass(frozen=True)
 class Option:
     """One option: the field that it sets, where it may stand (lone, compare, section), and how it is read."""
@@ -156,6 +173,13 @@ OPTIONS = (
             _number(int, lambda x: x > 0, "a whole number greater than 0"), "N"),
     Option("--timeout", _RUN, "end a variant that does not answer for so many seconds; implies --isolate",
             _number(float, lambda x: 0 < x < math.inf, "seconds greater than 0"), "SECONDS"),
+    Option("--alloc", ("compare",), "measure the memory of each section under these allocator policies, such as "
+            "jax:ondemand,torch:caching, or all of them; each in a fresh process, one at a time",
+            _policies, "POLICIES"),
+    Option("--no-memory", _RUN, "do not measure memory", field="memory"),
+    Option("--memray", _RUN, "find the heap's peak, and the lines of the cell that allocated it, with memray"),
+    Option("--flamegraph", _RUN, "write memray's flame graph of the peak to this HTML file; implies --memray",
+            _file, "FILE"),
     Option("--output", _RUN, "bind the report to this variable", _variable, "NAME", ("-o",)),
 )  # fmt: skip
 _NAME = re.compile(r"\w[\w .+-]*")

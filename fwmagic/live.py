@@ -105,7 +105,13 @@ def for_shell(shell: InteractiveShell | None, silent: bool = False) -> Live:
         return Live(None)
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-    return Live(in_place(), terminal=isinstance(shell, TerminalInteractiveShell))
+    terminal = isinstance(shell, TerminalInteractiveShell)
+    return Live(in_full if terminal else in_place(), terminal)
+
+
+def in_full(report: Report, update: bool) -> None:
+    """Show a report as its whole text: a terminal has no other view of it."""
+    print(report)
 
 
 def in_place() -> Callable[..., None]:

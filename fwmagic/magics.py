@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fwmagic.cells.ways import Programs
 
 _NAMES = ("torch", "jax", "compare")
+_DEFAULTS = ("mode", "compile_mode", "budget", "margin", "device", "check", "memory")
 
 
 @magics_class
@@ -35,6 +36,7 @@ class FwMagics(Magics):
     )
     device = Unicode(None, allow_none=True, help="Default of --device.").tag(config=True)
     check = Bool(True, help="Whether outputs are compared; --no-check turns it off for a cell.").tag(config=True)
+    memory = Bool(True, help="Whether memory is measured; --no-memory turns it off for a cell.").tag(config=True)
 
     @validate("device")
     def _check_device(self, proposal: dict[str, Any]) -> str | None:
@@ -108,4 +110,4 @@ class FwMagics(Magics):
         return self.programs
 
     def _defaults(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("mode", "compile_mode", "budget", "margin", "device", "check")}
+        return {name: getattr(self, name) for name in _DEFAULTS}

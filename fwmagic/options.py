@@ -7,6 +7,7 @@ from typing import Any
 
 from fwmagic.line import OPTIONS, Line, meant
 from fwmagic.measure.load import usable_cores
+from fwmagic.memory.policies import POLICIES
 from fwmagic.run.options import Options
 
 _BY_FIELD = {option.field: option for option in OPTIONS}
@@ -53,7 +54,16 @@ def resolve_sections(line: Line, headers: Mapping[str, Line], defaults: Mapping[
         if all(obstacles):
             raise line.error(f"{_BY_FIELD[name].flag} {obstacles[0]}")
     _check_pairs(line, sections)
+    _check_policies(line, {header.magic for header in headers.values()})
     return sections
+
+
+def _check_policies(line: Line, frameworks: set[str]) -> None:
+    """Raise if a policy belongs to a framework without a section; of `all` of them those are left out."""
+    named = {policy.split(":")[0] for policy in line.values.get("alloc", ())}
+    absent = sorted(named - frameworks)
+    if absent and (named != {policy.framework for policy in POLICIES} or len(absent) == len(named)):
+        raise line.error(f"--alloc names policies of {absent[0]}, and there is no %%{absent[0]} section; add one")
 
 
 def _obstacle(name: str, framework: str, mode: str, values: Mapping[str, Any]) -> str | None:
@@ -88,9 +98,16 @@ def _check_pairs(line: Line, sections: Sequence[Options]) -> None:
     timed = [name for section in sections if section.mode != "debug" for name in section.variants()]
     if "budget" in line.values and not timed:
         raise line.error("--budget has no effect in mode debug, which times nothing; leave it out")
-    for name in ("isolate", "threads", "timeout"):
+    for name in ("isolate", "threads", "timeout", "alloc"):
         if name in line.values and any(section.mode == "debug" for section in sections):
             raise line.error(f"--{name} has no effect in mode debug, which runs in the notebook itself; leave it out")
+    for name in ("memory", "memray", "flamegraph"):
+        if name in line.values and not timed:
+            flag = _BY_FIELD[name].flag
+            raise line.error(f"{flag} has no effect in mode debug, which measures nothing; leave it out")
+    for name in ("alloc", "memray", "flamegraph"):
+        if name in line.values and line.values.get("memory") is False:
+            raise line.error(f"--{name} measures memory, and --no-memory turns that off; leave one of them out")
     threads = line.values.get("threads")
     if threads is not None and threads > usable_cores():
         cores = "1 core" if usable_cores() == 1 else f"{usable_cores()} cores"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 #: A stored report carries at most this many moments of a timeline: there may be one for each variant and device.
-MOST_MOMENTS = 16
+MOST_MOMENTS = 12
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,42 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """The course of a ledger, a column for each part of its moments; a column without entries is not known."""
+
+    seconds: tuple[float, ...] = ()
+    in_use: tuple[int | None, ...] = ()
+    held: tuple[int | None, ...] = ()
+
+    @staticmethod
+    def of(moments: Iterable[Moment]) -> Timeline:
+        """Return the timeline of moments in their order."""
+        some = list(moments)
+        columns = (tuple(m.in_use for m in some), tuple(m.held for m in some))
+        known = (column if any(count is not None for count in column) else () for column in columns)
+        return Timeline(tuple(m.seconds for m in some), *known)
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def __iter__(self) -> Iterator[Moment]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> Moment:
+        columns = (column[place] if column else None for column in (self.in_use, self.held))
+        return Moment(self.seconds[place], *columns)
+
+    def thinned(self, most: int) -> Timeline:
+        """Return at most so many moments: of each stretch the one with the most memory, and the last one."""
+        if len(self) <= most:
+            return self
+        *inner, last = self
+        step = len(inner) / (most - 1)
+        stretches = (inner[int(i * step) : int((i + 1) * step)] for i in range(most - 1))
+        return Timeline.of([*(max(one, key=lambda m: (m.in_use or 0, m.held or 0)) for one in stretches), last])
+
+
+@dataclass(frozen=True)
 class Allocation:
     """Bytes that were allocated at the peak by one line of the user's cell (1-based; None: `what` says by what)."""
 
@@ -142,7 +179,7 @@ class Ledger:
     device: str
     total: int | None
     peak: tuple[Amount, ...]
-    timeline: tuple[Moment, ...] = field(default=(), metadata={"most_points": MOST_MOMENTS})
+    timeline: Timeline = field(default=Timeline(), metadata={"most_points": MOST_MOMENTS, "thinned": Timeline.thinned})
     source: str = ""
     note: str = ""
     start: int | None = None

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from fwmagic.format import number, one_line, ratio, ratio_between, seconds, seconds_between, setting, size
-from fwmagic.report import Agreement, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
+from fwmagic.report import Agreement, Amount, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
 from fwmagic.sentences import block_count, ratios_to_baseline
 
 MISSING = "n/a"
+#: Where what is in use is what came on top of the memory before the run.
+ON_TOP = ("host", "heap")
 _COMPILED = {
     "yours": "by the cell itself",
     "cell": "the whole cell as one function",
@@ -58,6 +60,8 @@ def table(report: Report) -> Table:
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
         "compile time": [_compile_cell(variant.compilation) for variant in report.variants],
         "peak in use": [_memory_cell(variant) for variant in report.variants],
+        "peak held": [_held_cell(variant) for variant in report.variants],
+        **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
         "way": [v.compilation.way if v.compilation else MISSING for v in report.variants],
     }
     shown = {head: cells for head, cells in columns.items() if any(cell != MISSING for cell in cells)}
@@ -149,8 +153,30 @@ def _compile_cell(compilation: Compilation | None) -> str:
 
 
 def _memory_cell(variant: Variant) -> str:
-    known = ((ledger.device, in_use(ledger)) for ledger in variant.memory)
-    return next((f"{size(count)} ({device})" for device, count in known if count is not None), MISSING)
+    known = ((ledger, in_use(ledger)) for ledger in variant.memory)
+    found = next(((ledger, count) for ledger, count in known if count is not None), None)
+    if found is None:
+        return MISSING
+    ledger, count = found
+    return f"{'+' if ledger.device in ON_TOP else ''}{size(count)} ({ledger.device})"
+
+
+def _held_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        free = next((amount.bytes for amount in ledger.peak if amount.name == "free in pool"), None)
+        count = in_use(ledger)
+        if free is not None and count is not None:
+            return f"{size(count + free)} ({ledger.device})"
+    return MISSING
+
+
+def _released(report: Report) -> list[str]:
+    return list(dict.fromkeys(a.name for v in report.variants for ledger in v.memory for a in ledger.released))
+
+
+def _released_cell(variant: Variant, name: str) -> str:
+    found = (a for ledger in variant.memory for a in ledger.released if a.name == name)
+    return next((size(amount.bytes) for amount in found if amount.bytes is not None), MISSING)
 
 
 def _remarks(variant: Variant) -> Iterator[Line]:
@@ -172,6 +198,7 @@ def _remarks(variant: Variant) -> Iterator[Line]:
             yield Line("voided", f"{variant.time.voided} blocks in which something was compiled")
     for ledger in variant.memory:
         yield _memory(ledger)
+        yield from _allocated(ledger)
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
@@ -212,16 +239,37 @@ def _stage(stage: Stage) -> str:
 
 
 def _memory(ledger: Ledger) -> Line:
+    on_top = ledger.device in ON_TOP
     known = [f"{amount.name} {size(amount.bytes)}" for amount in ledger.peak if amount.bytes is not None]
-    missing = [f"{amount.name} ({amount.source})" for amount in ledger.peak if amount.bytes is None]
+    missing = [_missing(amount) for amount in ledger.peak if amount.bytes is None]
     total = f" of {size(ledger.total)}" if ledger.total is not None else ""
+    start = None if ledger.start is None else size(ledger.start)
+    source = next((one.source for one in ledger.peak if one.bytes is not None and one.name.startswith("in use")), "")
     parts = [
         f"peak on {ledger.device}{total}: {', '.join(known) or MISSING}",
+        "" if start is None else f"on top of {start} before" if on_top else f"{start} of it in use before",
+        source,
         f"not available: {', '.join(missing)}" if missing else "",
-        ledger.source,
+        f"then held: {', '.join(_held(amount) for amount in ledger.released)}" if ledger.released else "",
         ledger.note,
     ]
     return Line("memory", "; ".join(part for part in parts if part), bool(ledger.note))
+
+
+def _missing(amount: Amount) -> str:
+    why = amount.source.removeprefix("not available: ").removeprefix("not available because ")
+    return f"{amount.name} ({why})"
+
+
+def _held(amount: Amount) -> str:
+    return f"{amount.name} {size(amount.bytes) if amount.bytes is not None else f'{MISSING} ({amount.source})'}"
+
+
+def _allocated(ledger: Ledger) -> Iterator[Line]:
+    """Yield what allocated what was in use at the peak: lines of the cell, and what is known instead of one."""
+    parts = [f"{_at(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
+    if parts:
+        yield Line("allocated", ", ".join(parts))
 
 
 def _findings(report: Report, variants: Set[str | None]) -> list[Line]:

@@ -23,6 +23,7 @@ from fwmagic.parts import (
     Place,
     Stage,
     Time,
+    Timeline,
 )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Report",
     "Stage",
     "Time",
+    "Timeline",
     "Variant",
     "turned",
 ]
@@ -50,7 +52,7 @@ __all__ = [
 VERSION = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 100
+MOST_POINTS = 60
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Variant:
 
     `status` is waiting, running, timed, run-once, failed, not timed or interrupted; `note` says why when it
     is not `timed`. `returned` names the values that the program returns; `source` is the program as Python.
-    `memory` has one ledger a device, that which it computes on first.
+    `memory` has one ledger a device, that which it computes on first; `source` is left out where a report is thinned.
     `outputs` are the live values of its first run and never part of the JSON.
     """
 
@@ -76,7 +78,7 @@ class Variant:
     agreement: Agreement | None = None
     failure: Failure | None = None
     memory: tuple[Ledger, ...] = ()
-    source: str = ""
+    source: str = field(default="", metadata={"thinned": lambda *_: ""})
     outputs: Any = field(default=None, compare=False, repr=False, metadata={"json": False})
 
 
@@ -243,10 +245,11 @@ class Report:
         return to_svg(self, chart)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from fwmagic.text import to_text
         from fwmagic.words import to_words
 
         stored = {**self.to_dict(MOST_POINTS), "words": to_words(self)}
-        return {MIME: stored, "text/html": self.to_html(), "text/plain": str(self)}
+        return {MIME: stored, "text/html": self.to_html(), "text/plain": to_text(self, short=True)}
 
 
 def turned(ratio: Ratio) -> Ratio:

@@ -16,7 +16,7 @@ _COLOURS = {"torch": "#D55E00", "jax": "#2080C4", "numpy": "#009E73"}
 _OTHER = "#CC79A7"
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
 # Dots beyond these could not be told apart, and a stored report is to stay small.
-_MOST_DOTS = 80
+_MOST_DOTS = 36
 
 
 class Scale(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from fwmagic.bars import memory
 from fwmagic.remarks import Line, conditions, details, table
 from fwmagic.report import Report
 from fwmagic.sentences import headline
@@ -12,15 +13,23 @@ from fwmagic.sentences import headline
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
+_ALL = "print(report) tells more: how each was compiled, what was measured, and the conditions."
 
-def to_text(report: Report) -> str:
-    """Return the report as plain text: the verdicts, the aligned table, remarks by variant, the conditions."""
+
+def to_text(report: Report, short: bool = False) -> str:
+    """Return the report as plain text: verdicts, aligned table, memory as bars, remarks by variant, conditions.
+
+    If `short`, of the remarks only the warnings: a notebook stores this text beside the same report as HTML.
+    """
     blocks = ["\n".join(f"{'Warning: ' if s.warning else ''}{s.text}." for s in headline(report))]
     if report.variants:
         figures = table(report)
         blocks.append(_aligned([figures.head, *figures.rows]))
-    blocks += [f"{group.name}\n{_labelled(group.lines)}" for group in details(report)]
-    blocks.append(f"conditions\n{_labelled(conditions(report))}")
+    blocks.append(memory(report.variants))
+    for group in details(report):
+        lines = [line for line in group.lines if line.warning or not short]
+        blocks.append(f"{group.name}\n{_labelled(lines)}" if lines else "")
+    blocks.append(_ALL if short else f"conditions\n{_labelled(conditions(report))}")
     return "\n\n".join(block for block in blocks if block)
 
 

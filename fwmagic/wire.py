@@ -13,7 +13,8 @@ from typing import Any
 def plain(value: Any, most_points: int | None) -> Any:
     """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None.
 
-    With `most_points`, a longer tuple is thinned evenly to that many items, or to fewer where its field says so.
+    With `most_points`, a longer tuple is thinned to that many items: evenly, or to fewer and in its own way where
+    its field says so.
     """
     # The numbers first: they are nearly all of it, and this runs while a cell is timed.
     if isinstance(value, float):
@@ -24,7 +25,7 @@ def plain(value: Any, most_points: int | None) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: plain(getattr(value, f.name), _most(f, most_points))
+            f.name: plain(_thinned(f, getattr(value, f.name), most_points), most_points)
             for f in dataclasses.fields(value)
             if f.metadata.get("json", True)
         }
@@ -64,8 +65,10 @@ def typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _most(field: dataclasses.Field[Any], most_points: int | None) -> int | None:
-    return None if most_points is None else min(most_points, field.metadata.get("most_points", most_points))
+def _thinned(field: dataclasses.Field[Any], value: Any, most_points: int | None) -> Any:
+    if most_points is None or "thinned" not in field.metadata:
+        return value
+    return field.metadata["thinned"](value, min(most_points, field.metadata.get("most_points", most_points)))
 
 
 def _dataclass(kind: Any, value: Any, where: str) -> Any:

@@ -22,6 +22,7 @@ from fwmagic.report import (
     Report,
     Stage,
     Time,
+    Timeline,
     Variant,
 )
 
@@ -72,7 +73,7 @@ def a_ledger(device: str = "cuda:0", in_use: int = 1200 * 2**20, points: int = 4
     given: dict[str, Any] = {
         "total": total,
         "peak": tuple(Amount(name, count, "NVML") for name, count in segments.items()),
-        "timeline": tuple(
+        "timeline": Timeline.of(
             Moment(0.01 * i, in_use * (i + 1) // points, min(3, 1 + 4 * i // points) * in_use) for i in range(points)
         ),
         "source": "sampled every 10 ms",
@@ -157,8 +158,9 @@ def with_memory(points: int = 40) -> Report:
     host = Ledger(
         "host",
         None,
-        (Amount("in use", 300 * 2**20, "psutil"), Amount("other processes", None, "no permission")),
-        source="psutil",
+        (Amount("in use", 300 * 2**20, "VmHWM"), Amount("other processes", None, "no permission")),
+        source="sampled every 1 ms",
+        start=612 * 2**20,
     )
     torch = a_variant("torch", memory=(a_ledger(points=points), host))
     jax = a_variant("jax", time=a_time(0.53e-3), memory=(a_ledger(in_use=800 * 2**20, points=points), host))
@@ -238,7 +240,7 @@ _LEDGERS = st.builds(
     device=_TEXT,
     total=_SIZE,
     peak=_some(st.builds(Amount, name=_TEXT | st.sampled_from(SEGMENTS), bytes=_SIZE, source=_TEXT)),
-    timeline=_some(st.builds(Moment, seconds=_POSITIVE, in_use=_SIZE, held=_SIZE)),
+    timeline=_some(st.builds(Moment, seconds=_POSITIVE, in_use=_SIZE, held=_SIZE)).map(Timeline.of),
     source=_TEXT,
     note=_TEXT,
 )

@@ -182,6 +182,8 @@ def test_the_verdict_comes_first():
 def test_it_says_what_the_text_says(report):
     shown = squeezed("".join(Page(to_html(report)).words))
     for block in to_text(report).split("\n\n"):
+        if block.startswith("memory at the peak"):
+            continue  # drawn in characters, where this has a drawing
         for line in block.splitlines():
             # in the table the cells stand two or more spaces apart; a mark before a remark stands for its bold label
             for part in re.split(r"  +", line.removeprefix("! ")):
@@ -190,7 +192,7 @@ def test_it_says_what_the_text_says(report):
 
 
 def test_every_variant_has_a_strip_and_a_row():
-    page = Page(to_html(four_variants(40)))
+    page = Page(to_html(four_variants(30)))
     pictures = page.all("svg")
     assert len(pictures) == 4 + 3, "four strips, and three bars of what was compiled"
     assert all(picture["role"] == "img" for picture in pictures)
@@ -198,7 +200,7 @@ def test_every_variant_has_a_strip_and_a_row():
     assert len(page.all("tr")) == 1 + 4
     assert [head["scope"] for head in page.all("th")] == ["col"] * 9 + ["row"] * 4
     assert "Samples of torch:eager" in page.words
-    assert "40 blocks, median 2.30 ms, 95 % interval 2.28-2.35 ms" in page.words
+    assert "30 blocks, median 2.30 ms, 95 % interval 2.28-2.35 ms" in page.words
     assert "trace 12.0 ms, backend 800 ms" in page.words
 
 
@@ -262,8 +264,8 @@ def test_the_scale_zooms_in_on_close_times_and_is_not_stretched_by_one_slow_bloc
 
 def test_a_long_run_is_thinned_and_says_so():
     html = to_html(a_report(a_variant("torch", time=a_time(points=1000))))
-    assert len(dots(html)[0]) == 80
-    assert "1000 blocks (80 of them drawn)" in html
+    assert len(dots(html)[0]) == 36
+    assert "1000 blocks (36 of them drawn)" in html
 
 
 def test_what_was_not_timed_has_no_picture():
@@ -288,7 +290,7 @@ def test_memory_is_drawn_as_one_bar_a_ledger_beside_its_figure():
     page = Page(to_html(with_memory()))
     assert page.words.count("Memory on cuda:0") == page.words.count("Memory on host") == 2
     assert "cuda:0: 1.17 GiB in use" in page.words
-    assert "host: 300 MiB in use" in page.words
+    assert "host: 300 MiB more" in page.words
     assert "in use" in next(words for words in page.words if words.startswith("memory at the peak"))
     unknown = Ledger("cuda:0", None, (Amount("in use", None, "no driver"), Amount("context", 1, "NVML")))
     assert "cuda:0" in Page(to_html(a_report(a_variant("torch", memory=(unknown,))))).words
@@ -297,6 +299,11 @@ def test_memory_is_drawn_as_one_bar_a_ledger_beside_its_figure():
 
 def test_all_parts_of_four_long_variants_with_memory_stay_below_fifty_kilobytes():
     report = four_variants(1000)
-    measured = tuple(replace(variant, memory=(a_ledger(points=1000),)) for variant in report)
+    static = Ledger(
+        "cuda:0 (static)", None, (Amount("in use (static)", 2**30, "XLA's static analysis, no measurement"),)
+    )
+    host = a_ledger("host", points=1000, peak=(Amount("in use", 2**26, "the most that was resident (VmHWM)"),))
+    both = (a_ledger(points=1000), host)
+    measured = tuple(replace(v, memory=(*both, static) if v.framework == "jax" else both) for v in report)
     bundle = replace(report, variants=measured)._repr_mimebundle_()
     assert sum(len(json.dumps(part, ensure_ascii=False).encode()) for part in bundle.values()) <= 50_000

@@ -265,7 +265,7 @@ def test_a_variant_that_ends_while_it_is_timed(shell, monkeypatch):
     def killed(self, *arguments):
         calls.append(self.name)
         if self.name == "ends" and calls.count("ends") == 8:
-            os.kill(self._worker.number, signal.SIGKILL)
+            os.kill(self.worker.number, signal.SIGKILL)
         return block(self, *arguments)
 
     monkeypatch.setattr(Remote, "block", killed)

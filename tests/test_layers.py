@@ -18,7 +18,7 @@ LAYERS = [
     {"run"},
     {"worker", "cells", "measure", "memory", "findings"},
     {"frameworks"},
-    {"picture", "words", "text", "html", "ledgers", "strips", "remarks", "sentences", "format"},
+    {"picture", "words", "text", "html", "bars", "ledgers", "strips", "remarks", "sentences", "format"},
     {"report", "parts", "wire", "errors"},
 ]
 # A stored report can be shown without any of the packages that fwmagic runs on.

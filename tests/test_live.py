@@ -16,6 +16,7 @@ from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
 from fwmagic.live import INTERVAL, Live, for_shell
 from fwmagic.report import MIME, Report
+from fwmagic.text import to_text
 
 
 class Clock:
@@ -142,7 +143,7 @@ def test_a_kernel_updates_one_display_in_place(shell):
     assert not first["update"]
     assert last["update"]
     assert last["data"][MIME]["state"] == "done"
-    assert last["data"]["text/plain"] == str(DONE)
+    assert last["data"]["text/plain"] == to_text(DONE, short=True)
     assert first["transient"]["display_id"] == last["transient"]["display_id"]
 
 

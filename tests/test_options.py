@@ -29,7 +29,8 @@ def test_the_defaults():
     assert dataclasses.asdict(Options("x")) == {
         "name": "x", "mode": "auto", "compile_mode": "default", "fullgraph": False, "budget": 2.0, "margin": 0.01,
         "device": None, "inputs": (), "items": None, "baseline": None, "check": True, "seed": None,
-        "keep_going": False, "repeat_effects": False, "output": None, "given": frozenset(),
+        "keep_going": False, "repeat_effects": False, "output": None, "isolate": False, "threads": None,
+        "timeout": None, "alloc": (), "memory": True, "memray": False, "flamegraph": None, "given": frozenset(),
     }  # fmt: skip
 
 
@@ -112,6 +113,15 @@ NO_EFFECT = [
     ("jax", "--no-check --mode debug", "--no-check has no effect in mode debug"),
     ("jax", "--repeat-effects --mode debug", "--repeat-effects has no effect in mode debug"),
     ("jax", "--budget 1 --mode debug", "--budget has no effect in mode debug, which times nothing; leave it out"),
+    ("jax", "--isolate --mode debug", "--isolate has no effect in mode debug, which runs in the notebook itself"),
+    ("jax", "--threads 1 --mode debug", "--threads has no effect in mode debug"),
+    ("jax", "--timeout 1 --mode debug", "--timeout has no effect in mode debug"),
+    ("jax", "--threads 9999", "--threads 9999: this process may use"),
+    ("jax", "--no-memory --mode debug", "--no-memory has no effect in mode debug, which measures nothing"),
+    ("jax", "--memray --mode debug", "--memray has no effect in mode debug"),
+    ("jax", "--flamegraph x.html --mode debug", "--flamegraph has no effect in mode debug"),
+    ("jax", "--memray --no-memory", "--memray measures memory, and --no-memory turns that off; leave one of them out"),
+    ("jax", "--flamegraph x.html --no-memory", "--flamegraph measures memory, and --no-memory turns that off"),
     ("jax", "--margin 0.1", "--margin needs two timed variants; add --mode all or a section, or leave it out"),
 ]
 
@@ -139,6 +149,11 @@ NO_EFFECT_TOGETHER = [
     ("--baseline a", ["torch"], "%%compare: --baseline needs two timed variants"),
     ("--baseline x", ["torch", "jax"], "%%compare: --baseline x names no timed variant; there are: a, b"),
     ("--baseline a", ["torch --mode all"], "there are: a:eager, a:compiled"),
+    ("--alloc jax:platform", ["torch"], "%%compare: --alloc names policies of jax, and there is no %%jax section"),
+    ("--alloc all", ["numpy"], "%%compare: --alloc names policies of jax, and there is no %%jax section; add one"),
+    ("--alloc torch:none --mode debug", ["torch"], "%%compare: --alloc has no effect in mode debug"),
+    ("--alloc torch:none --no-memory", ["torch"], "%%compare: --alloc measures memory, and --no-memory turns that off"),
+    ("--isolate", ["torch", "jax --mode debug"], "%%compare: --isolate has no effect in mode debug"),
     ("--baseline a:compild", ["torch --mode all"], "did you mean a:compiled?"),
 ]
 
@@ -153,3 +168,22 @@ def test_an_option_of_the_compare_line_needs_one_section_only_that_it_can_reach(
     torch, other = together("--fullgraph --mode eager", "torch --mode compiled", "jax")
     assert (torch.fullgraph, other.fullgraph) == (True, False)
     assert together("--items 5", "torch", "jax --mode debug")[1].items is None
+
+
+@pytest.mark.parametrize("text", ["--isolate", "--threads 1", "--timeout 3", "--alloc torch:caching,torch:none"])
+def test_what_implies_a_process_of_its_own(text):
+    assert together(text, "torch")[0].isolated
+    assert not together("", "torch")[0].isolated
+
+
+def test_all_policies_are_those_of_the_sections():
+    assert "jax:platform" in together("--alloc all", "torch")[0].alloc
+    assert together("--alloc torch:none,torch:caching,torch:none", "torch")[0].alloc == ("torch:none", "torch:caching")
+
+
+def test_memory_is_measured_unless_the_user_says_no():
+    assert not alone("torch", "--no-memory").memory
+    assert not alone("torch", "", {"memory": False}).memory
+    options = alone("torch", "--memray", {"memory": False})
+    assert (options.memray, options.memory) == (True, False)
+    assert "no-memory" in alone("torch", "--no-memory").stated()

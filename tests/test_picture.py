@@ -13,7 +13,7 @@ from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
 from fwmagic.picture import CHARTS, to_svg
-from fwmagic.report import MOST_POINTS, Amount, Ledger, Moment, Report, Stage
+from fwmagic.report import MOST_POINTS, Amount, Ledger, Report, Stage, Timeline
 from fwmagic.strips import colour
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -68,7 +68,7 @@ def test_ratios_have_a_point_each_an_interval_where_there_is_one_and_a_rule_at_1
 
 def test_memory_has_a_segment_for_each_amount_that_is_known():
     svg = to_svg(with_memory(), "memory")
-    assert len(groups(svg, "segments")) == 2 * (6 + 1)
+    assert len(groups(svg, "segments")) == 2 * (5 + 1)
     assert {"torch, cuda:0", "torch, host", "in use", "held, not in use", "4GiB"} <= set(words(svg))
     labels = " ".join(mark.get("aria-label") for mark in groups(svg, "segments"))
     assert "memory: in use; size: 1.172 GiB; bytes: 1258291200" in labels
@@ -79,7 +79,8 @@ def test_memory_has_a_segment_for_each_amount_that_is_known():
     }
     assert looks["in use"] == (colour("torch"), "1")
     assert looks["context"] == looks["free in pool"] == looks["unexplained"] == (colour("torch"), "0.5")
-    assert looks["free"] == looks["other processes"] == ("#8C8C8C", "0.25")
+    assert looks["other processes"] == ("#8C8C8C", "0.25")
+    assert "free" not in looks
 
 
 def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
@@ -89,7 +90,7 @@ def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
     assert len({line.get("stroke-dasharray") for line in lines}) == 2
     assert len(groups(svg, "moments")) == 2 * 2 * 10
     assert [text.text for text in groups(svg, "timeline_names")] == ["torch, cuda:0", "jax, cuda:0"]
-    gaps = Ledger("cuda:0", None, (), (Moment(0.0, 5, None), Moment(1.0, 6, None)))
+    gaps = Ledger("cuda:0", None, (), Timeline((0.0, 1.0), (5, 6)))
     assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
 
 

@@ -9,8 +9,9 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 from example_reports import a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fwmagic.parts import MOST_MOMENTS
+from fwmagic.parts import MOST_MOMENTS, Moment, Timeline
 from fwmagic.report import MIME, MOST_POINTS, Report
 from fwmagic.words import to_words
 
@@ -57,10 +58,36 @@ def test_thinning_keeps_few_samples_and_spreads_over_many():
 
 
 def test_a_timeline_is_thinned_to_fewer_moments_than_samples():
+    def moments(*most):
+        return report.to_dict(*most)["variants"][0]["memory"][0]["timeline"]
+
     report = a_report(a_variant("torch", memory=(a_ledger(points=1000),)))
-    assert len(report.to_dict()["variants"][0]["memory"][0]["timeline"]) == 1000
-    assert len(report.to_dict(MOST_POINTS)["variants"][0]["memory"][0]["timeline"]) == MOST_MOMENTS
-    assert len(report.to_dict(10)["variants"][0]["memory"][0]["timeline"]) == 10
+    assert {len(column) for column in moments().values()} == {1000}
+    assert {len(column) for column in moments(MOST_POINTS).values()} == {MOST_MOMENTS}
+    assert {len(column) for column in moments(10).values()} == {10}
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=60), st.integers(2, 20))
+def test_thinning_a_timeline_keeps_its_most_and_its_last(counts, most):
+    timeline = Timeline.of(Moment(float(i), count, 2 * count) for i, count in enumerate(counts))
+    kept = timeline.thinned(most)
+    assert len(kept) <= most
+    assert max(kept.in_use) == max(counts)
+    assert kept[-1] == timeline[-1]
+    assert list(kept.seconds) == sorted(kept.seconds)
+
+
+def test_a_timeline_has_a_column_for_what_is_known():
+    moments = [Moment(0.0, None, 3), Moment(1.0, 5, None)]
+    assert list(Timeline.of(moments)) == moments
+    assert Timeline.of([Moment(0.0, 1, None)]) == Timeline((0.0,), (1,))
+    assert not Timeline()
+
+
+def test_the_program_is_left_out_of_a_stored_report():
+    report = a_report(a_variant("torch", source="def cell(): ..."))
+    assert report.to_dict()["variants"][0]["source"] == "def cell(): ..."
+    assert report.to_dict(MOST_POINTS)["variants"][0]["source"] == ""
 
 
 def test_a_stored_report_brings_its_words_and_they_are_passed_over_when_it_is_read():

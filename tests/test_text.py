@@ -6,10 +6,20 @@ import re
 from dataclasses import replace
 
 import pytest
-from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
+from example_reports import (
+    a_compilation,
+    a_ledger,
+    a_ratio,
+    a_report,
+    a_time,
+    a_variant,
+    four_variants,
+    reports,
+    with_memory,
+)
 from hypothesis import given, settings
 
-from fwmagic.report import Agreement, Amount, Failure, Finding, Ledger, Place, Report, Stage, Variant
+from fwmagic.report import Agreement, Allocation, Amount, Failure, Finding, Ledger, Place, Report, Stage, Variant
 from fwmagic.text import to_markdown, to_text
 
 
@@ -177,8 +187,10 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
     assert (
         "peak on cuda:0 of 24.0 GiB: other processes 900 MiB, context 520 MiB, in use 1.17 GiB, free in pool" in block
     )
-    assert "; sampled every 10 ms" in block
-    assert "peak on host: in use 300 MiB; not available: other processes (no permission); psutil" in block
+    assert (
+        "peak on host: in use 300 MiB; on top of 612 MiB before; VmHWM; not available: other processes (no perm"
+        in block
+    )
     assert "! memory" not in block
     odd = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),), note="the driver reports less than is held")
     block = remarks(a_report(a_variant("torch", memory=(odd,))), "torch")
@@ -188,12 +200,32 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
 def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
     head, _, first, second = to_text(with_memory()).split("\n\n")[1].splitlines()
     assert "peak in use" in head
+    assert "peak held" in head
+    assert "3.52 GiB (cuda:0)" in first
     assert "1.17 GiB (cuda:0)" in first
     assert "800 MiB (cuda:0)" in second
     static = Ledger("host", None, (Amount("in use (static)", 2048, "XLA"),))
     none = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),))
-    assert "2.00 KiB (host)" in to_text(a_report(a_variant("jax", memory=(none, static))))
+    assert "+2.00 KiB (host)" in to_text(a_report(a_variant("jax", memory=(none, static))))
     assert "peak in use" not in to_text(a_report(a_variant("jax", memory=(none,))))
+
+
+def test_a_device_says_what_was_in_use_before_and_what_was_held_later():
+    later = (Amount("after del", 2048, "counters"), Amount("after empty_cache()", None, "no such call"))
+    ledger = a_ledger(start=2**20, released=later)
+    text = to_text(a_report(a_variant("torch", memory=(ledger,))))
+    assert "1.00 MiB of it in use before" in text
+    assert "then held: after del 2.00 KiB, after empty_cache() n/a (no such call)" in text
+    head, _, row = text.split("\n\n")[1].splitlines()
+    assert "after del" in head
+    assert "2.00 KiB" in row
+
+
+def test_the_lines_that_allocated_are_named_with_their_bytes():
+    lines = (Allocation(3, 64 * 2**20), Allocation(None, 2**20, "inside XLA, line unknown"))
+    heap = Ledger("heap", None, (Amount("in use", 65 * 2**20, "memray"),), lines=lines)
+    block = remarks(a_report(a_variant("jax", memory=(heap,))), "jax")
+    assert "allocated  line 3 64.0 MiB, inside XLA, line unknown 1.00 MiB" in block
 
 
 def test_table_is_aligned():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ class JaxMemory(HostMemory):
     """JAX's memory on GPUs and other accelerators; on a CPU, XLA allocates by the C library."""
 
     inside = "XLA"
+
+    def started(self) -> bool:
+        """Say whether JAX has started its backends in this process; there is no public way to ask."""
+        ask = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
+        return bool(ask is None or ask())
 
     def device(self, wanted: str | None) -> Device | None:
         """Return the accelerator that a cell runs on; None on a CPU."""

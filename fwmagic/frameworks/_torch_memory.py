@@ -21,6 +21,10 @@ class TorchMemory(HostMemory):
 
     inside = "torch"
 
+    def started(self) -> bool:
+        """Say whether torch has a CUDA context in this process."""
+        return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
     def device(self, wanted: str | None) -> Device | None:
         """Return the CUDA device that a cell runs on; None on a CPU."""
         if not torch.cuda.is_available() or (wanted or "").startswith("cpu"):

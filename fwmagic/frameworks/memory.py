@@ -63,6 +63,9 @@ class Memory(Protocol):
     def inside(self) -> str:
         """What owns the threads in which no Python runs, such as `XLA`."""
 
+    def started(self) -> bool:
+        """Say whether the framework uses a device in this process already; asking for more would make it start."""
+
     def device(self, wanted: str | None) -> Device | None:
         """Return the device that a cell runs on; None if it has no memory of its own, as a CPU."""
 
@@ -86,6 +89,10 @@ class HostMemory:
     """The memory of a framework that computes on the CPU only: there is no device and no allocator to ask."""
 
     inside = ""
+
+    def started(self) -> bool:
+        """Return False."""
+        return False
 
     def device(self, wanted: str | None) -> Device | None:
         """Return None."""

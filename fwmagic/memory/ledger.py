@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fwmagic.format import size
 from fwmagic.frameworks.memory import Counters
 from fwmagic.memory.nvml import Reading
-from fwmagic.report import Amount, Ledger, Moment
+from fwmagic.report import Amount, Ledger, Moment, Timeline
 
 #: The names of a ledger's segments, in their order.
 SEGMENTS = (
@@ -67,7 +67,7 @@ def of_readings(name: str, found: Readings, timeline: Sequence[Moment] = (), sou
         device=name,
         total=found.device.total.bytes,
         peak=tuple(named),
-        timeline=tuple(timeline),
+        timeline=Timeline.of(timeline),
         source=source,
         note="; ".join(notes),
         start=found.before.in_use,

@@ -13,25 +13,31 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from IPython.display import display
+
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
+from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Block, Local
-from fwmagic.report import Conditions, Finding, Variant
+from fwmagic.memory import malloc
+from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
+from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
 from fwmagic.run.conditions import settings_of
 from fwmagic.run.draft import Draft
 from fwmagic.run.here import Here
+from fwmagic.run.memory import Passes
 from fwmagic.run.options import Options
 from fwmagic.run.session import Session
 from fwmagic.run.staging import Staging
-from fwmagic.run.variants import Preparation, Section
+from fwmagic.run.variants import Contender, Preparation, Section
 from fwmagic.worker.answers import packed
 from fwmagic.worker.parcel import Address, Parcel, unpack
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What a worker needs for one variant, besides the notebook's objects.
+    """What a worker needs for one variant, one of `several`, besides the notebook's objects.
 
     `flags` are the pickled settings of each framework by its name, `together` the names of the frameworks of all
     sections, `threads` how many each framework computes with (None: as it likes), and `source` the cell's text.
@@ -46,6 +52,7 @@ class Sent:
     filename: str
     source: str
     threads: int | None = None
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class _Room:
 
     def __init__(self) -> None:
         self.calls: Local | None = None
+        self.contender: Contender | None = None
+        self.passes: Passes | None = None
         self.results: Parcel | None = None
 
 
@@ -85,6 +94,8 @@ def prepare(sent: Sent) -> Found:
     """Run the section plainly, compile it if that is wanted, and get ready to be timed."""
     framework = frameworks.get(sent.framework)
     together = [frameworks.get(name) for name in sent.together]
+    _settle(sent)
+    context = _context(framework, sent.options) if sent.options.memory else UNKNOWN_CONTEXT
     namespace, held = _unpacked(sent)
     section = Section(sent.section, framework, held["bodies"][sent.section], sent.options)
     draft = Draft("%%compare", lambda _: None)
@@ -96,6 +107,8 @@ def prepare(sent: Sent) -> Found:
     here = Here([framework], devices=_device_of(section))
     contender = next(iter(preparation.contenders), None)
     _room.calls = None if contender is None else here.calls([contender.program])[0]
+    _room.contender = contender
+    _room.passes = Passes(sent.options, nullcontext, sent.several, context)
     results = {"outcome": None if contender is None else contender.outcome, "reference": section.reference}
     _room.results = Parcel({name: _portable_outcome(one) for name, one in results.items()}, frameworks.loaded())
     (variant,) = draft.report.variants
@@ -124,6 +137,14 @@ def split(calls: int, lead_in: bool) -> list[tuple[float, float]]:
     return _calls().split(calls, lead_in)
 
 
+def memory() -> tuple[Ledger, ...]:
+    """Measure the variant's memory; it is timed no more after that."""
+    assert _room.contender is not None
+    assert _room.passes is not None
+    malloc.map_large_blocks()
+    return _room.passes.of(_room.contender)
+
+
 def taken() -> None:
     """Free the memory that the results were sent in."""
     if _room.results is not None:
@@ -135,20 +156,22 @@ def _calls() -> Local:
     return _room.calls
 
 
-def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make the notebook's main module anew, and the generators and settings as they are in the kernel."""
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    namespace = vars(module)
-    from IPython.display import display
-
-    vars(builtins)["display"] = display  # it is among the built-in names of a notebook, too
+def _settle(sent: Sent) -> None:
+    """Give the frameworks the kernel's settings, and their number of threads: before the first of them starts."""
     for name, pickled in sent.flags.items():
         framework = frameworks.get(name)
         framework.set_flags({key: pickle.loads(value) for key, value in pickled.items()})
     if sent.threads is not None:
         for framework in frameworks.loaded():
             framework.use_threads(sent.threads)
+
+
+def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make the notebook's main module anew, with its objects, and the random generators as they are in the kernel."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    namespace = vars(module)
+    vars(builtins)["display"] = display  # it is among the built-in names of a notebook, too
     linecache.cache[sent.filename] = (len(sent.source), None, sent.source.splitlines(keepends=True), sent.filename)
     held = unpack(sent.parcel, namespace)
     namespace.update(held["namespace"])
@@ -156,6 +179,12 @@ def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, state in held["generators"].items():
         frameworks.get(name).set_rng_state(state)
     return namespace, held
+
+
+def _context(framework: Framework, options: Options) -> Amount:
+    """Return what the driver needs for this process, in which nothing was allocated yet."""
+    where = framework.memory.device(options.device)
+    return UNKNOWN_CONTEXT if where is None else context_of(framework.memory, where)
 
 
 def _device_of(section: Section) -> dict[str, str]:

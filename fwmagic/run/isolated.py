@@ -58,6 +58,9 @@ class Isolation:
             options = self._options
             how = measuring.Pass(self._draft, self._apart, options.budget, options.margin, options.baseline, load)
             self._preparation.errors += measuring.time_contenders(how, remotes, remotes)
+            for remote in remotes:
+                failed = self._draft.report[remote.name].status == "failed"
+                self._draft.variant(remote.name, memory=_last_seen(remote.worker) if failed else remote.memory())
         finally:
             for worker in self._workers:
                 worker.close()
@@ -123,6 +126,7 @@ class Isolation:
             filename=filename,
             source="".join(linecache.getlines(filename)),
             threads=self._options.threads,
+            several=sum(len(one.options.variants()) for one in self._sections) > 1,
         )
 
     def _take(self, section: Section, name: str, found: Found) -> None:
@@ -164,19 +168,27 @@ class Remote:
         self.findings = found.findings
         self.most_calls = found.most_calls
         self.lead_in = found.lead_in
-        self._worker = worker
+        self.worker = worker
         self._window = window
         self._timeout = timeout
 
     def block(self, calls: int, lead_in: bool) -> Block:
         """Time so many calls as one."""
         with self._window():
-            return self._worker.call(inside.block, calls, lead_in, timeout=self._timeout)
+            return self.worker.call(inside.block, calls, lead_in, timeout=self._timeout)
 
     def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
         """Return the seconds of dispatch and of waiting of single calls."""
         with self._window():
-            return self._worker.call(inside.split, calls, lead_in, timeout=self._timeout)
+            return self.worker.call(inside.split, calls, lead_in, timeout=self._timeout)
+
+    def memory(self) -> tuple[Ledger, ...]:
+        """Return the ledgers of its memory; a process that ends meanwhile leaves the sentence that says so."""
+        try:
+            with self._window():
+                return self.worker.call(inside.memory, timeout=self._timeout)
+        except WorkerEnded as error:
+            return (Ledger("host", None, (Amount("in use", None, f"not available: {error}"),)),)
 
 
 class Apart:

@@ -10,8 +10,8 @@ class Options:
     """The options that hold for one section, or for a %%torch or %%jax cell; `given` are those the user wrote.
 
     `budget` is wall seconds of all variants together, `margin` a fraction of 1, `items` how many items one call
-    handles, `timeout` seconds. `budget`, `margin`, `baseline`, `keep_going`, `output`, `isolate`, `threads` and
-    `timeout` are the same for all sections of a cell.
+    handles, `timeout` seconds, `alloc` the policies by name. From `budget` to `baseline`, and from `keep_going` on,
+    they are the same for all sections of a cell but for `repeat_effects`.
     """
 
     name: str
@@ -32,12 +32,16 @@ class Options:
     isolate: bool = False
     threads: int | None = None
     timeout: float | None = None
+    alloc: tuple[str, ...] = ()
+    memory: bool = True
+    memray: bool = False
+    flamegraph: str | None = None
     given: frozenset[str] = frozenset()
 
     @property
     def isolated(self) -> bool:
         """Whether each variant runs in a process of its own."""
-        return self.isolate or self.threads is not None or self.timeout is not None
+        return self.isolate or self.threads is not None or self.timeout is not None or bool(self.alloc)
 
     def variants(self) -> dict[str, str]:
         """Return the mode of each variant by the variant's name, which is `name:mode` if there are several."""
@@ -50,7 +54,7 @@ class Options:
         texts = {}
         for name in sorted(self.given):
             value = getattr(self, name)
-            flag = "no-check" if name == "check" else name.replace("_", "-")
+            flag = f"no-{name}" if name in ("check", "memory") else name.replace("_", "-")
             text = "yes" if isinstance(value, bool) else ",".join(value) if isinstance(value, tuple) else str(value)
             texts[flag] = text
         return texts

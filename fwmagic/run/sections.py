@@ -14,12 +14,13 @@ from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 from fwmagic.measure.load import Load
 from fwmagic.report import Report
-from fwmagic.run import measuring
+from fwmagic.run import measuring, memory
 from fwmagic.run.conditions import distinct
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.here import Here
 from fwmagic.run.inputs import checked
 from fwmagic.run.isolated import Isolation
+from fwmagic.run.memory import Passes
 from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all
 from fwmagic.run.staging import Staging
 from fwmagic.run.variants import Preparation, Section, across
@@ -123,6 +124,7 @@ class Comparison:
         how = measuring.Pass(self.draft, here, options.budget, options.margin, options.baseline, load)
         programs = here.calls(contender.program for contender in contenders)
         self.preparation.errors += measuring.time_contenders(how, contenders, programs)
+        memory.measure(Passes(options, self.guard.window, several=len(contenders) > 1), contenders, self.draft)
 
     def _frameworks(self) -> list[Framework]:
         return distinct(section.framework for section in self.sections)

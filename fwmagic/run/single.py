@@ -16,12 +16,13 @@ from fwmagic.cells.scene import Scene
 from fwmagic.cells.state import Snapshot
 from fwmagic.measure.load import Load
 from fwmagic.report import Compilation, Report, Variant
-from fwmagic.run import measuring
+from fwmagic.run import measuring, memory
 from fwmagic.run.conditions import conditions
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.here import Here
 from fwmagic.run.inputs import converted
 from fwmagic.run.isolated import Isolation
+from fwmagic.run.memory import Passes
 from fwmagic.run.once import effects, lost_state
 from fwmagic.run.options import Options
 from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all, snapshot_of
@@ -104,7 +105,9 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
                 here = Here([framework], guard.window, stated, devices_of([section]))
                 how = measuring.Pass(draft, here, options.budget, options.margin, options.baseline, load)
                 programs = here.calls(contender.program for contender in preparation.contenders)
-                preparation.errors += measuring.time_contenders(how, preparation.contenders, programs)
+                contenders = preparation.contenders
+                preparation.errors += measuring.time_contenders(how, contenders, programs)
+                memory.measure(Passes(options, guard.window, several=len(contenders) > 1), contenders, draft)
             finally:
                 after.restore()
     except KeyboardInterrupt:

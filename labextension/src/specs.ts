@@ -113,32 +113,28 @@ function stagesTable(variants: readonly Row<Variant>[]): Table {
 function memoryTable(variants: readonly Row<Variant>[]): Table {
   const rows = variants.flatMap(({ label, memory }) =>
     memory.flatMap(ledger =>
-      ledger.peak.map(a => [
-        label,
-        ledger.device,
-        a.name,
-        a.bytes === null ? `not available: ${a.source}` : size(a.bytes)
-      ])
+      ledger.peak.map(a => [label, ledger.device, a.name, a.bytes === null ? 'not available' : size(a.bytes), a.source])
     )
   );
-  return { head: ['variant', 'device', 'part', 'size at the peak'], rows };
+  return { head: ['variant', 'device', 'part', 'size at the peak', 'source'], rows };
 }
 
 function timelineTable(variants: readonly Row<Variant>[]): Table {
-  const most = (values: (number | null)[]): string => {
+  const most = (values: readonly (number | null)[]): string => {
     const known = values.filter(value => value !== null);
     return known.length === 0 ? '–' : size(Math.max(...known));
   };
   const rows = variants.flatMap(({ label, memory }) =>
     memory
-      .filter(({ timeline }) => timeline.length > 0)
-      .map(({ device, timeline }) => [
+      .filter(({ timeline }) => timeline.seconds.length > 0)
+      .map(({ device, timeline, source }) => [
         label,
         device,
-        most(timeline.map(moment => moment.in_use)),
-        most(timeline.map(moment => moment.held)),
-        String(timeline.length)
+        most(timeline.in_use),
+        most(timeline.held),
+        String(timeline.seconds.length),
+        source
       ])
   );
-  return { head: ['variant', 'device', 'most in use', 'most held', 'moments'], rows };
+  return { head: ['variant', 'device', 'most in use', 'most held', 'moments', 'source'], rows };
 }

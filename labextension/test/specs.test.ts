@@ -21,15 +21,15 @@ const ledger = {
   device: 'cuda:0',
   total: 100,
   peak: [
-    { name: 'in use', bytes: 2048, source: '' },
+    { name: 'in use', bytes: 2048, source: 'counters' },
     { name: 'context', bytes: null, source: 'no driver' }
   ],
-  timeline: [
-    { seconds: 0, in_use: 10, held: 20 },
-    { seconds: 1, in_use: 1024, held: null }
-  ],
-  source: '',
-  note: ''
+  timeline: { seconds: [0, 1], in_use: [10, 1024], held: [20, null] },
+  source: 'events',
+  note: '',
+  start: null,
+  released: [],
+  lines: []
 };
 
 describe('charts', () => {
@@ -50,10 +50,10 @@ describe('charts', () => {
       ['torch', 'backend', '500 ms']
     ]);
     expect(rows.memory).toEqual([
-      ['torch', 'cuda:0', 'in use', '2.00 KiB'],
-      ['torch', 'cuda:0', 'context', 'not available: no driver']
+      ['torch', 'cuda:0', 'in use', '2.00 KiB', 'counters'],
+      ['torch', 'cuda:0', 'context', 'not available', 'no driver']
     ]);
-    expect(rows.timeline).toEqual([['torch', 'cuda:0', '1.00 KiB', '20 B', '2']]);
+    expect(rows.timeline).toEqual([['torch', 'cuda:0', '1.00 KiB', '20 B', '2', 'events']]);
   });
 
   it('puts two reports into one chart and tells their rows apart', () => {

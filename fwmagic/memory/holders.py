@@ -1,0 +1,144 @@
+"""The largest arrays that are alive, and who holds them."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
+
+from fwmagic.cells.walk import uncollected
+from fwmagic.memory.outside import outside
+from fwmagic.memory.places import Holder, Places, Spot
+
+#: Memory of fewer bytes than this is not reported.
+SMALLEST = 1024
+#: So many holders of one memory are named; of more, it is said how many there are.
+MOST_NAMED = 8
+_ADAPTED = ("torch", "jax", "numpy")
+
+
+class Adapter(Protocol):
+    """What is asked about the arrays of one framework; none of it changes them or what they hold."""
+
+    def live(self) -> list[Any]:
+        """Return all arrays that are alive, as far as the framework or Python can list them."""
+
+    def memory_of(self, array: Any) -> tuple[Hashable, int]:
+        """Return an identity of the memory that an array keeps alive, its address if it has one, and its bytes."""
+
+    def size_of(self, array: Any) -> int:
+        """Return the bytes that the array itself shows of its memory."""
+
+    def describe(self, array: Any) -> tuple[str, str]:
+        """Return dtype and shape, `float32 (3, 4)`, and the device."""
+
+    def inside(self, array: Any) -> Iterable[tuple[str, Any]]:
+        """Return what an array holds, each with how a reader would write it behind the array: `.grad`."""
+
+    def graphs(self, arrays: Sequence[Any]) -> Iterable[tuple[int, Any]]:
+        """Return what the autograd graphs of arrays hold, each with the place of the array in `arrays`."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """Memory that is alive: its bytes, the largest array that it belongs to, and how a reader writes its holders.
+
+    `what` is dtype and shape. `holders` are paths (`net.layer.weight`, `Out[12]`), or words with a path in
+    backticks ("last traceback: `big` in `step` (line 7)"); if none was found, one sentence that says so.
+    """
+
+    framework: str
+    what: str
+    bytes: int
+    device: str
+    holders: tuple[str, ...]
+
+
+@dataclass
+class _Memory:
+    bytes: int
+    arrays: list[tuple[str, Any]] = field(default_factory=list)
+
+
+def adapters() -> dict[str, Adapter]:
+    """Return the adapters of the frameworks that the process has imported already; this imports no framework."""
+    loaded = [name for name in _ADAPTED if name in sys.modules]
+    return {name: cast(Adapter, importlib.import_module(f"fwmagic.frameworks._{name}_live")) for name in loaded}
+
+
+def largest(arrays: Mapping[str, Iterable[object]], namespace: dict[str, Any], count: int = 10) -> tuple[Live, ...]:
+    """Return the largest arrays that are alive, the largest first, with all that was found to hold them.
+
+    Arrays that share memory, such as the views of one tensor, count once, with all of it. What is in a reference
+    cycle that Python has yet to collect is alive; run `gc.collect()` before to leave it out.
+
+    Parameters
+    ----------
+    arrays
+        By the name of the framework, all its arrays, as its adapter's `live` lists them. Those that the names
+        lead to are added, and what autograd graphs have saved.
+    namespace
+        The notebook's names. Holders are also looked for in the last traceback and those of exceptions that are
+        reached, and in the notebook's functions that run.
+    count
+        How many to return at most.
+
+    Returns
+    -------
+    Text and numbers only: nothing is kept alive by it.
+    """
+    with uncollected():
+        before = gc.get_objects()
+        asked = {name: adapter for name, adapter in adapters().items() if name in arrays}
+        places = Places(namespace, asked)
+        given = [(name, array) for name in asked for array in arrays[name]]
+        memories = _memories(asked, [*given, *places.arrays])[:count]
+        idents = {id(array): index for index, memory in enumerate(memories) for _, array in memory.arrays}
+        spots = places.spots(idents.keys())
+        found = [_live(memory, asked, places, spots) for memory in memories]
+        missing = [place for place, live in enumerate(found) if not live.holders]
+        known = set(map(id, before)) - {id(arrays), *map(id, arrays.values())} if missing else set()
+        arrays_of = [[array for _, array in memories[place].arrays] for place in missing]
+        answers = outside(arrays_of, known, places.names_of) if missing else []
+        for place, holders in zip(missing, answers, strict=True):
+            found[place] = replace(found[place], holders=holders)
+        return tuple(found)
+
+
+def _memories(asked: Mapping[str, Adapter], arrays: Iterable[tuple[str, Any]]) -> list[_Memory]:
+    found: dict[Hashable, _Memory] = {}
+    for name, array in {id(array): (name, array) for name, array in arrays}.values():
+        identity, size = asked[name].memory_of(array)
+        memory = found.setdefault(identity, _Memory(size))
+        memory.bytes = max(memory.bytes, size)
+        memory.arrays.append((name, array))
+    large = [memory for memory in found.values() if memory.bytes >= SMALLEST]
+    return sorted(large, key=lambda memory: memory.bytes, reverse=True)
+
+
+def _live(
+    memory: _Memory,
+    asked: Mapping[str, Adapter],
+    places: Places,
+    spots: Mapping[int, list[Spot]],
+) -> Live:
+    sizes = [asked[name].size_of(array) for name, array in memory.arrays]
+    name, shown = memory.arrays[sizes.index(max(sizes))]
+    what, device = asked[name].describe(shown)
+    direct = [
+        (spot, "a view " if size < memory.bytes else "")
+        for (_, array), size in zip(memory.arrays, sizes, strict=True)
+        for spot in spots.get(id(array), ())
+    ]
+    return Live(name, what, memory.bytes, device, _named(places.words(direct), len(direct)))
+
+
+def _named(holders: Sequence[Holder], direct: int) -> tuple[str, ...]:
+    """Return the first holders; of a traceback, frames of libraries only where none of the notebook's own has it."""
+    own = {holder.place.before for holder in holders if holder.place.own}
+    texts = [holder.text for holder in holders if holder.place.own or holder.place.before not in own]
+    more = max(len(holders), direct) - len(holders) + len(texts) - MOST_NAMED
+    return (*texts[:MOST_NAMED], *([f"{more} more"] if more > 0 else []))

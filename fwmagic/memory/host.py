@@ -1,0 +1,249 @@
+"""The resident memory of this process while one call runs: its peak by Linux's own counter, its course by samples."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from fwmagic.format import one_line, size
+from fwmagic.format import seconds as in_words
+from fwmagic.memory import malloc
+from fwmagic.report import Amount, Ledger, Moment, Timeline
+
+#: A timeline has at most this many moments, however long the call took.
+MOST_KEPT = 2000
+# Seconds between two samples, until there are too many of them.
+_INTERVAL = 1e-3
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+_STATM = Path("/proc/self/statm")
+_RESET_THE_PEAK = b"5"
+# A counter that still shows what it showed before, and this many bytes more than there are, was not reset.
+_SLACK = 1 << 20
+# Freed memory that stays resident is not worth a word below so many bytes, or below this share of the growth.
+_LITTLE = 1 << 20
+_LITTLE_SHARE = 0.02
+_EXACT = "Linux's counter of the resident peak (VmHWM), reset before the call"
+_UNREADABLE = (OSError, ValueError, IndexError, psutil.Error)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The resident bytes before a call (None: not readable); `refusal` says why there is no counter of the peak."""
+
+    resident: int | None
+    refusal: str = ""
+
+
+def measure(call: Callable[[], object], settle: Callable[[], None] = malloc.settle) -> Ledger:
+    """Return by how much the resident memory of this process grew at most while `call` ran, once.
+
+    `call` must wait for its own outputs, which are kept until the last reading; `settle` runs before the first one.
+    It is a pass of its own and not for timing: a thread samples meanwhile. All threads of the process count, and
+    memory that was allocated but never written is not resident.
+
+    Memory that was freed before and is still resident can be used again without growth: `note` tells how much that
+    can be, if it matters (see `malloc.lingering`).
+
+    On Linux the peak is exact: it is VmHWM, after writing 5 to /proc/self/clear_refs (proc(5)), which resets that
+    counter for whoever reads it. Where this cannot be done, the peak is that of the samples, and is called so.
+    Where no resident memory can be read, the amount says why; if this is known beforehand, `call` is not run.
+
+    Returns
+    -------
+    Ledger
+        Of the device `host`, in bytes: `start` was resident before, `in use` and the timeline came on top of it.
+
+    Raises
+    ------
+    BaseException
+        What `call` raises, unchanged.
+    """
+    settle()
+    kept = malloc.lingering()
+    with _resident() as read, _Sampler(read) as sampler:
+        start = _start(read)
+        if start.resident is None:
+            return _unknown(start.refusal)
+        sampler.begin()
+        outputs = call()
+        seconds = sampler.seconds()
+        try:
+            last = read()
+            peak = last if start.refusal else _counter("VmHWM")
+        except _UNREADABLE as error:
+            return _unknown(_reason(error))
+        del outputs
+    samples = sampler.samples(seconds)
+    if start.refusal:
+        peak = max((resident for _, resident in samples), default=last)
+        why = f"so the true peak may be higher: no counter of the peak can be reset ({start.refusal})"
+        sampled = _growth(max(peak, last), start.resident)
+        amount = Amount("in use (sampled)", sampled, f"{every(seconds, sampler.taken)}, {why}")
+    else:
+        amount = Amount("in use", _growth(peak, start.resident), _EXACT)
+    most = amount.bytes or 0
+    timeline = [Moment(at, min(_growth(resident, start.resident), most), None) for at, resident in samples]
+    return Ledger(
+        device="host",
+        total=None,
+        peak=(amount,),
+        timeline=Timeline.of(
+            [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_growth(last, start.resident), most), None)]
+        ),
+        source=f"resident memory less that before the call, or 0 where it was below, {every(seconds, len(samples))}",
+        note=_of_lingering(kept) if kept > max(_LITTLE, _LITTLE_SHARE * most) else "",
+        start=start.resident,
+    )
+
+
+def larger_of_pairs(values: Sequence[int]) -> list[int]:
+    """Return for each two neighbours the index of the larger value: half as many, and the largest among them."""
+    last = len(values) - 1
+    return [i if i == last or values[i] >= values[i + 1] else i + 1 for i in range(0, len(values), 2)]
+
+
+def every(seconds: float, samples: int) -> str:
+    """Return how often samples were taken, in words."""
+    if not samples:
+        return "read at the start and at the end only"
+    return f"sampled every {in_words(seconds / (samples + 1))}"
+
+
+class _Sampler:
+    """A thread that reads the resident memory from `begin` on, until the context is left.
+
+    Two arrays of a fixed size take the samples: a list that grows would itself be growth. When they are full, the
+    larger of each two samples stays, and the interval doubles. `taken` is how many samples there were.
+    """
+
+    def __init__(self, read: Callable[[], int], interval: float = _INTERVAL, most: int = MOST_KEPT - 2) -> None:
+        self.taken = 0
+        self._read = read
+        self._interval = interval
+        self._seconds = array("d", bytes(8 * most))
+        self._resident = array("q", bytes(8 * most))
+        self._count = 0
+        self._zero = 0.0
+        self._go = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fwmagic resident memory", daemon=True)
+
+    def __enter__(self) -> _Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._go.set()
+        self._thread.join()
+
+    def begin(self) -> None:
+        """Let the clock and the samples begin."""
+        self._zero = time.perf_counter()
+        self._go.set()
+
+    def seconds(self) -> float:
+        """Return the seconds since `begin`."""
+        return time.perf_counter() - self._zero
+
+    def samples(self, until: float) -> list[tuple[float, int]]:
+        """Return the seconds since `begin` and the resident bytes of the samples that were kept."""
+        kept = zip(self._seconds[: self._count], self._resident[: self._count], strict=True)
+        return [(at, resident) for at, resident in kept if at < until]
+
+    def take(self) -> None:
+        """Take one sample."""
+        self._seconds[self._count], self._resident[self._count] = self.seconds(), self._read()
+        self._count += 1
+        self.taken += 1
+        if self._count == len(self._seconds):
+            kept = larger_of_pairs(self._resident)
+            for to, index in enumerate(kept):
+                self._seconds[to], self._resident[to] = self._seconds[index], self._resident[index]
+            self._count = len(kept)
+            self._interval *= 2
+
+    def _run(self) -> None:
+        # A reading that fails later on leaves a shorter timeline; the caller's own readings say what is wrong.
+        with suppress(*_UNREADABLE):
+            self._read()  # what a first reading allocates must not fall into the call
+            self._go.wait()
+            while not self._stop.wait(self._interval):
+                self.take()
+
+
+@contextmanager
+def _resident() -> Iterator[Callable[[], int]]:
+    """Give a function that returns the resident bytes of this process: from an open file on Linux, else psutil's."""
+    try:
+        file = _STATM.open("rb", buffering=0)
+    except OSError:
+        yield lambda: int(psutil.Process().memory_info().rss)
+        return
+    with file:
+        descriptor = file.fileno()
+        yield lambda: int(os.pread(descriptor, 128, 0).split()[1]) * mmap.PAGESIZE
+
+
+def _start(read: Callable[[], int]) -> _Start:
+    """Reset the counter of the peak and read what is resident; a counter that was reset shows just that."""
+    try:
+        return _Start(_reset())
+    except _UNREADABLE as error:
+        refusal = _reason(error)
+    try:
+        return _Start(read(), refusal)
+    except _UNREADABLE as error:
+        return _Start(None, _reason(error))
+
+
+def _reset() -> int:
+    before = _counter("VmHWM")
+    # Not a file that opening would make where there is none.
+    with os.fdopen(os.open(_CLEAR_REFS, os.O_WRONLY), "wb", buffering=0) as file:
+        file.write(_RESET_THE_PEAK)
+    after = _counter("VmHWM")
+    if after == before and after > _counter("VmRSS") + _SLACK:
+        raise ValueError(f"{_CLEAR_REFS} was written, but VmHWM stays as it was")
+    return after
+
+
+def _counter(name: str) -> int:
+    """Return a counter of /proc/self/status in bytes."""
+    for line in _STATUS.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024  # Linux says kB and means KiB
+    raise ValueError(f"{_STATUS} has no {name}")
+
+
+def _growth(resident: int, start: int) -> int:
+    return max(0, resident - start)
+
+
+def _of_lingering(count: int) -> str:
+    return (
+        f"up to {size(count)} that was freed before stayed resident in the C library's heaps; "
+        "what the call took from there is not in this figure"
+    )
+
+
+def _unknown(reason: str) -> Ledger:
+    why = f"not available because the resident memory of this process cannot be read: {reason}"
+    return Ledger(device="host", total=None, peak=(Amount("in use", None, why),))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return one_line(str(error)) or type(error).__name__

@@ -1,0 +1,111 @@
+"""The memory passes of a run: one more run of each variant for its device, and one for the host, apart from timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fwmagic import frameworks
+from fwmagic.cells.outcome import Window
+from fwmagic.format import size
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.memory import Static
+from fwmagic.measure.block import LEAD_IN
+from fwmagic.measure.calls import Timed
+from fwmagic.memory import device, heap, host
+from fwmagic.report import Amount, Ledger
+from fwmagic.run.draft import Draft
+from fwmagic.run.options import Options
+from fwmagic.run.variants import Contender
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What is to be measured of variants, and where Ctrl-C may stop it; `context` is that of this process's driver."""
+
+    options: Options
+    window: Window
+    several: bool = False
+    context: Amount = device.UNKNOWN_CONTEXT
+
+    def of(self, contender: Contender) -> tuple[Ledger, ...]:
+        """Run a variant once for each pass, and return its ledgers: that of the device it computes on first."""
+        program, section = contender.program, contender.section
+        seconds = None if contender.outcome is None else contender.outcome.seconds
+        return self.run(program, section.framework, section.body.filename, seconds, program.static, contender.name)
+
+    def run(
+        self,
+        program: Timed,
+        framework: Framework,
+        filename: str = "",
+        seconds: float | None = None,
+        static: Static | None = None,
+        name: str = "",
+    ) -> tuple[Ledger, ...]:
+        """Run a program once for each pass, and return its ledgers."""
+        memory, wanted = framework.memory, self.options.device
+        found: list[Ledger] = []
+        where = memory.device(wanted) if self.options.memory else None
+        if where is not None:
+            others = tuple(_held_by_others(framework, wanted))
+            on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
+            found.append(self._once(program, seconds, on_device))
+        if self.options.memory:
+            found.append(self._once(program, seconds, host.measure))
+        if self.options.memray or self.options.flamegraph is not None:
+            on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
+            found.append(self._once(program, seconds, on_heap))
+        if static is not None and self.options.memory:
+            found.append(_static(where.name if where is not None else "CPU", static))
+        return tuple(found)
+
+    def _once(self, program: Timed, seconds: float | None, measure: Callable[[Callable[[], object]], Ledger]) -> Ledger:
+        """Run a program once, from its start state, under a pass."""
+
+        def call() -> Any:
+            outputs = program.call(*program.args)
+            if program.wait is not None:
+                program.wait(outputs)
+            return outputs
+
+        program.enter()
+        try:
+            with self.window():
+                if program.lead_in and seconds is not None and seconds < LEAD_IN:
+                    call()  # as before a timed block: the first call makes state, such as an optimizer's
+                return measure(call)
+        finally:
+            program.exit()
+
+    def _graph(self, name: str) -> Path | None:
+        """Return where to write a variant's flame graph: the file that was asked for, or one for each variant."""
+        if self.options.flamegraph is None:
+            return None
+        path = Path(self.options.flamegraph)
+        return path.with_stem(f"{path.stem}-{name.replace(':', '-').replace(' ', '-')}") if self.several else path
+
+
+def _held_by_others(framework: Framework, wanted: str | None) -> Iterable[tuple[str, int | None]]:
+    """Yield what other frameworks of this process hold on the device that one computes on."""
+    for other in frameworks.loaded():
+        where = other.memory.device(wanted) if other.name != framework.name and other.memory.started() else None
+        if where is not None:
+            yield other.title, other.memory.counters(where).held
+
+
+def _static(where: str, account: Static) -> Ledger:
+    parts = ((account.argument, "arguments"), (account.output, "outputs"), (account.temp, "temporaries"))
+    added = " + ".join(f"{size(count)} {what}" for count, what in parts)
+    source = f"XLA's static analysis, not measured: {added} - {size(account.alias)} shared"
+    return Ledger(f"{where} (static)", None, (Amount("in use (static)", account.total, source),))
+
+
+def measure(passes: Passes, contenders: Sequence[Contender], draft: Draft) -> None:
+    """Measure the memory of the variants that were timed, and note it in the draft."""
+    for contender in contenders:
+        if draft.report[contender.name].status != "failed":
+            draft.variant(contender.name, memory=passes.of(contender))
