@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 #: Seconds between two updates at the least.
 INTERVAL = 0.25
+#: The largest share of the time that updates take: one that took long, beside a busy browser, is followed by a pause.
+SHARE = 0.01
 
 
 class Live:
     """Shows a report while it runs, at most four times a second, and once more when it is closed.
+
+    Updates take at most 1 % of the time, but for the first one, which also sets up the display.
 
     Parameters
     ----------
@@ -46,23 +50,26 @@ class Live:
         self._bar: Any = None
         self._clock = clock
         self._updated: float | None = None
+        self._pause = INTERVAL
         self._pending: Report | None = None
         self._published = False
         self._closed = False
 
     def update(self, report: Report) -> None:
-        """Show `report`, unless the last update was less than `INTERVAL` ago or the display is closed."""
+        """Show `report`, unless the last update was a moment ago or the display is closed."""
         if self._closed or self._publish is None:
             return
         self._pending = report
         now = self._clock()
-        if self._updated is not None and now - self._updated < INTERVAL:
+        if self._updated is not None and now - self._updated < self._pause:
             return
-        self._updated = now
+        first, self._updated = self._updated is None, now
         if self._terminal:
             self._draw(report)
         else:
             self._show(report)
+        if not first:
+            self._pause = max(INTERVAL, (self._clock() - now) / SHARE)
 
     def close(self, report: Report | None = None) -> None:
         """Show `report` as the final one (None: the last one that was passed to `update`); more calls do nothing."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, magics_class, output_can_be_silenced
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, output_can_be_silenced
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from traitlets import Bool, Enum, Float, TraitError, Unicode, validate
 
 from fwmagic import line
@@ -60,6 +61,7 @@ class FwMagics(Magics):
         """Take the magics out of a shell again."""
         for name in _NAMES:
             shell.magics_manager.magics["cell"].pop(name, None)
+        shell.magics_manager.magics["line"].pop("memory", None)
         instance = shell.magics_manager.registry.pop(cls.__name__, None)
         if instance in shell.configurables:
             shell.configurables.remove(instance)
@@ -86,6 +88,19 @@ class FwMagics(Magics):
         """Compare sections, each below a line %%torch, %%jax or %%numpy; the notebook stays as it is."""
         __tracebackhide__ = True
         self._run("compare", line, cell)
+
+    @output_can_be_silenced
+    @line_magic("memory")
+    @magic_arguments("memory")  # type: ignore[no-untyped-call, untyped-decorator]
+    @argument("count", nargs="?", type=int, default=10, help="how many arrays to list (default: 10)")  # type: ignore[no-untyped-call, untyped-decorator]
+    def now(self, line: str) -> Any:
+        """Show what memory holds now: the devices, the host, and the largest arrays of all frameworks with holders."""
+        from fwmagic.now import now
+
+        count: int = parse_argstring(self.now, line).count  # type: ignore[no-untyped-call]
+        if count < 1:
+            raise UsageError(f"%memory lists at least 1 array, not {count}.")
+        return now(self.shell.user_ns, count)
 
     def _run(self, magic: str, text: str, cell: str) -> Any:
         """Run a cell; errors of ours become one line without a traceback, those of the user's code pass as they are."""

@@ -14,7 +14,7 @@ MOST_LINES = 300
 
 # A module may import from its own layer and from those below it (further down in this list).
 LAYERS = [
-    {"__init__", "magics", "execute", "options", "line", "live"},
+    {"__init__", "magics", "execute", "options", "line", "live", "now"},
     {"run"},
     {"worker", "cells", "measure", "memory", "findings"},
     {"frameworks"},

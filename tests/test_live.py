@@ -81,6 +81,23 @@ def test_at_most_four_updates_a_second_and_a_final_one():
     assert [update for _, update in shown] == [False] + 4 * [True]
 
 
+def test_updates_that_take_long_take_a_hundredth_of_the_time_all_the_same():
+    clock, began = Clock(), []
+
+    def publish(report, update):
+        began.append(clock.now)
+        clock.now += 0.02
+
+    live = Live(publish, clock=clock)
+    while clock.now < 120:
+        live.update(running(0.1))
+        clock.now += 0.001
+    first, *later = began
+    assert later[0] - first == pytest.approx(0.25, abs=0.01), "the first one sets up the display"
+    assert 0.02 * len(later) / (clock.now - later[0]) <= 0.0101
+    assert len(later) > 5
+
+
 def test_closing_shows_the_last_update_if_it_was_held_back():
     shown = Shown()
     with Live(shown, clock=Clock()) as live:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import linecache
 import pickle
 import random
@@ -20,9 +21,10 @@ from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Block, Local
+from fwmagic.measure.timing import measure
 from fwmagic.memory import malloc
 from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
-from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
+from fwmagic.report import Amount, Conditions, Finding, Ledger, Time, Variant
 from fwmagic.run.conditions import settings_of
 from fwmagic.run.draft import Draft
 from fwmagic.run.here import Here
@@ -80,6 +82,9 @@ class _Room:
     """The variant of this process, once it is ready."""
 
     def __init__(self) -> None:
+        self.framework: Framework | None = None
+        self.device: str | None = None
+        self.namespace: dict[str, Any] = {}
         self.calls: Local | None = None
         self.contender: Contender | None = None
         self.passes: Passes | None = None
@@ -107,6 +112,7 @@ def prepare(sent: Sent) -> Found:
     here = Here([framework], devices=_device_of(section))
     contender = next(iter(preparation.contenders), None)
     _room.calls = None if contender is None else here.calls([contender.program])[0]
+    _room.framework, _room.device, _room.namespace = framework, sent.options.device, namespace
     _room.contender = contender
     _room.passes = Passes(sent.options, nullcontext, sent.several, context)
     results = {"outcome": None if contender is None else contender.outcome, "reference": section.reference}
@@ -143,6 +149,39 @@ def memory() -> tuple[Ledger, ...]:
     assert _room.passes is not None
     malloc.map_large_blocks()
     return _room.passes.of(_room.contender)
+
+
+def alone(budget: float, seed: int) -> Time | None:
+    """Time the variant by itself, in seconds of `budget`; None if it raised."""
+    (timing,) = measure([_calls()], budget=budget, seed=seed, alternate=False).variants
+    return timing.time()
+
+
+def release() -> tuple[Amount, ...]:
+    """Let go of all that the variant has, and return what its allocator still holds, before and after it is asked."""
+    assert _room.framework is not None
+    memory, where = _room.framework.memory, _room.framework.memory.device(_room.device)
+    _room.contender = _room.calls = _room.passes = None
+    _room.namespace.clear()
+    gc.collect()
+    if where is None:
+        return ()
+    first = memory.counters(where)
+    how = memory.empty_cache(where)
+    last = memory.counters(where)
+    return (
+        Amount("after del", first.held, first.source),
+        Amount("after empty_cache()", last.held if how else None, f"{last.source}, after {how}" if how else _NO_CACHE),
+    )
+
+
+_NO_CACHE = "not available: JAX has no call that gives free memory back"
+
+
+def in_force() -> dict[str, str]:
+    """Return how this process allocates, as its framework reads it back."""
+    assert _room.framework is not None
+    return _room.framework.memory.in_force()
 
 
 def taken() -> None:

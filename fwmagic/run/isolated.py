@@ -19,6 +19,7 @@ from fwmagic.cells.outcome import Outcome, Window
 from fwmagic.cells.walk import Walk
 from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
+from fwmagic.memory.policies import on_demand
 from fwmagic.report import Amount, Conditions, Ledger
 from fwmagic.run import inside, measuring
 from fwmagic.run.conditions import distinct, with_load
@@ -53,17 +54,20 @@ class Isolation:
         try:
             with self._parcel(given) as parcel:
                 load.start()
-                remotes = [remote for section in self._sections for remote in self._section(section, parcel)]
+                remotes = [remote for one in self._sections for remote in self._section(one, parcel)]
             across(list(self._sections), self._draft)
             options = self._options
             how = measuring.Pass(self._draft, self._apart, options.budget, options.margin, options.baseline, load)
             self._preparation.errors += measuring.time_contenders(how, remotes, remotes)
             for remote in remotes:
                 failed = self._draft.report[remote.name].status == "failed"
-                self._draft.variant(remote.name, memory=_last_seen(remote.worker) if failed else remote.memory())
+                self._draft.variant(remote.name, memory=last_seen(remote.worker) if failed else remote.memory())
         finally:
-            for worker in self._workers:
-                worker.close()
+            self._close()
+
+    def _close(self) -> None:
+        for worker in self._workers:
+            worker.close()
 
     def _parcel(self, given: Mapping[str, Any]) -> Parcel:
         """Pack what the sections can reach, and the state of the random generators."""
@@ -85,28 +89,41 @@ class Isolation:
     def _section(self, section: Section, parcel: Parcel) -> Iterator[Remote]:
         """Get a section's variants ready, and yield those that can be timed."""
         for name, mode in section.options.variants().items():
-            if _OF_THE_SHELL in section.body.all_reads:
-                why = "magics and `!` commands need the notebook's own process; leave out --isolate and what implies it"
-                self._draft.variant(name, status="not timed", note=f"not run: {why}")
-                continue
-            self._draft.variant(name, status="running")
-            worker: Worker | None = None
-            try:
-                worker = self._worker()
-                found = self._prepare(worker, self._sent(section, name, mode, parcel))
-            except WorkerEnded as error:
-                self._preparation.fail(section, name, error, None, "first run")
-                self._preparation.errors[-1] = WorkerEnded(f"{name}: {error}")  # the report has the name beside it
-                self._draft.variant(name, memory=_last_seen(worker))
-                continue
-            self._take(section, name, found)
-            if found.ready:
-                yield Remote(worker, section, found, self._window, self._options.timeout)
+            remote = self._variant(section, name, mode, parcel, on_demand(os.environ))
+            if remote is not None:
+                yield remote
 
-    def _worker(self) -> Worker:
-        setting = Setting(dict(os.environ), str(Path.cwd()), tuple(sys.path), self._apart.cores)
+    def _variant(
+        self,
+        section: Section,
+        name: str,
+        mode: str,
+        parcel: Parcel,
+        environment: Mapping[str, str],
+        anew: bool = False,
+    ) -> Remote | None:
+        """Get a variant ready in a worker, or note why it is not."""
+        if _OF_THE_SHELL in section.body.all_reads:
+            why = "magics and `!` commands need the notebook's own process; leave out --isolate and what implies it"
+            self._draft.variant(name, status="not timed", note=f"not run: {why}")
+            return None
+        self._draft.variant(name, status="running")
+        worker: Worker | None = None
+        try:
+            worker = self._worker(environment, anew)
+            found = self._prepare(worker, self._sent(section, name, mode, parcel))
+        except WorkerEnded as error:
+            self._preparation.fail(section, name, error, None, "first run")
+            self._preparation.errors[-1] = WorkerEnded(f"{name}: {error}")  # the report has the name beside it
+            self._draft.variant(name, memory=last_seen(worker))
+            return None
+        self._take(section, name, found)
+        return Remote(worker, section, found, self._window, self._options.timeout) if found.ready else None
+
+    def _worker(self, environment: Mapping[str, str], anew: bool) -> Worker:
+        setting = Setting(dict(environment), str(Path.cwd()), tuple(sys.path), self._apart.cores)
         with self._window():
-            worker = Worker(setting)
+            worker = Worker(setting, anew)
         self._workers.append(worker)
         return worker
 
@@ -196,7 +213,8 @@ class Apart:
 
     alternate = True
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, process: str = "a process for each variant") -> None:
+        self._process = process
         self.cores = _last_cores(threads) if threads is not None else ()
         self._wanted = threads
         self._workers = 1
@@ -223,7 +241,7 @@ class Apart:
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
-        process = "a process for each variant"
+        process = self._process
         if self._wanted is not None:
             number = "1 thread" if self._wanted == 1 else f"{self._wanted} threads"
             process += f" and {number} for each framework"
@@ -236,7 +254,7 @@ def _last_cores(count: int) -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))[-count:]) if hasattr(os, "sched_setaffinity") else ()
 
 
-def _last_seen(worker: Worker | None) -> tuple[Ledger, ...]:
+def last_seen(worker: Worker | None) -> tuple[Ledger, ...]:
     """Return the ledger of a process that ended: how far its resident memory had grown when it was last read."""
     if worker is None or worker.resident is None:
         return ()
@@ -249,6 +267,8 @@ def _pickled(flags: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the settings that another process can be given."""
     found = {}
     for name, value in flags.items():
+        if value is None:  # what nobody has chosen is for the other process to find out
+            continue
         with contextlib.suppress(Exception):  # a device or the like, which is of this process only
             found[name] = pickle.dumps(value)
     return found

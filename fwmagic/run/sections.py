@@ -21,6 +21,7 @@ from fwmagic.run.here import Here
 from fwmagic.run.inputs import checked
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.memory import Passes
+from fwmagic.run.policies import Policies
 from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all
 from fwmagic.run.staging import Staging
 from fwmagic.run.variants import Preparation, Section, across
@@ -59,7 +60,7 @@ class Comparison:
             # In a process of its own, it is the worker that looks: asking JAX would start it here.
             if section.options.device is not None and not self.options.isolated:
                 section.framework.device(section.options.device)
-        for section in self.sections:
+        for section in self.sections if not self.options.alloc else ():
             self.preparation.add(section)
         # The sections' scenes save what the sections reach; this saves what the setup reaches, and the generators.
         names = names_of(self.setup) if self.setup is not None else []
@@ -84,7 +85,8 @@ class Comparison:
     def _run(self, load: Load) -> None:
         if self.options.isolated:
             given = self._set_up()
-            Isolation(self.session, self.sections, self.preparation, self.guard).run(given, load)
+            kind = Policies if self.options.alloc else Isolation
+            kind(self.session, self.sections, self.preparation, self.guard).run(given, load)
             return
         staging = Staging(self.session, self._frameworks(), self.preparation)
         try:
