@@ -106,6 +106,27 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = malloc.sett
     )
 
 
+class Growth:
+    """The growth of the resident memory from the making of this object on, for when there is no call to measure."""
+
+    def __init__(self) -> None:
+        with _resident() as read:
+            self._start = _start(read)
+
+    def ledger(self) -> Ledger:
+        """Return the most that came on top until now."""
+        start = self._start
+        try:
+            with _resident() as read:
+                peak = read() if start.refusal else _counter("VmHWM")
+        except _UNREADABLE as error:
+            return _unknown(_reason(error))
+        if start.resident is None:
+            return _unknown(start.refusal)
+        source = _EXACT if not start.refusal else f"resident now: no counter of the peak can be reset ({start.refusal})"
+        return Ledger("host", None, (Amount("in use", _growth(peak, start.resident), source),), start=start.resident)
+
+
 def larger_of_pairs(values: Sequence[int]) -> list[int]:
     """Return for each two neighbours the index of the larger value: half as many, and the largest among them."""
     last = len(values) - 1

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from fwmagic import findings
 from fwmagic.cells.state import Snapshot
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, line_of, loaded
+from fwmagic.frameworks import Framework, get, line_of, loaded
 from fwmagic.measure.load import Load
 from fwmagic.report import Compilation, Failure, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
 from fwmagic.run.here import Here
+from fwmagic.run.memory import Passes
+from fwmagic.run.options import Options
 from fwmagic.run.variants import agreement, failure_of
 
 
@@ -43,6 +46,7 @@ def compare(
     margin: float = 0.01,
     baseline: str | None = None,
     check: bool = True,
+    memory: bool = True,
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
     """Compare callables without arguments: time them against each other, and their results.
@@ -62,6 +66,8 @@ def compare(
         The name that the others are compared with.
     check : bool
         Compare the results of the first calls.
+    memory : bool
+        Call each once more to measure its memory, when all are timed.
     progress : callable, optional
         Called with the report as it grows, at most four times a second.
 
@@ -100,6 +106,10 @@ def compare(
         _check(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
     measuring.Pass(draft, here, budget, margin, baseline, load).run(here.calls(calls))
+    for call in calls if memory else ():
+        if draft.report[call.name].status != "failed":
+            framework = next(iter(frameworks_of(outputs[call.name]).values()), get("numpy"))
+            draft.variant(call.name, memory=Passes(Options(call.name), nullcontext).run(call, framework))
     draft.find(*findings.of_report(draft.report))
     failed = any(variant.status == "failed" for variant in draft.report)
     draft.change(state="failed" if failed else "done", progress=1.0)

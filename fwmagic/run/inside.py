@@ -22,7 +22,7 @@ from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Block, Local
 from fwmagic.measure.timing import measure
-from fwmagic.memory import malloc
+from fwmagic.memory import host, malloc
 from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
 from fwmagic.report import Amount, Conditions, Finding, Ledger, Time, Variant
 from fwmagic.run.conditions import settings_of
@@ -102,6 +102,7 @@ def prepare(sent: Sent) -> Found:
     _settle(sent)
     context = _context(framework, sent.options) if sent.options.memory else UNKNOWN_CONTEXT
     namespace, held = _unpacked(sent)
+    growth = host.Growth()
     section = Section(sent.section, framework, held["bodies"][sent.section], sent.options)
     draft = Draft("%%compare", lambda _: None)
     preparation = Preparation(draft, Programs(), nullcontext)
@@ -118,6 +119,8 @@ def prepare(sent: Sent) -> Found:
     results = {"outcome": None if contender is None else contender.outcome, "reference": section.reference}
     _room.results = Parcel({name: _portable_outcome(one) for name, one in results.items()}, frameworks.loaded())
     (variant,) = draft.report.variants
+    if variant.status == "failed" and sent.options.memory:
+        variant = replace(variant, memory=(growth.ledger(),))
     return Found(
         variant=replace(variant, outputs=None),
         conditions=settings_of([framework], _device_of(section)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Window
-from fwmagic.format import size
+from fwmagic.format import one_line, size
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.memory import Static
 from fwmagic.measure.block import LEAD_IN
@@ -20,6 +20,9 @@ from fwmagic.report import Amount, Ledger
 from fwmagic.run.draft import Draft
 from fwmagic.run.options import Options
 from fwmagic.run.variants import Contender
+
+#: One pass: it runs a call once, and returns its ledger.
+Pass = Callable[[Callable[[], object]], Ledger]
 
 
 @dataclass(frozen=True)
@@ -48,36 +51,40 @@ class Passes:
     ) -> tuple[Ledger, ...]:
         """Run a program once for each pass, and return its ledgers."""
         memory, wanted = framework.memory, self.options.device
-        found: list[Ledger] = []
+        passes: list[tuple[str, Pass]] = []
         where = memory.device(wanted) if self.options.memory else None
         if where is not None:
             others = tuple(_held_by_others(framework, wanted))
             on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
-            found.append(self._once(program, seconds, on_device))
+            passes.append((where.name, on_device))
         if self.options.memory:
-            found.append(self._once(program, seconds, host.measure))
+            passes.append(("host", host.measure))
         if self.options.memray or self.options.flamegraph is not None:
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
-            found.append(self._once(program, seconds, on_heap))
+            passes.append(("heap", on_heap))
+        found = [self._once(program, seconds, name, measure) for name, measure in passes]
         if static is not None and self.options.memory:
             found.append(_static(where.name if where is not None else "CPU", static))
         return tuple(found)
 
-    def _once(self, program: Timed, seconds: float | None, measure: Callable[[Callable[[], object]], Ledger]) -> Ledger:
+    def _once(self, program: Timed, seconds: float | None, where: str, measure: Pass) -> Ledger:
         """Run a program once, from its start state, under a pass."""
 
         def call() -> Any:
-            outputs = program.call(*program.args)
-            if program.wait is not None:
-                program.wait(outputs)
+            with self.window():
+                outputs = program.call(*program.args)
+                if program.wait is not None:
+                    program.wait(outputs)
             return outputs
 
         program.enter()
         try:
-            with self.window():
-                if program.lead_in and seconds is not None and seconds < LEAD_IN:
-                    call()  # as before a timed block: the first call makes state, such as an optimizer's
-                return measure(call)
+            if program.lead_in and seconds is not None and seconds < LEAD_IN:
+                call()  # as before a timed block: the first call makes state, such as an optimizer's
+            return measure(call)
+        except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
+            why = f"not available: the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
+            return Ledger(where, None, (Amount("in use", None, why),))
         finally:
             program.exit()
 
