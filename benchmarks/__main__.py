@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.figures import to_markdown
 from benchmarks.results import ROOT, THREADS, Results
+from benchmarks.runs import is_busy
 from benchmarks.suites import SUITES, Suite
 
 
@@ -99,6 +100,8 @@ def _progress(run: dict[str, Any]) -> str:
         words.append(f"{run['ratio']:.4f} {run['verdict']}")
     if "seconds" in run:
         words.append(f"{run['seconds']:.1f} s")
+    if is_busy(run):
+        words.append(f"(BUSY MACHINE: others used {run['load']['others']:.2f} cores)")
     return "  ".join(word for word in words if word)
 
 

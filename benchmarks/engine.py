@@ -33,10 +33,14 @@ class Program:
 
 def bench(program: Program, used: Sequence[Framework]) -> Bench:
     """Return what runs blocks of a program as in a comparison of these frameworks."""
+    return Bench(local(program, used), len(used) > 1, time.perf_counter)
+
+
+def local(program: Program, used: Sequence[Framework]) -> Local:
+    """Return the calls of a program in this process."""
 
     def drain() -> None:
         for framework in used:
             framework.drain()
 
-    harness = Harness(lambda: sum(framework.compile_events() for framework in used), drain, nullcontext)
-    return Bench(Local(program, harness), len(used) > 1, time.perf_counter)
+    return Local(program, Harness(lambda: sum(framework.compile_events() for framework in used), drain, nullcontext))

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import goals
+from benchmarks import figures_of_memory, figures_of_workers, goals
+from benchmarks.markdown import median, number, percent, table
 from benchmarks.results import load
-from benchmarks.runs import Run, Runs, errors, share, spread
-
-Row = Sequence[str]
+from benchmarks.runs import Run, Runs, busy, deviations, errors, share, spread
 
 
 def to_markdown(data: Mapping[str, Any]) -> str:
     """Return all figures of a results file; a suite without a run is left out."""
     parts = [_sessions(data["sessions"])]
     runs = Runs(data["runs"])
-    for title, suites, table in _TABLES:
+    for title, suites, draw in _TABLES:
         found = runs.of(*suites)
         if found:
-            parts.append(f"## {title}\n\n{table(found)}")
+            parts.append(f"## {title}\n\n{draw(found)}")
             parts += _failures(found.failed)
-    parts.append("## Goals\n\n" + _table(("goal", "found", "met"), goals.rows(runs)))
+    parts.append("## Goals\n\n" + table(("goal", "found", "met"), goals.rows(runs)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,7 +39,7 @@ def _sessions(sessions: Iterable[Mapping[str, Any]]) -> str:
         )
         for one in sessions
     ]
-    return "# Figures\n\n" + _table(("session", "commit", "versions", "machine", "suites"), rows)
+    return "# Figures\n\n" + table(("session", "commit", "versions", "machine", "suites"), rows)
 
 
 def _failures(failed: Iterable[Run]) -> list[str]:
@@ -62,18 +60,18 @@ def _alike(runs: Runs) -> str:
             (
                 setup,
                 method,
-                _number(_median(run["each"] for run in group.good), 1e3),
+                number(median(run["each"] for run in group.good), 1e3),
                 str(len(group)),
                 str(len(group.failed)),
-                _percent(_median(found), 2),
-                _percent(max(found, default=None), 2),
-                _percent(share(group, "faster", "slower")),
-                _percent(share(group, "same")) if method == "fwmagic" else "–",
-                _percent(share(group, "undecided")) if method == "fwmagic" else "–",
-                _number(_median(run["seconds"] for run in group.good)),
+                percent(median(found), 2),
+                percent(max(found, default=None), 2),
+                percent(share(group, "faster", "slower")),
+                percent(share(group, "same")) if method == "fwmagic" else "–",
+                percent(share(group, "undecided")) if method == "fwmagic" else "–",
+                number(median(run["seconds"] for run in group.good)),
             )
         )
-    return _table((*heads, "`same`", "undecided", "s a run"), rows)
+    return table((*heads, "`same`", "undecided", "s a run"), rows)
 
 
 def _planted(runs: Runs) -> str:
@@ -84,37 +82,37 @@ def _planted(runs: Runs) -> str:
             method,
             str(len(group)),
             str(len(group.failed)),
-            _percent(goals.found(group)),
-            _percent(goals.wrong_side(group)),
-            _percent(share(group, "same", "not different")),
-            _percent(share(group, "undecided")),
-            _percent(_median(errors(group)), 2),
+            percent(goals.found(group)),
+            percent(goals.wrong_side(group)),
+            percent(share(group, "same", "not different")),
+            percent(share(group, "undecided")),
+            percent(median(errors(group)), 2),
         )
         for (setup, method), group in runs.groups("setup", "method")
     ]
-    return _table((*heads, "ratio error, median"), rows)
+    return table((*heads, "ratio error, median"), rows)
 
 
 def _frameworks(runs: Runs) -> str:
-    heads = ("set-up", "method", "runs", "failed", "ratio, median", "spread: SD", "median deviation", "worst")
+    heads = ("set-up", "method", "runs", "failed", "busy", "ratio, median", "spread: SD", "median deviation", "worst")
     rows = []
     for (setup, method), group in runs.groups("setup", "method"):
-        middle = _median(run["ratio"] for run in group.good)
-        away = [] if middle is None else [abs(run["ratio"] / middle - 1) for run in group.good]
+        away = deviations(group)
         rows.append(
             (
                 setup,
                 method,
                 str(len(group)),
                 str(len(group.failed)),
-                _number(middle),
-                _percent(spread(group), 2),
-                _percent(_median(away), 2),
-                _percent(max(away, default=None), 2),
-                _number(_median(run["seconds"] for run in group.good)),
+                str(busy(group)),
+                number(median(run["ratio"] for run in group.good)),
+                percent(spread(group), 2),
+                percent(median(away), 2),
+                percent(max(away, default=None), 2),
+                number(median(run["seconds"] for run in group.good)),
             )
         )
-    return _table((*heads, "s a run"), rows)
+    return table((*heads, "s a run"), rows)
 
 
 def _neighbour(runs: Runs) -> str:
@@ -132,12 +130,12 @@ def _neighbour(runs: Runs) -> str:
                         "3 %" if planted else "no",
                         str(len(group)),
                         str(len(group.failed)),
-                        _percent(goals.false_verdicts(group)),
-                        _percent(share(group, "undecided")) if own else "–",
-                        _percent(goals.load_named(group)) if own else "–",
+                        percent(goals.false_verdicts(group)),
+                        percent(share(group, "undecided")) if own else "–",
+                        percent(goals.load_named(group)) if own else "–",
                     )
                 )
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _coverage(runs: Runs) -> str:
@@ -154,12 +152,12 @@ def _coverage(runs: Runs) -> str:
                     str(run["stretch"]),
                     f"{some[0]['rounds']} ({budget:g} s)",
                     str(len(some)),
-                    _percent(goals.covered(some), 1),
-                    _percent(_median(math.log(one["high"] / one["low"]) / 2 for one in bounded), 2),
+                    percent(goals.covered(some), 1),
+                    percent(median(math.log(one["high"] / one["low"]) / 2 for one in bounded), 2),
                 )
             )
     heads = ("set-up", "recorded rounds", "stretch", "rounds a replay", "replays", "covered", "half width, median")
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _cost(runs: Runs) -> str:
@@ -168,13 +166,13 @@ def _cost(runs: Runs) -> str:
             run["setup"],
             str(run["calls"]),
             str(len(run["samples"]["fwmagic"])),
-            _number(_median(run["samples"]["fwmagic"]), 1e6),
-            _number(_median(run["samples"]["by hand"]), 1e6),
+            number(median(run["samples"]["fwmagic"]), 1e6),
+            number(median(run["samples"]["by hand"]), 1e6),
             f"{goals.cost(run) * 1e6:+.4f}",
         )
         for run in runs.good
     ]
-    return _table(
+    return table(
         ("function", "calls a loop", "loops", "fwmagic, µs a call", "by hand, µs a call", "difference, µs"), rows
     )
 
@@ -185,25 +183,25 @@ def _loading(runs: Runs) -> str:
     row = (
         str(len(runs)),
         str(len(runs.failed)),
-        _number(_median(seconds), 1e3),
-        _number(max(seconds, default=None), 1e3),
+        number(median(seconds), 1e3),
+        number(max(seconds, default=None), 1e3),
         ", ".join(imported) or "none of them",
     )
-    return _table(("processes", "failed", "ms, median", "ms, worst", "torch, jax, numpy, pandas imported"), [row])
+    return table(("processes", "failed", "ms, median", "ms, worst", "torch, jax, numpy, pandas imported"), [row])
 
 
 def _again(runs: Runs) -> str:
     rows = [
         (
             str(run["execution"]),
-            _number(run["seconds"]),
-            _number(run["spent"]),
+            number(run["seconds"]),
+            number(run["spent"]),
             f"{run['verdict']} ({run['ratio']:.3f})",
             ", ".join(f"{name} {run['ways'][name]} {seconds * 1e3:.2f} ms" for name, seconds in run["each"].items()),
         )
         for run in runs.good
     ]
-    return _table(("execution", "s to the end", "s of timing", "JAX over torch", "variants"), rows)
+    return table(("execution", "s to the end", "s of timing", "JAX over torch", "variants"), rows)
 
 
 def _panel(runs: Runs) -> str:
@@ -216,11 +214,11 @@ def _panel(runs: Runs) -> str:
         else:
             each = [run["milliseconds"] for run in good]
             rows.append((setup, kind, str(good[0]["charts"]), str(len(group)), *_spread(each)))
-    return _table(("report", "drawn", "charts or updates", "runs", "ms, median", "ms, worst"), rows)
+    return table(("report", "drawn", "charts or updates", "runs", "ms, median", "ms, worst"), rows)
 
 
 def _spread(milliseconds: Sequence[float]) -> tuple[str, str]:
-    return _number(_median(milliseconds)), _number(max(milliseconds))
+    return number(median(milliseconds)), number(max(milliseconds))
 
 
 def _budget(runs: Runs) -> str:
@@ -238,13 +236,14 @@ def _budget(runs: Runs) -> str:
         for run in sorted(runs.good, key=lambda run: (run["setup"], run["length"], run["budget"]))
     ]
     heads = ("way", "s a call", "budget, s", "spent, s", "over, s", "over, calls", "calls, first run included", "kept")
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
     ("Identical functions on the same buffers", ("alike-torch", "alike-jax"), _alike),
     ("3 % of extra work in one of two identical functions", ("planted",), _planted),
     ("torch against JAX on equal work, run to run", ("frameworks",), _frameworks),
+    ("torch against JAX in processes of their own, and in one, run to run", ("isolated",), _frameworks),
     ("With a busy neighbour", ("neighbour",), _neighbour),
     ("How often the 95 % interval holds the true ratio", ("coverage",), _coverage),
     ("Cost of a timed call", ("cost",), _cost),
@@ -252,25 +251,10 @@ _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
     ("An unchanged `%%compare` of two ~1 ms cells, run again", ("again",), _again),
     ("The panel: from a report to its last mark", ("panel",), _panel),
     ("`--budget`, and long cells", ("budget", "long"), _budget),
+    ("Isolated workers", ("workers",), figures_of_workers.workers),
+    ("Timing with memory measured in the same run", ("perturbation",), figures_of_workers.perturbation),
+    ("Cells with a known temporary", ("memory",), figures_of_memory.memory),
 )
-
-
-def _table(heads: Row, rows: Iterable[Row]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _median(values: Iterable[float]) -> float | None:
-    some = list(values)
-    return statistics.median(some) if some else None
-
-
-def _percent(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def _number(value: float | None, scale: float = 1.0) -> str:
-    return "–" if value is None else f"{value * scale:.4g}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,29 +7,48 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.runs import Run, Runs, errors, share, spread
+from benchmarks.runs import (
+    ISOLATED,
+    LARGE,
+    MIB,
+    OWN,
+    PEERS,
+    PINNED,
+    Run,
+    Runs,
+    deviations,
+    errors,
+    share,
+    spread,
+)
 
-_OWN = "fwmagic"
-_PEERS = ("%timeit", "Timer blocked", "Timer adaptive")
+_SEND = 0.2
+_QUICKER = 10.0
 
 
 def rows(runs: Runs) -> Iterator[tuple[str, str, str]]:
     """Yield each goal, what was found, and whether that meets it."""
-    alike = runs.of("alike-torch", "alike-jax", method=_OWN)
+    alike = runs.of("alike-torch", "alike-jax", method=OWN)
     yield from _alike(alike)
-    planted = runs.of("planted", method=_OWN)
+    planted = runs.of("planted", method=OWN)
     yield _row("planted 3 %: found in ≥ 90 %", found(planted), 0.9, at_least=True, count=len(planted))
     for (setup,), group in runs.of("frameworks").groups("setup"):
-        yield _spread(setup, group)
-    busy = runs.of("neighbour", method=_OWN)
+        yield _spread(setup, group, OWN)
+    for (setup,), group in runs.of("isolated").groups("setup"):
+        yield from _isolated(setup, group)
+    busy = runs.of("neighbour", method=OWN)
     yield _row("busy neighbour: false verdicts ≤ 5 %", false_verdicts(busy), 0.05, count=len(busy))
     yield _row("busy neighbour: load named in every run", load_named(busy), 1.0, at_least=True, count=len(busy))
-    replays = [replay for run in runs.of("coverage").good for replay in run["replays"]]
+    # Recordings of before have nothing that is not counted.
+    replays = [replay for run in runs.of("coverage").good if run.get("counted", True) for replay in run["replays"]]
     yield _row("interval covers in ≥ 93 % of replays", covered(replays), 0.93, at_least=True, count=len(replays))
     for run in runs.of("cost").good:
         yield _row(f"cost of a timed {run['setup']} call ≤ 0.1 µs", cost(run) * 1e6, 0.1, unit="µs")
     yield from _waits(runs)
     yield from _panel(runs.of("panel"))
+    yield from _workers(runs.of("workers"))
+    yield from _perturbation(runs.of("perturbation"))
+    yield from _memory(runs.of("memory"))
     broken = sorted({run["suite"] for run in runs.failed if "method" not in run})
     yield "every suite ran to its end", ", ".join(broken) + " broke off" if broken else "yes", _met(not broken)
 
@@ -89,13 +108,23 @@ def _alike(runs: Runs) -> Iterator[tuple[str, str, str]]:
     yield _row("alike: `same` in ≥ 80 %", share(runs, "same"), 0.8, at_least=True, count=count)
 
 
-def _spread(setup: str, runs: Runs) -> tuple[str, str, str]:
-    own = spread(runs.of("frameworks", method=_OWN))
-    peers = {method: spread(runs.of("frameworks", method=method)) for method in _PEERS}
-    times = {method: value / own for method, value in peers.items() if value is not None and own}
-    text = ", ".join(f"{method} {value:.1f} times" for method, value in times.items())
-    goal = f"{setup}: spread (SD) of each peer ≥ 3 times ours"
-    return goal, text or "–", _met(min(times.values()) >= 3 if len(times) == len(_PEERS) else None)
+def _spread(setup: str, runs: Runs, method: str) -> tuple[str, str, str]:
+    own = spread(runs.of("frameworks", "isolated", method=method))
+    peers = {peer: spread(runs.of("frameworks", "isolated", method=peer)) for peer in PEERS}
+    times = {peer: value / own for peer, value in peers.items() if value is not None and own}
+    text = ", ".join(f"{peer} {value:.1f} times" for peer, value in times.items())
+    which = setup if method == OWN else f"{setup}, {method}"
+    goal = f"{which}: spread (SD) of each peer ≥ 3 times ours"
+    return goal, text or "–", _met(min(times.values()) >= 3 if len(times) == len(PEERS) else None)
+
+
+def _isolated(setup: str, runs: Runs) -> Iterator[tuple[str, str, str]]:
+    own = runs.of("isolated", method=PINNED)
+    away, count = [*deviations(own), *(math.inf for _ in own.failed)], len(own)
+    middle = statistics.median(away) if away else None
+    yield _row(f"{setup}, {PINNED}: ratio from its median, median ≤ 0.5 %", middle, 0.005, count=count)
+    yield _row(f"{setup}, {PINNED}: ratio from its median, worst ≤ 2 %", max(away, default=None), 0.02, count=count)
+    yield _spread(setup, runs, PINNED)
 
 
 def _waits(runs: Runs) -> Iterator[tuple[str, str, str]]:
@@ -125,6 +154,66 @@ def _panel(runs: Runs) -> Iterator[tuple[str, str, str]]:
         if run["kind"] == "updates":
             share = run["updating"] / run["spent"]
             yield _row("panel: share of a run that its updates take ≤ 1 %", share, 0.01)
+
+
+def _workers(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    times, count = quicker(runs), len(runs.of("workers", setup="later worker"))
+    goal = "a later isolated worker starts ≥ 10 times as quickly as cold imports"
+    yield _row(goal, times, _QUICKER, at_least=True, unit="times", count=count)
+    for (name,), sends in runs.of("workers", method="send", kind="later").groups("setup"):
+        worst = _worst(sends, lambda run: run["seconds"])
+        yield _row(f"100 MB of {name} reach a worker, worst ≤ 0.2 s", worst, _SEND, unit="s", count=len(sends))
+
+
+def _perturbation(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    times = Runs(run for run in runs if run["setup"] != "counts")
+    away = perturbed(times)
+    if times.failed:
+        away = math.inf
+    yield _row("timing with memory on: off a loop by hand ≤ 2 %", away and abs(away), 0.02, count=len(times))
+    counts = runs.of("perturbation", setup="counts")
+    worst = _worst(counts, lambda run: float(run["threads"] + run["profiles"] + run["nvml"]))
+    yield _row(
+        "while blocks run: no thread, profile hook or NVML call of ours", worst, 0, unit="seen", count=len(counts)
+    )
+
+
+def _memory(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    for method, where in ((OWN, "the kernel's process"), (ISOLATED, "isolated")):
+        some = runs.of("memory", method=method)
+        worst = _worst(some, lambda run: abs(peak_error(run, "heap")))
+        yield _row(f"peak of the heap, {where}: error, worst ≤ 2 %", worst, 0.02, count=len(some))
+    for method, where in ((ISOLATED, "isolated"), (OWN, "the kernel's process")):
+        large = Runs(run for run in runs.of("memory", method=method) if run["true"] >= LARGE)
+        goal = f"resident growth of 16 to 256 MiB, {where}: within 2 % or 1 MiB in every cell"
+        yield _row(goal, _share(large, within), 1.0, at_least=True, count=len(large))
+
+
+def quicker(runs: Runs) -> float | None:
+    """Return how many times as quickly as cold imports a later worker starts: ratio of medians."""
+    later, cold = (runs.of("workers", setup=setup) for setup in ("later worker", "cold imports"))
+    if later.failed or cold.failed:
+        return 0.0
+    if not later or not cold:
+        return None
+    first, second = (statistics.median(run["seconds"] for run in some.good) for some in (cold, later))
+    return first / second
+
+
+def perturbed(runs: Runs, of: str = "fwmagic", to: str = "by hand") -> float | None:
+    """Return by which share the engine's time of a call differs from the loop by hand: median over the repeats."""
+    ratios = [run["medians"][of] / run["medians"][to] for run in runs.good]
+    return statistics.median(ratios) - 1 if ratios else None
+
+
+def peak_error(run: Run, figure: str) -> float:
+    """Return how far the `heap` or `resident` peak is from the true one, as a fraction of that, with its sign."""
+    return float(run[figure] / run["true"] - 1)
+
+
+def within(run: Run) -> bool:
+    """Say whether a resident peak is within 2 % or 1 MiB, whichever is more, of the true one."""
+    return bool(abs(run["resident"] - run["true"]) <= max(0.02 * run["true"], MIB))
 
 
 def _worst(runs: Runs, value: Callable[[Run], float]) -> float | None:

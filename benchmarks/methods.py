@@ -39,16 +39,26 @@ QUICK = Effort(budget=0.1, timeit="-n 5 -r 2 ")
 
 def fwmagic_compare(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
     """Compare with fwmagic; the results are waited for by fwmagic itself."""
-    report = fwmagic.compare({"a": a, "b": b}, budget=effort.budget)
+    return of_report(fwmagic.compare({"a": a, "b": b}, budget=effort.budget), "a", "b")
+
+
+def of_report(report: fwmagic.Report, a: str, b: str) -> dict[str, Any]:
+    """Return what a report says of b over a, with everything that this is made of.
+
+    Raises
+    ------
+    RuntimeError
+        A variant failed.
+    """
     failures = [f"{one.name}: {one.failure.error}: {one.failure.message}" for one in report if one.failure is not None]
     if failures:
         raise RuntimeError("; ".join(failures))
-    ratio = report.ratio("b", over="a")
-    times = {name: report[name].time for name in ("a", "b")}
+    ratio = report.ratio(b, over=a)
+    times = {name: report[name].time for name in (a, b)}
     return {
         "ratio": ratio.median,
         "verdict": ratio.verdict,
-        "each": times["a"].median,
+        "each": times[a].median,
         "raw": {
             "ratio": asdict(ratio),
             "samples": {name: time.samples for name, time in times.items()},
@@ -111,6 +121,23 @@ def shell() -> InteractiveShell:
     )
     made.display_pub.outputs = []
     return made
+
+
+def run_cell(text: str) -> None:
+    """Run a cell in that shell, with the magics of fwmagic; what it displays is dropped.
+
+    Raises
+    ------
+    RuntimeError
+        The cell raised; says what.
+    """
+    if "compare" not in shell().magics_manager.magics["cell"]:
+        shell().run_line_magic("load_ext", "fwmagic")
+    shell().display_pub.outputs.clear()
+    done = shell().run_cell(text)
+    if not done.success:
+        error = done.error_before_exec or done.error_in_exec
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def _timers(a: Call, b: Call) -> list[Timer]:

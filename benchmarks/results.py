@@ -9,6 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSION = 1
 #: What the workers run with: one thread a framework, since torch's Timer sets torch to one thread anyway.
 THREADS = {"OMP_NUM_THREADS": "1", "NPROC": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-_PACKAGES = ("fwmagic", "torch", "jax", "jaxlib", "numpy", "ipython")
+_PACKAGES = ("fwmagic", "torch", "jax", "jaxlib", "numpy", "ipython", "memray", "memory_profiler")
 
 
 class Results:
@@ -86,7 +87,7 @@ def load_average() -> float:
 
 
 class Watch:
-    """The load while something runs, from the making of this object to `load()`."""
+    """The load while something runs, from the making of this object to `load()`; our own processes are no load."""
 
     def __init__(self) -> None:
         self._before = load_average()
@@ -102,7 +103,19 @@ class Watch:
     def _read() -> tuple[float, float, float]:
         times = psutil.cpu_times()._asdict()
         busy = sum(times.values()) - sum(times.get(name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
-        return time.perf_counter(), busy, time.process_time()
+        return time.perf_counter(), busy, time.process_time() + _seconds_of_children()
+
+
+def _seconds_of_children() -> float:
+    """Return the CPU seconds of the processes that this one started, and of theirs, those that ended with them."""
+    own = psutil.Process()
+    ended = own.cpu_times()
+    total = ended.children_user + ended.children_system
+    for child in own.children(recursive=True):
+        with suppress(psutil.Error):  # it ended in this moment
+            used = child.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
+    return float(total)
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,22 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fwmagic.measure.load import BUSY
+
 Run = Mapping[str, Any]
+
+#: How the methods are called in the results: fwmagic and its peers in times, and in memory.
+OWN = "fwmagic"
+PINNED = "fwmagic --threads 1"
+TOGETHER = "fwmagic in one process"
+PEERS = ("%timeit", "Timer blocked", "Timer adaptive")
+ISOLATED = "fwmagic --isolate"
+MEMIT = "%memit"
+SAMPLER = "RSS every 100 ms"
+
+MIB = 1 << 20
+#: From so many bytes on, a temporary has to show in the resident memory.
+LARGE = 16 * MIB
 
 
 class Runs:
@@ -55,3 +70,20 @@ def spread(runs: Runs) -> float | None:
     """Return the standard deviation of the ratio from run to run, as a fraction; None for less than two runs."""
     logs = [math.log(run["ratio"]) for run in runs.good]
     return statistics.stdev(logs) if len(logs) > 1 else None
+
+
+def deviations(runs: Runs) -> list[float]:
+    """Return how far the ratio was from its own median over the runs, in each run that did not fail."""
+    ratios = [run["ratio"] for run in runs.good]
+    middle = statistics.median(ratios) if ratios else 1.0
+    return [math.exp(abs(math.log(ratio / middle))) - 1 for ratio in ratios]
+
+
+def busy(runs: Runs) -> int:
+    """Return during how many runs other processes used so much of the machine that this may have disturbed them."""
+    return sum(is_busy(run) for run in runs)
+
+
+def is_busy(run: Run) -> bool:
+    """Say whether other processes used more than a quarter of a core during a run."""
+    return bool("load" in run and run["load"]["others"] > BUSY)

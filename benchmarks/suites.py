@@ -39,6 +39,10 @@ SUITES = {
         Suite("planted", "benchmarks.accuracy", "planted", 130),
         Suite("frameworks", "benchmarks.accuracy", "frameworks", 250),
         Suite("neighbour", "benchmarks.accuracy", "neighbour", 120, neighbour=True),
-        Suite("coverage", "benchmarks.coverage", "coverage", 65),
+        Suite("isolated", "benchmarks.isolated", "isolated", 560),
+        Suite("coverage", "benchmarks.coverage", "coverage", 90),
+        Suite("workers", "benchmarks.workers", "workers", 60),
+        Suite("perturbation", "benchmarks.perturbation", "perturbation", 60),
+        Suite("memory", "benchmarks.memory", "memory", 120),
     )
 }

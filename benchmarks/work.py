@@ -39,7 +39,7 @@ class Setup:
 
 
 def torch_function(size: int, turns: int = 0) -> Call:
-    x, w = _torch_arrays(size)
+    x, w = torch_arrays(size)
 
     def call() -> torch.Tensor:
         for _ in repeat(None, turns):
@@ -103,7 +103,7 @@ def turns_for(share: float, call: Call) -> tuple[int, float]:
 
 # Functions of one framework and size share their buffers, so that no difference of alignment is between them.
 @lru_cache
-def _torch_arrays(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def torch_arrays(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     x, w = (torch.from_numpy(array) for array in _arrays(size))
     return x, w
 

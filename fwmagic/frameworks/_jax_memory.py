@@ -6,12 +6,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import jax
 from jaxlib import xla_client
 
+from fwmagic.format import one_line
 from fwmagic.frameworks._jax_trace import config
 from fwmagic.frameworks.memory import Counters, Device, Events, HostMemory
 from fwmagic.report import Moment
@@ -32,7 +34,7 @@ class JaxMemory(HostMemory):
     def device(self, wanted: str | None) -> Device | None:
         """Return the accelerator that a cell runs on; None on a CPU."""
         device = _device(wanted)
-        if device.platform == "cpu":
+        if device is None or device.platform == "cpu":
             return None
         ordinal = getattr(device, "local_hardware_id", None)
         return Device(f"{device.platform}:{device.id}", device.id if ordinal is None else int(ordinal))
@@ -43,7 +45,7 @@ class JaxMemory(HostMemory):
         try:
             return counters(_device(device.name).memory_stats())
         except jax.errors.JaxRuntimeError as error:
-            return Counters(source=f"XLA's allocator does not tell ({str(error).splitlines()[0]})")
+            return Counters(source=f"not available: XLA's allocator does not tell ({one_line(str(error), 100)})")
 
     def reset_peak(self, device: Device) -> bool:
         """Make the peak begin anew where this JAX can do that."""
@@ -63,8 +65,17 @@ class JaxMemory(HostMemory):
             yield events
             return
         with tempfile.TemporaryDirectory(prefix="fwmagic-") as folder:
-            with jax.profiler.trace(folder):
+            try:
+                jax.profiler.start_trace(folder)
+            except RuntimeError as error:  # the user takes a profile already
+                events.source = f"not available: {one_line(str(error), 100)}"
+            try:
                 yield events
+            finally:
+                if not events.source:
+                    jax.profiler.stop_trace()
+            if events.source:
+                return
             files = sorted(Path(folder).rglob("*.xplane.pb"))
             events.moments = timeline(data.from_file(str(files[-1])), device.ordinal) if files else []
         events.source = (
@@ -85,29 +96,28 @@ class JaxMemory(HostMemory):
 
 
 def _device(wanted: str | None) -> Any:
-    if wanted is None:
-        return config("jax_default_device") or jax.devices()[0]
-    platform, _, index = wanted.partition(":")
-    devices = jax.devices(platform)
-    return next((one for one in devices if str(one.id) == index), devices[0])
+    """Return JAX's device of that name, or its default one; None if it has none of that name."""
+    chosen = config("jax_default_device") if wanted is None else wanted
+    if not isinstance(chosen, str):
+        return chosen or jax.devices()[0]
+    platform, _, index = chosen.partition(":")
+    try:
+        devices = jax.devices(platform)
+    except RuntimeError:  # no such platform here
+        return None
+    return next((one for one in devices if index in ("", str(one.id))), None)
 
 
 def counters(stats: Mapping[str, Any] | None) -> Counters:
     """Return the counters of what `Device.memory_stats()` gives; None and missing keys are what is not known.
 
-    Without a pool, as with the allocator `platform`, XLA holds what is in use and nothing else.
+    The allocator `cuda_async` counts what is in use, but not what the driver's pool holds.
     """
     if not stats:
         return Counters(source="not available: XLA's allocator keeps no counters for this device")
     in_use, peak = (_number(stats.get(name)) for name in ("bytes_in_use", "peak_bytes_in_use"))
     held, peak_held = (_number(stats.get(name)) for name in ("pool_bytes", "peak_pool_bytes"))
-    return Counters(
-        in_use,
-        in_use if held is None else held,
-        peak,
-        peak if peak_held is None else peak_held,
-        "Device.memory_stats()",
-    )
+    return Counters(in_use, held, peak, peak_held, "Device.memory_stats()")
 
 
 def _number(value: Any) -> int | None:
@@ -127,7 +137,7 @@ def timeline(profile: Any, ordinal: int) -> list[Moment]:
         name, total = str(stats.get("allocator_name", "")), stats.get("bytes_allocated")
         if total is not None and (f"GPU_{ordinal}_" in name or not name):
             found.append((float(event.start_ns) * 1e-9, int(total)))
-    found.sort()
+    found.sort(key=itemgetter(0))  # events of one moment stay in their order
     return [Moment(at - found[0][0], max(total, 0), None) for at, total in found]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from fwmagic.format import one_line
 from fwmagic.frameworks.memory import Counters, Device, Events, HostMemory
 from fwmagic.report import Moment
 
 # So many events of the allocator are kept: the first ones of a longer cell are lost, and that is said.
 _MOST_EVENTS = 1_000_000
 _COUNTERS = "torch.cuda.memory_stats: {} of the caching allocator"
+_NO_CACHE = "not available: without its cache (PYTORCH_NO_CUDA_MEMORY_CACHING), torch counts nothing"
 
 
 class TorchMemory(HostMemory):
@@ -37,7 +40,7 @@ class TorchMemory(HostMemory):
     def counters(self, device: Device) -> Counters:
         """Return what the caching allocator counts."""
         torch.cuda.synchronize(device.ordinal)
-        return counters(torch.cuda.memory_stats(device.ordinal))
+        return counters(torch.cuda.memory_stats(device.ordinal)) if _caches() else Counters(source=_NO_CACHE)
 
     def reset_peak(self, device: Device) -> bool:
         """Make the peaks begin at what is in use and held now."""
@@ -47,21 +50,17 @@ class TorchMemory(HostMemory):
     @contextmanager
     def record(self, device: Device) -> Iterator[Events]:
         """Record the allocator's own history, without stacks."""
-        events = Events()
-        record = getattr(torch.cuda.memory, "_record_memory_history", None)
-        snapshot = getattr(torch.cuda.memory, "_snapshot", None)
-        if record is None or snapshot is None:
-            events.source = "not available: this torch records no history of its allocator"
+        start = self.counters(device)
+        events = Events(source=_begin_history())
+        if events.source:
             yield events
             return
-        start = self.counters(device)
-        record("all", context=None, stacks="python", max_entries=_MOST_EVENTS, clear_history=True)
         try:
             yield events
             torch.cuda.synchronize(device.ordinal)
-            trace = snapshot(device.ordinal)["device_traces"][device.ordinal]
+            trace = torch.cuda.memory._snapshot(device.ordinal)["device_traces"][device.ordinal]
         finally:
-            record(None)
+            torch.cuda.memory._record_memory_history(None)
         events.moments, events.source = timeline(trace, start), "every event of torch's caching allocator"
         if len(trace) >= _MOST_EVENTS:
             events.moments = []
@@ -76,7 +75,28 @@ class TorchMemory(HostMemory):
         """Return the allocator's backend and settings, as torch reads them back."""
         settings = {"torch allocator": str(torch.cuda.get_allocator_backend())} if torch.cuda.is_available() else {}
         read = getattr(torch._C, "_accelerator_getAllocatorSettings", None)
-        return settings | ({"torch allocator settings": str(read()) or "none"} if read is not None else {})
+        settings |= {"torch allocator settings": str(read()) or "none"} if read is not None else {}
+        return settings if _caches() else settings | {"torch caching": "off"}
+
+
+def _begin_history() -> str:
+    """Let the caching allocator record its history; return why it does not, or an empty string."""
+    record = getattr(torch.cuda.memory, "_record_memory_history", None)
+    if record is None or not hasattr(torch.cuda.memory, "_snapshot"):
+        return "not available: this torch records no history of its allocator"
+    if not _caches():
+        return _NO_CACHE
+    try:
+        record("all", context=None, stacks="python", max_entries=_MOST_EVENTS, clear_history=True)
+    except RuntimeError as error:  # the backend cudaMallocAsync has no history
+        return f"not available: {one_line(str(error), 100)}"
+    return ""
+
+
+def _caches() -> bool:
+    """Say whether the caching allocator is in use: without it, torch counts and records nothing."""
+    ask = getattr(torch._C, "_cuda_cudaCachingAllocator_is_enabled", None)
+    return bool(ask()) if ask is not None else "PYTORCH_NO_CUDA_MEMORY_CACHING" not in os.environ
 
 
 def counters(stats: Mapping[str, Any]) -> Counters:

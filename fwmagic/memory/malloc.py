@@ -7,8 +7,9 @@ import gc
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 
-# glibc's number for the size from which on a block is mapped on its own, and the size that is set.
-_M_MMAP_THRESHOLD = -3
+# glibc's numbers for the size from which on a block is mapped on its own, and for that from which on the free end of a
+# heap goes back; and the size that both are set to.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _MAPPED_FROM = 1 << 16
 # A heap begins with 132 KiB, most of which nobody has written yet: so little at its end is not known to be resident.
 _LEAST = 1 << 18
@@ -52,11 +53,15 @@ def lingering() -> int:
 def map_large_blocks() -> bool:
     """Let glibc map each block from 64 KiB on separately from now on, so that it is gone when it is freed.
 
-    Then nothing lingers. But this process allocates more slowly ever after, which cannot be undone: call it in a
-    process that only measures memory, before anything else. Returns whether the C library did it.
+    What lingers at the end of a heap goes back with the next block that is freed there. But this process allocates more
+    slowly ever after, which cannot be undone: call it in a process that only measures memory from then on. Returns
+    whether the C library did it.
     """
     with suppress(*_NO_GLIBC):
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM))
+        library = ctypes.CDLL(None)
+        return bool(
+            library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM) and library.mallopt(_M_TRIM_THRESHOLD, _MAPPED_FROM)
+        )
     return False
 
 

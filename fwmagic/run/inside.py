@@ -150,8 +150,7 @@ def memory() -> tuple[Ledger, ...]:
     """Measure the variant's memory; it is timed no more after that."""
     assert _room.contender is not None
     assert _room.passes is not None
-    malloc.map_large_blocks()
-    return _room.passes.of(_room.contender)
+    return replace(_room.passes, exact=malloc.map_large_blocks()).of(_room.contender)
 
 
 def alone(budget: float, seed: int) -> Time | None:

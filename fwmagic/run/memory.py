@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from fwmagic.frameworks import Framework
 from fwmagic.frameworks.memory import Static
 from fwmagic.measure.block import LEAD_IN
 from fwmagic.measure.calls import Timed
-from fwmagic.memory import device, heap, host
+from fwmagic.memory import device, heap, host, malloc
 from fwmagic.report import Amount, Ledger
 from fwmagic.run.draft import Draft
 from fwmagic.run.options import Options
@@ -27,12 +28,17 @@ Pass = Callable[[Callable[[], object]], Ledger]
 
 @dataclass(frozen=True)
 class Passes:
-    """What is to be measured of variants, and where Ctrl-C may stop it; `context` is that of this process's driver."""
+    """What is to be measured of variants, and where Ctrl-C may stop it.
+
+    `several`: of more than one variant. `context` is what the driver needs for this process. `exact`: this process
+    does nothing else any more, and gives back at once what is freed (see `malloc.map_large_blocks`).
+    """
 
     options: Options
     window: Window
     several: bool = False
     context: Amount = device.UNKNOWN_CONTEXT
+    exact: bool = False
 
     def of(self, contender: Contender) -> tuple[Ledger, ...]:
         """Run a variant once for each pass, and return its ledgers: that of the device it computes on first."""
@@ -81,6 +87,8 @@ class Passes:
         try:
             if program.lead_in and seconds is not None and seconds < LEAD_IN:
                 call()  # as before a timed block: the first call makes state, such as an optimizer's
+            if self.exact and measure is host.measure:
+                _until_nothing_lingers(call)
             return measure(call)
         except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
             why = f"not available: the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
@@ -94,6 +102,13 @@ class Passes:
             return None
         path = Path(self.options.flamegraph)
         return path.with_stem(f"{path.stem}-{name.replace(':', '-').replace(' ', '-')}") if self.several else path
+
+
+def _until_nothing_lingers(call: Callable[[], object]) -> None:
+    """Make calls: what one frees takes with it what lingers in the heap where it was, and threads differ in heaps."""
+    until = time.perf_counter() + LEAD_IN
+    while malloc.lingering() and time.perf_counter() < until:
+        call()
 
 
 def _held_by_others(framework: Framework, wanted: str | None) -> Iterable[tuple[str, int | None]]:
