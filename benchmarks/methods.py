@@ -31,10 +31,11 @@ class Effort:
 
     budget: float = BUDGET
     timeit: str = ""
+    longest: float = 10.0  # torch's own default
 
 
 WHOLE = Effort()
-QUICK = Effort(budget=0.1, timeit="-n 5 -r 2 ")
+QUICK = Effort(budget=0.1, timeit="-n 5 -r 2 ", longest=0.5)
 
 
 def fwmagic_compare(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def blocked(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
 
 def adaptive(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
     """Time a, then b with `Timer.adaptive_autorange`."""
-    return _torch_timer([timer.adaptive_autorange(min_run_time=effort.budget / 2) for timer in _timers(a, b)])
+    seconds = {"min_run_time": effort.budget / 2, "max_run_time": effort.longest}
+    return _torch_timer([timer.adaptive_autorange(**seconds) for timer in _timers(a, b)])
 
 
 METHODS: dict[str, Callable[[Call, Call, Effort], dict[str, Any]]] = {

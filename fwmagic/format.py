@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+from decimal import ROUND_HALF_UP, Decimal
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _COUNTS = ((1.0, ""), (1e3, " k"), (1e6, " M"), (1e9, " G"))
@@ -17,11 +17,11 @@ def digits(value: float, count: int = 3) -> str:
     """Return `value` to `count` significant digits, never with an exponent."""
     if value == 0:
         return "0"
-    after = count - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, after)
-    # 9.999 becomes 10.0, which needs one decimal less than 9.99 does
-    after = count - 1 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded:.{max(0, after)}f}"
+    exact = Decimal(value)
+    # A tie goes up, as in JavaScript: bytes of whole pages in MiB often are one, and the panel has to say the same.
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - count + 1), ROUND_HALF_UP)
+    # 9.999 becomes 10.00, which needs one decimal less than 9.99 does
+    return f"{rounded:.{max(0, count - 1 - rounded.adjusted())}f}"
 
 
 def seconds(value: float) -> str:

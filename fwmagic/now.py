@@ -70,7 +70,7 @@ def _devices() -> Iterator[Ledger]:
         others = [
             (other.title, other.memory.counters(place).held)
             for other in started
-            if other is not framework and (place := places[other.name]) is not None
+            if other is not framework and (place := places[other.name]) is not None and place.ordinal == where.ordinal
         ]
         uuid, how = visible.identify(where.ordinal, where.uuid, os.environ)
         reading = nvml.read(uuid)

@@ -8,16 +8,35 @@ import math
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import accuracy, coverage, figures, goals, methods
+from benchmarks import accuracy, coverage, figures, goals, memory, methods, perturbation, results
+from benchmarks.engine import Program
 from benchmarks.results import Results, load
-from benchmarks.runs import Runs, errors, share, spread
+from benchmarks.runs import (
+    ISOLATED,
+    LARGE,
+    MEMIT,
+    MIB,
+    OWN,
+    PINNED,
+    SAMPLER,
+    Runs,
+    busy,
+    deviations,
+    errors,
+    share,
+    spread,
+)
 from benchmarks.suites import SUITES, Suite
 from benchmarks.work import Setup
+from fwmagic.measure.calls import Harness, Local
+from fwmagic.memory import nvml
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,6 +95,51 @@ def test_every_method_is_run_in_random_order_on_the_same_set_up(quick):
     runs = Runs(load(quick[0])["runs"]).of("alike-torch", "frameworks")
     assert {run["method"] for run in runs} == set(methods.METHODS)
     assert all(run["raw"]["samples"] for run in runs)
+
+
+def test_the_isolated_pair_is_run_beside_one_process_and_the_peers(quick):
+    runs = Runs(load(quick[0])["runs"]).of("isolated")
+    peers = set(methods.METHODS) - {OWN}
+    assert {run["method"] for run in runs} == {PINNED, "fwmagic in one process", *peers}
+    (pinned,) = runs.of("isolated", method=PINNED)
+    assert "1 thread for each framework" in pinned["process"]
+
+
+def test_every_cell_with_a_known_temporary_is_measured_by_every_method(quick):
+    runs = Runs(load(quick[0])["runs"]).of("memory")
+    for (setup,), some in runs.groups("setup"):
+        found = {run["method"]: run for run in some}
+        assert {OWN, ISOLATED, SAMPLER} <= found.keys() <= {OWN, ISOLATED, SAMPLER, MEMIT}, setup
+        assert all(found[method]["heap"] > 0 for method in (OWN, ISOLATED))
+        assert {run["true"] for run in some} == {some.good[0]["temporary"] + 4}
+    assert {setup for (setup,), _ in runs.groups("setup")} == set(memory.KINDS)
+
+
+def test_what_runs_while_blocks_run_is_counted(quick):
+    (counts,) = Runs(load(quick[0])["runs"]).of("perturbation", setup="counts")
+    assert counts["blocks"] > 0
+    assert counts["calls"] > 0
+    assert (counts["threads"], counts["profiles"], counts["nvml"]) == (0, 0, 0)
+    assert {"host", "heap"} <= set(counts["ledgers"])
+
+
+def test_arrays_of_every_kind_reach_a_worker(quick):
+    sends = Runs(load(quick[0])["runs"]).of("workers", method="send")
+    assert {(run["setup"], run["kind"]) for run in sends} == {
+        (name, kind) for name in ("torch", "jax", "numpy") for kind in ("first", "later")
+    }
+
+
+def test_the_pair_that_fails_is_no_part_of_the_replays(quick):
+    data = load(quick[0])
+    runs = Runs(data["runs"]).of("coverage")
+    assert [(run["setup"], run["counted"]) for run in runs] == [
+        ("torch small", True),
+        ("jax small", True),
+        ("jax/torch small, isolated", True),
+        ("NOT COUNTED, THE PAIR THAT FAILS: jax/torch small, in one process", False),
+    ]
+    assert goal(data["runs"], "interval covers")[0].endswith("of 30")
 
 
 def test_conditions_commit_and_loads_are_in_the_file(quick):
@@ -256,6 +320,149 @@ def test_coverage_counts_replays_without_an_interval():
         {"true": 1.0, "low": None, "high": None},
     ]
     assert goals.covered(replays) == pytest.approx(1 / 3)
+
+
+def test_deviations_are_from_the_median_of_the_runs_and_have_no_side():
+    runs = Runs([run_of(ratio=2 / 1.02), run_of(ratio=2.0), run_of(ratio=2 * 1.01), failed_run()])
+    # the median of three is 2.0
+    assert deviations(runs) == pytest.approx([0.02, 0.0, 0.01])
+
+
+def test_a_run_is_busy_by_what_others_used_of_the_machine():
+    loads = [{"before": 3.0, "after": 3.0, "others": others} for others in (0.0, 0.2, 0.3, 1.0)]
+    assert busy(Runs([*(run_of(load=one) for one in loads), run_of()])) == 2
+
+
+def test_the_load_of_our_own_processes_is_not_that_of_others():
+    before = results._seconds_of_children()
+    code = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert results._seconds_of_children() - before >= 0.25
+
+
+def test_the_goals_of_the_isolated_pair():
+    def runs_of(method, *ratios):
+        return [run_of("isolated", setup="jax/torch small", method=method, ratio=ratio) for ratio in ratios]
+
+    own = runs_of(PINNED, 1.0, 1.004, 0.996, 1.0, 1.015)
+    peers = [run for method in goals.PEERS for run in runs_of(method, 0.9, 1.0, 1.1)]
+    start = "jax/torch small, fwmagic --threads 1: "
+    assert goal([*own, *peers], start + "ratio from its median, median") == ("0.40 % of 5", "yes")
+    assert goal([*own, *peers], start + "ratio from its median, worst") == ("1.50 % of 5", "yes")
+    assert goal([*own, *peers], start + "spread")[1] == "yes"
+    assert goal([*own, *runs_of("Timer blocked", 0.999, 1.001), *peers[3:]], start + "spread")[1] == "NO"
+    failed = failed_run("isolated", setup="jax/torch small", method=PINNED)
+    assert goal([*own, *peers, failed], start + "ratio from its median, worst")[1] == "NO"
+
+
+def test_the_goals_of_isolated_workers():
+    def start(setup, seconds):
+        return {"suite": "workers", "setup": setup, "method": "start", "seconds": seconds}
+
+    def send(kind, seconds):
+        return {"suite": "workers", "setup": "jax", "method": "send", "kind": kind, "seconds": seconds, "bytes": 8}
+
+    starts = [start("first worker", 4.0), start("later worker", 0.1), start("cold imports", 2.0)]
+    name = "a later isolated worker starts"
+    assert goal(starts, name) == ("20 times of 1", "yes")
+    assert goal([*starts, start("later worker", 0.9)], name) == ("4 times of 2", "NO")
+    sent = "100 MB from jax reach a worker"
+    assert goal([send("first", 3.0), send("later", 0.1)], sent) == ("0.1 s of 1", "yes")
+    assert goal([send("later", 0.1), send("later", 0.3)], sent) == ("0.3 s of 2", "NO")
+    assert goal([send("later", 0.1), failed_run("workers", setup="jax", method="send", kind="later")], sent)[1] == "NO"
+
+
+def test_the_goals_of_perturbation():
+    def repeat(own):
+        medians = {"fwmagic": own, "by hand": 1.0, "by hand again": 1.0}
+        return {"suite": "perturbation", "setup": "torch small", "method": "fwmagic", "medians": medians}
+
+    name = "timing with memory on"
+    assert goal([repeat(0.5), repeat(1.01), repeat(1.5)], name) == ("1.00 % of 3", "yes")
+    assert goal([repeat(0.5), repeat(0.97), repeat(1.5)], name) == ("3.00 % of 3", "NO")
+    counts = {"suite": "perturbation", "setup": "counts", "method": "fwmagic", "threads": 0, "profiles": 0, "nvml": 0}
+    assert goal([counts], "while blocks run")[1] == "yes"
+    assert goal([{**counts, "nvml": 1}], "while blocks run") == ("1 seen of 1", "NO")
+
+
+def test_the_goals_of_known_temporaries():
+    def cell(method, true, heap, resident):
+        found = {"heap": heap, "resident": resident}
+        return {"suite": "memory", "setup": "torch", "method": method, "true": true, "lasted": 0.001, **found}
+
+    small, large = 2 * MIB, 100 * MIB
+    runs = [
+        cell(OWN, small, small, 0),
+        cell(OWN, large, int(1.01 * large), 0),
+        cell(ISOLATED, small, int(1.03 * small), 0),
+        cell(ISOLATED, large, large, int(0.985 * large)),
+    ]
+    assert goal(runs, "peak of the heap, the kernel's process") == ("1.00 % of 2", "yes")
+    assert goal(runs, "peak of the heap, isolated")[1] == "NO"
+    # of the smaller ones, none has to show in the resident memory
+    assert goal(runs, "resident growth of 16 to 256 MiB, isolated") == ("100.00 % of 1", "yes")
+    assert goal(runs, "resident growth of 16 to 256 MiB, the kernel's process") == ("0.00 % of 1", "NO")
+    assert goals.within({"true": LARGE, "resident": LARGE - MIB})
+    assert not goals.within({"true": LARGE, "resident": LARGE - MIB - 1})
+    text = figures.to_markdown({"sessions": [], "runs": runs})
+    assert row(text, "torch", "2.00")[3:] == ["+0.00 %", "+3.00 %", "-100.00 %", "-100.00 %", "–", "–"]
+    assert row(text, "resident, isolated", "16 to 256")[2:] == ["1", "0", "1.50 %", "1.50 %", "1", "1"]
+    assert "%memit was left out: memory_profiler was not installed." in text
+
+
+def test_replays_that_are_not_counted_meet_no_goal():
+    replays = [{"true": 1.0, "low": 0.9, "high": 1.1}]
+    counted = {"suite": "coverage", "replays": replays}
+    outside = {"suite": "coverage", "counted": False, "replays": [{"true": 2.0, "low": 0.9, "high": 1.1}]}
+    found = [row for row in goals.rows(Runs([counted, outside])) if row[0].startswith("interval covers")]
+    assert found == [("interval covers in ≥ 93 % of replays", "100.00 % of 1", "yes")]
+
+
+def test_cells_are_drawn_from_both_parts_of_the_sizes_and_from_a_seed():
+    cells = memory.cells_of(random.Random(3), 5)
+    assert cells == memory.cells_of(random.Random(3), 5)
+    assert len(cells) == 20
+    for kind in memory.KINDS.values():
+        sizes = [cell.temporary for cell in cells if cell.kind == kind]
+        assert 2 <= sum(size < LARGE for size in sizes) <= 3
+        assert all(MIB <= size <= 256 * MIB + 1024 for size in sizes)
+    assert all(0.2e-3 <= cell.life <= 50e-3 for cell in cells)
+
+
+def test_a_temporary_that_xla_does_without_is_no_known_one():
+    cell = memory.Cell(memory.KINDS["JAX jitted"], 8192, 1e-3)
+    account = {"argument": 0, "output": 4, "alias": 0, "temp": cell.temporary + 80}
+    memory._check(account, cell)
+    with pytest.raises(RuntimeError, match="XLA has temporaries of 80 bytes"):
+        memory._check({**account, "temp": 80}, cell)
+    memory._check(None, replace(cell, kind=memory.KINDS["torch"]))
+
+
+def test_without_memory_profiler_it_is_said_and_left_out(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "memory_profiler", None)
+    assert not memory._load_memit()
+    assert (
+        "%memit is left out: memory_profiler is not installed (pip install memory_profiler)" in capsys.readouterr().err
+    )
+
+
+def test_what_disturbs_a_block_is_counted_and_what_is_outside_is_not(monkeypatch):
+    monkeypatch.setattr(perturbation, "_counts", counts := perturbation.Counts())
+
+    def call():
+        perturbation.probe()
+        sys.setprofile(lambda *_: None)
+        perturbation.probe()
+        sys.setprofile(None)
+        nvml.read(None)
+
+    with perturbation._counting():
+        perturbation.probe()
+        nvml.read(None)
+        Local(Program("a", call), Harness(lambda: 0, lambda: None, nullcontext)).block(3, lead_in=False)
+    assert (counts.blocks, counts.calls, counts.profiles, counts.nvml, counts.nvml_outside) == (1, 6, 3, 3, 1)
+    assert counts.threads == set()
+    assert nvml.read.__closure__ is None
 
 
 def test_a_replay_holds_a_ratio_that_is_known():

@@ -83,3 +83,8 @@ def test_one_line_has_no_control_characters_and_a_limit() -> None:
     assert fmt.one_line("\x1b[31mred\x1b[0m\n  and\tmore\x00 \x9b") == "red and more"
     assert fmt.one_line("x" * 400) == "x" * 299 + "…"
     assert fmt.one_line("x" * 300) == "x" * 300
+
+
+def test_a_tie_goes_up_as_in_the_panel() -> None:
+    assert fmt.size(21 * 2**17) == "2.63 MiB"
+    assert fmt.size(41 * 2**17) == "5.13 MiB"

@@ -12,15 +12,15 @@ from browser import Lab, code, output_of
 from example_reports import a_report, a_time, a_variant, four_variants, with_memory
 from playwright.sync_api import expect
 
-from fwmagic.format import ratio, seconds
+from fwmagic.format import ratio, seconds, size
 from fwmagic.report import MOST_POINTS, Report
 
 COMPARE = """%%compare --budget {budget} --baseline torch -o report
 %%setup
-A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+A = np.random.default_rng(0).standard_normal((768, 768)).astype(np.float32)
 %%torch --mode eager
 torch.tanh(A @ A)
-%%jax
+%%jax --mode eager
 jnp.tanh(A @ A)
 """
 
@@ -50,7 +50,7 @@ def run(lab_server, chromium):
             break
         lab.page.wait_for_timeout(50)
     lab.wait_until_idle()
-    expect(lab.panel.locator(".fwm-chart")).to_have_count(3)
+    expect(lab.panel.locator(".fwm-chart")).to_have_count(5)
     yield lab, seen, lab.report_in_kernel("report")
     context.close()
 
@@ -102,6 +102,28 @@ class TestLiveRun:
         assert shown.locator(".stages_marks path").count() == len(stages)
         assert shown.locator(".ratios_marks path").count() == 1
         assert shown.locator(".ratio_intervals_marks path, .ratio_intervals_marks line").count() == 1
+
+    @pytest.mark.parametrize("place", ["#fwmagic-panel", ".fwm-output"])
+    def test_memory_is_drawn_on_one_scale_for_both(self, run, place):
+        lab, _, report = run
+        shown = lab.page.locator(place)
+        ledgers = [(v, one) for v in report for one in v.memory]
+        assert {v.name for v, _ in ledgers} == {"torch", "jax"}
+        amounts = [(v.name, one.device, a) for v, one in ledgers for a in one.peak]
+        assert max(a.bytes for *_, a in amounts) > 2**20
+        bars = shown.locator("figure[data-chart=memory] .segments_marks path")
+        assert bars.count() == sum(a.bytes is not None for *_, a in amounts)
+        widths = bars.evaluate_all("all => all.map(one => one.getBBox().width)")
+        assert max(widths) == pytest.approx(
+            widths[0] * max(a.bytes for *_, a in amounts) / amounts[0][2].bytes, rel=0.1
+        )
+        lines = shown.locator("figure[data-chart=timeline] .timelines_marks path")
+        assert lines.count() == sum(len(one.timeline) > 0 for _, one in ledgers)
+        lab.page.locator(f"{place} figure[data-chart=memory] summary").click()
+        cells = shown.locator("figure[data-chart=memory] tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        )
+        assert cells == [[name, device, a.name, size(a.bytes), a.source] for name, device, a in amounts]
 
     def test_a_second_notebook_has_its_own_list(self, run, lab_server):
         lab, _, _ = run

@@ -64,6 +64,15 @@ def first_run(program: Program, window: Window, only: bool = False) -> Outcome:
         program.exit()
 
 
+def without_run(program: Program, known: Outcome) -> None:
+    """Get a slow program ready as `first_run` does, from what is known of its cell; it is not called for that."""
+    scene = program.scene
+    scene.snapshot.assume_changed()
+    outputs = tuple(known.results[name] for name in program.returned if name in known.results)
+    program.wait = _also_state(program, scene.framework.waiter(outputs), list(known.changed))
+    program.most_calls = 1
+
+
 def _settle(program: Program, window: Window, seconds: float) -> None:
     """Find out whether a second call in a row finds the Python state as the first one did.
 

@@ -94,6 +94,10 @@ class Snapshot:
         places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
         return list(dict.fromkeys(path for place in places for path in self._changes(place)))
 
+    def assume_changed(self) -> None:
+        """Let `restore_changed` put back whatever differs then, where nobody has looked for what does."""
+        self._found_changed = [*self._structure, *self._kept]
+
     def drew_random(self) -> bool:
         """Say whether global random generators moved on, or a generator that the last `find_changed` found changed."""
         moved = any(not _same_state(state, framework.rng_state()) for framework, state in self._generators)

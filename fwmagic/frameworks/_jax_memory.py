@@ -19,12 +19,14 @@ from fwmagic.frameworks.memory import Counters, Device, Events, HostMemory
 from fwmagic.report import Moment
 
 _EVENTS = ("MemoryAllocation", "MemoryDeallocation")
+_NO_POOL = "which does not tell what the allocator holds"
 
 
 class JaxMemory(HostMemory):
     """JAX's memory on GPUs and other accelerators; on a CPU, XLA allocates by the C library."""
 
     inside = "XLA"
+    in_threads = True
 
     def started(self) -> bool:
         """Say whether JAX has started its backends in this process; there is no public way to ask."""
@@ -58,26 +60,18 @@ class JaxMemory(HostMemory):
     @contextmanager
     def record(self, device: Device) -> Iterator[Events]:
         """Record XLA's memory events with JAX's profiler, in a folder that is removed afterwards."""
-        events = Events()
-        data = getattr(jax.profiler, "ProfileData", None)
-        if data is None:
-            events.source = "not available: this JAX cannot read its own profile"
-            yield events
-            return
         with tempfile.TemporaryDirectory(prefix="fwmagic-") as folder:
-            try:
-                jax.profiler.start_trace(folder)
-            except RuntimeError as error:  # the user takes a profile already
-                events.source = f"not available: {one_line(str(error), 100)}"
+            events = Events(source=_begin_profile(folder))
+            if events.source:
+                yield events
+                return
             try:
                 yield events
             finally:
-                if not events.source:
-                    jax.profiler.stop_trace()
-            if events.source:
-                return
+                jax.profiler.stop_trace()
             files = sorted(Path(folder).rglob("*.xplane.pb"))
-            events.moments = timeline(data.from_file(str(files[-1])), device.ordinal) if files else []
+            profile = jax.profiler.ProfileData.from_file(str(files[-1])) if files else None
+            events.moments = [] if profile is None else timeline(profile, device.ordinal)
         events.source = (
             "every memory event of XLA's allocator, by jax.profiler"
             if events.moments
@@ -90,9 +84,28 @@ class JaxMemory(HostMemory):
         if parse is None:
             return {}
         try:
-            return {f"jax {name}": str(value) for name, value in parse().items()}
+            return {f"jax {name}": str(value) for name, value in {**parse(), **_create_options()}.items()}
         except ValueError as error:  # contradicting variables, as JAX itself would raise on a GPU
             return {"jax allocator": f"not available: {error}"}
+
+
+def _begin_profile(folder: str) -> str:
+    """Let JAX's profiler begin; return why it does not, or an empty string."""
+    if not hasattr(jax.profiler, "ProfileData"):
+        return "not available: this JAX cannot read its own profile"
+    try:
+        jax.profiler.start_trace(folder)
+    except RuntimeError as error:  # the user takes a profile already
+        return f"not available: {one_line(str(error), 100)}"
+    return ""
+
+
+def _create_options() -> dict[str, Any]:
+    """Return the options that the user gave XLA's client in JAX's configuration: they go before the environment's."""
+    given = config("jax_pjrt_client_create_options")
+    if isinstance(given, dict):
+        return given
+    return dict(option.split(":", 1) for option in str(given or "").split(";") if ":" in option)
 
 
 def _device(wanted: str | None) -> Any:
@@ -117,7 +130,8 @@ def counters(stats: Mapping[str, Any] | None) -> Counters:
         return Counters(source="not available: XLA's allocator keeps no counters for this device")
     in_use, peak = (_number(stats.get(name)) for name in ("bytes_in_use", "peak_bytes_in_use"))
     held, peak_held = (_number(stats.get(name)) for name in ("pool_bytes", "peak_pool_bytes"))
-    return Counters(in_use, held, peak, peak_held, "Device.memory_stats()")
+    source = "Device.memory_stats()" if held is not None else f"Device.memory_stats(), {_NO_POOL}"
+    return Counters(in_use, held, peak, peak_held, source)
 
 
 def _number(value: Any) -> int | None:

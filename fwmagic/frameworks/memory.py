@@ -63,6 +63,10 @@ class Memory(Protocol):
     def inside(self) -> str:
         """What owns the threads in which no Python runs, such as `XLA`."""
 
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads of the framework allocate what its arrays need on the host."""
+
     def started(self) -> bool:
         """Say whether the framework uses a device in this process already; asking for more would make it start."""
 
@@ -89,6 +93,7 @@ class HostMemory:
     """The memory of a framework that computes on the CPU only: there is no device and no allocator to ask."""
 
     inside = ""
+    in_threads = False
 
     def started(self) -> bool:
         """Return False."""

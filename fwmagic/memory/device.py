@@ -54,14 +54,16 @@ _READ = ("total", "used", "free", "reserved", "own")
 
 def peak(before: Counters, after: Counters, events: Events, reset: bool) -> Counters:
     """Return the counters with the peaks of this run: what a counter shows that was not reset may be an older one."""
-    if reset:
+    if reset and after.peak_in_use is not None:
         return replace(after, source=f"{after.source}, its peak reset before the run")
     recorded = [moment.in_use for moment in events.moments if moment.in_use is not None]
     held = after.held  # a pool that cannot be asked for its peak is one that never gives back
     if recorded:
-        return replace(after, peak_in_use=max(recorded), peak_held=held, source=events.source)
+        most = max(before.in_use or 0, *recorded)  # the first event may be one that frees
+        return replace(after, peak_in_use=most, peak_held=held, source=events.source)
     if after.peak_in_use is None or before.peak_in_use is None:
-        return replace(after, peak_in_use=None, peak_held=held)
+        why = after.source if after.in_use is None else f"not available: no peak in {after.source}"
+        return replace(after, peak_in_use=None, peak_held=held, source=why)
     if after.peak_in_use > before.peak_in_use:
         return replace(after, peak_held=held, source=f"{after.source}: a new peak since the process began")
     why = (
@@ -74,10 +76,12 @@ def peak(before: Counters, after: Counters, events: Events, reset: bool) -> Coun
 def context_of(memory: Memory, device: Device) -> Amount:
     """Return what the driver needs for this process; to be asked before anything was allocated on the device."""
     uuid, how = visible.identify(device.ordinal, device.uuid, os.environ)
-    held = memory.counters(device).held
+    counters = memory.counters(device)
     own = nvml.read(uuid).own
-    if own.bytes is None or held is None:
+    if own.bytes is None:
         return Amount("context", None, own.source if uuid is not None else how)
-    if own.bytes < held:
+    if counters.held is None:
+        return Amount("context", None, f"not available: no counter of what is held ({counters.source})")
+    if own.bytes < counters.held:
         return Amount("context", None, "not available: NVML counts less than the allocator holds")
-    return Amount("context", own.bytes - held, f"{own.source}, before anything was allocated")
+    return Amount("context", own.bytes - counters.held, f"{own.source}, before anything was allocated")

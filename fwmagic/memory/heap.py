@@ -31,6 +31,9 @@ _SMALL_SHARE = 0.01
 _SMALL = 64 * 1024
 _SOURCE = "memray: the most that was allocated at one time"
 _COURSE = "memray: allocated and not yet freed"
+# What is no line and has no name: many small things, and what this package itself allocates around the call.
+_OTHER: tuple[int | None, str] = (None, "other")
+_OURS = str(PurePath(__file__).parent.parent)
 _INSTALLED = ("site-packages", "dist-packages")
 # Where the code that torch's compiler writes lies, unless a variable names another folder; and its code in memory.
 _GENERATED = "torchinductor"
@@ -130,10 +133,11 @@ def _lines(records: Iterable[AllocationRecord], filename: str, inside: str, peak
     found: Counter[tuple[int | None, str]] = Counter()
     for record in records:
         found[_owner(record.stack_trace(), filename, inside)] += record.size
-    large = [(owner, count) for owner, count in found.most_common() if count >= min(_SMALL, _SMALL_SHARE * peak)]
+    least = min(_SMALL, _SMALL_SHARE * peak)
+    large = [(owner, count) for owner, count in found.most_common() if count >= least and owner != _OTHER]
     rest = found.total() - sum(count for _, count in large)
     lines = [Allocation(line, count, what) for (line, what), count in large]
-    return (*lines, Allocation(None, rest, "other")) if rest else tuple(lines)
+    return (*lines, Allocation(_OTHER[0], rest, _OTHER[1])) if rest else tuple(lines)
 
 
 def _owner(stack: Sequence[tuple[str, str, int]], filename: str, inside: str) -> tuple[int | None, str]:
@@ -149,6 +153,8 @@ def _owner(stack: Sequence[tuple[str, str, int]], filename: str, inside: str) ->
     if not stack:
         return None, f"inside {inside}, line unknown" if inside else "in threads without Python, line unknown"
     function, file, _ = stack[0]
+    if file.startswith(_OURS):
+        return _OTHER
     package = _package(file)
     if package:
         return None, f"inside {package}, line unknown"

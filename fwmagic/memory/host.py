@@ -44,15 +44,17 @@ class _Start:
     refusal: str = ""
 
 
-def measure(call: Callable[[], object], settle: Callable[[], None] = malloc.settle) -> Ledger:
+def measure(
+    call: Callable[[], object], settle: Callable[[], None] = malloc.settle, *, elsewhere: bool = True
+) -> Ledger:
     """Return by how much the resident memory of this process grew at most while `call` ran, once.
 
     `call` must wait for its own outputs, which are kept until the last reading; `settle` runs before the first one.
     It is a pass of its own and not for timing: a thread samples meanwhile. All threads of the process count, and
     memory that was allocated but never written is not resident.
 
-    Memory that was freed before and is still resident can be used again without growth: `note` tells how much that
-    can be, if it matters (see `malloc.lingering`).
+    Memory that was freed before and is still resident can be used again without growth. If the call allocates
+    `elsewhere` than in this thread, `note` tells how much that can be, if it matters (see `malloc.lingering`).
 
     On Linux the peak is exact: it is VmHWM, after writing 5 to /proc/self/clear_refs (proc(5)), which resets that
     counter for whoever reads it. Where this cannot be done, the peak is that of the samples, and is called so.
@@ -69,7 +71,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = malloc.sett
         What `call` raises, unchanged.
     """
     settle()
-    kept = malloc.lingering()
+    kept = malloc.lingering() if elsewhere else 0
     with _resident() as read, _Sampler(read) as sampler:
         start = _start(read)
         if start.resident is None:

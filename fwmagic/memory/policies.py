@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from fwmagic.errors import FwMagicError
 
 ALL = "all"
-# The new spelling of each variable and its older ones. JAX refuses to start if it finds two, and runs on the CPU then.
+# The new spelling of a variable and its older one. JAX refuses to start if it finds two, and runs on the CPU then.
 _FRACTION = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
-_CONFIGURATION = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+# The spellings of another one, in the order in which torch looks for them (c10/core/AllocatorConfig.cpp).
+_CONFIGURATION = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 _TORCH = (*_CONFIGURATION, "PYTORCH_NO_CUDA_MEMORY_CACHING")
 _JAX = (
     "XLA_PYTHON_CLIENT_PREALLOCATE",
@@ -93,14 +94,14 @@ def on_demand(environment: Mapping[str, str]) -> dict[str, str]:
     Several processes share a device then; the first one would otherwise leave next to nothing for the others.
     """
     chosen = one_spelling(environment)
-    if not any(name in chosen for name in _JAX):
+    if not any(chosen.get(name) for name in _JAX):
         chosen["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     return chosen
 
 
 def one_spelling(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which each variable has one spelling: the newest of those that are there."""
-    found = dict(environment)
+    """Return an environment in which each variable has one spelling: that which counts of those that are there."""
+    found = {name: value for name, value in environment.items() if value or name not in _FRACTION}  # as JAX reads them
     for names in (_FRACTION, _CONFIGURATION):
         given = [name for name in names if name in found]
         for name in given[1:]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fwmagic import frameworks
-from fwmagic.cells.outcome import Window
+from fwmagic.cells.outcome import LONG, Window
 from fwmagic.format import one_line, size
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.memory import Static
@@ -57,18 +57,25 @@ class Passes:
     ) -> tuple[Ledger, ...]:
         """Run a program once for each pass, and return its ledgers."""
         memory, wanted = framework.memory, self.options.device
-        passes: list[tuple[str, Pass]] = []
+        found: list[Ledger] = []
         where = memory.device(wanted) if self.options.memory else None
+        on_host: Pass = partial(host.measure, elsewhere=memory.in_threads)
         if where is not None:
             others = tuple(_held_by_others(framework, wanted))
             on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
-            passes.append((where.name, on_device))
-        if self.options.memory:
-            passes.append(("host", host.measure))
+            if seconds is not None and seconds > LONG:  # a slow cell is not run once more for each of the two
+
+                def on_both(call: Callable[[], object]) -> Ledger:
+                    return on_host(lambda: found.append(on_device(call)))
+
+                found.append(self._once(program, seconds, "host", on_both))
+            else:
+                found.append(self._once(program, seconds, where.name, on_device))
+        if self.options.memory and len(found) < 2:
+            found.append(self._once(program, seconds, "host", on_host))
         if self.options.memray or self.options.flamegraph is not None:
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
-            passes.append(("heap", on_heap))
-        found = [self._once(program, seconds, name, measure) for name, measure in passes]
+            found.append(self._once(program, seconds, "heap", on_heap))
         if static is not None and self.options.memory:
             found.append(_static(where.name if where is not None else "CPU", static))
         return tuple(found)
@@ -87,7 +94,7 @@ class Passes:
         try:
             if program.lead_in and seconds is not None and seconds < LEAD_IN:
                 call()  # as before a timed block: the first call makes state, such as an optimizer's
-            if self.exact and measure is host.measure:
+            if self.exact and where == "host":
                 _until_nothing_lingers(call)
             return measure(call)
         except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import line_of
 from fwmagic.measure.load import Load
+from fwmagic.measure.timing import measure
 from fwmagic.memory import nvml
 from fwmagic.memory.policies import POLICIES, Policy, on_demand
-from fwmagic.report import Ledger, Variant
+from fwmagic.report import Ledger, Time, Variant
 from fwmagic.run import inside
+from fwmagic.run.inside import Found, Sent
 from fwmagic.run.isolated import Apart, Isolation, Remote
 from fwmagic.run.variants import Section
 from fwmagic.worker.parcel import Parcel
-from fwmagic.worker.process import WorkerEnded
+from fwmagic.worker.process import Worker, WorkerEnded
 
 _BY_NAME = {str(policy): policy for policy in POLICIES}
 
@@ -46,14 +50,12 @@ class Policies(Isolation):
 
     def _no_device(self) -> str:
         """Return why there is no device whose allocator could have a policy, or an empty string."""
-        why = ""
+        why = "--device cpu was asked for" if all(map(_on_cpu, self._sections)) else ""
         try:
-            if not nvml.cards():
+            if not why and not nvml.cards():
                 why = "NVML sees none"
         except FwMagicError as error:
             why = str(error).rstrip(".")
-        if (self._options.device or "").startswith("cpu"):
-            why = "--device cpu was asked for"
         if not why:
             return ""
         return f"No GPU here ({why}): a policy of an allocator changes nothing, so each variant ran once, on the host"
@@ -62,7 +64,7 @@ class Policies(Isolation):
         policies = [_BY_NAME[name] for name in self._options.alloc]
         own = [policy for policy in policies if policy.framework == section.framework.name]
         for name, mode in section.options.variants().items():
-            if once or not own:
+            if once or not own or _on_cpu(section):
                 yield section, name, mode, None
             else:
                 yield from ((section, f"{name} {policy.name}", mode, policy) for policy in own)
@@ -71,31 +73,60 @@ class Policies(Isolation):
         self, section: Section, name: str, mode: str, policy: Policy | None, parcel: Parcel, budget: float
     ) -> None:
         """Run one variant under one policy: its time, its memory, and what is held when nothing is left."""
-        environment = on_demand(os.environ) if policy is None else policy.environment(os.environ)
-        if policy is not None and policy.framework == "jax":
+        # On demand also where the policy is torch's: arrays of the notebook may make JAX start there, too.
+        environment = on_demand(os.environ)
+        if policy is not None:
+            environment = policy.environment(environment)
+        if policy is not None and policy.framework == "jax" and not environment.get("JAX_PLATFORMS"):
             # Else JAX would only log that it cannot start on the GPU, and compute on the CPU.
-            environment.setdefault("JAX_PLATFORMS", "cuda,cpu")
-        remote = self._variant(section, name, mode, parcel, environment, anew=policy is not None)
-        if remote is None:
-            return
+            environment["JAX_PLATFORMS"] = "cuda,cpu"
         try:
-            self._measure(remote, policy, budget)
+            remote = self._variant(section, name, mode, parcel, environment, anew=policy is not None)
+            if remote is not None:
+                self._measure(remote, policy, budget)
         except WorkerEnded as error:
             self._preparation.fail(section, name, error, None, "memory")
+            self._preparation.errors[-1] = WorkerEnded(f"{name}: {error}")  # the report has the name beside it
         finally:
-            remote.worker.close()
+            self._close()  # also one that could not be timed: it may hold most of the device
+
+    def _prepare(self, worker: Worker, sent: Sent) -> Found:
+        with self._window():
+            worker.call(_import, (*sent.together, *sent.flags))
+        return super()._prepare(worker, sent)
 
     def _measure(self, remote: Remote, policy: Policy | None, budget: float) -> None:
-        timeout = self._options.timeout
-        with self._window():
-            time = remote.worker.call(inside.alone, budget, random.getrandbits(32), timeout=timeout)
-        if time is not None:
-            self._draft.variant(remote.name, status="timed", time=time)
+        timeout, section = self._options.timeout, remote.section
+        seed = random.SystemRandom().getrandbits(32)
+        (timing,) = measure([remote], budget=budget, seed=seed, alternate=False).variants
+        if timing.failure is not None:
+            line = line_of(timing.failure, section.body.filename)
+            self._preparation.fail(section, remote.name, timing.failure, line, "timing")
+            return
+        self._draft.variant(remote.name, **_timed(timing.time(), section.options.items))
         ledgers = remote.memory()
         with self._window():
             force = remote.worker.call(inside.in_force, timeout=timeout)
             released = remote.worker.call(inside.release, timeout=timeout)
-        self._draft.variant(remote.name, memory=_with(ledgers, released), note=_in_force(policy, force))
+        notes = (self._draft.report[remote.name].note, _in_force(policy, force))
+        self._draft.variant(remote.name, memory=_with(ledgers, released), note="; ".join(filter(None, notes)))
+
+
+def _import(names: Sequence[str]) -> None:
+    """Import frameworks, in a worker that has none yet: how long that takes is not what `--timeout` is about."""
+    for name in names:
+        frameworks.get(name)
+
+
+def _on_cpu(section: Section) -> bool:
+    return (section.options.device or "").startswith("cpu")
+
+
+def _timed(time: Time | None, items: int | None) -> dict[str, Any]:
+    """Return what a variant says of its time."""
+    if time is None:
+        return {"status": "not timed", "note": "no block could be timed within the budget"}
+    return {"status": "timed", "time": replace(time, items_per_second=items and items / time.median)}
 
 
 def _with(ledgers: tuple[Ledger, ...], released: Any) -> tuple[Ledger, ...]:

@@ -10,7 +10,7 @@ from fwmagic import findings
 from fwmagic.cells import program as programs
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import stays_in_namespace
-from fwmagic.cells.outcome import Outcome, Window, first_run
+from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, without_run
 from fwmagic.cells.program import Program
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.ways import Programs, Ready
@@ -156,12 +156,21 @@ class Preparation:
         outcome = section.reference
         if program is None or outcome is None:
             program = self.plain(section)
-            outcome = self.run(program)
+            outcome = self._known(section, program) or self.run(program)
         place = stays_in_namespace(section.body, section.scene.namespace)
         if place is not None and way == "eager":
             reason = f"{reason}; runs in the namespace, since {place.reason}"
         stages = (Stage("first run", outcome.seconds, "first call"),)
         return Contender(name, section, program, outcome, Compilation(way, reason, line, stages=stages, cache="none"))
+
+    @staticmethod
+    def _known(section: Section, program: Program) -> Outcome | None:
+        """Return what the plain run of a slow cell gave, so that it need not be run once more; None if it is quick."""
+        known = section.reference
+        if known is None or known.seconds <= LONG or set(program.returned) - known.results.keys():
+            return None
+        without_run(program, known)
+        return known
 
     @staticmethod
     def check(section: Section, ready: Ready) -> Agreement:
