@@ -75,8 +75,8 @@ def test_a_notebook_is_committed_without_outputs(path):
             assert cell.execution_count is None
 
 
-def test_both_notebooks_are_there():
-    assert [path.name for path in NOTEBOOKS] == ["debugging.ipynb", "quickstart.ipynb"]
+def test_all_notebooks_are_there():
+    assert [path.name for path in NOTEBOOKS] == ["debugging.ipynb", "memory.ipynb", "quickstart.ipynb"]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +195,41 @@ def test_fullgraph_refuses_the_branch_and_debug_mode_runs_it(debugging):
     assert error_of(refused)["ename"] == "Unsupported"
     debugged = cell_with(debugging, "%%torch --mode debug")
     assert plain(debugged).splitlines().count("norm 2.0") == 1
+
+
+@pytest.fixture(scope="module")
+def memory():
+    notebook = nbformat.read(EXAMPLES / "memory.ipynb", as_version=4)
+    return NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+
+
+def printed(notebook, needle: str) -> str:
+    """Return what the cell printed that contains the text."""
+    return "".join(output.get("text", "") for output in cell_with(notebook, needle).outputs)
+
+
+def test_claim_2_is_answered_from_what_was_measured(memory):
+    table = printed(memory, "names = [")
+    last = table.splitlines()[-1]
+    assert last.split()[0] == "4000000"
+    eager, *_, jitted = (float(found) for found in re.findall(r"([\d.]+) MiB, [\d.]+ ms", last))
+    assert eager == pytest.approx(3 * 4e6 * 4 / 2**20, rel=0.02)  # exp, log and their product
+    assert jitted < 2
+    answer = printed(memory, "def against(")
+    assert answer.startswith("Claim 2: against torch:eager it held (0.")
+    assert "against torch:compiled it " in answer
+
+
+def test_claim_10_needs_a_gpu_and_says_so(memory):
+    answer = printed(memory, "def claim_10(")
+    assert answer.startswith("Claim 10: it ")
+    shown = demo.reports(cell_with(memory, "%%compare --alloc all"))[-1]
+    if shown.note:
+        assert shown.note.startswith("No GPU here")
+        assert "cannot be tested here. No GPU here" in answer
+        assert all(variant.memory[0].device == "host" for variant in shown)
+    else:
+        assert "cannot" not in answer
 
 
 def notebook_with(report: Report | None, source: str = "%%compare"):

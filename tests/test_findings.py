@@ -146,7 +146,8 @@ class TestFairness:
 
     def test_fw502_short_jax_calls_on_a_cpu(self):
         (finding,) = found(two(time=a_time(0.5e-3)), "FW502")
-        assert "jax_cpu_enable_async_dispatch" in finding.fix
+        assert "--threads 1" in finding.fix
+        assert found(two(time=a_time(0.5e-3), options={"threads": "1"}), "FW502") == []
         on_gpu = two(time=a_time(0.5e-3))
         on_gpu = replace(on_gpu, conditions=replace(on_gpu.conditions, devices={"jax": "cuda:0"}))
         assert found(on_gpu, "FW502") == []
