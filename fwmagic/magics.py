@@ -97,7 +97,8 @@ class FwMagics(Magics):
         """Show what memory holds now: the devices, the host, and the largest arrays of all frameworks with holders."""
         from fwmagic.now import now
 
-        count: int = parse_argstring(self.now, line).count  # type: ignore[no-untyped-call]
+        # IPython leaves the `;` that silences to a line magic.
+        count: int = parse_argstring(self.now, line.rstrip().removesuffix(";")).count  # type: ignore[no-untyped-call]
         if count < 1:
             raise UsageError(f"%memory lists at least 1 array, not {count}.")
         return now(self.shell.user_ns, count)

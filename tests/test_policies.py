@@ -417,30 +417,33 @@ def test_every_policy_has_a_fresh_process_one_at_a_time(shell, device, one_at_a_
     )
     assert "jax allocator = default" in notes["jax ondemand"]
     assert "torch allocator settings = backend:native" in notes["torch caching"]
-    assert notes["torch none"].endswith("torch caching = off")
+    assert "torch caching = off" in notes["torch none"]
+    assert all("computed on the CPU, where the policy changes nothing" in note for note in notes.values())
 
 
 def test_a_section_that_is_to_run_on_the_cpu_has_no_policies(shell, monkeypatch, one_at_a_time):
     monkeypatch.setattr(nvml, "cards", lambda: (Card("GPU-1", "A", "0", 0),))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     run(
         shell,
-        "%%compare --alloc torch:caching,torch:none --budget 0.2 --no-check\n%%torch here --device cpu --mode eager\n"
-        "torch.ones(3)\n%%torch there --mode eager\ntorch.ones(3)",
+        "%%compare --alloc jax:platform --budget 0.2 --no-check\n%%jax here --device cpu --mode eager\n"
+        "jnp.ones(3)\n%%jax there --mode eager\njnp.ones(3)",
     )
     report = shown(shell)[-1]
-    assert statuses(report) == dict.fromkeys(("here", "there caching", "there none"), "timed")
+    assert statuses(report) == {"here": "timed", "there platform": "timed"}
     assert (report.note, report["here"].note) == ("", "")
+    assert [anew for _, _, anew in one_at_a_time] == [False, True]
 
 
 def test_modes_have_each_policy(shell, device):
     run(
         shell,
-        "%%compare --alloc jax:ondemand,jax:platform --budget 0.2\n%%setup\nx = np.ones(4, np.float32)\n"
+        "%%compare --alloc jax:platform --budget 0.2\n%%setup\nx = np.ones(4, np.float32)\n"
         "%%jax --mode all\njnp.tanh(x)",
     )
     report = shown(shell)[-1]
     assert {variant.name: (variant.mode, variant.status) for variant in report} == {
-        f"jax:{mode} {name}": (mode, "timed") for mode in ("eager", "compiled") for name in ("ondemand", "platform")
+        f"jax:{mode} platform": (mode, "timed") for mode in ("eager", "compiled")
     }
     assert {variant.agreement.status for variant in report if variant.agreement is not None} == {"agrees"}
 
@@ -504,13 +507,27 @@ def test_a_policy_whose_process_dies_while_it_is_timed(shell, device, monkeypatc
     assert report["jax platform"].time is None
 
 
+def test_an_error_while_a_policy_is_timed_is_its_failure(shell, device, tmp_path):
+    code = (
+        f"from pathlib import Path\n    calls = Path({str(tmp_path)!r}, 'calls')\n"
+        "    calls.open('a').write('x')\n    if calls.stat().st_size > 3: raise ValueError('once more')"
+    )
+    error = fail(shell, TWO.format("--budget 0.2 --repeat-effects", code))
+    report = shown(shell)[-1]
+    assert (type(error), str(error)) == (ValueError, "once more")
+    assert statuses(report) == {"jax platform": "failed", "jax ondemand": "timed"}
+    failure = report["jax platform"].failure
+    assert (failure.error, failure.message, failure.line, failure.stage) == ("ValueError", "once more", 8, "timing")
+    assert report.state == "failed"
+
+
 def test_the_timeout_ends_a_policy_that_hangs_and_none_that_is_timed_for_longer(shell, device, one_at_a_time):
-    cell = TWO.format("--timeout 2 --budget 6", "import time; time.sleep(60)")
+    cell = TWO.format("--timeout 3 --budget 8", "import time; time.sleep(60)")
     error = fail(shell, cell)
     report = shown(shell)[-1]
     assert statuses(report) == {"jax platform": "failed", "jax ondemand": "timed"}
-    assert "did not answer within 2 s" in report["jax platform"].failure.message
-    assert "did not answer within 2 s" in str(error)
+    assert "did not answer within 3 s" in report["jax platform"].failure.message
+    assert "did not answer within 3 s" in str(error)
 
 
 @pytest.mark.parametrize(("chosen", "seen"), [(None, "cuda,cpu"), ("", "cuda,cpu"), ("cpu", "cpu")])

@@ -200,7 +200,8 @@ class Jax(Base):
 
     def _device(self, wanted: str | None) -> Any:
         if wanted is None:
-            return config("jax_default_device") or jax.devices()[0]
+            chosen = config("jax_default_device") or jax.devices()[0]
+            return jax.devices(chosen)[0] if isinstance(chosen, str) else chosen
         platform, _, index = wanted.partition(":")
         try:
             devices = jax.devices(platform)

@@ -21,6 +21,10 @@ _JAX = (
 )
 
 
+#: Settings of a framework that outrank the variables: a policy takes effect without them only.
+OUTRANKING = {"jax": ("jax_pjrt_client_create_options",)}
+
+
 @dataclass(frozen=True)
 class Policy:
     """One policy of one framework: the variables that choose it, and what it does, in words."""

@@ -21,10 +21,9 @@ from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Block, Local
-from fwmagic.measure.timing import measure
 from fwmagic.memory import host, malloc
 from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
-from fwmagic.report import Amount, Conditions, Finding, Ledger, Time, Variant
+from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
 from fwmagic.run.conditions import settings_of
 from fwmagic.run.draft import Draft
 from fwmagic.run.here import Here
@@ -151,12 +150,6 @@ def memory() -> tuple[Ledger, ...]:
     assert _room.contender is not None
     assert _room.passes is not None
     return replace(_room.passes, exact=malloc.map_large_blocks()).of(_room.contender)
-
-
-def alone(budget: float, seed: int) -> Time | None:
-    """Time the variant by itself, in seconds of `budget`; None if it raised."""
-    (timing,) = measure([_calls()], budget=budget, seed=seed, alternate=False).variants
-    return timing.time()
 
 
 def release() -> tuple[Amount, ...]:

@@ -13,7 +13,7 @@ from fwmagic import frameworks
 from fwmagic.cells.outcome import LONG, Window
 from fwmagic.format import one_line, size
 from fwmagic.frameworks import Framework
-from fwmagic.frameworks.memory import Static
+from fwmagic.frameworks.memory import Device, Static
 from fwmagic.measure.block import LEAD_IN
 from fwmagic.measure.calls import Timed
 from fwmagic.memory import device, heap, host, malloc
@@ -61,7 +61,7 @@ class Passes:
         where = memory.device(wanted) if self.options.memory else None
         on_host: Pass = partial(host.measure, elsewhere=memory.in_threads)
         if where is not None:
-            others = tuple(_held_by_others(framework, wanted))
+            others = tuple(_held_by_others(framework, where, wanted))
             on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
             if seconds is not None and seconds > LONG:  # a slow cell is not run once more for each of the two
 
@@ -118,12 +118,12 @@ def _until_nothing_lingers(call: Callable[[], object]) -> None:
         call()
 
 
-def _held_by_others(framework: Framework, wanted: str | None) -> Iterable[tuple[str, int | None]]:
+def _held_by_others(framework: Framework, where: Device, wanted: str | None) -> Iterable[tuple[str, int | None]]:
     """Yield what other frameworks of this process hold on the device that one computes on."""
     for other in frameworks.loaded():
-        where = other.memory.device(wanted) if other.name != framework.name and other.memory.started() else None
-        if where is not None:
-            yield other.title, other.memory.counters(where).held
+        place = other.memory.device(wanted) if other.name != framework.name and other.memory.started() else None
+        if place is not None and place.ordinal == where.ordinal:
+            yield other.title, other.memory.counters(place).held
 
 
 def _static(where: str, account: Static) -> Ledger:

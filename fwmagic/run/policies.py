@@ -14,7 +14,7 @@ from fwmagic.frameworks import line_of
 from fwmagic.measure.load import Load
 from fwmagic.measure.timing import measure
 from fwmagic.memory import nvml
-from fwmagic.memory.policies import POLICIES, Policy, on_demand
+from fwmagic.memory.policies import OUTRANKING, POLICIES, Policy, on_demand
 from fwmagic.report import Ledger, Time, Variant
 from fwmagic.run import inside
 from fwmagic.run.inside import Found, Sent
@@ -93,7 +93,8 @@ class Policies(Isolation):
     def _prepare(self, worker: Worker, sent: Sent) -> Found:
         with self._window():
             worker.call(_import, (*sent.together, *sent.flags))
-        return super()._prepare(worker, sent)
+        flags = {name: _without(some, OUTRANKING.get(name, ())) for name, some in sent.flags.items()}
+        return super()._prepare(worker, replace(sent, flags=flags))
 
     def _measure(self, remote: Remote, policy: Policy | None, budget: float) -> None:
         timeout, section = self._options.timeout, remote.section
@@ -108,8 +109,12 @@ class Policies(Isolation):
         with self._window():
             force = remote.worker.call(inside.in_force, timeout=timeout)
             released = remote.worker.call(inside.release, timeout=timeout)
-        notes = (self._draft.report[remote.name].note, _in_force(policy, force))
+        notes = (self._draft.report[remote.name].note, _in_force(policy, force), _where(policy, ledgers))
         self._draft.variant(remote.name, memory=_with(ledgers, released), note="; ".join(filter(None, notes)))
+
+
+def _without(flags: Mapping[str, bytes], names: Sequence[str]) -> dict[str, bytes]:
+    return {name: value for name, value in flags.items() if name not in names}
 
 
 def _import(names: Sequence[str]) -> None:
@@ -133,6 +138,13 @@ def _with(ledgers: tuple[Ledger, ...], released: Any) -> tuple[Ledger, ...]:
     """Return the ledgers, the device's, which is the first, with what was held later."""
     first, *others = ledgers
     return (replace(first, released=released), *others)
+
+
+def _where(policy: Policy | None, ledgers: tuple[Ledger, ...]) -> str:
+    """Return what is to be said of a variant that did not reach the GPU."""
+    if policy is None or ledgers[0].device != "host":
+        return ""
+    return f"it computed on the CPU, where the policy changes nothing: this {policy.framework} sees no GPU"
 
 
 def _in_force(policy: Policy | None, force: Mapping[str, str]) -> str:

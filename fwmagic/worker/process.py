@@ -130,6 +130,8 @@ class Worker:
                 self.resident = (self.resident[0] if self.resident else now, now)
 
     def _how_it_ended(self) -> str:
+        # The executor's own thread waits for the process, too: only one of two may read how it ended.
+        self._executor.shutdown(wait=True)
         self._process.join(_END)
         code = self._process.exitcode
         if code is None:
