@@ -26,7 +26,7 @@ def perturbation(runs: Runs) -> str:
     """Return the times of a program by the engine and by hand, and what was seen while blocks ran."""
     repeats = Runs(run for run in runs if run["setup"] != "counts")
     rows = []
-    for of, to in (("fwmagic", "by hand"), ("by hand again", "by hand")):
+    for of, to in (("fwmagic", "by hand"), ("fwmagic", "fwmagic --no-memory"), ("by hand again", "by hand")):
         ratios = [run["medians"][of] / run["medians"][to] - 1 for run in repeats.good]
         rows.append(
             (

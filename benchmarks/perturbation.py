@@ -31,8 +31,10 @@ _BUDGET = 0.5
 #: A loop by hand runs for so long, after some that is not kept; seconds. The engine warms up, too.
 _BY_HAND = 0.35
 _WARM = 0.1
+_CELL = "%%torch --mode eager {options} --budget {budget} -o timed\n{body}torch.tanh(x @ w);"
 #: Memory is measured by default; with memray, every pass that there is on this machine runs.
-_CELL = "%%torch --mode eager --memray --budget {budget} -o timed\n{body}torch.tanh(x @ w);"
+_OPTIONS = {"fwmagic": "--memray", "fwmagic --no-memory": "--no-memory"}
+_MEMORY = _OPTIONS["fwmagic"]
 #: The functions by which fwmagic asks the driver.
 _NVML = ("ask", "cards", "count", "find", "read")
 
@@ -84,14 +86,14 @@ def perturbation(rng: random.Random, quick: bool) -> Iterator[Run]:
     budget = 0.1 if quick else _BUDGET
     run_cell("import torch")
     shell().user_ns.update(x=x, w=w, probe=probe)
-    run_cell(_CELL.format(budget=budget, body=""))  # the first run imports what it needs
+    run_cell(_CELL.format(options=_MEMORY, budget=budget, body=""))  # the first run imports what it needs
     for turn in range(1, 1 + (1 if quick else _REPEATS)):
         yield {"turn": f"{turn}", **_times(x, w, budget, rng), "size": size}
     yield _counted(budget)
 
 
 def _times(x: torch.Tensor, w: torch.Tensor, budget: float, rng: random.Random) -> Run:
-    """Time the same call three times in random order: by the engine, and twice by hand."""
+    """Time the same call in random order: by the engine, with memory measured and without, and twice by hand."""
 
     def call(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor]:
         return (torch.tanh(x @ w),)  # as the program that is made of the cell: a tuple of results
@@ -100,12 +102,12 @@ def _times(x: torch.Tensor, w: torch.Tensor, budget: float, rng: random.Random) 
     run: Run = {"setup": "torch small", "method": "fwmagic"}
     samples: dict[str, list[float]] = {}
     try:
-        for way in rng.sample(["fwmagic", "by hand", "by hand again"], 3):
-            if way == "fwmagic":
-                run_cell(_CELL.format(budget=budget, body=""))
+        for way in rng.sample([*_OPTIONS, "by hand", "by hand again"], 4):
+            if way in _OPTIONS:
+                run_cell(_CELL.format(options=_OPTIONS[way], budget=budget, body=""))
                 (variant,) = shell().user_ns.pop("timed")
                 samples[way] = list(variant.time.samples)
-                run["ledgers"] = [ledger.device for ledger in variant.memory]
+                run.setdefault("ledgers", {})[way] = [ledger.device for ledger in variant.memory]
             else:
                 samples[way] = _by_hand(call, x, w, budget / _BUDGET)
         run["samples"] = samples
@@ -141,7 +143,7 @@ def _counted(budget: float) -> Run:
     """Count in a run like those before; the profile hook and the questions to the driver also within each call."""
     watch, start = Watch(), time.perf_counter()
     run: Run = {"setup": "counts", "method": "fwmagic"}
-    text = _CELL.format(budget=budget, body="probe()\n")
+    text = _CELL.format(options=_MEMORY, budget=budget, body="probe()\n")
     try:
         run_cell(text)  # what this cell starts for the first time is not counted
         with _counting():

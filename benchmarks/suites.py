@@ -38,11 +38,11 @@ SUITES = {
         Suite("alike-jax", "benchmarks.accuracy", "alike_jax", 360),
         Suite("planted", "benchmarks.accuracy", "planted", 130),
         Suite("frameworks", "benchmarks.accuracy", "frameworks", 250),
-        Suite("isolated", "benchmarks.isolated", "isolated", 560),
+        Suite("isolated", "benchmarks.isolated", "isolated", 370),
         Suite("neighbour", "benchmarks.accuracy", "neighbour", 120, neighbour=True),
-        Suite("coverage", "benchmarks.coverage", "coverage", 90),
-        Suite("workers", "benchmarks.workers", "workers", 60),
-        Suite("perturbation", "benchmarks.perturbation", "perturbation", 60),
-        Suite("memory", "benchmarks.memory", "memory", 120),
+        Suite("coverage", "benchmarks.coverage", "coverage", 80),
+        Suite("workers", "benchmarks.workers", "workers", 55),
+        Suite("perturbation", "benchmarks.perturbation", "perturbation", 85),
+        Suite("memory", "benchmarks.memory", "memory", 75),
     )
 }

@@ -375,7 +375,7 @@ def test_the_goals_of_isolated_workers():
 
 def test_the_goals_of_perturbation():
     def repeat(own):
-        medians = {"fwmagic": own, "by hand": 1.0, "by hand again": 1.0}
+        medians = {"fwmagic": own, "fwmagic --no-memory": own, "by hand": 1.0, "by hand again": 1.0}
         return {"suite": "perturbation", "setup": "torch small", "method": "fwmagic", "medians": medians}
 
     name = "timing with memory on"
@@ -388,7 +388,8 @@ def test_the_goals_of_perturbation():
 
 def test_the_goals_of_known_temporaries():
     def cell(method, true, heap, resident):
-        found = {"heap": heap, "resident": resident}
+        note = "" if resident else "up to 2 MiB stayed resident"
+        found = {"heap": heap, "resident": resident, "raw": {"host": {"note": note}}}
         return {"suite": "memory", "setup": "torch", "method": method, "true": true, "lasted": 0.001, **found}
 
     small, large = 2 * MIB, 100 * MIB
@@ -407,7 +408,11 @@ def test_the_goals_of_known_temporaries():
     assert not goals.within({"true": LARGE, "resident": LARGE - MIB - 1})
     text = figures.to_markdown({"sessions": [], "runs": runs})
     assert row(text, "torch", "2.00")[3:] == ["+0.00 %", "+3.00 %", "-100.00 %", "-100.00 %", "–", "–"]
-    assert row(text, "resident, isolated", "16 to 256")[2:] == ["1", "0", "1.50 %", "1.50 %", "1", "1"]
+    assert row(text, "resident, isolated", "16 to 256")[2:] == ["1", "0", "1.50 %", "1.50 %", "1", "1", "0 of 0"]
+    assert row(text, "resident", "16 to 256")[2:] == ["1", "0", "100.00 %", "100.00 %", "0", "0", "1 of 1"]
+    assert goal(runs, "resident growth that is further off") == ("100.00 % of 2", "yes")
+    runs[0]["raw"]["host"]["note"] = ""
+    assert goal(runs, "resident growth that is further off") == ("50.00 % of 2", "NO")
     assert "%memit was left out: memory_profiler was not installed." in text
 
 

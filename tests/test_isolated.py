@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from cells import fail, run, shown, untouched
 from IPython.core.error import UsageError
+from leftovers import shared_memory, workers
 
 from fwmagic.run.isolated import Remote
 from fwmagic.worker.process import Worker
@@ -27,23 +26,14 @@ def report_of(shell, cell):
     return shown(shell)[-1]
 
 
-def workers():
-    """The processes that run a variant: children of the server that copies itself, or of this process."""
-    return [
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline()) or child.ppid() != os.getpid()
-    ]
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     """After every run, whatever happened in it: no process, and no shared memory."""
-    before = sorted(Path("/dev/shm").iterdir())
+    before = shared_memory()
     yield
     gc.collect()
     assert workers() == []
-    assert sorted(Path("/dev/shm").iterdir()) == before
+    assert shared_memory() - before == set()
 
 
 PAIR = """%%compare {options} --budget 0.2 -o report

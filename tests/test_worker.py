@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from leftovers import shared_memory
 
 from fwmagic.errors import FwMagicError
 from fwmagic.worker.answers import Raised, answer
@@ -187,7 +188,7 @@ class TestEnds:
 
 
 def test_closing_ends_it_whatever_it_does_and_leaves_nothing():
-    before = sorted(Path("/dev/shm").iterdir())
+    before = shared_memory()
     one = Worker(a_setting())
     number = one.number
     one._executor.submit(time.sleep, 60)
@@ -195,7 +196,7 @@ def test_closing_ends_it_whatever_it_does_and_leaves_nothing():
     one.close()
     del one
     assert not psutil.pid_exists(number)
-    assert sorted(Path("/dev/shm").iterdir()) == before
+    assert shared_memory() - before == set()
 
 
 _KILLED = """
