@@ -49,6 +49,7 @@ test: lint  ## lint, then all tests with coverage
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --cov --cov-report=term
 
 bench: $(READY)  ## run the benchmarks (many minutes; leave the machine alone meanwhile)
+	$(PIP) install --quiet -c $(CONSTRAINTS) memory-profiler
 	$(BIN)/python -m benchmarks
 
 lab: $(READY)  ## open the examples in JupyterLab

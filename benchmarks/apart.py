@@ -49,10 +49,10 @@ _made: list[Local] = []
 
 def make(name: str, framework: str, size: int) -> None:
     """Get the function ready; called in the worker, in which nothing was computed yet."""
+    from benchmarks.work import FUNCTIONS  # imports the frameworks, and starts none
+
     for one in frameworks.loaded():
         one.use_threads(1)
-    from benchmarks.work import FUNCTIONS
-
     call, used = FUNCTIONS[framework](size), frameworks.get(framework)
     _made.append(engine.local(Program(name, call, wait=used.waiter(call())), [used]))
 

@@ -33,7 +33,7 @@ def _summary(runs: Runs) -> str:
             off = [abs(peak_error(run, figure)) for run in some.good]
             right = [run for run in some.good if abs(peak_error(run, figure)) <= 0.02]
             near = [run for run in some.good if within({**run, "resident": run[figure]})]
-            off = [run for run in some.good if run not in near]
+            far = [run for run in some.good if run not in near]
             ours = figure == "resident" and method in (OWN, ISOLATED)
             rows.append(
                 (
@@ -45,7 +45,7 @@ def _summary(runs: Runs) -> str:
                     percent(max(off, default=None), 2),
                     str(len(right)),
                     str(len(near)),
-                    f"{sum(map(said, off))} of {len(off)}" if ours else "–",
+                    f"{sum(map(said, far))} of {len(far)}" if ours else "–",
                 )
             )
     heads = ("figure", "MiB", "cells", "failed", "error, median", "worst", "within 2 %", "within 2 % or 1 MiB")

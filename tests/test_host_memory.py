@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fwmagic
 from fwmagic.memory import host, malloc
 from fwmagic.report import Ledger, Timeline
 
@@ -42,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+import fwmagic
 from fwmagic.memory import host
 
 def programs(count):
@@ -71,6 +74,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+import fwmagic
 from fwmagic.memory import host, malloc
 
 def use(mib):
@@ -164,6 +168,54 @@ def test_what_was_freed_before_hides_no_growth(cyclic):
     hidden = host.measure(call, settle=lambda: None)
     assert growth(hidden) < 20 * MIB, "settling was not what made the difference"
     del stays
+
+
+class Cycle:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_all_garbage_is_collected_once_and_then_only_what_is_new():
+    old, kept = Cycle(), Cycle()
+    seen, still = weakref.ref(old), weakref.ref(kept)
+    del old
+    with malloc.only_new_garbage():
+        assert seen() is None
+        assert gc.get_freeze_count() > 1000, "what was there before is looked at again"
+        new = weakref.ref(Cycle())
+        del kept
+        malloc.settle()
+        assert new() is None
+        assert still() is not None, "it was there before"
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert still() is None
+
+
+def test_what_the_user_froze_stays_frozen():
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with malloc.only_new_garbage():
+            assert gc.get_freeze_count() == frozen
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_run_collects_for_its_memory_passes_only(memory):
+    frozen: list[int] = []
+
+    def call() -> None:
+        frozen.append(gc.get_freeze_count())
+
+    fwmagic.compare({"a": call, "b": call}, budget=0.1, memory=memory)
+    assert any(frozen) == memory
+    assert not frozen[0]
+    assert gc.get_freeze_count() == 0
 
 
 def test_what_another_thread_freed_may_hide_growth_and_then_the_note_says_how_much():

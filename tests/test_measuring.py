@@ -135,3 +135,10 @@ def test_a_crowded_machine_gives_no_verdict(monkeypatch):
     assert (ratio.verdict, ratio.note) == ("undecided", f"crowded for {NUMPY.workers()}")
     assert ratio.median > 10
     assert how.draft.report.fastest is None
+
+
+def test_two_frameworks_are_not_decided_as_early_as_one():
+    one, two = Here([NUMPY]), Here([NUMPY, frameworks.get("jax")])
+    assert (one.alternate, two.alternate) == (False, True)
+    assert one.least == pytest.approx(0.2)
+    assert two.least == pytest.approx(0.3)

@@ -18,11 +18,9 @@ _WARM_UP = 0.3
 _SPLIT = 0.05
 _SPLIT_CALLS = 25
 _FIRST_LOOK = 10
-# Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
-_LEAST = 0.2
-# Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
-_LEAST_ALTERNATING = 0.3
 _TELL = 0.25
+#: Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
+LEAST = 0.2
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,7 @@ def measure(
     budget: float,
     seed: int,
     alternate: bool,
+    least: float = LEAST,
     margin: float = stats.MARGIN,
     baseline: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -109,9 +108,10 @@ def measure(
     """Time programs against each other, within `budget` wall seconds for warm-up and rounds of all of them.
 
     Every program is called at least once. The order within a round is random, from `seed`. `alternate` says
-    that the programs belong to different frameworks, or run in different processes; `progress` is called between
-    blocks, at most four times a second. An exception of a program drops that program; KeyboardInterrupt and the
-    like propagate, after `partial` was called with what was measured until then.
+    that the programs belong to different frameworks, or run in different processes; `least` is the share of the
+    budget before which nothing is decided. `progress` is called between blocks, at most four times a second. An
+    exception of a program drops that program; KeyboardInterrupt and the like propagate, after `partial` was called
+    with what was measured until then.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def measure(
         [Bench(program, alternate, clock) for program in programs],
         Rounds(names, baseline, margin),
         budget,
-        (_LEAST_ALTERNATING if alternate else _LEAST) * budget,
+        least * budget,
         random.Random(seed),
         progress,
         clock,

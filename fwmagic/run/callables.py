@@ -12,6 +12,7 @@ from fwmagic.cells.state import Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, get, line_of, loaded
 from fwmagic.measure.load import Load
+from fwmagic.memory.malloc import only_new_garbage
 from fwmagic.report import Compilation, Failure, Report, Variant
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
@@ -106,14 +107,20 @@ def compare(
         _check(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
     measuring.Pass(draft, here, budget, margin, baseline, load).run(here.calls(calls))
-    for call in calls if memory else ():
-        if draft.report[call.name].status != "failed":
-            framework = next(iter(frameworks_of(outputs[call.name]).values()), get("numpy"))
-            draft.variant(call.name, memory=Passes(Options(call.name), nullcontext).run(call, framework))
+    if memory:
+        _measure_memory(draft, calls, outputs)
     draft.find(*findings.of_report(draft.report))
     failed = any(variant.status == "failed" for variant in draft.report)
     draft.change(state="failed" if failed else "done", progress=1.0)
     return draft.report
+
+
+def _measure_memory(draft: Draft, calls: Sequence[_Call], outputs: Mapping[str, Any]) -> None:
+    with only_new_garbage():
+        for call in calls:
+            if draft.report[call.name].status != "failed":
+                framework = next(iter(frameworks_of(outputs[call.name]).values()), get("numpy"))
+                draft.variant(call.name, memory=Passes(Options(call.name), nullcontext).run(call, framework))
 
 
 def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline: str | None) -> None:

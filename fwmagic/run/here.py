@@ -10,8 +10,13 @@ from fwmagic.cells.outcome import Window
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Harness, Local, Timed
 from fwmagic.measure.load import Load
+from fwmagic.measure.timing import LEAST
 from fwmagic.report import Conditions
 from fwmagic.run.conditions import conditions, distinct
+
+
+# Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
+_LEAST_ALTERNATING = 0.3
 
 
 class Place(Protocol):
@@ -20,6 +25,10 @@ class Place(Protocol):
     @property
     def alternate(self) -> bool:
         """Whether a variant that gets its turn finds threads and caches as another one left them."""
+
+    @property
+    def least(self) -> float:
+        """The share of the budget before which nothing is decided."""
 
     @property
     def threads(self) -> int:
@@ -51,6 +60,11 @@ class Here:
     def alternate(self) -> bool:
         """Whether there are several frameworks, each with threads of its own."""
         return len(self._frameworks) > 1
+
+    @property
+    def least(self) -> float:
+        """The share of the budget before which nothing is decided."""
+        return _LEAST_ALTERNATING if self.alternate else LEAST
 
     @property
     def threads(self) -> int:

@@ -48,6 +48,7 @@ class Pass:
                 baseline=names.index(self.baseline) if self.baseline in names else 0,
                 seed=random.SystemRandom().getrandbits(32),
                 alternate=self.place.alternate,
+                least=self.place.least,
                 progress=self._tell,
                 partial=self._take,
             )

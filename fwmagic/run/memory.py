@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,6 +136,7 @@ def _static(where: str, account: Static) -> Ledger:
 
 def measure(passes: Passes, contenders: Sequence[Contender], draft: Draft) -> None:
     """Measure the memory of the variants that were timed, and note it in the draft."""
-    for contender in contenders:
-        if draft.report[contender.name].status != "failed":
-            draft.variant(contender.name, memory=passes.of(contender))
+    with malloc.only_new_garbage() if passes.options.memory else nullcontext():
+        for contender in contenders:
+            if draft.report[contender.name].status != "failed":
+                draft.variant(contender.name, memory=passes.of(contender))
