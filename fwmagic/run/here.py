@@ -14,7 +14,6 @@ from fwmagic.measure.timing import LEAST
 from fwmagic.report import Conditions
 from fwmagic.run.conditions import conditions, distinct
 
-
 # Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
 _LEAST_ALTERNATING = 0.3
 
