@@ -46,7 +46,7 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 test: lint  ## lint, then all tests with coverage
 	cd labextension && $(NPM) test
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --cov --cov-report=term
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 bench: $(READY)  ## run the benchmarks (many minutes; leave the machine alone meanwhile)
 	$(PIP) install --quiet -c $(CONSTRAINTS) memory-profiler

@@ -63,6 +63,7 @@ def _started(kind: str) -> Run:
     watch = _watch()
     start = time.perf_counter()
     worker = Worker(_setting())
+    worker.wait()
     seconds = time.perf_counter() - start
     with worker:
         modules = worker.call(loaded)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 os.environ.pop("VIRTUAL_ENV", None)  # an empty one makes every IPython shell warn
+# A shell starts what runs in the background with Ctrl-C ignored, and tests of Ctrl-C send themselves one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -80,6 +84,15 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def idle(monkeypatch):
     """What other processes do on the machine that runs the tests must not take a verdict away."""
     monkeypatch.setattr("fwmagic.measure.load.Load.crowds", lambda *_: "")
+
+
+@pytest.fixture(scope="module")
+def small_heap() -> Iterator[None]:
+    """Keep all objects of now, a million of the frameworks' own, out of the garbage collections of this module."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,9 @@ IDLE = "pass"  # stands where another notebook has `%%compare`, so that Out has 
 BUDGET = 0.05
 COMPILED = ("cell", "modules", "functions")
 
+# Other tests cover what these run through, and coverage doubles the time that compilers take.
+pytestmark = pytest.mark.no_cover
+
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 
 
@@ -102,8 +105,11 @@ def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str
 @pytest.fixture(scope="module", autouse=True)
 def _small_heap() -> Iterator[None]:
     """Keep the frameworks' own objects out of every garbage collection of this module: there are a million."""
+    import torch
+
     with notebook():
-        gc.collect()
+        torch.compile(lambda x: x + 1)(torch.ones(3))  # the first compilation sets variables of the environment
+    gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()

@@ -76,7 +76,7 @@ class TestAComparison:
         rounds = order[-2 * report.ratios[0].rounds :]
         assert {tuple(rounds[i : i + 2]) for i in range(0, len(rounds), 2)} == {("torch", "jax"), ("jax", "torch")}
 
-    def test_the_whole_budget_is_used_where_this_process_stops_as_soon_as_it_is_decided(self, shell):
+    def test_the_whole_budget_is_used_where_this_process_stops_as_soon_as_it_is_decided(self, shell, idle):
         cell = "%%compare{} --no-memory --budget 1\n%%numpy a\nnp.sort(np.arange(999))\n%%numpy b\n"
         cell += "np.sort(np.arange(99_999)[::-1])"
         apart, here = report_of(shell, cell.format(" --isolate")), report_of(shell, cell.format(""))

@@ -118,7 +118,7 @@ class TestTheTimingPass:
         monkeypatch.setattr(host, "measure", lambda *a, **k: (measured.append(len(seen)), measure(*a, **k))[1])
         trace = sys.gettrace()
         report_of(shell, compare("--memray", ("numpy", CELLS["numpy"]), ("numpy b", CELLS["numpy"])))
-        assert len(seen) > 10
+        assert seen
         assert {(threads, profile, calls) for threads, profile, _, calls in seen} == {(0, None, 0)}
         assert {hook for _, _, hook, _ in seen} == {trace}
         assert measured == [len(seen)] * 2, "memory is measured when all timing is over"

@@ -7,7 +7,8 @@ from browser import Lab, code, output_of, server
 from example_reports import four_variants
 from playwright.sync_api import expect
 
-COMPARE = """%%compare --budget 3 --mode eager
+# Isolated variants take the whole budget, so there is time to see the run go on.
+COMPARE = """%%compare --isolate --budget 3 --mode eager
 %%setup
 A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
 %%numpy

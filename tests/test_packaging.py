@@ -99,7 +99,16 @@ def test_each_extra_that_an_error_can_name_exists(metadata):
 
 def test_the_package_itself_needs_no_framework_and_no_notebook_application(metadata):
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") if "extra ==" not in line}
-    assert needed == {"cloudpickle", "ipython", "numpy", "nvidia-ml-py", "psutil", "tqdm"}
+    assert needed == {
+        "cloudpickle",
+        "ipython",
+        "numpy",
+        "nvidia-ml-py",
+        "psutil",
+        "tblib",
+        "threadpoolctl",
+        "tqdm",
+    }
 
 
 def lower_bounds(requirements: list[str]) -> dict[str, str]:

@@ -122,9 +122,10 @@ class Isolation:
 
     def _worker(self, environment: Mapping[str, str], anew: bool) -> Worker:
         setting = Setting(dict(environment), str(Path.cwd()), tuple(sys.path), self._apart.cores)
-        with self._window():
-            worker = Worker(setting, anew)
+        worker = Worker(setting, anew)  # no interrupt comes before it is known, so that it will be closed
         self._workers.append(worker)
+        with self._window():
+            worker.wait()
         return worker
 
     def _prepare(self, worker: Worker, sent: Sent) -> Found:

@@ -52,14 +52,19 @@ class Worker:
         self._executor = ProcessPoolExecutor(1, _context(anew), initializer=child.begin, initargs=(setting,))
         known = set(multiprocessing.active_children())
         with _without_main():
-            started = self._executor.submit(child.number)
+            self._started = self._executor.submit(child.number)
         # The executor does not tell; it starts its one process with its first task.
         (self._process,) = set(multiprocessing.active_children()) - known
-        try:
-            self._result(started, None, watched=False)
-        except BaseException:
-            self.close()
-            raise
+
+    def wait(self) -> None:
+        """Wait until the process is there.
+
+        Raises
+        ------
+        WorkerEnded
+            It could not begin.
+        """
+        self._result(self._started, None, watched=False)
 
     @property
     def number(self) -> int:
