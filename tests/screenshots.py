@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from fwmagic.report import Report
 
 FOLDER = Path(__file__).parent / "screenshots"
-COMPARE = """%%compare --budget 20
+# Isolated variants take the whole budget, so there is a run to be seen.
+COMPARE = """%%compare --isolate --budget 20
 %%setup
 A = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
 %%torch --mode eager

@@ -304,6 +304,18 @@ def test_an_interrupt_ends_the_workers_and_nothing_else(shell):
     assert shown(shell)[-1].state == "interrupted"
 
 
+def test_an_interrupt_while_a_process_starts_leaves_none(shell, monkeypatch):
+    def interrupted(worker: Worker) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Worker, "wait", interrupted)
+    run(shell, "import numpy as np")
+    with untouched(shell):
+        error = fail(shell, "%%compare --isolate\n%%numpy\nnp.ones(3)")
+    assert isinstance(error, KeyboardInterrupt)
+    assert workers() == []
+
+
 @pytest.mark.parametrize(
     ("line", "body", "sentence"),
     [
