@@ -372,7 +372,7 @@ class TestTiming:
 
     def test_a_section_of_a_tenth_of_a_microsecond(self, shell):
         found = compare(shell, "%%numpy a\n1\n%%numpy b\n2")
-        assert all(variant.time.median < 1e-6 for variant in found)
+        assert all(variant.time.median < 1e-5 for variant in found)
         assert [f.variant for f in found.findings if f.code == "FW301"] == ["a", "b"]
 
     def test_unchanged_sections_are_not_compiled_again(self, shell):

@@ -63,8 +63,9 @@ export function sized(spec: Spec, width: number): Spec {
     autosize: { type: 'fit-x', contains: 'padding' },
     background: 'transparent',
     config: {
-      // The grid is the same in both themes, and fainter than the marks.
-      axis: { gridColor: '#8C8C8C', gridOpacity: 0.3 },
+      // The grid is the same in both themes, and fainter than the marks. In a narrow panel, every second label goes
+      // before they touch.
+      axis: { gridColor: '#8C8C8C', gridOpacity: 0.3, labelSeparation: 6 },
       legend: { columns: width < WIDE ? Math.max(1, Math.floor(width / LEGEND)) : 0 },
       view: { stroke: null }
     }

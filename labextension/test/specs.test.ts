@@ -75,7 +75,7 @@ describe('charts', () => {
       width: 200,
       datasets: { labelLimit: 1 },
       encoding: { y: { axis: { labelLimit: 60 } } },
-      config: { legend: { columns: 1 } }
+      config: { axis: { labelSeparation: 6 }, legend: { columns: 1 } }
     });
     expect(sized(spec, 600)).toMatchObject({
       width: 600,
