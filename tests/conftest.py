@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -19,6 +20,10 @@ from traitlets.config import Config
 os.environ.pop("VIRTUAL_ENV", None)  # an empty one makes every IPython shell warn
 # A shell starts what runs in the background with Ctrl-C ignored, and tests of Ctrl-C send themselves one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes says something of the machine only.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture
