@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from threading import RLock
 
 from tqdm.std import tqdm
@@ -62,3 +63,5 @@ def _end_with_kernel() -> None:
         pipe = kernel.sentinel
         fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        if wait([pipe], timeout=0):  # it ended before there was anybody to signal that to
+            os._exit(1)
