@@ -91,6 +91,15 @@ def idle(monkeypatch):
     monkeypatch.setattr("fwmagic.measure.load.Load.crowds", lambda *_: "")
 
 
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Keep coverage out: it slows what is timed, and the compilers of the frameworks."""
+    trace = sys.gettrace()  # not pytest-cov's `no_cover`, which stops one of the two that a process of xdist has
+    sys.settrace(None)
+    yield
+    sys.settrace(trace)
+
+
 @pytest.fixture(scope="module")
 def small_heap() -> Iterator[None]:
     """Keep all objects of now, a million of the frameworks' own, out of the garbage collections of this module."""

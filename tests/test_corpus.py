@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,8 +22,8 @@ IDLE = "pass"  # stands where another notebook has `%%compare`, so that Out has 
 BUDGET = 0.05
 COMPILED = ("cell", "modules", "functions")
 
-# Other tests cover what these run through, and coverage doubles the time that compilers take.
-pytestmark = pytest.mark.no_cover
+# Other tests cover what these run through.
+pytestmark = pytest.mark.usefixtures("imported", "small_heap", "untraced")
 
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 
@@ -102,17 +101,11 @@ def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str
             yield name
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_heap() -> Iterator[None]:
-    """Keep the frameworks' own objects out of every garbage collection of this module: there are a million."""
-    import torch
-
+@pytest.fixture(scope="module")
+def imported() -> None:
+    """Import the frameworks, so that `small_heap` finds their objects there."""
     with notebook():
-        torch.compile(lambda x: x + 1)(torch.ones(3))  # the first compilation sets variables of the environment
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+        pass
 
 
 def test_the_corpus_holds_what_it_must():

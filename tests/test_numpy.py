@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -167,3 +171,10 @@ def test_the_global_generator():
     assert np.random.rand() == first
     NUMPY.seed(7)
     assert np.random.rand() == first
+
+
+def test_its_import_leaves_the_environment_as_it_was():
+    code = "import os\nbefore = dict(os.environ)\nimport fwmagic.frameworks._numpy\nassert dict(os.environ) == before"
+    environment = {name: value for name, value in os.environ.items() if name != "KMP_DUPLICATE_LIB_OK"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", code], env=environment | {"KMP_DUPLICATE_LIB_OK": "FALSE"}, check=True)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, _numpy_state
 from fwmagic.frameworks.base import Base
+
+# threadpoolctl sets this when it is imported, and the environment is the user's.
+_SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"
+_before = os.environ.get(_SET_BY_IMPORT)
+from threadpoolctl import threadpool_info, threadpool_limits  # noqa: E402
+
+if _before is None:
+    os.environ.pop(_SET_BY_IMPORT, None)
 
 
 class NumPy(Base):
