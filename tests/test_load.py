@@ -113,3 +113,8 @@ def test_a_program_is_crowded_where_its_threads_and_the_others_do_not_fit(monkey
     found.during = during
     assert bool(found.crowds(threads)) == crowded
     assert not crowded or f"{during:.1f} of 4 cores" in found.crowds(threads)
+
+
+def test_what_is_less_than_a_tick_of_the_counters_is_nothing() -> None:
+    start, end = load.Reading(0.0, 12345.67, 890.12, {}), load.Reading(1.0, 12345.67 + 0.61, 890.12 + 0.61, {})
+    assert load._cores_of_others(start, end) == 0
