@@ -19,7 +19,10 @@ def memory(variants: Iterable[Variant]) -> str:
     on = extent(ledger for _, ledger in found)
     if not on.bytes:
         return ""
-    rows = [(f"{one_line(v.name, 30)}, {ledger.device}", _bar(ledger, on), _course(ledger, on)) for v, ledger in found]
+    rows = [
+        (f"{one_line(v.name, 30)}, {one_line(ledger.device, 30)}", _bar(ledger, on), _course(ledger, on))
+        for v, ledger in found
+    ]
     shown = [row for row in rows if row[1] or row[2]]
     if not shown:
         return ""

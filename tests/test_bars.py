@@ -47,6 +47,11 @@ def test_the_course_of_all_is_on_one_scale_of_time_and_memory():
     assert second.endswith(20 * "▄")
 
 
+def test_a_device_of_a_strangers_report_cannot_steer_the_terminal():
+    (_, row) = of(Ledger("a\x1b[2J\nb", None, (Amount("in use", MIB, ""),)))
+    assert row.startswith("  torch, a b  ")
+
+
 def test_nothing_known_is_nothing_drawn():
     assert memory(a_report().variants) == ""
     assert of(Ledger("cuda:0", None, (Amount("in use", None, "no driver"),))) == []
