@@ -16,6 +16,8 @@ from fwmagic import frameworks
 from fwmagic.line import OPTIONS
 from fwmagic.report import MIME, Report
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 MAGICS = ("torch", "jax", "compare")
 QUICK = "--budget 0.1"
 

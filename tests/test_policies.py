@@ -33,6 +33,8 @@ from fwmagic.run import isolated
 from fwmagic.run.policies import Policies
 from fwmagic.worker.process import Worker
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 JAX = {policy.name: policy for policy in POLICIES if policy.framework == "jax"}
 TORCH = {policy.name: policy for policy in POLICIES if policy.framework == "torch"}
 FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")

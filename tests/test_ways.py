@@ -13,7 +13,10 @@ from fwmagic.cells.function import LAST
 from fwmagic.cells.ways import MOST_KEPT, Programs
 from fwmagic.frameworks import CompileOptions
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # among torch's own modules, while it compiles
+    pytest.mark.usefixtures("small_heap"),
+]
 
 TORCH = """
 w, x, k, hist = torch.ones(3, 3), torch.linspace(-1.0, 1.0, 3), 2, []
