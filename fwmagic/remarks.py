@@ -91,7 +91,7 @@ def conditions(report: Report) -> list[Line]:
         "devices": [_pairs(c.devices, " on "), _pairs(c.threads, " threads: "), _pairs(c.settings, " = "), c.inputs],
         "load": [f"cores busy with other processes: {', '.join(load)}" if load else "", ", ".join(c.neighbours)],
         "timing": [
-            f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
+            "" if report.state == "running" else f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
             f"margin {setting(report.margin)}",
             *sources,
             f"run {report.run_id} started {report.started}",

@@ -103,7 +103,11 @@ class TestAComparison:
 
     def test_its_display_is_updated_while_it_runs(self, shell):
         run(shell, PAIR.format(options="--isolate"))
-        assert [report.state for report in shown(shell)][-1] == "done"
+        *before, last = shown(shell)
+        begun = [report for report in before if any(variant.status != "waiting" for variant in report)]
+        assert begun
+        assert last.state == "done"
+        assert {report.conditions.process for report in (*begun, last)} == {"a process for each variant"}
 
 
 @pytest.mark.parametrize("threads", sorted({1, min(2, len(os.sched_getaffinity(0)))}))

@@ -99,6 +99,7 @@ def test_running_says_that_nothing_is_final():
     )
     assert top(report) == ["running, 42 % of the budget of 2.00 s used, now torch: no figure below is final."]
     assert re.search(r"^jax +jax compiled +waiting$", to_text(report), re.MULTILINE)
+    assert "of a budget of" not in to_text(report), "what was spent is not known yet"
 
 
 def test_interrupted_keeps_what_was_timed():

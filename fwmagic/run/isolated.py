@@ -54,6 +54,7 @@ class Isolation:
         try:
             with self._parcel(given) as parcel:
                 load.start()
+                self._draft.change(conditions=self._apart.conditions(load))  # also of what is shown meanwhile
                 remotes = [remote for one in self._sections for remote in self._section(one, parcel)]
             across(list(self._sections), self._draft)
             options = self._options

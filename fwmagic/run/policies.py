@@ -41,6 +41,7 @@ class Policies(Isolation):
         try:
             with self._parcel(given) as parcel:
                 load.start()
+                self._draft.change(conditions=self._apart.conditions(load))  # also of what is shown meanwhile
                 for section, name, mode, policy in jobs:
                     self._job(section, name, mode, policy, parcel, self._options.budget / len(jobs))
         finally:
