@@ -210,11 +210,13 @@ def _panel(runs: Runs) -> str:
         good = list(group.good)
         if kind == "updates":
             each = [1e3 * run["updating"] / run["updates"] for run in good]
-            rows.append((f"updates of {good[0]['spent']:.3g} s", kind, str(good[0]["updates"]), "1", *_spread(each)))
+            updates = f"updates of {good[0]['spent']:.3g} s"
+            rows.append((updates, kind, str(good[0]["updates"]), str(len(group)), *_spread(each), "", ""))
         else:
-            each = [run["milliseconds"] for run in good]
-            rows.append((setup, kind, str(good[0]["charts"]), str(len(group)), *_spread(each)))
-    return table(("report", "drawn", "charts or updates", "runs", "ms, median", "ms, worst"), rows)
+            first, each = ([run[name] for run in good] for name in ("first", "milliseconds"))
+            rows.append((setup, kind, str(good[0]["charts"]), str(len(group)), *_spread(each), *_spread(first)))
+    heads = ("report", "drawn", "charts or updates", "runs", "ms, median", "worst", "first chart, median", "worst")
+    return table(heads, rows)
 
 
 def _spread(milliseconds: Sequence[float]) -> tuple[str, str]:

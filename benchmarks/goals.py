@@ -146,9 +146,9 @@ def _waits(runs: Runs) -> Iterator[tuple[str, str, str]]:
 
 
 def _panel(runs: Runs) -> Iterator[tuple[str, str, str]]:
-    first = [run["milliseconds"] for run in runs.good if run["kind"] == "first"]
+    first = [run["first"] for run in runs.good if run["kind"] == "first"]
     later = [run["milliseconds"] / run["charts"] for run in runs.good if run["kind"] == "later"]
-    yield _row("panel: first charts of a page, worst ≤ 400 ms", max(first, default=None), 400, unit="ms")
+    yield _row("panel: the first chart of a page, worst ≤ 400 ms", max(first, default=None), 400, unit="ms")
     yield _row("panel: a later chart, median ≤ 50 ms", statistics.median(later) if later else None, 50, unit="ms")
     for run in runs.good:
         if run["kind"] == "updates":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two updates at the least.
 INTERVAL = 0.25
-#: The largest share of the time that updates take: one that took long, beside a busy browser, is followed by a pause.
+#: The largest share of the time since the first update that the later ones take: less often, beside a busy browser.
 SHARE = 0.01
 
 
@@ -49,8 +49,10 @@ class Live:
         self._stream = stream
         self._bar: Any = None
         self._clock = clock
-        self._updated: float | None = None
-        self._pause = INTERVAL
+        self._began: float | None = None
+        self._updated = 0.0
+        self._cost = 0.0
+        self._spent = 0.0
         self._pending: Report | None = None
         self._published = False
         self._closed = False
@@ -61,15 +63,17 @@ class Live:
             return
         self._pending = report
         now = self._clock()
-        if self._updated is not None and now - self._updated < self._pause:
+        if self._began is None:
+            self._began = self._updated = now
+            self._draw_or_show(report)
             return
-        first, self._updated = self._updated is None, now
-        if self._terminal:
-            self._draw(report)
-        else:
-            self._show(report)
-        if not first:
-            self._pause = max(INTERVAL, (self._clock() - now) / SHARE)
+        # The next update is expected to cost what the last one did.
+        affordable = self._spent + self._cost <= SHARE * (now - self._began)
+        if now - self._updated >= INTERVAL and affordable:
+            self._updated = now
+            self._draw_or_show(report)
+            self._cost = self._clock() - now
+            self._spent += self._cost
 
     def close(self, report: Report | None = None) -> None:
         """Show `report` as the final one (None: the last one that was passed to `update`); more calls do nothing."""
@@ -90,6 +94,12 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _draw_or_show(self, report: Report) -> None:
+        if self._terminal:
+            self._draw(report)
+        else:
+            self._show(report)
 
     def _show(self, report: Report) -> None:
         if self._publish is not None:

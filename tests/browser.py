@@ -58,6 +58,7 @@ class Server:
             "IPYTHONDIR": "ipython", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         }  # fmt: skip
         self.settings = home / "settings"
+        self.configuration = home / "config"
         env = {**os.environ, **{name: str(home / folder) for name, folder in folders.items()}}
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
         command = [

@@ -89,13 +89,31 @@ def test_updates_that_take_long_take_a_hundredth_of_the_time_all_the_same():
         clock.now += 0.02
 
     live = Live(publish, clock=clock)
-    while clock.now < 120:
+    while clock.now < 130:
         live.update(running(0.1))
         clock.now += 0.001
     first, *later = began
     assert later[0] - first == pytest.approx(0.25, abs=0.01), "the first one sets up the display"
-    assert 0.02 * (len(later) - 1) / (later[-1] - later[0]) <= 0.01001
-    assert len(later) > 5
+    for count, moment in enumerate(later[1:], 2):
+        assert 0.02 * count / (moment - first) <= 0.01, "with the update that begins at this moment"
+    assert len(later) > 10
+
+
+def test_after_an_update_that_took_very_long_the_others_wait_and_then_go_on():
+    clock, began = Clock(), []
+
+    def publish(report, update):
+        clock.now += 0.05 if len(began) == 3 else 0.001
+        began.append(clock.now)
+
+    live = Live(publish, clock=clock)
+    while clock.now < 112:
+        live.update(running(0.1))
+        clock.now += 0.001
+    apart = [later - earlier for earlier, later in pairwise(began)]
+    assert apart[:2] == pytest.approx([0.25] * 2, abs=0.01)
+    assert apart[3] > 4
+    assert apart[-3:] == pytest.approx([0.25] * 3, abs=0.01)
 
 
 def test_closing_shows_the_last_update_if_it_was_held_back():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -128,6 +130,48 @@ def test_what_cannot_be_shown_stands_above_what_can(lab, lab_server, value, sent
     expect(lab.panel.locator("p").first).to_have_text(sentence)
     expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
     expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
+
+
+@pytest.fixture
+def no_vega(lab_server):
+    page = lab_server.configuration / "labconfig" / "page_config.json"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/vega5-extension": True}}), encoding="utf-8")
+    yield
+    page.unlink()
+
+
+def test_an_application_without_vega_shows_the_tables(lab, lab_server, no_vega):
+    lab_server.write("without.ipynb", [code("1", output_of(a_report()))])
+    lab.open(lab_server, "without.ipynb")
+    lab.open_panel()
+    for place in (lab.panel, lab.page.locator(".fwm-output")):
+        expect(place.locator(".fwm-headline")).to_contain_text("torch takes")
+        figure = place.locator("figure[data-chart=times]")
+        expect(figure).to_contain_text("This chart could not be drawn; its table has the same figures.")
+        expect(figure.locator("tbody tr").first).to_be_visible()
+        expect(figure.locator("svg")).to_have_count(0)
+
+
+#: Whether one of the scripts that the page has loaded is vega-embed's.
+HAS_VEGA = """async () => {
+    const loaded = performance.getEntriesByType('resource').map(entry => entry.name);
+    const scripts = loaded.filter(name => /[.]js([?]|$)/.test(name));
+    const texts = await Promise.all(scripts.map(async name => (await fetch(name)).text()));
+    return texts.some(text => text.includes('vega-actions'));
+}"""
+
+
+def test_vega_is_loaded_by_the_first_report_before_there_is_a_chart(lab, lab_server):
+    waiting = replace(a_report(a_variant("torch", time=None, compilation=None)), state="running", ratios=())
+    lab_server.write("begun.ipynb", [code("1", output_of(waiting))])
+    lab_server.write("nothing.ipynb", [code("1")])
+    lab.open(lab_server, "nothing.ipynb")
+    assert not lab.page.evaluate(HAS_VEGA)
+    lab.open(lab_server, "begun.ipynb")
+    lab.page.wait_for_function(HAS_VEGA)
+    expect(lab.page.locator(".fwm-output .fwm-headline")).to_be_visible()
+    expect(lab.page.locator("figure")).to_have_count(0)
 
 
 LONG_NAMES = a_report(

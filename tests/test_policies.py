@@ -286,11 +286,11 @@ def of_host(variant):
 class TestWithoutADevice:
     CELL = """%%compare --alloc all --budget 0.3 {options}
 %%numpy
-np.ones(1 << 20)
+np.ones(1 << 21)
 %%torch --mode eager {section}
-torch.ones(1 << 20, dtype=torch.float64)
+torch.ones(1 << 21, dtype=torch.float64)
 %%jax --mode eager {section}
-jnp.ones(1 << 20)
+jnp.ones(1 << 22)
 """
 
     def check(self, shell, why, **options):
@@ -304,7 +304,8 @@ jnp.ones(1 << 20)
         assert report.ratios == ()
         assert report.fastest is None
         for variant in report:
-            assert of_host(variant).bytes >= 4 << 20
+            # Linux's counter of pages is one of batches: it is right to a part of a MiB
+            assert of_host(variant).bytes >= 15 << 20
             assert variant.note == ""
             assert all(ledger.released == () for ledger in variant.memory)
         begun = [one for one in shown(shell) if any(variant.status != "waiting" for variant in one)]
@@ -327,7 +328,7 @@ jnp.ones(1 << 20)
 
     def test_a_device_that_is_not_wanted_is_none(self, shell, monkeypatch):
         monkeypatch.setattr(nvml, "cards", lambda: (Card("GPU-1", "A", "0", 0),))
-        cell = self.CELL.replace("%%numpy\nnp.ones(1 << 20)\n", "").format(options="--device cpu", section="")
+        cell = self.CELL.replace("%%numpy\nnp.ones(1 << 21)\n", "").format(options="--device cpu", section="")
         run(shell, cell)
         report = shown(shell)[-1]
         assert "(--device cpu was asked for)" in report.note

@@ -1,13 +1,13 @@
 /** A chart, drawn by the application's own Vega, with a table of the same figures behind it. */
 
-import { type IRenderMimeRegistry, MimeModel } from '@jupyterlab/rendermime';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { type Chart, type ChartName, sized } from './specs';
+import { draw } from './vega';
 
-const VEGA = 'application/vnd.vegalite.v5+json';
 /** Vega's widget has margins of its own. */
 const MARGIN = 20;
 
@@ -30,21 +30,19 @@ export function ChartView(props: {
       return;
     }
     let current = true;
-    const renderer = rendermime.createRenderer(VEGA);
-    draw(renderer, sized(chart.spec, width - MARGIN)).then(
-      () => {
-        if (current && node.isConnected) {
+    draw(rendermime, sized(chart.spec, width - MARGIN), () => current).then(
+      renderer => {
+        if (renderer !== null && current && node.isConnected) {
           // The drawing before stays until this one is ready, so that nothing is empty in between.
           node.replaceChildren(renderer.node);
           drawn.current?.dispose();
           drawn.current = renderer;
           setFailed(false);
         } else {
-          renderer.dispose();
+          renderer?.dispose();
         }
       },
       () => {
-        renderer.dispose();
         setFailed(true);
       }
     );
@@ -126,17 +124,6 @@ function titles(trans: TranslationBundle): Record<ChartName, string> {
     memory: trans.__('Memory at the peak: in use, and merely held'),
     timeline: trans.__('Memory over time: in use, and held (dashed)')
   };
-}
-
-async function draw(renderer: IRenderMime.IRenderer, spec: object): Promise<void> {
-  const options = { actions: false, renderer: 'svg' };
-  await renderer.renderModel(
-    new MimeModel({
-      // With a picture in the bundle, the renderer does not draw a second time to make one.
-      data: { [VEGA]: spec as never, 'image/png': ' ' },
-      metadata: { [VEGA]: { embed_options: options } }
-    })
-  );
 }
 
 function useWidth(host: React.RefObject<HTMLDivElement>): number {

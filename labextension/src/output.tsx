@@ -8,6 +8,7 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { type Read, read } from './read';
+import { load } from './vega';
 import { ReportView } from './view';
 
 export class ReportOutput extends ReactWidget implements IRenderMime.IRenderer {
@@ -20,6 +21,7 @@ export class ReportOutput extends ReactWidget implements IRenderMime.IRenderer {
     private readonly trans: TranslationBundle
   ) {
     super();
+    load(rendermime);
     this.addClass('fwm-output');
     themes?.themeChanged.connect(this.onTheme, this);
   }
