@@ -150,10 +150,8 @@ def _panel(runs: Runs) -> Iterator[tuple[str, str, str]]:
     later = [run["milliseconds"] / run["charts"] for run in runs.good if run["kind"] == "later"]
     yield _row("panel: the first chart of a page, worst ≤ 400 ms", max(first, default=None), 400, unit="ms")
     yield _row("panel: a later chart, median ≤ 50 ms", statistics.median(later) if later else None, 50, unit="ms")
-    for run in runs.good:
-        if run["kind"] == "updates":
-            share = run["updating"] / run["spent"]
-            yield _row("panel: share of a run that its updates take ≤ 1 %", share, 0.01)
+    shares = [run["updating"] / run["spent"] for run in runs.good if run["kind"] == "updates"]
+    yield _row("panel: share of a run that its updates take, worst ≤ 1 %", max(shares, default=None), 0.01)
 
 
 def _workers(runs: Runs) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from benchmarks.results import ROOT, Watch
 from fwmagic.report import MIME
@@ -77,7 +77,6 @@ def panel(rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
     values = {name: report._repr_mimebundle_()[MIME] for name, report in reports.items()}
     with tempfile.TemporaryDirectory() as home, browser.server(Path(home)) as server, sync_playwright() as playwright:
         server.write("empty.ipynb", [browser.code("")])
-        server.write("updates.ipynb", [browser.code(text) for text in (_WATCH, _RUN, _TELL)])
         launched = playwright.chromium.launch(executable_path=browser.chromium(), args=browser.FLAGS)
         for name, value in values.items():
             for _ in range(1 if quick else _PAGES):
@@ -86,26 +85,23 @@ def panel(rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
                 for turn in range(2 if quick else 1 + _LATER):
                     watch = Watch()
                     drawn = page.evaluate(_DRAW, [MIME, value])
-                    about = {
-                        "turn": f"{turn + 1}",
-                        "setup": name,
-                        "method": "fwmagic",
-                        "kind": "later" if turn else "first",
-                    }
-                    yield {**about, **drawn, "load": watch.load()}
+                    about = {"turn": f"{turn + 1}", "setup": name, "kind": "later" if turn else "first"}
+                    yield {**about, "method": "fwmagic", **drawn, "load": watch.load()}
                 page.close()
-        for _ in range(1 if quick else _PAGES):
+        for turn in range(1 if quick else _PAGES):
+            notebook = f"updates-{turn + 1}.ipynb"
+            server.write(notebook, [browser.code(text) for text in (_WATCH, _RUN, _TELL)])
             watch = Watch()
             page = launched.new_page()
-            yield {"setup": "updates", "method": "fwmagic", **_updates(page, server), "load": watch.load()}
+            drawn = _updates(browser.Lab(page).open(server, notebook))
             page.close()
+            yield {"turn": f"{turn + 1}", "setup": "updates", "method": "fwmagic", **drawn, "load": watch.load()}
         launched.close()
 
 
-def _updates(page: Page, server: browser.Server) -> dict[str, Any]:
-    lab = browser.Lab(page).open(server, "updates.ipynb")
+def _updates(lab: browser.Lab) -> dict[str, Any]:
     lab.run_all()
     lab.wait_until_idle()
-    told = page.locator(".jp-OutputArea-output pre").last.inner_text()
+    told = lab.page.locator(".jp-OutputArea-output pre").last.inner_text()
     updating, count, spent = (float(number) for number in told.split())
     return {"kind": "updates", "updating": updating, "updates": int(count), "spent": spent}

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 #: Seconds between two updates at the least.
 INTERVAL = 0.25
-#: The largest share of the time since the first update that the later ones take: less often, beside a busy browser.
-SHARE = 0.01
+#: The largest share of the time since the first update that the later ones take: beside a busy browser, they are fewer.
+SHARE = 0.008
 
 
 class Live:
     """Shows a report while it runs, at most four times a second, and once more when it is closed.
 
-    Updates take at most 1 % of the time, but for the first one, which also sets up the display.
+    Updates take less than 1 % of the time, but for the first one, which also sets up the display.
 
     Parameters
     ----------
