@@ -127,4 +127,4 @@ def test_asynchrony_outputs_are_waited_for():
     truth = timed.truth(jax.jit(lambda a: a @ a))
     assert timed.naive() <= NAIVE * truth
     assert timed.share(truth) >= TRUE
-    assert timed.variant.time.wait > timed.variant.time.dispatch
+    assert timed.variant.time.wait >= TRUE * truth
