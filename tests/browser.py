@@ -160,6 +160,17 @@ class Lab:
             timeout=60_000,
         )
 
+    def close_notebook(self) -> None:
+        """Close the notebook of now, and end its kernel."""
+        self.page.evaluate(
+            """async () => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                await panel.sessionContext.ready;
+                await panel.sessionContext.shutdown();
+                panel.dispose();
+            }"""
+        )
+
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Execute a command without waiting for its end."""
         self.page.evaluate(

@@ -7,7 +7,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,18 +132,31 @@ def chromium() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture
-def lab(chromium: Any) -> Iterator[Any]:
-    """A page of its own, in a fresh profile; an error that the page throws fails the test."""
+@pytest.fixture(scope="module")
+def a_page(chromium: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Open a page in a fresh profile; an error that it throws is raised at its end."""
     import browser
 
-    context = chromium.new_context(
-        viewport={"width": 1500, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield browser.Lab(page)
-    context.close()
-    assert errors == []
+    @contextmanager
+    def opened() -> Iterator[Any]:
+        context = chromium.new_context(
+            viewport={"width": 1500, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
+        )
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        try:
+            yield browser.Lab(page)
+        finally:
+            context.close()
+        assert errors == []
+
+    return opened
+
+
+@pytest.fixture
+def lab(a_page: Any) -> Iterator[Any]:
+    """A page of the test's own."""
+    with a_page() as opened:
+        yield opened

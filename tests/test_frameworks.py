@@ -116,6 +116,13 @@ def third(tmp_path, monkeypatch):
     sys.modules.pop("vectors_adapter", None)
 
 
+def test_what_packages_offer_is_read_once(monkeypatch):
+    known = frameworks.names()
+    monkeypatch.setattr(frameworks, "entry_points", None)
+    assert frameworks.names() == known
+    assert {"torch", "jax", "numpy"} >= {framework.name for framework in frameworks.loaded()}
+
+
 @pytest.mark.usefixtures("third")
 class TestThird:
     def test_it_is_found_by_its_name(self):

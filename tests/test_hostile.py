@@ -256,14 +256,7 @@ def reader(page):
 
     page.page.on("pageerror", note)
     yield page
-    page.page.evaluate(
-        """async () => {
-            const panel = window.jupyterapp.shell.currentWidget;
-            await panel.sessionContext.ready;
-            await panel.sessionContext.shutdown();
-            panel.dispose();
-        }"""
-    )
+    page.close_notebook()
     page.command("docmanager:open", {"path": "fine.ipynb"})
     expect(page.panel.locator("h2")).to_have_text("fine.ipynb")
     expect(page.panel.locator("figure[data-chart=times] svg")).to_be_visible()

@@ -185,24 +185,42 @@ def test_a_kernel_that_ends_leaves_the_run_marked_unfinished(lab, lab_server):
     expect(lab.panel.locator("progress")).to_have_count(0)
 
 
-@pytest.fixture
-def two(lab, lab_server):
-    """A notebook with two stored reports, and much text between their cells."""
-    older = a_report(run_id="older", started="2026-11-21T10:00:00+00:00", execution_count=1)
-    faster = a_variant("jax", time=a_time(0.2e-3))
-    newer = a_report(
-        a_variant("torch"), faster, run_id="newer", started="2026-11-22T10:00:00+00:00", execution_count=2,
-        conditions=replace(older.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"}),
-    )  # fmt: skip
-    filling = [code("\n".join(f"x{i} = {i}" for i in range(80))) for _ in range(3)]
-    lab_server.write("two.ipynb", [code("first", output_of(older)), *filling, code("second", output_of(newer))])
-    lab.open(lab_server, "two.ipynb")
-    lab.open_panel()
-    expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
-    return older, newer
+@pytest.fixture(scope="class")
+def page(a_page, lab_server):
+    """A page that stays while notebooks come and go."""
+    lab_server.write("none.ipynb", [code("1")])
+    with a_page() as lab:
+        yield lab.open(lab_server, "none.ipynb")
 
 
 class TestStoredReports:
+    """Each test opens a notebook of its own on one page."""
+
+    @pytest.fixture
+    def lab(self, page):
+        return page
+
+    @pytest.fixture
+    def two(self, request, lab, lab_server):
+        """Two reports that are stored in the notebook, with much text between their cells."""
+        older = a_report(run_id="older", started="2026-11-21T10:00:00+00:00", execution_count=1)
+        faster = a_variant("jax", time=a_time(0.2e-3))
+        newer = a_report(
+            a_variant("torch"), faster, run_id="newer", started="2026-11-22T10:00:00+00:00", execution_count=2,
+            conditions=replace(older.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"}),
+        )  # fmt: skip
+        filling = [code("\n".join(f"x{i} = {i}" for i in range(80))) for _ in range(3)]
+        name = f"{request.node.name}.ipynb"
+        lab_server.write(name, [code("first", output_of(older)), *filling, code("second", output_of(newer))])
+        lab.command("docmanager:open", {"path": name})
+        lab.wait_for_kernel(name)
+        lab.open_panel()
+        expect(lab.panel.locator("h2")).to_have_text(name)
+        expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
+        yield older, newer
+        lab.page.keyboard.press("Escape")  # closes a menu or the palette
+        lab.close_notebook()
+
     def test_the_newest_comes_first_and_is_shown(self, lab, two):
         picks = lab.panel.locator(".fwm-pick")
         expect(picks.nth(0)).to_contain_text("[2]")

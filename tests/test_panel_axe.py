@@ -38,10 +38,17 @@ STATES = {
 }
 
 
-@pytest.fixture
-def state(request, lab, lab_server):
-    """The page with the panel in a state, everything in it opened."""
+@pytest.fixture(scope="module")
+def state(request, a_page, lab_server):
+    """A page with the panel in a state, everything in it opened; both themes are tried on it."""
     name = request.param
+    with a_page() as lab:
+        opened(lab, lab_server, name)
+        yield lab
+        lab.theme("Light")
+
+
+def opened(lab, lab_server, name):
     lab_server.write("state.ipynb", [code("1", *STATES[name])])
     lab.open(lab_server, "state.ipynb")
     lab.open_panel()
@@ -60,8 +67,9 @@ def state(request, lab, lab_server):
         lab.page.locator(f"{place} details").evaluate_all("all => all.forEach(one => { one.open = true; })")
         charts = lab.page.locator(f"{place} figure")
         expect(charts.locator("svg")).to_have_count(charts.count())
-    yield lab
-    lab.theme("Light")
+    lab.page.add_script_tag(path=AXE)
+    # JupyterLab's body has no height and hides what overflows: axe would take all of the page for invisible.
+    lab.page.add_style_tag(content="body { height: 100vh; }")
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
@@ -69,9 +77,6 @@ def state(request, lab, lab_server):
 def test_axe_finds_nothing(state, theme):
     lab = state
     lab.theme(theme)
-    lab.page.add_script_tag(path=AXE)
-    # JupyterLab's body has no height and hides what overflows: axe would take all of the page for invisible.
-    lab.page.add_style_tag(content="body { height: 100vh; }")
     places = [place for place in ("#fwmagic-panel", ".fwm-output") if lab.page.locator(place).count()]
     assert "#fwmagic-panel" in places
     for place in places:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -217,9 +218,18 @@ class Framework(Protocol):
         """Return the flags that change speed or precision, by name."""
 
 
+@cache
+def _offered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return what the packages on `path`, which is `sys.path`, offer.
+
+    Their metadata is read once, which takes some 30 ms: what is installed later is there after a restart of the kernel.
+    """
+    return tuple(entry_points(group="fwmagic.frameworks"))
+
+
 def names() -> list[str]:
     """Return the names of all frameworks that could be asked for."""
-    return [*BUILT_IN, *(point.name for point in entry_points(group="fwmagic.frameworks"))]
+    return [*BUILT_IN, *(point.name for point in _offered(tuple(sys.path)))]
 
 
 def get(name: str) -> Framework:
@@ -232,7 +242,7 @@ def get(name: str) -> Framework:
     """
     where = BUILT_IN.get(name)
     if where is None:
-        found = [point for point in entry_points(group="fwmagic.frameworks") if point.name == name]
+        found = [point for point in _offered(tuple(sys.path)) if point.name == name]
         if not found:
             raise FwMagicError(f"There is no framework {name!r}; there are: {', '.join(names())}.")
         where = found[0].module
@@ -250,7 +260,7 @@ def get(name: str) -> Framework:
 
 def loaded() -> list[Framework]:
     """Return the frameworks that the process has imported already; this imports none."""
-    others = [point.name for point in entry_points(group="fwmagic.frameworks") if point.module in sys.modules]
+    others = [point.name for point in _offered(tuple(sys.path)) if point.module in sys.modules]
     return [get(name) for name in [*(name for name in BUILT_IN if name in sys.modules), *others]]
 
 
