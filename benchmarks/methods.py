@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -118,9 +120,9 @@ def shell() -> InteractiveShell:
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Plain"
-    made = InteractiveShell.instance(
-        config=config, display_pub_class=CapturingDisplayPublisher, ipython_dir=tempfile.mkdtemp(prefix="benchmarks-")
-    )
+    home = tempfile.mkdtemp(prefix="benchmarks-")
+    atexit.register(shutil.rmtree, home)
+    made = InteractiveShell.instance(config=config, display_pub_class=CapturingDisplayPublisher, ipython_dir=home)
     made.display_pub.outputs = []
     return made
 
