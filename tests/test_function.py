@@ -62,7 +62,7 @@ def test_parameters_and_results(book, text, parameters, returned):
 def test_it_computes_what_the_body_does_and_binds_nothing(book):
     before = dict(book.namespace)
     made = function(book, "y = twice(n)\nn = y + 1\nfor i in xs:\n    n = n + i\n(n, y)")
-    assert made.call(*made.arguments(book.namespace)) == ((27, 20),)
+    assert made.call(*made.arguments(book.namespace)) == ((27, 20), 27)
     assert book.namespace == before
 
 

@@ -54,6 +54,18 @@ class TestTrace:
         assert argument_bytes(done) == 2 * A.nbytes
         assert [value.tolist() for value in run(done)] == [(A * 2).tolist(), (A + 1).tolist()]
 
+    def test_an_array_under_two_names_is_written_once(self):
+        def cell(a):
+            b = a * 2
+            return {"b": b, "again": [b, a.sum()]}
+
+        done = JAX.trace(cell, (A,))
+        assert done.static.output == pytest.approx(A.nbytes + 4, abs=24)  # a tuple of outputs has pointers, too
+        found = run(done)
+        assert found["again"][0] is found["b"]
+        assert found["b"].tolist() == (A * 2).tolist()
+        assert found["again"][1] == A.sum()
+
     def test_calling_it_compiles_nothing_more(self):
         for function in (named(lambda a, b: a + 1), named(lambda a, b: a + b)):
             done = JAX.trace(function, (A, A))

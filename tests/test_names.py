@@ -156,10 +156,47 @@ def test_the_names_of_a_class_body_are_its_own():
         ("if c:\n    y = 1\nelse:\n    y = 2\n    w = y", True),
         ("try:\n    y = 1\n    w = y\nexcept E:\n    pass", True),
         ("x = 1", False),
+        ("y = []\nfor i in r:\n    y.append(i)", False),
+        ("y = []\nfor i in r:\n    y.append(y[-1] + i)", False),
+        ("y = []\nfor i in r:\n    y.append(i)\nz = sum(y)", True),
+        ("y = []\nfor i in r:\n    y.append(i)\n    z = y[0]", True),
+        ("y = {}\ny['a'] = 1", False),
+        ("y = {}\ny['a']: int = 1", False),
+        ("y = {}\ny['a'].append(2)", False),
+        ("y = {}\ny['a'] += 1\nz = 1", False),
+        ("y = A()\ny.part.x = 1", False),
+        ("y = {}\nz[y] = 1", True),
+        ("y = 1\ny.backward()", True),
+        ("y = 1\nz.append(y)", True),
+        ("if c:\n    y = []\n    y.append(1)", False),
     ],
 )
 def test_reading_again_what_was_bound_last(source, again):
     assert names_of.read_again(ast.parse(source).body, "y") is again
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("a.append(1)", {"a"}),
+        ("if c:\n    a.b[0].append(1)", {"a"}),
+        ("a[0] = b[1]", {"a"}),
+        ("a.b = c.d = 1", {"a", "c"}),
+        ("a[0] += 1", {"a"}),
+        ("a = b.f(1)", set()),
+        ("f(1)", set()),
+        ("a.f()", set()),
+        ("f().g(1)", set()),
+    ],
+)
+def test_what_is_filled(source, names):
+    assert names_of.filled(ast.parse(source).body) == names
+
+
+def test_loops_that_run_bind_what_is_read_after_them():
+    body = ast.parse("for i in r:\n    y = i\nwhile c:\n    z = w\nf(i, y, z)").body
+    assert names_of.exposed(body)[0] == {"r", "c", "w", "f", "i", "y", "z"}
+    assert names_of.exposed(body, loops_run=True)[0] == {"r", "c", "w", "f"}
 
 
 FUNCTIONS = """

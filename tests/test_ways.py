@@ -90,6 +90,36 @@ class TestCell:
         ready.program.scene.restore()
         assert book.namespace["hist"] == []
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "outs = []\nfor i in range(3):\n    outs.append(x * i)",
+            "outs = {}\nouts['a'] = x * 2",
+            "outs = [x]\nouts[0] = x * 2\nn = 3",
+        ],
+    )
+    def test_what_is_put_into_a_list_of_the_cells_own_is_a_result(self, book, text):
+        ready = book.ready(text)
+        assert ready.compilation.way == "cell"
+        assert "outs" in ready.program.returned
+        assert same(call(ready.program), book.plainly(text).results)
+
+    def test_an_input_that_is_bound_anew_is_a_result_also_when_it_is_read_again(self, book):
+        text = "x = x * 2\nx.sum()"
+        ready = book.ready(text)
+        assert ready.program.returned == ("Out", "x")
+        assert same(call(ready.program), book.plainly(text).results)
+
+    def test_what_is_only_used_inside_is_not_written_to_memory(self, jax_book):
+        jax_book.run("big = jnp.arange(100_000.0)")
+        inside = jax_book.ready("a = jnp.exp(-big)\nb = [a, a + 1]\njnp.sum(a * b[1])").program
+        assert inside.static.output < 100
+        assert inside.changed(inside.call(*inside.args)) == {}
+
+    def test_what_is_done_to_a_list_of_the_notebook_is_work(self, torch_book):
+        assert torch_book.ready("hist.append(x * 2)\nNone").compilation.way == "cell"
+        assert torch_book.ready("x[0] = x[0]\nNone").compilation.way == "cell"
+
     def test_what_was_compiled_is_reported_in_stages(self, book):
         compilation = book.ready("y = layer(x) + 3\ny.sum()").compilation
         assert [stage.name for stage in compilation.stages] == ["prime", "trace", "lower", "backend", "first run"]
@@ -292,6 +322,9 @@ class TestEager:
             ("jax", "on_values(x)", 2, "TracerBoolConversionError"),
             ("jax", "x + 1\nNone", 2, "the cell returns no array, so that all of its work would be dropped"),
             ("jax", "print((x @ x).sum())", 2, "the cell returns no array"),
+            ("torch", "for i in range(3):\n    torch.sin(x)", 2, "the cell returns no array"),
+            ("torch", "def keep(v): kept = v\nkeep(x * 2)\nNone", 4, "the cell returns no array"),
+            ("jax", "for i in range(3):\n    jnp.sin(x)", 2, "the cell returns no array"),
             ("numpy", "1 + 1", 2, "NumPy has no compiler"),
         ],
     )

@@ -36,8 +36,9 @@ _NAMESPACE = {"globals", "locals", "vars", "dir", "exec", "eval", "get_ipython"}
 class Body:
     """A section's code, taken apart. All line numbers are those of the whole cell.
 
-    `reads` are names that the body may read before it binds them; `assigned` those that it binds; `live` those
-    of them that it does not read again (the results); `maybe` those of `live` that are perhaps never bound.
+    `reads` are names that the body may read before it binds them; `assigned` those that it binds; `live` the
+    results: those of them that it does not read again, and inputs that it binds anew; `maybe` those of `live` that
+    are perhaps never bound.
     """
 
     text: str
@@ -140,13 +141,14 @@ def analyse(
     definitions, body = _hoist(statements, last)
     whole = [*body, *([ast.copy_location(ast.Expr(last), last)] if last is not None else [])]
     reads, _ = names_of.exposed(whole)
+    inputs, _ = names_of.exposed(whole, loops_run=True)
     _, surely = names_of.exposed(body)
     written = names_of.of_statements(whole)
     inner = names_of.of_statements([s for s in body if isinstance(s, names_of.DEFINITIONS)]).writes
     live = tuple(
         name
         for name in _in_order(body, written.writes - inner - written.deletes)
-        if not names_of.read_again(whole, name)
+        if name in inputs or not names_of.read_again(whole, name)
     )
     return Body(
         text=text,

@@ -66,17 +66,19 @@ def of_expression(expression: ast.expr) -> Names:
     return of_statements([ast.copy_location(ast.Expr(expression), expression)])
 
 
-def exposed(statements: Iterable[ast.stmt], known: frozenset[str] = frozenset()) -> tuple[set[str], set[str]]:
+def exposed(
+    statements: Iterable[ast.stmt], known: frozenset[str] = frozenset(), loops_run: bool = False
+) -> tuple[set[str], set[str]]:
     """Return the names that are needed before the statements bind them, perhaps, and those that they surely bind.
 
-    `known` are names that are bound already. Loops may run zero times, a `try` may stop anywhere, and so may a
-    `with` that suppresses exceptions. What is deleted is needed, too.
+    `known` are names that are bound already. Loops may run zero times, unless `loops_run`; a `try` may stop anywhere,
+    and so may a `with` that suppresses exceptions. What is deleted is needed, too.
     """
     defined = set(known)
     open_reads: set[str] = set()
 
     def inner(block: Iterable[ast.stmt], extra: Iterable[str] = ()) -> set[str]:
-        reads, surely = exposed(block, frozenset(defined | set(extra)))
+        reads, surely = exposed(block, frozenset(defined | set(extra)), loops_run)
         open_reads.update(reads)
         return surely
 
@@ -99,11 +101,14 @@ def exposed(statements: Iterable[ast.stmt], known: frozenset[str] = frozenset())
                 defined |= inner(body) & inner(orelse)
             case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
                 read(iterator)
-                inner(body, targets(target))
+                bound = targets(target)
+                bound |= inner(body, bound)
+                defined |= bound if loops_run else set()
                 inner(orelse)
             case ast.While(test=test, body=body, orelse=orelse):
                 read(test)
-                inner(body)
+                bound = inner(body)
+                defined |= bound if loops_run else set()
                 inner(orelse)
             case ast.With(items=items, body=body):
                 for item in items:
@@ -137,11 +142,12 @@ def _suppresses(manager: ast.expr) -> bool:
 
 
 def read_again(statements: list[ast.stmt], name: str) -> bool:
-    """Say whether the value that `name` is bound to last is read by a statement after that.
+    """Say whether what `name` holds last is read by a statement after that.
 
+    A statement that only fills what it holds, such as `name.append(x)` or `name[0] = x`, counts as one that binds it.
     A definition that reads it does not count, for it may never be called; nor does `print`, which computes nothing.
     """
-    last = max((i for i, statement in enumerate(statements) if name in of_statements([statement]).writes), default=None)
+    last = max((i for i, statement in enumerate(statements) if _binds_or_fills(statement, name)), default=None)
     if last is None:
         return False
     later = [s for s in statements[last + 1 :] if not isinstance(s, DEFINITIONS) and not _only_shows(s)]
@@ -152,9 +158,36 @@ def read_again(statements: list[ast.stmt], name: str) -> bool:
     blocks += [part.body for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]]
     if isinstance(statement, DEFINITIONS):
         return False
-    if isinstance(statement, ast.For | ast.With) and name not in of_statements(statement.body).writes:
+    if isinstance(statement, ast.For | ast.With) and not any(_binds_or_fills(s, name) for s in statement.body):
         return name in of_statements([s for s in statement.body if not _only_shows(s)]).reads
     return any(read_again(block, name) for block in blocks if block)
+
+
+def _binds_or_fills(statement: ast.stmt, name: str) -> bool:
+    return name in of_statements([statement]).writes or name in filled([statement])
+
+
+def filled(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names into whose objects the statements put something.
+
+    They set an item or attribute, or call a method with arguments and drop what it returns.
+    """
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(_holder(target) for target in targets if not isinstance(target, ast.Name))
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (call.args or call.keywords):
+            found.add(_holder(call.func))
+    return found - {""}
+
+
+def _holder(node: ast.expr) -> str:
+    """Return the name with which `name.attribute`, `name[0].attribute` and the like begin, or an empty string."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _only_shows(statement: ast.stmt) -> bool:

@@ -141,7 +141,8 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
 
     While tracing, every array that `is_input` accepts is swapped for its tracer wherever it occurs, the body
     runs in the namespace, and what it returns is its live results and every traced value that it left in the
-    state. Afterwards the namespace is as before. The overlay must be on.
+    state: a value of its own that it reads again is neither, and need not be written to memory. Afterwards the
+    namespace is as before. The overlay must be on.
     """
     body, snapshot, namespace = scene.body, scene.snapshot, scene.namespace
     framework = scene.framework
@@ -155,7 +156,7 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
         results = {} if last is None else {LAST: eval(last, namespace)}
         results.update({name: namespace[name] for name in body.live if name in namespace})
         own = {id(array) for array in arrays}
-        left = snapshot.find_leaves(framework.is_traced)
+        left = snapshot.find_leaves(framework.is_traced, but=body.assigned - body.reads - {*body.live})
         changed = {path: value for path, value in left if id(value) not in own}
         return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
 

@@ -154,10 +154,13 @@ class Snapshot:
         """
         put_in_place(self._walk.entries, new)
 
-    def find_leaves(self, predicate: Callable[[Any], bool]) -> list[tuple[str, Any]]:
-        """Return path and object of what can be reached now, also through what was reached before, and is wanted."""
+    def find_leaves(self, predicate: Callable[[Any], bool], but: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
+        """Return path and object of what can be reached now, also through what was reached before, and is wanted.
+
+        What can be reached only through the names in `but` is left out.
+        """
         walk = Walk(self._namespace, self._frameworks, keep=False, stop=predicate)
-        walk.run(self._walk.entries[0].keys, self._roots)
+        walk.run([name for name in self._walk.entries[0].keys if name not in but], self._roots)
         for place, entry in enumerate(self._walk.entries):
             if not walk.reached(entry.target):
                 walk.run((), [(self._walk.path(place), entry.target)])

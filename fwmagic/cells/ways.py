@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from fwmagic.cells.loops import loops_over_data
 from fwmagic.cells.modules import of_user
 from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.patches import code_name, label, patches_of
+from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
@@ -164,6 +166,7 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
     lifted, withheld = 0, ""
     traced: Traced | None = None
     scene.enter()
+    fills = _fills(scene)
     with framework.watch(body.filename) as log:
         try:
             if framework.strategy == "namespace":
@@ -188,6 +191,9 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
     if "cell" not in log.compiled:
         first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
         raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
+    if traced is None and not fills and not log.breaks and _keeps_nothing(outcome):
+        line = (body.last or body.statements[-1]).lineno
+        raise CannotCompile("the cell returns no array, so that all of its work would be dropped", line)
     compilation = Compilation(
         way="cell",
         reason="the whole body is one compiled function",
@@ -208,6 +214,17 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
     elif reusable:
         kept = _Kept(compilation, compiled=program.call, withheld=withheld)
     return Ready(program, compilation, outcome, withheld), kept
+
+
+def _fills(scene: Scene) -> bool:
+    """Say whether the body puts something into an object, which shows only if the object held something else."""
+    found = [scene.namespace.get(name) for name in names_of.filled(scene.body.statements)]
+    return not all(isinstance(value, types.ModuleType) for value in found)  # `torch.exp(x)` puts nothing into `torch`
+
+
+def _keeps_nothing(outcome: Outcome) -> bool:
+    """Say whether there is neither an array nor an object with arrays that a run made or changed."""
+    return not outcome.changed and all(type(value) in PLAIN for value in outcome.results.values())
 
 
 def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> tuple[Ready, _Kept | None]:

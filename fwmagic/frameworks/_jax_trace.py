@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -108,14 +109,17 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
         for leaf in leaves:
             if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
                 raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
-        shape[:] = [tree, [_ARRAY if isinstance(leaf, jax.Array) else leaf for leaf in leaves]]
-        found = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        # XLA would write an array that goes by two names twice.
+        once = {id(leaf): leaf for leaf in leaves if isinstance(leaf, jax.Array)}
+        places = {key: _Place(place) for place, key in enumerate(once)}
+        shape[:] = [tree, [places.get(id(leaf), leaf) for leaf in leaves]]
+        found = [*once.values()]
         return found[0] if len(found) == 1 else found  # one array is waited for in less time than a list of one
 
     def rebuild(outputs: Any) -> Any:
         tree, static = shape
-        computed = iter([outputs] if isinstance(outputs, jax.Array) else outputs)
-        return jax.tree.unflatten(tree, [next(computed) if leaf is _ARRAY else leaf for leaf in static])
+        computed = [outputs] if isinstance(outputs, jax.Array) else outputs
+        return jax.tree.unflatten(tree, [computed[leaf.place] if isinstance(leaf, _Place) else leaf for leaf in static])
 
     flat.__name__ = function.__name__
     jitted = jax.jit(flat)
@@ -148,7 +152,11 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     return Traced(program, (constants, *inputs), rebuild, used, len(constants), withheld, account)
 
 
-_ARRAY = object()
+@dataclass(frozen=True)
+class _Place:
+    """Where an array is among the outputs."""
+
+    place: int
 
 
 def _used(jaxpr: Any) -> tuple[int, ...]:
