@@ -110,6 +110,8 @@ def _policies(text: str) -> tuple[str, ...]:
 def _file(text: str) -> str:
     if not Path(text).parent.is_dir():
         raise argparse.ArgumentTypeError(f"names the folder {str(Path(text).parent)!r}, which does not exist: make it")
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"takes a file, and {text!r} is a folder: name a file in it")
     return text
 
 

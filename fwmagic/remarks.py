@@ -158,7 +158,9 @@ def _memory_cell(variant: Variant) -> str:
     if found is None:
         return MISSING
     ledger, count = found
-    return f"{'+' if ledger.device in ON_TOP else ''}{size(count)} ({ledger.device})"
+    # of a process that ended, what its own start took is in it
+    seen = ", last seen" if any("last seen" in amount.name for amount in ledger.peak) else ""
+    return f"{'+' if ledger.device in ON_TOP else ''}{size(count)} ({ledger.device}{seen})"
 
 
 def _held_cell(variant: Variant) -> str:

@@ -23,7 +23,7 @@ def headline(report: Report) -> list[Sentence]:
     verdicts = ratios_to_baseline(report)
     differ = {v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs"}
     for r in verdicts.values():
-        but = ", but they computed different things" if {r.variant, r.over} & differ else ""
+        but = ", and their outputs differ" if {r.variant, r.over} & differ else ""
         sentences.append(Sentence(_verdict(r, report.margin) + but))
     if report.fastest is not None and len(verdicts) > 1:
         sentences.append(Sentence(f"{report.fastest} is the fastest: it beats every other variant"))

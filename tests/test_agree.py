@@ -379,7 +379,7 @@ def test_no_outputs_are_not_said_to_agree(nothing):
 def test_random_cells_are_not_compared():
     found = compare([1], [2], random=True)
     assert found.status == "not compared"
-    assert found.sentence == "not compared: the cell draws random numbers"
+    assert found.sentence == "not compared: the cell draws random numbers or reads the clock"
 
 
 def test_a_container_that_holds_itself_is_compared():

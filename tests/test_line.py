@@ -113,6 +113,7 @@ REFUSED = [
     ("torch", "--memray=yes", "--memray takes no value"),
     ("torch", "--no-memory=1", "--no-memory takes no value"),
     ("torch", "--flamegraph no/such/folder/x.html", "--flamegraph names the folder 'no/such/folder', which does not"),
+    ("torch", "--flamegraph .", "--flamegraph takes a file, and '.' is a folder: name a file in it"),
     ("torch", "--mod eager", "there is no option --mod; did you mean --mode?"),
     ("torch", "-x", "there is no option -x"),
     ("torch", "--help", "there is no option --help"),

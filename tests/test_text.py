@@ -209,6 +209,8 @@ def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
     none = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),))
     assert "+2.00 KiB (host)" in to_text(a_report(a_variant("jax", memory=(none, static))))
     assert "peak in use" not in to_text(a_report(a_variant("jax", memory=(none,))))
+    ended = Ledger("host", None, (Amount("in use (last seen)", 2048, "read every 50 ms"),))
+    assert "+2.00 KiB (host, last seen)" in to_text(a_report(a_variant("jax", memory=(ended,))))
 
 
 def test_a_device_says_what_was_in_use_before_and_what_was_held_later():

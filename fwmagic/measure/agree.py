@@ -42,10 +42,10 @@ def agree(
         Returns the values of an array of any framework (bfloat16 widened, the data of a typed random key), or
         None for anything else.
     random : bool
-        The cell draws random numbers, so that its values cannot be compared.
+        The cell draws random numbers or reads the clock, so that its values cannot be compared.
     """
     if random:
-        return Agreement(names[0], "not compared", "not compared: the cell draws random numbers")
+        return Agreement(names[0], "not compared", "not compared: the cell draws random numbers or reads the clock")
     comparison = _Comparison(names, to_numpy)
     comparison.compare(reference, outputs)
     return comparison.result()

@@ -88,7 +88,7 @@ def read(text: str) -> tuple[Policy, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in _BY_NAME:
-            raise FwMagicError(f"{name!r} is no policy; there are: {ALL}, {', '.join(_BY_NAME)}")
+            raise FwMagicError(f"{name!r} is no policy; there are: {', '.join(_BY_NAME)}; or {ALL} alone")
     return tuple(_BY_NAME[name] for name in dict.fromkeys(names))
 
 

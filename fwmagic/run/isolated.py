@@ -263,7 +263,10 @@ def last_seen(worker: Worker | None) -> tuple[Ledger, ...]:
     if worker is None or worker.resident is None:
         return ()
     start, last = worker.resident
-    source = "resident memory of the process, read every 50 ms until it ended, so that the true peak may be higher"
+    source = (
+        "growth of the process, in which it also starts up: its resident memory was read every 50 ms until it ended, "
+        "so that the true peak may be higher"
+    )
     return (Ledger("host", None, (Amount("in use (last seen)", max(last - start, 0), source),), start=start),)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fwmagic import frameworks
+from fwmagic import findings, frameworks
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import line_of
 from fwmagic.measure.load import Load
@@ -31,8 +31,9 @@ class Policies(Isolation):
 
     def run(self, given: Mapping[str, Any], load: Load) -> None:
         """Run one variant after the other, each in a process that ends before the next one begins."""
-        self._apart = Apart(self._options.threads, "a fresh process for each policy, one at a time")
         missing = self._no_device()
+        each = "variant" if missing else "policy"
+        self._apart = Apart(self._options.threads, f"a fresh process for each {each}, one at a time")
         jobs = [job for section in self._sections for job in self._jobs(section, bool(missing))]
         for section, name, mode, policy in jobs:
             told = dict(section.options.stated(), **({} if policy is None else {"alloc": str(policy)}))
@@ -48,6 +49,7 @@ class Policies(Isolation):
             self._close()
         load.stop()
         self._draft.change(conditions=self._apart.conditions(load), progress=1.0)
+        self._draft.find(*findings.of_report(self._draft.report))
 
     def _no_device(self) -> str:
         """Return why there is no device whose allocator could have a policy, or an empty string."""
@@ -59,7 +61,9 @@ class Policies(Isolation):
             why = str(error).rstrip(".")
         if not why:
             return ""
-        return f"No GPU here ({why}): a policy of an allocator changes nothing, so each variant ran once, on the host"
+        return (
+            f"No GPU here ({why}): a policy of an allocator changes nothing, so each variant is there once, on the host"
+        )
 
     def _jobs(self, section: Section, once: bool) -> Iterator[tuple[Section, str, str, Policy | None]]:
         policies = [_BY_NAME[name] for name in self._options.alloc]
@@ -100,7 +104,9 @@ class Policies(Isolation):
     def _measure(self, remote: Remote, policy: Policy | None, budget: float) -> None:
         timeout, section = self._options.timeout, remote.section
         seed = random.SystemRandom().getrandbits(32)
-        (timing,) = measure([remote], budget=budget, seed=seed, alternate=False).variants
+        measurement = measure([remote], budget=budget, seed=seed, alternate=False)
+        self._draft.change(spent=self._draft.report.spent + measurement.spent)
+        (timing,) = measurement.variants
         if timing.failure is not None:
             line = line_of(timing.failure, section.body.filename)
             self._preparation.fail(section, remote.name, timing.failure, line, "timing")
