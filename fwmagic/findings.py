@@ -147,12 +147,14 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
     timed = [(variant, variant.time) for variant in report if variant.time is not None and variant.status == "timed"]
     if len({variant.framework for variant, _ in timed}) < 2:
         return
-    used = [(time.cores, variant.name) for variant, time in timed if time.cores and time.median > _SMALL]
-    if used and max(used)[0] > _CORES * min(used)[0]:
-        (least, slow), (most, fast) = min(used), max(used)
+    used = [(time.cores, variant) for variant, time in timed if time.cores and time.median > _SMALL]
+    pairs = [(most, least, a, b) for most, a in used for least, b in used if a.framework != b.framework]
+    most, least, fast, slow = max(pairs, key=lambda pair: pair[0] / pair[1], default=(0.0, 0.0, None, None))
+    # On a busy machine, what a variant used says what others had left it.
+    if fast is not None and slow is not None and most > _CORES * least and not _is_busy(report):
         yield Finding(
             "FW501",
-            f"{fast} used {most:.1f} cores and {slow} {least:.1f}",
+            f"{fast.name} used {most:.1f} cores and {slow.name} {least:.1f}",
             "give both the same number of threads, with --threads N, before you call one of them better",
         )
     for variant, time in timed:
@@ -170,14 +172,22 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
             return
 
 
-def _of_load(report: Report) -> Iterator[Finding]:
+def _is_busy(report: Report) -> bool:
     from fwmagic.measure.load import BUSY
 
-    cores = max(report.conditions.load_before or 0.0, report.conditions.load_during or 0.0)
-    if cores > BUSY:
+    return _cores_of_others(report) > BUSY
+
+
+def _cores_of_others(report: Report) -> float:
+    return max(report.conditions.load_before or 0.0, report.conditions.load_during or 0.0)
+
+
+def _of_load(report: Report) -> Iterator[Finding]:
+    if _is_busy(report):
         who = ", ".join(report.conditions.neighbours[:2]) or "processes of others"
         yield Finding(
             "FW601",
-            f"other processes used {cores:.1f} cores ({who}): times and ratios are those of a busy machine",
+            f"other processes used {_cores_of_others(report):.1f} cores ({who}): "
+            "times and ratios are those of a busy machine",
             "stop them and run the cell again",
         )

@@ -7,6 +7,7 @@ importing it fails, and looking for it finds nothing, as if it were not installe
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,16 @@ def test_in_a_kernel_a_comparison_is_one_output_in_three_forms(environment, monk
     report = Report.from_json(output["data"][MIME])
     assert report.state == "done"
     assert [variant.name for variant in report] == ["torch", "jax"]
+
+
+def test_in_a_kernel_a_traceback_shows_the_users_own_line(environment, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    source = "%%compare --budget 0.1\n%%numpy a\nnp.ones(4).sum()\n%%numpy b\nz = np.ones(3)\nz @ not_there"
+    cells = [nbformat.v4.new_code_cell(text) for text in ("%load_ext fwmagic", source)]
+    client = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name="python3", allow_errors=True)
+    *_, error = client.execute().cells[1].outputs
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert "----> 6 z @ not_there" in shown
+    assert "5 z = np.ones(3)" in shown
+    assert "fwmagic/" not in shown

@@ -144,6 +144,15 @@ class TestFairness:
         same = a_report(a_variant("torch:a"), a_variant("torch:b", time=a_time(cores=1.0)))
         assert found(same, "FW501") == []
 
+    def test_fw501_names_the_two_of_unlike_frameworks_that_differ_most(self):
+        modes = [a_variant(f"jax:{mode}", time=a_time(cores=cores)) for mode, cores in (("a", 0.5), ("b", 4.0))]
+        (finding,) = found(replace(two(), variants=(a_variant("torch", time=a_time(cores=1.0)), *modes)), "FW501")
+        assert finding.sentence == "jax:b used 4.0 cores and torch 1.0"
+
+    def test_not_fw501_where_others_used_the_machine(self):
+        busy = two(time=a_time(cores=1.0))
+        assert found(replace(busy, conditions=replace(busy.conditions, load_during=1.4)), "FW501") == []
+
     def test_fw502_short_jax_calls_on_a_cpu(self):
         (finding,) = found(two(time=a_time(0.5e-3)), "FW502")
         assert "--threads 1" in finding.fix

@@ -86,13 +86,16 @@ def test_before_start_nothing_is_known() -> None:
         found.stop()
 
 
-def test_the_busiest_come_first_and_idle_ones_are_not_named() -> None:
+def test_the_busiest_come_first_and_idle_ones_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     names = {("a", 0.2): 1, ("b", 1.5): 2, ("c", 0.01): 3, ("d", 0.9): 4, ("e", 0.7): 5}
     start = load.Reading(0.0, 0.0, 0.0, {(pid, 0.0): (name, 10.0) for (name, _), pid in names.items() if name != "d"})
     end_of = {(pid, 0.0): (name, (0.0 if name == "d" else 10.0) + 2 * cores) for (name, cores), pid in names.items()}
     end = load.Reading(2.0, 8.0, 1.0, end_of)
     assert load._busiest(start, end) == ("b (1.5 cores)", "d (0.9 cores)", "e (0.7 cores)")
     assert load._cores_of_others(start, end) == pytest.approx(3.5)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert load._cores_of_others(start, end) == 2
 
 
 def test_the_machine_is_described_with_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:

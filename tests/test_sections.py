@@ -115,8 +115,9 @@ class TestSetup:
         assert trace.tb_lineno == 4
         assert (shown(shell)[-1].state, shown(shell)[-1].note) == (
             "failed",
-            "ZeroDivisionError: the notebook is as before the cell",
+            "%%setup failed at line 4 with ZeroDivisionError: division by zero; the notebook is as before the cell",
         )
+        assert {variant.status for variant in shown(shell)[-1]} == {"not timed"}
 
 
 STATE = """

@@ -63,7 +63,7 @@ def make_function(body: Body, namespace: dict[str, Any]) -> Function:
         posonlyargs=[], args=[ast.arg(name) for name in parameters], kwonlyargs=[], kw_defaults=[], defaults=[]
     )
     definition = ast.FunctionDef("cell", arguments, statements, [])
-    definition.lineno, definition.col_offset = body.first_line, 0
+    definition.lineno, definition.col_offset = 1, 0  # the cell's, as for the code of a whole cell
     definition.end_lineno, definition.end_col_offset = max(s.end_lineno or 0 for s in statements), 0
     module = ast.fix_missing_locations(ast.Module([definition], []))
     code = body.code(module)

@@ -102,6 +102,9 @@ def as_function(
     The overlay must be on.
     """
     function = make_function(scene.body, scene.namespace)
+    if compile is None:
+        # As in any cell: for other code, `inspect` looks for a `def`, and tracebacks show wrong lines of the cell.
+        function.call.__code__ = function.call.__code__.replace(co_name="<module>", co_qualname="<module>")
     call = compiled or (function.call if compile is None else compile(function.call))
     return Program(
         scene=scene,

@@ -144,7 +144,8 @@ def _seconds(process: psutil.Process, with_ended: bool = False) -> float:
 def _cores_of_others(start: Reading, end: Reading) -> float:
     passed = max(end.at - start.at, 1e-6)
     # The counters tick a hundred times a second: what is beyond the third place is the rounding of their sums.
-    return round(max(0.0, (end.busy - start.busy) - (end.own - start.own)) / passed, 3)
+    used = round(max(0.0, (end.busy - start.busy) - (end.own - start.own)) / passed, 3)
+    return min(used, float(os.cpu_count() or used))  # the system books some time a little late: more was not there
 
 
 def _busiest(start: Reading, end: Reading) -> tuple[str, ...]:

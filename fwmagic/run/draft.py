@@ -12,6 +12,9 @@ from fwmagic.report import Finding, Report, Variant
 
 Show = Callable[[Report], None]
 
+#: What a variant's status is until it is done.
+_OPEN = ("waiting", "running")
+
 
 class Draft:
     """The report of one execution, and the function that shows it."""
@@ -37,9 +40,13 @@ class Draft:
 
     def interrupt(self, note: str) -> None:
         """Note that Ctrl-C ended the run; variants that were not done are marked."""
-        open_ = ("waiting", "running")
-        variants = tuple(replace(v, status="interrupted") if v.status in open_ else v for v in self.report.variants)
+        variants = tuple(replace(v, status="interrupted") if v.status in _OPEN else v for v in self.report.variants)
         self.change(state="interrupted", note=note, variants=variants)
+
+    def fail(self, note: str) -> None:
+        """Note that an error outside of the variants ended the run; those that were not done are marked."""
+        variants = tuple(replace(v, status="not timed") if v.status in _OPEN else v for v in self.report.variants)
+        self.change(state="failed", note=note, variants=variants)
 
     def find(self, *findings: Finding) -> None:
         """Add findings."""

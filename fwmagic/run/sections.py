@@ -11,7 +11,8 @@ from fwmagic.cells.overlay import Overlay
 from fwmagic.cells.scene import quiet
 from fwmagic.cells.state import Snapshot
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework
+from fwmagic.format import one_line
+from fwmagic.frameworks import Framework, line_of
 from fwmagic.measure.load import Load
 from fwmagic.report import Report
 from fwmagic.run import measuring, memory
@@ -77,12 +78,18 @@ class Comparison:
             self.draft.interrupt("interrupted: the notebook is as before the cell")
             raise
         except Exception as error:
-            self.draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as before the cell")
+            self.draft.fail(f"{self._what_failed(error)}; the notebook is as before the cell")
             raise
         self.draft.change(state="failed" if self.preparation.errors else "done", progress=1.0)
         return self.draft.report
 
+    def _what_failed(self, error: Exception) -> str:
+        line = None if self.setup is None else line_of(error, self.setup.filename)
+        where = "" if line is None else f"%%setup failed at line {line} with "
+        return f"{where}{type(error).__name__}: {one_line(str(error), 200).rstrip('.')}"
+
     def _run(self, load: Load) -> None:
+        __tracebackhide__ = True
         if self.options.isolated:
             given = self._set_up()
             kind = Policies if self.options.alloc else Isolation
@@ -103,6 +110,7 @@ class Comparison:
 
     def _set_up(self) -> Mapping[str, Any]:
         """Run %%setup, quietly, and return what it bound; it is taken off the namespace again."""
+        __tracebackhide__ = True
         if self.options.seed is not None:
             seed_all(self.options.seed, *self._frameworks())
         if self.setup is None:
