@@ -24,7 +24,6 @@ from fwmagic.report import Compilation, Place, Stage
 
 #: Programs of this many different sections are kept for when a cell is run again.
 MOST_KEPT = 32
-_WHOLE = "the whole body is one compiled function"
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,9 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
         raise CannotCompile("the cell returns no array, so that all of its work would be dropped", line)
     compilation = Compilation(
         way="cell",
-        reason=_WHOLE if (log.graphs or 1) < 2 else f"the whole body, in {log.graphs} graphs with Python in between",
+        reason="the whole body is one compiled function"
+        if not log.breaks
+        else "the whole body, with Python between its graphs",
         compiled=("cell",),
         stages=_stages(log, outcome.seconds, ahead=traced is not None),
         cache=log.cache,
