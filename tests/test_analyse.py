@@ -147,6 +147,22 @@ def test_live_results(text, live, maybe):
     assert code.maybe == frozenset(maybe)
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("r = A()\nr.keep(x)", ("r",)),
+        ("r = A()\nput(r, x)", ("r",)),
+        ("r = A()\nr.v = x", ("r",)),
+        ("r = []\nr.append(x)", ()),
+        ("if c:\n    r = A()\n    r.keep(x)", ()),
+        ("r.keep(x)", ()),
+        ("r = A()\nprint(r)\nr.v", ()),
+    ],
+)
+def test_objects_of_its_own_into_which_it_puts_some(text, kept):
+    assert body(text).kept == kept
+
+
 def test_results_are_in_the_order_in_which_they_are_bound():
     assert body("c = 1\na = 2\nb = 3\nc = 4").live == ("c", "a", "b")
 

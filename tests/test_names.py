@@ -164,7 +164,13 @@ def test_the_names_of_a_class_body_are_its_own():
         ("y = {}\ny['a']: int = 1", False),
         ("y = {}\ny['a'].append(2)", False),
         ("y = {}\ny['a'] += 1\nz = 1", False),
-        ("y = A()\ny.part.x = 1", False),
+        ("y = {}\ny['a'][0] = 1", False),
+        ("y = defaultdict(list)\ny[k].append(1)", False),
+        ("y = [f(v) for v in r]\ny.append(1)", False),
+        ("y: list = []\ny.append(1)", False),
+        ("y = A()\ny.part.x = 1", True),
+        ("y = A()\ny.update(x)", True),
+        ("y = A()\ny[0] = 1", False),
         ("y = {}\nz[y] = 1", True),
         ("y = 1\ny.backward()", True),
         ("y = 1\nz.append(y)", True),
@@ -191,6 +197,19 @@ def test_reading_again_what_was_bound_last(source, again):
 )
 def test_what_is_filled(source, names):
     assert names_of.filled(ast.parse(source).body) == names
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("keep(a, [b])\nc = f(d)", {"keep", "a", "b"}),
+        ("for x in r:\n    a.f()", {"a"}),
+        ("a.b = c", {"a"}),
+        ("print(a)\ndisplay(b)", set()),
+    ],
+)
+def test_what_is_worked_on(source, names):
+    assert names_of.worked_on(ast.parse(source).body) == names
 
 
 def test_loops_that_run_bind_what_is_read_after_them():

@@ -38,7 +38,7 @@ class Body:
 
     `reads` are names that the body may read before it binds them; `assigned` those that it binds; `live` the
     results: those of them that it does not read again, and inputs that it binds anew; `maybe` those of `live` that
-    are perhaps never bound.
+    are perhaps never bound. `kept` are names of its own objects that are no results, and into which it may put some.
     """
 
     text: str
@@ -53,6 +53,7 @@ class Body:
     defined: frozenset[str]
     live: tuple[str, ...]
     maybe: frozenset[str]
+    kept: tuple[str, ...]
     yours: Place | None = None
     disables_jit: Place | None = None
     clock: Place | None = None
@@ -150,6 +151,7 @@ def analyse(
         for name in _in_order(body, written.writes - inner - written.deletes)
         if name in inputs or not names_of.read_again(whole, name)
     )
+    own = surely & written.writes - inner - written.deletes - {*live}
     return Body(
         text=text,
         filename=filename,
@@ -163,6 +165,7 @@ def analyse(
         defined=names_of.of_statements(definitions).writes,
         live=live,
         maybe=frozenset(live) - surely,
+        kept=tuple(sorted(own & names_of.worked_on(body))),
         flags=flags,
         **_traits(tree, whole),
     )

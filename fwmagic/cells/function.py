@@ -20,7 +20,7 @@ _LAST_LOCAL = "_fw_last"
 
 @dataclass(frozen=True)
 class Function:
-    """The generated function `cell`, the inputs it is called with, and the names of what it returns."""
+    """The generated function `cell`, its inputs, and the names of its results, which are the first that it returns."""
 
     call: types.FunctionType
     parameters: tuple[str, ...]
@@ -55,7 +55,8 @@ def make_function(body: Body, namespace: dict[str, Any]) -> Function:
         target = ast.Name(_LAST_LOCAL, ast.Store())
         statements.append(ast.copy_location(ast.Assign([target], body.last), body.last))
         values.append(ast.Name(_LAST_LOCAL, ast.Load()))
-    values += [ast.Name(name, ast.Load()) for name in body.live]
+    # What is put into an object of the body's own is work, too: a compiler would drop what nobody can reach.
+    values += [ast.Name(name, ast.Load()) for name in (*body.live, *body.kept)]
     end = statements[-1] if statements else None
     give_back = ast.Return(ast.Tuple(values, ast.Load()))
     statements.append(ast.copy_location(give_back, end) if end is not None else give_back)

@@ -14,6 +14,7 @@ from typing import Any
 _READS = {"LOAD_NAME", "LOAD_GLOBAL"}
 _WRITES = {"STORE_NAME", "STORE_GLOBAL"}
 _DELETES = {"DELETE_NAME", "DELETE_GLOBAL"}
+_MAKES_CONTAINER = {"list", "dict", "set", "deque", "defaultdict", "OrderedDict"}
 #: Statements that only define something.
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -144,10 +145,18 @@ def _suppresses(manager: ast.expr) -> bool:
 def read_again(statements: list[ast.stmt], name: str) -> bool:
     """Say whether what `name` holds last is read by a statement after that.
 
-    A statement that only fills what it holds, such as `name.append(x)` or `name[0] = x`, counts as one that binds it.
-    A definition that reads it does not count, for it may never be called; nor does `print`, which computes nothing.
+    A statement that only fills a container, such as `name[0] = x` or, for a list that the statements make,
+    `name.append(x)`, counts as one that binds it. A definition that reads it does not count, for it may never be
+    called; nor does `print`, which computes nothing.
     """
-    last = max((i for i, statement in enumerate(statements) if _binds_or_fills(statement, name)), default=None)
+    return _read_again(statements, name, name in _containers(statements))
+
+
+def _read_again(statements: list[ast.stmt], name: str, is_container: bool) -> bool:
+    def binds(statement: ast.stmt) -> bool:
+        return name in of_statements([statement]).writes or name in _filled([statement], is_container)
+
+    last = max((i for i, statement in enumerate(statements) if binds(statement)), default=None)
     if last is None:
         return False
     later = [s for s in statements[last + 1 :] if not isinstance(s, DEFINITIONS) and not _only_shows(s)]
@@ -158,13 +167,43 @@ def read_again(statements: list[ast.stmt], name: str) -> bool:
     blocks += [part.body for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]]
     if isinstance(statement, DEFINITIONS):
         return False
-    if isinstance(statement, ast.For | ast.With) and not any(_binds_or_fills(s, name) for s in statement.body):
+    if isinstance(statement, ast.For | ast.With) and not any(map(binds, statement.body)):
         return name in of_statements([s for s in statement.body if not _only_shows(s)]).reads
-    return any(read_again(block, name) for block in blocks if block)
+    return any(_read_again(block, name, is_container) for block in blocks if block)
 
 
-def _binds_or_fills(statement: ast.stmt, name: str) -> bool:
-    return name in of_statements([statement]).writes or name in filled([statement])
+def _containers(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names that the statements bind to a list, dict or set that they make."""
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            value = node.value
+            called = value.func if isinstance(value, ast.Call) else None
+            makes = getattr(called, "attr", getattr(called, "id", "")) in _MAKES_CONTAINER
+            if makes or isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
+def _filled(statements: Iterable[ast.stmt], by_methods: bool) -> set[str]:
+    """Return the names into whose items the statements put something, by `name[0] = x` or `name.append(x)`."""
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(_of_items(target) for target in targets if isinstance(target, ast.Subscript))
+        call = node.value if isinstance(node, ast.Expr) else None
+        if by_methods and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            found.add(_of_items(call.func.value) if call.args or call.keywords else "")
+    return found - {""}
+
+
+def _of_items(node: ast.expr) -> str:
+    """Return `name` for `name`, `name[0]`, `name[0][1]` and so on, else an empty string."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def filled(statements: Iterable[ast.stmt]) -> set[str]:
@@ -181,6 +220,20 @@ def filled(statements: Iterable[ast.stmt]) -> set[str]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (call.args or call.keywords):
             found.add(_holder(call.func))
     return found - {""}
+
+
+def worked_on(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names whose objects the statements may change: those that they fill or give to what returns nothing.
+
+    That is, names that are read in an expression whose value is dropped.
+    """
+    dropped = [
+        node
+        for statement in statements
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Expr) and not _only_shows(node)
+    ]
+    return filled(statements) | {name for node in dropped for name in of_expression(node.value).reads}
 
 
 def _holder(node: ast.expr) -> str:

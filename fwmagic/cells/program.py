@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fwmagic.cells.function import LAST, make_function, returned_names, stays_in_namespace
+from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
 from fwmagic.frameworks.memory import Static
 
@@ -111,7 +112,7 @@ def as_function(
         call=call,
         args=function.arguments(scene.namespace),
         returned=function.returned,
-        collect=lambda outputs: dict(zip(function.returned, outputs, strict=True)),
+        collect=lambda outputs: dict(zip(function.returned, outputs, strict=False)),
         source=function.source,
     )
 
@@ -159,7 +160,7 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
         results = {} if last is None else {LAST: eval(last, namespace)}
         results.update({name: namespace[name] for name in body.live if name in namespace})
         own = {id(array) for array in arrays}
-        left = snapshot.find_leaves(framework.is_traced, but=body.assigned - body.reads - {*body.live})
+        left = snapshot.find_leaves(framework.is_traced, but=_only_used_inside(scene))
         changed = {path: value for path, value in left if id(value) not in own}
         return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
 
@@ -178,6 +179,19 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
         static=done.static,
     )
     return program, done
+
+
+def _only_used_inside(scene: Scene) -> frozenset[str]:
+    """Return the names of the body's own arrays, and containers of arrays, that are no results."""
+    body, namespace = scene.body, scene.namespace
+
+    def is_tree(value: Any) -> bool:
+        if isinstance(value, tuple | list | dict):
+            return all(map(is_tree, value.values() if isinstance(value, dict) else value))
+        return type(value) in PLAIN or scene.framework.is_traced(value)
+
+    own = body.assigned - body.reads - {*body.live, *body.kept}
+    return frozenset(name for name in own if is_tree(namespace.get(name)))
 
 
 def _part(tree: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:

@@ -221,7 +221,8 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
 def _fills(scene: Scene) -> bool:
     """Say whether the body puts something into an object, which shows only if the object held something else."""
     found = [scene.namespace.get(name) for name in names_of.filled(scene.body.statements)]
-    return not all(isinstance(value, types.ModuleType) for value in found)  # `torch.exp(x)` puts nothing into `torch`
+    # `torch.exp(x)` puts nothing into `torch`
+    return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
 
 
 def _keeps_nothing(outcome: Outcome) -> bool:
