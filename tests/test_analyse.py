@@ -150,8 +150,9 @@ def test_live_results(text, live, maybe):
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("r = A()\nr.keep(x)", ("r",)),
-        ("r = A()\nput(r, x)", ("r",)),
+        ("r = A()\nr.keep(x)\nn = 1", ("r",)),
+        ("r = A()\nput(r, x)\nn = 1", ("r",)),
+        ("y = x * 2\nr = []\nr.append(y)\nz = sum(r)", ()),
         ("r = A()\nr.v = x", ("r",)),
         ("r = []\nr.append(x)", ()),
         ("if c:\n    r = A()\n    r.keep(x)", ()),

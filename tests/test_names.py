@@ -206,6 +206,8 @@ def test_what_is_filled(source, names):
         ("for x in r:\n    a.f()", {"a"}),
         ("a.b = c", {"a"}),
         ("print(a)\ndisplay(b)", set()),
+        ("a = []\na.append(b)\na[0] = c", set()),
+        ("a.append(b)", {"a", "b"}),
     ],
 )
 def test_what_is_worked_on(source, names):

@@ -114,6 +114,8 @@ class TestCell:
         jax_book.run("big = jnp.arange(100_000.0)")
         inside = jax_book.ready("a = jnp.exp(-big)\nb = [a, a + 1]\njnp.sum(a * b[1])").program
         assert inside.static.output < 100
+        inside = jax_book.ready("outs = []\nfor i in range(3):\n    outs.append(big * i)\nsum(outs).sum()").program
+        assert inside.static.output < 100
         assert inside.changed(inside.call(*inside.args)) == {}
 
     @pytest.mark.parametrize(

@@ -222,18 +222,20 @@ def filled(statements: Iterable[ast.stmt]) -> set[str]:
     return found - {""}
 
 
-def worked_on(statements: Iterable[ast.stmt]) -> set[str]:
-    """Return the names whose objects the statements may change: those that they fill or give to what returns nothing.
+def worked_on(statements: list[ast.stmt]) -> set[str]:
+    """Return the names whose objects the statements may change: they set an attribute, or drop what is returned.
 
-    That is, names that are read in an expression whose value is dropped.
+    Filling a container that the statements make does not count: it is as good as binding its name.
     """
-    dropped = [
-        node
-        for statement in statements
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Expr) and not _only_shows(node)
-    ]
-    return filled(statements) | {name for node in dropped for name in of_expression(node.value).reads}
+    containers = _containers(statements)
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(_holder(target) for target in targets if not _of_items(target))
+        if isinstance(node, ast.Expr) and not _only_shows(node) and not _filled([node], True) & containers:
+            found.update(of_expression(node.value).reads)
+    return found - {""}
 
 
 def _holder(node: ast.expr) -> str:

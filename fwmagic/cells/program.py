@@ -182,7 +182,7 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
 
 
 def _only_used_inside(scene: Scene) -> frozenset[str]:
-    """Return the names of the body's own arrays, and containers of arrays, that are no results."""
+    """Return the names of the body's own arrays, and of containers of arrays that stay as made, that are no results."""
     body, namespace = scene.body, scene.namespace
 
     def is_tree(value: Any) -> bool:
@@ -190,8 +190,9 @@ def _only_used_inside(scene: Scene) -> frozenset[str]:
             return all(map(is_tree, value.values() if isinstance(value, dict) else value))
         return type(value) in PLAIN or scene.framework.is_traced(value)
 
-    own = body.assigned - body.reads - {*body.live, *body.kept}
-    return frozenset(name for name in own if is_tree(namespace.get(name)))
+    own = {name: namespace.get(name) for name in body.assigned - body.reads - {*body.live}}
+    traced = scene.framework.is_traced
+    return frozenset(n for n, value in own.items() if traced(value) or (n not in body.kept and is_tree(value)))
 
 
 def _part(tree: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
