@@ -10,6 +10,7 @@ from types import CodeType
 from typing import Any
 
 from fwmagic.cells import names as names_of
+from fwmagic.cells import uses
 from fwmagic.errors import FwMagicError
 from fwmagic.report import Place
 
@@ -149,7 +150,7 @@ def analyse(
     live = tuple(
         name
         for name in _in_order(body, written.writes - inner - written.deletes)
-        if name in inputs or not names_of.read_again(whole, name)
+        if name in inputs or not uses.read_again(whole, name)
     )
     own = surely & written.writes - inner - written.deletes - {*live}
     return Body(
@@ -165,7 +166,7 @@ def analyse(
         defined=names_of.of_statements(definitions).writes,
         live=live,
         maybe=frozenset(live) - surely,
-        kept=tuple(sorted(own & names_of.worked_on(body))),
+        kept=tuple(sorted(own & uses.worked_on(body))),
         flags=flags,
         **_traits(tree, whole),
     )

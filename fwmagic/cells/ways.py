@@ -10,6 +10,7 @@ from typing import Any
 
 from fwmagic.cells import names as names_of
 from fwmagic.cells import program as programs
+from fwmagic.cells import uses
 from fwmagic.cells.function import first_use, stays_in_namespace
 from fwmagic.cells.loops import loops_over_data
 from fwmagic.cells.modules import of_user
@@ -220,7 +221,7 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
 
 def _fills(scene: Scene) -> bool:
     """Say whether the body puts something into an object, which shows only if the object held something else."""
-    found = [scene.namespace.get(name) for name in names_of.filled(scene.body.statements)]
+    found = [scene.namespace.get(name) for name in uses.filled(scene.body.statements)]
     # `torch.exp(x)` puts nothing into `torch`
     return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
 

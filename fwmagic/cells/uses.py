@@ -1,0 +1,118 @@
+"""What statements do with an object after they have bound a name to it: read it, fill it, or work on it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from fwmagic.cells import names as names_of
+
+_MAKES_CONTAINER = {"list", "dict", "set", "deque", "defaultdict", "OrderedDict"}
+
+
+def read_again(statements: list[ast.stmt], name: str) -> bool:
+    """Say whether what `name` holds last is read by a statement after that.
+
+    A statement that only fills a container, such as `name[0] = x` or, for a list that the statements make,
+    `name.append(x)`, counts as one that binds it. A definition that reads it does not count, for it may never be
+    called; nor does `print`, which computes nothing.
+    """
+    return _read_again(statements, name, name in _containers(statements))
+
+
+def _read_again(statements: list[ast.stmt], name: str, is_container: bool) -> bool:
+    def binds(statement: ast.stmt) -> bool:
+        return name in names_of.of_statements([statement]).writes or name in _filled([statement], is_container)
+
+    last = max((i for i, statement in enumerate(statements) if binds(statement)), default=None)
+    if last is None:
+        return False
+    later = [s for s in statements[last + 1 :] if not isinstance(s, names_of.DEFINITIONS) and not _only_shows(s)]
+    if name in names_of.of_statements(later).reads:
+        return True
+    statement = statements[last]
+    blocks = [getattr(statement, part, []) for part in ("body", "orelse", "finalbody")]
+    blocks += [part.body for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]]
+    if isinstance(statement, names_of.DEFINITIONS):
+        return False
+    if isinstance(statement, ast.For | ast.With) and not any(map(binds, statement.body)):
+        return name in names_of.of_statements([s for s in statement.body if not _only_shows(s)]).reads
+    return any(_read_again(block, name, is_container) for block in blocks if block)
+
+
+def _containers(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names that the statements bind to a list, dict or set that they make."""
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            value = node.value
+            called = value.func if isinstance(value, ast.Call) else None
+            makes = getattr(called, "attr", getattr(called, "id", "")) in _MAKES_CONTAINER
+            if makes or isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
+def _filled(statements: Iterable[ast.stmt], by_methods: bool) -> set[str]:
+    """Return the names into whose items the statements put something, by `name[0] = x` or `name.append(x)`."""
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(_of_items(target) for target in targets if isinstance(target, ast.Subscript))
+        call = node.value if isinstance(node, ast.Expr) else None
+        if by_methods and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            found.add(_of_items(call.func.value) if call.args or call.keywords else "")
+    return found - {""}
+
+
+def _of_items(node: ast.expr) -> str:
+    """Return `name` for `name`, `name[0]`, `name[0][1]` and so on, else an empty string."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def filled(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names into whose objects the statements put something.
+
+    They set an item or attribute, or call a method with arguments and drop what it returns.
+    """
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(_holder(target) for target in targets if not isinstance(target, ast.Name))
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (call.args or call.keywords):
+            found.add(_holder(call.func))
+    return found - {""}
+
+
+def worked_on(statements: list[ast.stmt]) -> set[str]:
+    """Return the names whose objects the statements may change: they set an attribute, or drop what is returned.
+
+    Filling a container that the statements make does not count: it is as good as binding its name.
+    """
+    containers = _containers(statements)
+    found: set[str] = set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(_holder(target) for target in targets if not _of_items(target))
+        if isinstance(node, ast.Expr) and not _only_shows(node) and not _filled([node], True) & containers:
+            found.update(names_of.of_expression(node.value).reads)
+    return found - {""}
+
+
+def _holder(node: ast.expr) -> str:
+    """Return the name with which `name.attribute`, `name[0].attribute` and the like begin, or an empty string."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _only_shows(statement: ast.stmt) -> bool:
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in {"print", "display"}
