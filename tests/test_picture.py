@@ -39,6 +39,14 @@ def test_times_have_a_point_a_sample_and_an_interval_and_a_median_a_variant():
     assert len(groups(to_svg(a_report(a_variant("torch", time=a_time(low=None)))), "intervals")) == 0
 
 
+def test_no_memory_stands_at_the_zero_of_its_axis():
+    nothing = (Ledger("host", None, (Amount("in use", 0, "VmHWM"),)),)
+    svg = to_svg(a_report(a_variant("torch", memory=nothing), a_variant("jax", memory=nothing)), "memory")
+    assert {"0B", "1KiB"} <= set(words(svg))
+    (start,) = {float(re.match(r"M([-\d.]+)", mark.get("d"))[1]) for mark in groups(svg, "segments")}
+    assert abs(start) <= 1
+
+
 def test_the_first_sample_is_at_the_top_of_its_row():
     svg = to_svg(a_report(a_variant("torch", time=a_time(points=5))))
     places = [re.match(r"translate\(([\d.]+),([\d.]+)\)", mark.get("transform")) for mark in groups(svg, "samples")]
