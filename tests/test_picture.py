@@ -60,7 +60,7 @@ def test_stages_are_those_whose_seconds_are_known_without_prime():
     assert len(groups(svg, "stages")) == 2 * 2
     labels = [mark.get("aria-label") for mark in groups(svg, "stages")]
     assert not any("prime" in label or "lower" in label for label in labels)
-    assert any("stage: backend" in label and "seconds: 800.0ms" in label for label in labels)
+    assert any("stage: backend" in label and "time: 800.0ms" in label for label in labels)
     opacity = {mark.get("opacity") for mark in groups(svg, "stages")}
     assert len(opacity) == 2, "trace and backend are told apart within one colour"
 
