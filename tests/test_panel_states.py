@@ -247,7 +247,7 @@ def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server):
     lab.wait_until_idle()
     expect(lab.page.locator(".fwm-report")).to_have_count(2)
     expect(lab.page.locator("progress")).to_have_count(0)
-    # Drawn again in both places; how often in 4 s depends on the machine, for updates may take a share of the time only.
+    # Drawn again in both places; how often depends on the machine, for updates may take a share of the time only.
     assert lab.page.evaluate("() => window.drawings.size") >= 4
     for place, heights in lab.page.evaluate("() => window.heights").items():
         assert len(heights) > 30, place
