@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from fwmagic.cells import uses
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.outcome import Outcome
 from fwmagic.frameworks import Framework
@@ -59,6 +60,15 @@ def of_work(name: str, ran: Ran, outcome: Outcome | None, compilation: Compilati
             "print with `jax.debug.print` if printing belongs to the work",
             name,
             ran.body.prints[0],
+        )
+    unread = uses.unread(list(ran.body.statements)) if compilation.way == "cell" else []
+    if unread:
+        yield Finding(
+            "FW104",
+            f"{name}: what line {unread[0]} computes is not read, so that the compiler may have left it out",
+            "keep every value whose work is to be timed, in a list or under a name of its own",
+            name,
+            unread[0],
         )
 
 

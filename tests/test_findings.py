@@ -15,7 +15,21 @@ from fwmagic import findings
 from fwmagic.report import Agreement
 
 ROOT = Path(__file__).parent.parent
-CODES = {"FW101", "FW102", "FW103", "FW201", "FW202", "FW301", "FW302", "FW303", "FW401", "FW501", "FW502", "FW601"}
+CODES = {
+    "FW101",
+    "FW102",
+    "FW103",
+    "FW104",
+    "FW201",
+    "FW202",
+    "FW301",
+    "FW302",
+    "FW303",
+    "FW401",
+    "FW501",
+    "FW502",
+    "FW601",
+}
 QUICK = "--budget 0.1"
 
 
@@ -83,6 +97,17 @@ class TestWork:
         assert "jax.debug.print" in finding.fix
         assert of_cell(shell, f"%%jax {QUICK} --mode eager\n{text}", "FW103") == []
         assert capsys.readouterr().out.count("(3,)") == 2
+
+    @pytest.mark.parametrize("magic", ["torch", "jax"])
+    def test_fw104_work_that_nothing_reads(self, shell, magic):
+        run(shell, "import torch, jax.numpy as jnp\nt, j = torch.ones(9), jnp.ones(9)")
+        x, lib = ("t", "torch") if magic == "torch" else ("j", "jnp")
+        text = f"for i in range(3):\n    y = {lib}.exp({x} * i)"
+        (finding,) = of_cell(shell, f"%%{magic} {QUICK}\n{text}", "FW104")
+        assert (finding.line, finding.variant) == (3, magic)
+        assert of_cell(shell, f"%%{magic} {QUICK} --mode eager\n{text}", "FW104") == []
+        kept = f"y = {x}\nfor i in range(3):\n    y = {lib}.exp(y)"
+        assert of_cell(shell, f"%%{magic} {QUICK}\n{kept}", "FW104") == []
 
 
 def title(name):

@@ -20,7 +20,7 @@ NO_KERNEL = "This notebook has no kernel: choose one, and run a comparison."
 NEWER = "This report has version 2 of the format, which this panel does not know: update fwmagic."
 INVALID = "This is not a report of fwmagic (it is no JSON object): run the cell again."
 # Isolated variants take the whole budget: so long there is a run to be seen, however quick the machine.
-COMPARE = """%%compare --isolate --budget 4 --mode eager
+COMPARE = """%%compare --isolate --budget 10 --mode eager
 %%setup
 A = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
 %%numpy
@@ -247,8 +247,7 @@ def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server):
     lab.wait_until_idle()
     expect(lab.page.locator(".fwm-report")).to_have_count(2)
     expect(lab.page.locator("progress")).to_have_count(0)
-    # Drawn again in both places; how often depends on the machine, for updates may take a share of the time only.
-    assert lab.page.evaluate("() => window.drawings.size") >= 4
+    assert lab.page.evaluate("() => window.drawings.size") > 6
     for place, heights in lab.page.evaluate("() => window.heights").items():
         assert len(heights) > 30, place
         assert [fall for fall in pairwise(heights) if fall[1] < fall[0] - 0.5] == [], place

@@ -82,6 +82,13 @@ class TestVariants:
 
 
 class TestSetup:
+    def test_an_error_of_ours_is_not_said_to_be_its(self, shell):
+        run(shell, "import threading\nlock = threading.Lock()")
+        fail(shell, f"%%compare {QUICK} --isolate\n%%setup\nx = 1\n%%numpy\nlock, np.ones(3)")
+        note = shown(shell)[-1].note
+        assert note.startswith("`lock` cannot be sent to a process of its own")
+        assert note.endswith("; the notebook is as before the cell")
+
     def test_it_runs_once(self, shell, tmp_path):
         log = tmp_path / "log"
         shell.user_ns["note"] = lambda: log.write_text(log.read_text() + "x" if log.exists() else "x")

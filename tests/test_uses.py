@@ -81,3 +81,28 @@ def test_what_is_filled(source, names):
 )
 def test_what_is_worked_on(source, names):
     assert uses.worked_on(ast.parse(source).body) == names
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("for i in r:\n    y = f(i)", [2]),
+        ("while c:\n    y = a @ b\n    c = g(c)", [2]),
+        ("for i in r:\n    y = f(i)\n    s = s + y", []),
+        ("for i in r:\n    y = f(y)", []),
+        ("for i in r:\n    y = i", []),
+        ("for i in r:\n    for j in q:\n        y = f(j)", [3]),
+        ("y = f(1)\ny = f(2)", [1]),
+        ("y = f(1)\ny = f(y)", []),
+        ("y = f(1)\nz = y\ny = f(2)", []),
+        ("y = f(1)\nz = f(2)", []),
+        ("torch.exp(x)\ny = torch.sin(x)", [1]),
+        ("jnp.exp(x)", [1]),
+        ("x @ w", [1]),
+        ("torch.exp(x, out=y)", []),
+        ("torch.manual_seed(0)\ntorch.set_num_threads(2)\ntorch.relu_(x)", []),
+        ("outs.append(x * 2)\nstep(x)", []),
+    ],
+)
+def test_what_is_not_read(source, lines):
+    assert uses.unread(ast.parse(source).body) == lines

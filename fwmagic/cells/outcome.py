@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
 from fwmagic.cells.state import Snapshot
 from fwmagic.frameworks import Framework
@@ -27,6 +28,11 @@ class Outcome:
     changed: Mapping[str, Any]
     random: bool
     seconds: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was changed, and the results are numbers, texts and the like, with no array in them."""
+        return not self.changed and all(type(value) in PLAIN for value in self.results.values())
 
 
 def first_run(program: Program, window: Window, only: bool = False) -> Outcome:

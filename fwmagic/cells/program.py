@@ -112,7 +112,7 @@ def as_function(
         call=call,
         args=function.arguments(scene.namespace),
         returned=function.returned,
-        collect=lambda outputs: dict(zip(function.returned, outputs, strict=False)),
+        collect=lambda outputs: dict(zip(function.returned, outputs[: len(function.returned)], strict=True)),
         source=function.source,
     )
 

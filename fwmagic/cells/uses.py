@@ -106,6 +106,47 @@ def worked_on(statements: list[ast.stmt]) -> set[str]:
     return found - {""}
 
 
+def unread(statements: list[ast.stmt], in_loop: bool = False) -> list[int]:
+    """Return the lines of values that the statements compute and do not read: a compiler leaves that work out.
+
+    They are bound anew before they are read, in the next turn of a loop or by a later statement, or dropped at once
+    by a call of a function of `torch` or `jnp`, which only returns something.
+    """
+    lines: list[int] = []
+    for i, statement in enumerate(statements):
+        if isinstance(statement, ast.For | ast.While):
+            lines += unread(statement.body, in_loop=True)
+        name = _computed(statement)
+        rest = statements[i + 1 :]
+        again = next((j for j, other in enumerate(rest) if name and _computed(other) == name), None)
+        between = rest if again is None else rest[: again + 1]
+        # In a loop, all of its body comes before the name is bound the next time.
+        reads = names_of.of_statements(statements if in_loop else between).reads
+        if (name and name not in reads and (in_loop or again is not None)) or _only_returns(statement):
+            lines.append(statement.lineno)
+    return sorted(lines)
+
+
+def _computed(statement: ast.stmt) -> str:
+    """Return the one name that a statement binds to what it computes, or an empty string."""
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+        return ""
+    works = any(isinstance(node, ast.Call | ast.BinOp) for node in ast.walk(statement.value))
+    return statement.targets[0].id if works and len(statement.targets) == 1 else ""
+
+
+def _only_returns(statement: ast.stmt) -> bool:
+    """Say whether a statement drops what a function of arrays returns, which does nothing else."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.BinOp):
+        return True
+    match call:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch" | "jnp"), attr=function), keywords=keywords):
+            changes = function.endswith("_") or function.startswith(("set_", "manual_", "use_"))
+            return not changes and all(keyword.arg != "out" for keyword in keywords)
+    return False
+
+
 def _holder(node: ast.expr) -> str:
     """Return the name with which `name.attribute`, `name[0].attribute` and the like begin, or an empty string."""
     while isinstance(node, ast.Attribute | ast.Subscript):

@@ -16,7 +16,6 @@ from fwmagic.cells.loops import loops_over_data
 from fwmagic.cells.modules import of_user
 from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.patches import code_name, label, patches_of
-from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
@@ -192,7 +191,7 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
     if "cell" not in log.compiled:
         first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
         raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
-    if traced is None and not fills and not log.breaks and _keeps_nothing(outcome):
+    if traced is None and not fills and not log.breaks and outcome.is_plain:
         line = (body.last or body.statements[-1]).lineno
         raise CannotCompile("the cell returns no array, so that all of its work would be dropped", line)
     compilation = Compilation(
@@ -224,11 +223,6 @@ def _fills(scene: Scene) -> bool:
     found = [scene.namespace.get(name) for name in uses.filled(scene.body.statements)]
     # `torch.exp(x)` puts nothing into `torch`
     return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
-
-
-def _keeps_nothing(outcome: Outcome) -> bool:
-    """Say whether there is neither an array nor an object with arrays that a run made or changed."""
-    return not outcome.changed and all(type(value) in PLAIN for value in outcome.results.values())
 
 
 def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> tuple[Ready, _Kept | None]:

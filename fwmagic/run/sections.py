@@ -84,9 +84,14 @@ class Comparison:
         return self.draft.report
 
     def _what_failed(self, error: Exception) -> str:
+        message = one_line(str(error), 200).rstrip(".")
+        if isinstance(error, FwMagicError):
+            return message
         line = None if self.setup is None else line_of(error, self.setup.filename)
-        where = "" if line is None else f"%%setup failed at line {line} with "
-        return f"{where}{type(error).__name__}: {one_line(str(error), 200).rstrip('.')}"
+        # the sections have the same file name
+        in_setup = line is not None and line <= max(node.end_lineno for node in self.setup.tree.body)
+        where = f"%%setup failed at line {line} with " if in_setup else ""
+        return f"{where}{type(error).__name__}: {message}"
 
     def _run(self, load: Load) -> None:
         __tracebackhide__ = True
