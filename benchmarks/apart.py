@@ -10,8 +10,7 @@ from benchmarks import engine
 from benchmarks.engine import Program
 from fwmagic import frameworks
 from fwmagic.measure.calls import Block, Local
-from fwmagic.worker.child import Setting
-from fwmagic.worker.process import Worker
+from fwmagic.worker.process import Setting, Worker
 
 
 class Remote:

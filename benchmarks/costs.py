@@ -21,7 +21,7 @@ from benchmarks.methods import shell
 from benchmarks.results import ROOT, Watch
 from benchmarks.work import size_for
 from fwmagic import frameworks
-from fwmagic.measure.block import FILL
+from fwmagic.measure.bench import FILL
 
 _LOOPS = 2000
 _LOADS = 10

@@ -18,7 +18,7 @@ from benchmarks.results import Watch
 from benchmarks.work import Setup, setup
 from fwmagic import frameworks
 from fwmagic.measure import stats
-from fwmagic.measure.block import Bench
+from fwmagic.measure.bench import Bench
 
 _RECORD = 8.0
 _REPLAYS = 1000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.frameworks import Framework
-from fwmagic.measure.block import Bench
+from fwmagic.measure.bench import Bench
 from fwmagic.measure.calls import Harness, Local
 
 

@@ -54,7 +54,7 @@ _DRAW = """async ([mime, value]) => {
 _WATCH = """
 %load_ext fwmagic
 import time
-from fwmagic.live import Live
+from fwmagic.display import Live
 updating, show = [], Live._show
 def watched(self, report):
     start = time.perf_counter()

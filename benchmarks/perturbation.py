@@ -20,7 +20,7 @@ import torch
 from benchmarks.methods import run_cell, shell
 from benchmarks.results import Watch
 from benchmarks.work import SMALL, size_for, torch_arrays
-from fwmagic.measure.block import FILL
+from fwmagic.measure.bench import FILL
 from fwmagic.measure.calls import Block, Local
 from fwmagic.memory import nvml
 

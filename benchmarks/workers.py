@@ -17,9 +17,8 @@ import torch
 
 from benchmarks.results import ROOT, Watch
 from fwmagic import frameworks
-from fwmagic.worker.child import Setting
 from fwmagic.worker.parcel import Address, Parcel, unpack
-from fwmagic.worker.process import Worker
+from fwmagic.worker.process import Setting, Worker
 
 Run = dict[str, Any]
 

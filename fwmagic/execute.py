@@ -10,13 +10,14 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fwmagic import frameworks, line, live, options
+from fwmagic import frameworks, options
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.split import FIRST_LINE, split
 from fwmagic.cells.ways import Programs
+from fwmagic.display import for_shell
 from fwmagic.report import Report
+from fwmagic.run.compare import Comparison
 from fwmagic.run.draft import Show
-from fwmagic.run.sections import Comparison
 from fwmagic.run.session import Session
 from fwmagic.run.single import run_single
 from fwmagic.run.variants import Section
@@ -33,7 +34,7 @@ class Execution:
     def single(self, magic: str, text: str, cell: str) -> Any:
         """Run a %%torch or %%jax cell, show its report, and return the value of its last expression."""
         __tracebackhide__ = True
-        chosen = options.resolve(line.parse(magic, text), self._defaults)
+        chosen = options.resolve(options.parse(magic, text), self._defaults)
         framework = frameworks.get(magic)
         filename = self._filename(magic, text, cell)
         body = self._body(cell, filename, FIRST_LINE)
@@ -53,8 +54,8 @@ class Execution:
             What the first variant that failed raised, unless the user said to keep going.
         """
         __tracebackhide__ = True
-        own = line.parse("compare", text)
-        parts = split(cell, line.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
+        own = options.parse("compare", text)
+        parts = split(cell, options.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
         headers = {section.name: section.options for section in parts.sections}
         chosen = options.resolve_sections(own, headers, self._defaults)
         filename = self._filename("compare", text, cell)
@@ -106,16 +107,16 @@ class Execution:
     @contextlib.contextmanager
     def _shown(self, name: str | None) -> Iterator[Show]:
         """Show reports as they come; the last one is bound to `name`, also if the run is interrupted."""
-        display = live.for_shell(self._shell)
+        shown = for_shell(self._shell)
         reports: list[Report] = []
 
         def show(report: Report) -> None:
             reports[:] = [report]
-            display.update(report)
+            shown.update(report)
 
         try:
             yield show
         finally:
-            display.close()
+            shown.close()
             if name is not None and reports:
                 self._shell.user_ns[name] = reports[0]

@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, out
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from traitlets import Bool, Enum, Float, TraitError, Unicode, validate
 
-from fwmagic import line
+from fwmagic import options
 from fwmagic.errors import CannotCompile, FwMagicError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class FwMagics(Magics):
     def _check_device(self, proposal: dict[str, Any]) -> str | None:
         device: str | None = proposal["value"]
         try:
-            return device if device is None else line.read_device(device)
+            return device if device is None else options.read_device(device)
         except ArgumentTypeError as error:
             raise TraitError(f"FwMagics.device {error}") from None
 
@@ -68,7 +68,7 @@ class FwMagics(Magics):
 
     @output_can_be_silenced
     @cell_magic
-    @line.arguments("torch")
+    @options.arguments("torch")
     def torch(self, line: str, cell: str) -> Any:
         """Run a cell once, plainly, in PyTorch; then compile it with torch.compile and time it."""
         __tracebackhide__ = True
@@ -76,14 +76,14 @@ class FwMagics(Magics):
 
     @output_can_be_silenced
     @cell_magic
-    @line.arguments("jax")
+    @options.arguments("jax")
     def jax(self, line: str, cell: str) -> Any:
         """Run a cell once, plainly, in JAX; then compile it with jax.jit and time it."""
         __tracebackhide__ = True
         return self._run("jax", line, cell)
 
     @cell_magic
-    @line.arguments("compare")
+    @options.arguments("compare")
     def compare(self, line: str, cell: str) -> None:
         """Compare sections, each below a line %%torch, %%jax or %%numpy; the notebook stays as it is."""
         __tracebackhide__ = True
@@ -95,7 +95,7 @@ class FwMagics(Magics):
     @argument("count", nargs="?", type=int, default=10, help="how many arrays to list (default: 10)")  # type: ignore[no-untyped-call, untyped-decorator]
     def now(self, line: str) -> Any:
         """Show what memory holds now: the devices, the host, and the largest arrays of all frameworks with holders."""
-        from fwmagic.now import now
+        from fwmagic.memory.now import now
 
         # IPython leaves the `;` that silences to a line magic.
         count: int = parse_argstring(self.now, line.rstrip().removesuffix(";")).count  # type: ignore[no-untyped-call]

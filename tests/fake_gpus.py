@@ -129,7 +129,7 @@ def forked(expression: str) -> int:
 
 def serve() -> None:
     """Evaluate what comes in until there is no more."""
-    from fwmagic.memory import cuda, nvml, visible
+    from fwmagic.memory import device, nvml
 
     given, out = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
@@ -141,7 +141,7 @@ def serve() -> None:
         for name in [name for name in os.environ if name.startswith("CUDA_")]:
             del os.environ[name]
         os.environ.update(environ)
-        scope = {"cuda": cuda, "nvml": nvml, "visible": visible, "os": os, "sys": sys, "forked": forked, **names}
+        scope = {"device": device, "nvml": nvml, "os": os, "sys": sys, "forked": forked, **names}
         try:
             answer = (False, eval(expression, scope))
         except Exception as error:

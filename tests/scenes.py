@@ -16,10 +16,9 @@ import pytest
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.outcome import Outcome, first_run
-from fwmagic.cells.overlay import Overlay
 from fwmagic.cells.program import Program, plain
-from fwmagic.cells.scene import Scene
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.scene import Overlay, Scene
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.frameworks import get
 
 ALL = [get("torch"), get("jax"), get("numpy")]

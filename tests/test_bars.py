@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from example_reports import a_report, a_variant, with_memory
 
-from fwmagic.bars import memory
 from fwmagic.report import Amount, Ledger, Timeline
+from fwmagic.report.text import memory
 
 MIB = 1 << 20
 

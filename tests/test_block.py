@@ -9,9 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fwmagic.measure.block import FILL, Bench
+from fwmagic.measure.bench import FILL, LONG, Bench, settle, warm_up
 from fwmagic.measure.calls import Block, Harness, Local
-from fwmagic.measure.warmup import LONG, settle, warm_up
 
 
 class Program:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fwmagic.picture import CHARTS
-from fwmagic.strips import colour
+from fwmagic.report.charts import CHARTS
+from fwmagic.report.drawings import colour
 
 TEXTS = {
     path.name.removesuffix(".json"): path.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from cells import run
 
 from fwmagic import frameworks
 from fwmagic.measure.load import Load
-from fwmagic.run.conditions import conditions, distinct
+from fwmagic.run.place import conditions, distinct
 
 
 def test_versions_devices_threads_settings_and_load():

@@ -18,9 +18,8 @@ from fake_gpus import GIB, MIB, Machine, gpu, memory, process
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks.memory import Counters, Device, Events, HostMemory
-from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of, measure, peak
-from fwmagic.memory.ledger import SEGMENTS
+from fwmagic.frameworks import Counters, Device, Events, HostMemory
+from fwmagic.memory.device import SEGMENTS, UNKNOWN_CONTEXT, context_of, measure, peak
 from fwmagic.report import Amount, Moment
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"

@@ -11,8 +11,7 @@ from cells import run
 from example_reports import a_compilation, a_report, a_time, a_variant
 
 import fwmagic
-from fwmagic import findings
-from fwmagic.report import Agreement
+from fwmagic.report import Agreement, findings
 
 ROOT = Path(__file__).parent.parent
 CODES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from snapshots import ALL, notebook, run
 
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 
 SETTING = """
     import numpy as np, torch, dataclasses, functools

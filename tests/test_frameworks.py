@@ -12,13 +12,12 @@ from cells import run, shown
 
 from fwmagic import frameworks
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileLog, CompileOptions, line_of
-from fwmagic.frameworks.base import Base
+from fwmagic.frameworks import Base, CompileLog, CompileOptions, line_of
 
 ADAPTER = '''
 """A third framework: arrays that are lists of numbers."""
 
-from fwmagic.frameworks.base import Base
+from fwmagic.frameworks import Base
 
 
 class Vector:

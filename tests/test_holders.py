@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 import torch
 
-from fwmagic.frameworks import _jax_live, _torch_live
+from fwmagic.frameworks.jax import memory as jax_memory
+from fwmagic.frameworks.torch import memory as torch_memory
 from fwmagic.memory.holders import Live, adapters, largest
 
 SIZES = itertools.count(1_234_567, 1000)  # no two tests have an array of one size
@@ -450,10 +451,10 @@ def test_tensors_without_memory_are_not_alive():
         fake = torch.zeros(3)
     meta = torch.zeros(3, device="meta")
     functional = torch._to_functional_tensor(real)
-    live = {id(tensor) for tensor in _torch_live.live()}
+    live = {id(tensor) for tensor in torch_memory.live()}
     assert id(real) in live
     assert not live & {id(fake), id(meta), id(functional)}
-    assert [_torch_live.memory_of(tensor)[1] for tensor in (fake, meta)] == [0, 0]
+    assert [torch_memory.memory_of(tensor)[1] for tensor in (fake, meta)] == [0, 0]
 
 
 def test_a_lazy_object_is_not_asked_for_anything():
@@ -463,7 +464,7 @@ def test_a_lazy_object_is_not_asked_for_anything():
             raise AssertionError("loaded")
 
     lazy = Lazy()
-    assert all(tensor is not lazy for tensor in _torch_live.live())
+    assert all(tensor is not lazy for tensor in torch_memory.live())
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -479,8 +480,8 @@ def test_a_lazy_object_is_not_asked_for_anything():
 )
 def test_the_memory_of_unusual_tensors(tensor, size, what):
     made = tensor()
-    assert _torch_live.memory_of(made)[1] == size
-    assert what is None or _torch_live.describe(made) == (what, "cpu")
+    assert torch_memory.memory_of(made)[1] == size
+    assert what is None or torch_memory.describe(made) == (what, "cpu")
 
 
 def test_a_tensor_that_is_made_of_tensors_has_no_memory_of_its_own():
@@ -490,25 +491,25 @@ def test_a_tensor_that_is_made_of_tensors_has_no_memory_of_its_own():
 
 def test_a_deleted_array_of_jax_is_not_alive():
     array = jnp.zeros(300)
-    assert any(one is array for one in _jax_live.live())
+    assert any(one is array for one in jax_memory.live())
     array.delete()
-    assert all(one is not array for one in _jax_live.live())
-    assert _jax_live.memory_of(array)[1] == 0
+    assert all(one is not array for one in jax_memory.live())
+    assert jax_memory.memory_of(array)[1] == 0
 
 
 ON_TWO_DEVICES = """
 import sys
 import jax
-from fwmagic.frameworks import _jax_live
-assert _jax_live.live() == []
+from fwmagic.frameworks.jax import memory
+assert memory.live() == []
 assert not sys.modules["jax._src.xla_bridge"].backends_are_initialized(), "nothing was started"
 from jax.sharding import NamedSharding, PartitionSpec
 mesh = jax.make_mesh((2,), ("a",))
 one = jax.numpy.zeros((4, 100))
 split = jax.device_put(one, NamedSharding(mesh, PartitionSpec("a")))
 copies = jax.device_put(one, NamedSharding(mesh, PartitionSpec()))
-print(*(_jax_live.memory_of(array)[1] for array in (one, split, copies)))
-print(*_jax_live.describe(split))
+print(*(memory.memory_of(array)[1] for array in (one, split, copies)))
+print(*memory.describe(split))
 """
 
 

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fwmagic
-from fwmagic.memory import host, malloc
+from fwmagic.memory import host
 from fwmagic.report import Ledger, Timeline
 
 MIB = 1 << 20
@@ -37,7 +37,7 @@ import json
 
 from fwmagic.memory import malloc
 
-assert malloc.map_large_blocks()
+assert host.map_large_blocks()
 
 import jax
 import jax.numpy as jnp
@@ -82,10 +82,10 @@ def use(mib):
 
 use(30)  # from now on glibc keeps blocks up to that size in its heaps
 with ThreadPoolExecutor(1) as pool:
-    before = malloc.lingering()
+    before = host.lingering()
     pool.submit(use, 16).result()
-    malloc.settle()
-    kept = malloc.lingering()
+    host.settle()
+    kept = host.lingering()
     ledger = host.measure(lambda: pool.submit(use, 16).result())
     more = host.measure(lambda: use(256))
 print(json.dumps([before, kept, ledger.peak[0].bytes, ledger.note, more.note]))
@@ -181,12 +181,12 @@ def test_all_garbage_is_collected_once_and_then_only_what_is_new():
     old, kept = Cycle(), Cycle()
     seen, still = weakref.ref(old), weakref.ref(kept)
     del old
-    with malloc.only_new_garbage():
+    with host.only_new_garbage():
         assert seen() is None
         assert gc.get_freeze_count() > 1000, "what was there before is looked at again"
         new = weakref.ref(Cycle())
         del kept
-        malloc.settle()
+        host.settle()
         assert new() is None
         assert still() is not None, "it was there before"
     assert gc.get_freeze_count() == 0
@@ -198,7 +198,7 @@ def test_what_the_user_froze_stays_frozen():
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with malloc.only_new_garbage():
+        with host.only_new_garbage():
             assert gc.get_freeze_count() == frozen
         assert gc.get_freeze_count() == frozen
     finally:
@@ -229,9 +229,9 @@ def test_what_another_thread_freed_may_hide_growth_and_then_the_note_says_how_mu
 
 
 def test_freed_memory_that_does_not_matter_gets_no_note(monkeypatch):
-    monkeypatch.setattr(malloc, "lingering", lambda: MIB)
+    monkeypatch.setattr(host, "lingering", lambda: MIB)
     assert host.measure(lambda: None).note == ""
-    monkeypatch.setattr(malloc, "lingering", lambda: 3 * MIB)
+    monkeypatch.setattr(host, "lingering", lambda: 3 * MIB)
     assert host.measure(lambda: None).note != ""
     assert host.measure(lambda: np.full(256 * MIB, 1, np.uint8)).note == ""
 
@@ -242,9 +242,9 @@ def test_other_c_libraries_are_left_alone(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    malloc.settle()
-    assert malloc.lingering() == 0
-    assert not malloc.map_large_blocks()
+    host.settle()
+    assert host.lingering() == 0
+    assert not host.map_large_blocks()
 
 
 def test_a_heap_that_cannot_be_told_is_no_error(monkeypatch):
@@ -254,7 +254,7 @@ def test_a_heap_that_cannot_be_told_is_no_error(monkeypatch):
             return None
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Library)
-    assert malloc.lingering() == 0
+    assert host.lingering() == 0
 
 
 def test_the_timeline_shows_the_course():

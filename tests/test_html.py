@@ -21,10 +21,10 @@ from example_reports import (
 )
 from hypothesis import given, settings
 
-from fwmagic.html import to_html
 from fwmagic.report import Agreement, Amount, Conditions, Failure, Finding, Ledger, Place, Report, Stage
-from fwmagic.strips import colour, scale
-from fwmagic.text import to_text
+from fwmagic.report.drawings import colour, scale
+from fwmagic.report.html import to_html
+from fwmagic.report.text import to_text
 
 TAGS = {
     "div",

@@ -12,8 +12,8 @@ import pytest
 from snapshots import ALL, notebook
 
 from fwmagic.cells.interrupts import InterruptGuard
-from fwmagic.cells.overlay import Overlay
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.scene import Overlay
+from fwmagic.cells.snapshot import Snapshot
 
 
 def interrupt() -> None:

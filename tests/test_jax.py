@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import _jax, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.jax import FRAMEWORK
 
 JAX = get("jax")
 
@@ -152,4 +153,4 @@ def test_there_is_no_global_generator():
 
 def test_the_names_that_a_cell_finds():
     assert JAX.names() == {"jax": jax, "jnp": jnp, "np": np}
-    assert _jax.FRAMEWORK is JAX
+    assert FRAMEWORK is JAX

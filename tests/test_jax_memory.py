@@ -29,9 +29,9 @@ from scenes import notebook
 
 from fwmagic.cells.program import traced
 from fwmagic.format import size
-from fwmagic.frameworks import _jax_trace, get
-from fwmagic.frameworks._jax_memory import JaxMemory, counters, timeline
-from fwmagic.frameworks.memory import Counters, Device, Static
+from fwmagic.frameworks import Counters, Device, Static, get
+from fwmagic.frameworks.jax import compiler
+from fwmagic.frameworks.jax.memory import JaxMemory, counters, timeline
 
 GIB = 1 << 30
 GPU = Device("gpu:0", 0)
@@ -173,7 +173,7 @@ class TestADevice:
 
     def test_is_the_default_one_of_the_configuration(self, accelerators, monkeypatch):
         accelerators(Accelerator(0), Accelerator(1))
-        monkeypatch.setattr("fwmagic.frameworks._jax_memory.config", lambda _: Accelerator(1))
+        monkeypatch.setattr("fwmagic.frameworks.jax.memory.config", lambda _: Accelerator(1))
         assert JaxMemory().device(None) == Device("gpu:1", 1)
 
     def test_is_the_default_one_also_if_that_is_a_platforms_name(self, accelerators):
@@ -385,7 +385,7 @@ class TestInForce:
 
 def test_whether_jax_has_started_is_found_out_without_starting_it():
     code = (
-        "import jax; from fwmagic.frameworks._jax_memory import JaxMemory; memory = JaxMemory()\n"
+        "import jax; from fwmagic.frameworks.jax.memory import JaxMemory; memory = JaxMemory()\n"
         "first = memory.started(), memory.in_force() != {}, memory.started(); jax.devices('cpu')\n"
         "print(*first, memory.started())"
     )
@@ -405,7 +405,7 @@ def sorted_sines(x):
 class TestStatic:
     def test_of_a_function_with_a_known_temporary(self):
         compiled = jax.jit(sorted_sines).lower(X).compile()
-        found = _jax_trace.static(compiled)
+        found = compiler.static(compiled)
         assert (found.argument, found.output, found.alias) == (X.nbytes, 512 * 4, 0)
         assert X.nbytes <= found.temp < 4 * X.nbytes
         assert found.temp == compiled.memory_analysis().temp_size_in_bytes
@@ -413,7 +413,7 @@ class TestStatic:
 
     def test_what_an_output_shares_with_an_argument_counts_once(self):
         compiled = jax.jit(lambda x: x + 1, donate_argnums=0).lower(X).compile()
-        found = _jax_trace.static(compiled)
+        found = compiler.static(compiled)
         assert (found.argument, found.output, found.alias) == (X.nbytes,) * 3
         assert found.total == X.nbytes + found.temp
 
@@ -424,22 +424,22 @@ class TestStatic:
         def memory_analysis():
             raise error
 
-        assert _jax_trace.static(SimpleNamespace(memory_analysis=memory_analysis)) is None
+        assert compiler.static(SimpleNamespace(memory_analysis=memory_analysis)) is None
 
     def test_a_backend_that_returns_nothing_gives_none(self):
-        assert _jax_trace.static(SimpleNamespace(memory_analysis=lambda: None)) is None
+        assert compiler.static(SimpleNamespace(memory_analysis=lambda: None)) is None
 
     def test_an_analysis_with_a_part_missing_gives_none(self):
         sizes = {f"{name}_size_in_bytes": 8 for name in ("argument", "output", "temp", "alias")}
         compiled = SimpleNamespace(memory_analysis=lambda: SimpleNamespace(**sizes))
-        assert _jax_trace.static(compiled) == Static(8, 8, 8, 8)
+        assert compiler.static(compiled) == Static(8, 8, 8, 8)
         del sizes["temp_size_in_bytes"]
-        assert _jax_trace.static(compiled) is None
+        assert compiler.static(compiled) is None
 
     def test_reaches_what_is_traced_with_and_without_lifted_arrays(self):
         weight = jnp.ones((512, 512), jnp.float32)
         plain, lifted = get("jax").trace(sorted_sines, (X,)), get("jax").trace(lambda x: (x @ weight).sum(), (X,))
-        assert plain.static == _jax_trace.static(jax.jit(sorted_sines).lower(X).compile())
+        assert plain.static == compiler.static(jax.jit(sorted_sines).lower(X).compile())
         assert (lifted.lifted, lifted.static.argument) == (1, X.nbytes + weight.nbytes)
 
     def test_reaches_the_program_of_a_cell(self):
@@ -461,7 +461,7 @@ class TestStatic:
         (variant,) = shown(shell)[-1]
         (static,) = [ledger for ledger in variant.memory if ledger.device == "CPU (static)"]
         (amount,) = static.peak
-        wanted = _jax_trace.static(jax.jit(sorted_sines).lower(X).compile())
+        wanted = compiler.static(jax.jit(sorted_sines).lower(X).compile())
         assert (amount.name, amount.bytes) == ("in use (static)", wanted.total)
         assert amount.source.startswith("XLA's static analysis, not measured: 1.00 MiB arguments + 2.00 KiB outputs")
         assert f"{size(wanted.temp)} temporaries" in amount.source
@@ -479,7 +479,7 @@ class TestStatic:
 
 _ON_A_DEVICE = """
 import json, jax, jax.numpy as jnp
-from fwmagic.frameworks._jax_memory import JaxMemory
+from fwmagic.frameworks.jax.memory import JaxMemory
 from fwmagic.memory import device
 memory = JaxMemory()
 where = memory.device(None)

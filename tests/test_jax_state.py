@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from snapshots import ALL, notebook, round_trip, run
 
-from fwmagic.cells.state import Snapshot
-from fwmagic.frameworks import _jax_state, get
+from fwmagic.cells.snapshot import Snapshot
+from fwmagic.frameworks import get
+from fwmagic.frameworks.jax import state
 
 JAX = get("jax")
 
@@ -172,11 +173,9 @@ def test_what_jax_calls_an_array():
     seen = []
     jax.jit(lambda x: seen.append((JAX.is_array(x), JAX.keep(x), JAX.is_stateless(x))))(1.0)
     assert seen == [(False, None, True)]
-    described = [
-        _jax_state.describe(v) for v in (jnp.ones(2), jnp.ones(3), jnp.asarray(1.0), jnp.float32(1), jnp.int32(1))
-    ]
+    described = [state.describe(v) for v in (jnp.ones(2), jnp.ones(3), jnp.asarray(1.0), jnp.float32(1), jnp.int32(1))]
     assert len(set(described)) == 5
-    assert _jax_state.rng_state() is None
+    assert state.rng_state() is None
 
 
 @pytest.mark.parametrize("wrap", ["jax.jit", "nnx.jit", "jax.vmap", "jax.checkpoint", "jax.custom_jvp"])

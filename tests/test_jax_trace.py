@@ -16,7 +16,8 @@ from scenes import call, notebook
 from fwmagic.cells.function import LAST
 from fwmagic.cells.program import traced
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import _jax_trace, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.jax import compiler
 
 JAX = get("jax")
 A = jnp.arange(12.0).reshape(3, 4)
@@ -405,5 +406,5 @@ def test_prime_is_paid_once():
 
 
 def test_flags_that_this_jax_lacks():
-    assert _jax_trace.config("jax_enable_x64") is False
-    assert _jax_trace.config("jax_no_such_flag") == "unknown"
+    assert compiler.config("jax_enable_x64") is False
+    assert compiler.config("jax_no_such_flag") == "unknown"

@@ -125,7 +125,7 @@ def test_no_module_is_too_long(path):
     ("source", "found"),
     [
         ("import torch.nn as nn", [("torch.nn", True)]),
-        ("from fwmagic import run, text", [("fwmagic.run", True), ("fwmagic.text", True)]),
+        ("from fwmagic import run, text", [("fwmagic.run", True), ("fwmagic.report.text", True)]),
         ("def f():\n    from jax import numpy", [("jax", False)]),
         ("class A:\n    import jax", [("jax", True)]),
         ("if TYPE_CHECKING:\n    import numpy", []),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks.memory import Counters
-from fwmagic.memory.ledger import SEGMENTS, Readings, of_readings
+from fwmagic.frameworks import Counters
+from fwmagic.memory.device import SEGMENTS, Readings, of_readings
 from fwmagic.memory.nvml import Reading
 from fwmagic.report import Amount, Moment
 

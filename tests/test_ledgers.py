@@ -7,9 +7,8 @@ import re
 import pytest
 from example_reports import a_ledger
 
-from fwmagic.ledgers import Extent, bar, course, extent
 from fwmagic.report import Amount, Ledger, Timeline
-from fwmagic.strips import colour
+from fwmagic.report.drawings import Extent, bar, colour, course, extent
 
 LEDGER = Ledger(
     "cuda:0",

@@ -14,9 +14,9 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-from fwmagic.live import INTERVAL, Live, for_shell
+from fwmagic.display import INTERVAL, Live, for_shell
 from fwmagic.report import MIME, Report
-from fwmagic.text import to_text
+from fwmagic.report.text import to_text
 
 
 class Clock:

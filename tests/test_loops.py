@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fwmagic.cells.analyse import analyse
-from fwmagic.cells.loops import MOST_UNROLLED, loops_over_data
+from fwmagic.cells.ways import MOST_UNROLLED, loops_over_data
 
 DATA = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 1)), batch_size=2)
 NAMESPACE = {

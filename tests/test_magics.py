@@ -13,7 +13,7 @@ from cells import fail, names, run, shown, untouched
 from IPython.core.error import UsageError
 
 from fwmagic import frameworks
-from fwmagic.line import OPTIONS
+from fwmagic.options import OPTIONS
 from fwmagic.report import MIME, Report
 
 pytestmark = pytest.mark.usefixtures("small_heap")

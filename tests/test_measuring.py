@@ -11,11 +11,11 @@ from example_reports import a_compilation, a_variant
 
 from fwmagic import frameworks
 from fwmagic.measure.load import Load
+from fwmagic.options import Options
 from fwmagic.report import Compilation
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
-from fwmagic.run.here import Here
-from fwmagic.run.options import Options
+from fwmagic.run.place import Here
 from fwmagic.run.variants import Contender
 
 NUMPY = frameworks.get("numpy")

@@ -216,7 +216,7 @@ class TestAsIfOnce:
         def broken(*_, **__):
             raise RuntimeError("out of memory")
 
-        monkeypatch.setattr("fwmagic.run.memory.host.measure", broken)
+        monkeypatch.setattr("fwmagic.memory.passes.host.measure", broken)
         report = report_of(shell, compare("", ("numpy", CELLS["numpy"])))
         (amount,) = ledger(report, "numpy", "host").peak
         assert amount.bytes is None
@@ -229,7 +229,7 @@ class TestAsIfOnce:
             raise KeyboardInterrupt
 
         run(shell, "import numpy as np\nkept = np.zeros(3)")
-        monkeypatch.setattr("fwmagic.run.memory.host.measure", interrupted)
+        monkeypatch.setattr("fwmagic.memory.passes.host.measure", interrupted)
         with untouched(shell):
             error = fail(shell, compare("", ("numpy", "kept += 1\nkept.sum()")))
         assert isinstance(error, KeyboardInterrupt)

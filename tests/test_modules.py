@@ -8,7 +8,7 @@ import sys
 import numpy
 import pytest
 
-from fwmagic.cells.modules import of_user
+from fwmagic.cells.fingerprint import of_user
 
 
 @pytest.fixture

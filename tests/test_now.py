@@ -18,15 +18,14 @@ from cells import fail, names, run
 from fake_gpus import GIB, MIB
 from IPython.core.error import UsageError
 
-from fwmagic import frameworks, now
+from fwmagic import frameworks
 from fwmagic.format import size
-from fwmagic.frameworks.base import Base
-from fwmagic.frameworks.memory import Counters, Device, HostMemory
-from fwmagic.memory import nvml, visible
+from fwmagic.frameworks import Base, Counters, Device, HostMemory
+from fwmagic.memory import device, now, nvml
+from fwmagic.memory.device import SEGMENTS
 from fwmagic.memory.holders import Live
-from fwmagic.memory.ledger import SEGMENTS
+from fwmagic.memory.now import Now
 from fwmagic.memory.nvml import Reading
-from fwmagic.now import Now
 from fwmagic.report import Amount, Ledger
 
 pytestmark = pytest.mark.usefixtures("small_heap")
@@ -300,7 +299,7 @@ def devices(monkeypatch):
         found = {"total": total, "used": used, "free": total - used - reserved, "reserved": reserved, "own": own}
         reading = Reading(**{name: Amount(name, count, "NVML") for name, count in found.items()})
         monkeypatch.setattr(frameworks, "loaded", lambda: list(loaded))
-        monkeypatch.setattr(visible, "identify", lambda ordinal, uuid, _: (f"GPU-{ordinal}", "a script says so"))
+        monkeypatch.setattr(device, "identify", lambda ordinal, uuid, _: (f"GPU-{ordinal}", "a script says so"))
         monkeypatch.setattr(nvml, "read", lambda uuid, before=None: reading)
         *found, last = now.now({}, 3).ledgers
         assert last.device == "host"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from snapshots import notebook, round_trip, run
 
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import CompileOptions, get
 

@@ -11,7 +11,7 @@ import pytest
 from fake_gpus import GIB, MIB, Machine, gpu, memory, process
 
 from fwmagic.errors import FwMagicError
-from fwmagic.memory import cuda, nvml, visible
+from fwmagic.memory import device, nvml
 from fwmagic.memory.nvml import Card, Reading
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
@@ -421,7 +421,7 @@ def test_nvml_that_other_code_has_shut_down_is_a_sentence(tmp_path):
 def test_nvml_is_initialised_by_the_first_call_and_shut_down_at_the_end(tmp_path):
     with Machine(tmp_path) as machine:
         machine.set(*USUAL)
-        assert machine.ask("nvml.read(None), visible.uuids({}, ())")  # all modules are imported
+        assert machine.ask("nvml.read(None), device.uuids({}, ())")  # all modules are imported
         assert machine.calls() == []
         for _ in range(3):
             machine.ask("nvml.cards(), nvml.read(uuid)", uuid=A)
@@ -463,7 +463,7 @@ def test_a_real_device_is_identified_and_its_memory_adds_up():
     import torch
 
     reported = str(torch.cuda.get_device_properties(0).uuid)
-    uuid, source = visible.identify(0, reported, os.environ)
+    uuid, source = device.identify(0, reported, os.environ)
     assert uuid is not None, source
     assert uuid.endswith(reported)
     assert uuid in {card.uuid for card in nvml.cards()}
@@ -477,8 +477,8 @@ def test_a_real_device_is_identified_and_its_memory_adds_up():
             total, *parts = whole(reading)
             assert abs(total - sum(parts)) <= 16 * MIB
     # CUDA itself names the same device as torch, and the driver or the difference sees what was allocated.
-    assert visible.identify(0, None, os.environ)[0] == uuid
-    assert cuda.uuid_of(0) == reported
+    assert device.identify(0, None, os.environ)[0] == uuid
+    assert device.uuid_of(0) == reported
     assert after.own.bytes is not None, after.own.source
     assert after.own.bytes >= 256 * MIB
     del held

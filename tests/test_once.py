@@ -7,7 +7,7 @@ import torch
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import analyse
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.run.once import effects, lost_state
 from fwmagic.run.session import names_of
 

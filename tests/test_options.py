@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
-from fwmagic.line import parse, parse_header
-from fwmagic.options import Options, resolve, resolve_sections
+from fwmagic.options import Options, parse, parse_header, resolve, resolve_sections
 
 
 def alone(magic, text, defaults=()):

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.cells.overlay import Overlay
+from fwmagic.cells.scene import Overlay
 
 
 def test_names_are_there_only_while_it_is_on():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scenes import notebook
 
-from fwmagic.cells.patches import code_name, label, patches_of
+from fwmagic.cells.ways import code_name, label, patches_of
 from fwmagic.frameworks import CompileOptions
 
 SETUP = """

@@ -12,9 +12,9 @@ from example_reports import a_ledger, a_ratio, a_report, a_time, a_variant, four
 from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
-from fwmagic.picture import CHARTS, to_svg
 from fwmagic.report import MOST_POINTS, Amount, Ledger, Report, Stage, Timeline
-from fwmagic.strips import colour
+from fwmagic.report.charts import CHARTS, to_svg
+from fwmagic.report.drawings import colour
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -30,7 +30,7 @@ from fwmagic.memory import nvml
 from fwmagic.memory.nvml import Card
 from fwmagic.memory.policies import ALL, POLICIES, Policy, on_demand, one_spelling, read
 from fwmagic.run import isolated
-from fwmagic.run.policies import Policies
+from fwmagic.run.alloc import Policies
 from fwmagic.worker.process import Worker
 
 pytestmark = pytest.mark.usefixtures("small_heap")

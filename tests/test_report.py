@@ -11,9 +11,9 @@ from example_reports import a_ledger, a_ratio, a_report, a_time, a_variant, four
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fwmagic.parts import MOST_MOMENTS, Moment, Timeline
-from fwmagic.report import MIME, MOST_POINTS, Report
-from fwmagic.words import to_words
+from fwmagic.report import MIME, MOST_POINTS, Moment, Report, Timeline
+from fwmagic.report.report import MOST_MOMENTS
+from fwmagic.report.words import to_words
 
 
 @given(reports())

@@ -17,7 +17,7 @@ from example_reports import AGREEMENTS, STATES, STATUSES, VERDICTS, WAYS, a_repo
 from hypothesis import given, settings
 
 from fwmagic.report import MIME, MOST_POINTS, Report
-from fwmagic.words import Words
+from fwmagic.report.words import Words
 
 SCHEMA = json.loads(files("fwmagic").joinpath("schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

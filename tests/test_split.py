@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 from fwmagic.cells.split import split
-from fwmagic.line import Line, parse_header
+from fwmagic.options import Line, parse_header
 
 KNOWN = ["torch", "jax", "numpy", "mlx"]
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snapshots import ALL, notebook, round_trip, run
 
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
 
 # --- names, containers, attributes ---------------------------------------------------------------------------

@@ -19,8 +19,19 @@ from example_reports import (
 )
 from hypothesis import given, settings
 
-from fwmagic.report import Agreement, Allocation, Amount, Failure, Finding, Ledger, Place, Report, Stage, Variant
-from fwmagic.text import to_markdown, to_text
+from fwmagic.report import (
+    Agreement,
+    Allocation,
+    Amount,
+    Failure,
+    Finding,
+    Ledger,
+    Place,
+    Report,
+    Stage,
+    Variant,
+)
+from fwmagic.report.text import to_markdown, to_text
 
 
 def top(report: Report) -> list[str]:

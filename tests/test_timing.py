@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from fwmagic import frameworks
-from fwmagic.measure.block import FILL
+from fwmagic.measure.bench import FILL, agree
 from fwmagic.measure.calls import Harness, Local, Timed
 from fwmagic.measure.timing import Measurement, Progress, measure
-from fwmagic.measure.warmup import agree
 
 
 class World:

@@ -7,7 +7,8 @@ import torch
 from scenes import notebook
 from torch._inductor.utils import fresh_cache
 
-from fwmagic.frameworks import CompileOptions, _torch_compile, get
+from fwmagic.frameworks import CompileOptions, get
+from fwmagic.frameworks.torch import compiler
 
 TORCH = get("torch")
 X = torch.ones(4)
@@ -206,9 +207,9 @@ def test_without_a_cpp_compiler_nothing_can_be_compiled(monkeypatch):
         raise exc.InvalidCxxCompiler
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
-    _torch_compile.cannot_compile.cache_clear()
+    compiler.cannot_compile.cache_clear()
     try:
         why = notebook("torch", "x = torch.ones(2)").refused("x * 2")
     finally:
-        _torch_compile.cannot_compile.cache_clear()
+        compiler.cannot_compile.cache_clear()
     assert "needs a C++ compiler and none was found; install one" in why.reason

@@ -18,8 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks._torch_memory import TorchMemory, counters, timeline
-from fwmagic.frameworks.memory import Counters, Device
+from fwmagic.frameworks import Counters, Device
+from fwmagic.frameworks.torch.memory import TorchMemory, counters, timeline
 
 MIB = 1 << 20
 CUDA = Device("cuda:0", 0)
@@ -251,7 +251,7 @@ class TestRecord:
         assert cuda.calls[-1] == ("record", None)
 
     def test_more_events_than_are_kept(self, monkeypatch):
-        monkeypatch.setattr("fwmagic.frameworks._torch_memory._MOST_EVENTS", 4)
+        monkeypatch.setattr("fwmagic.frameworks.torch.memory._MOST_EVENTS", 4)
         cuda = FakeCuda(monkeypatch)
         with TorchMemory().record(SECOND) as events:
             for _ in range(3):
@@ -324,7 +324,7 @@ class TestDevice:
         assert TorchMemory().device("cuda:1") == Device("cuda:1", 1, None)
 
 
-_IN_FORCE = "from fwmagic.frameworks._torch_memory import TorchMemory; print(TorchMemory().in_force())"
+_IN_FORCE = "from fwmagic.frameworks.torch.memory import TorchMemory; print(TorchMemory().in_force())"
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_a_torch_that_cannot_be_asked_says_nothing(monkeypatch):
 
 @pytest.mark.gpu
 def test_the_peak_and_the_timeline_of_a_real_device():
-    from fwmagic.memory import device, nvml, visible
+    from fwmagic.memory import device, nvml
 
     memory = TorchMemory()
     where = memory.device(None)
@@ -400,7 +400,7 @@ def test_the_peak_and_the_timeline_of_a_real_device():
     assert amounts["in use"].bytes < base.nbytes + 512 * MIB
     assert max(moment.in_use for moment in ledger.timeline) == amounts["in use"].bytes
     assert ledger.timeline[0].in_use == ledger.start
-    uuid, source = visible.identify(where.ordinal, where.uuid, os.environ)
+    uuid, source = device.identify(where.ordinal, where.uuid, os.environ)
     assert uuid is not None, source
     if all(amount.bytes is not None for name, amount in amounts.items() if name != "context"):
         assert sum(amount.bytes or 0 for amount in amounts.values()) == pytest.approx(ledger.total, abs=16 * MIB)
@@ -423,7 +423,7 @@ def test_the_peak_and_the_timeline_of_a_real_device():
 )
 def test_what_the_allocators_of_a_real_device_tell(variables, counts, records):
     code = (
-        "import torch; from fwmagic.frameworks._torch_memory import TorchMemory; memory = TorchMemory()\n"
+        "import torch; from fwmagic.frameworks.torch.memory import TorchMemory; memory = TorchMemory()\n"
         "where = memory.device(None); kept = torch.ones(2**28, dtype=torch.uint8, device='cuda')\n"
         "with memory.record(where) as events: torch.ones(2**26, device='cuda')\n"
         "print(memory.counters(where).in_use, bool(events.moments))"

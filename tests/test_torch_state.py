@@ -9,8 +9,9 @@ import pytest
 import torch
 from snapshots import ALL, notebook, round_trip, run
 
-from fwmagic.cells.state import Snapshot
-from fwmagic.frameworks import _torch_state, get
+from fwmagic.cells.snapshot import Snapshot
+from fwmagic.frameworks import get
+from fwmagic.frameworks.torch import state
 
 TRAIN = """
     import torch
@@ -172,7 +173,7 @@ def test_unusual_tensors_come_back(make, cell):
     assert numbers() == before
     assert snapshot.find_changed() == []
     assert namespace["v"] is v
-    assert isinstance(_torch_state.describe(v), str)
+    assert isinstance(state.describe(v), str)
 
 
 def test_tensors_without_memory_or_of_an_opaque_layout():
@@ -238,11 +239,11 @@ def test_loaders_and_generators_give_the_same_batches_again():
         snapshot.restore_changed()
     assert seen[0] == seen[1] == seen[2]
     torch.manual_seed(3)
-    state = _torch_state.rng_state()
+    saved = state.rng_state()
     first = torch.rand(1)
-    _torch_state.set_rng_state(state)
+    state.set_rng_state(saved)
     assert torch.equal(torch.rand(1), first)
-    _torch_state.seed(3)
+    state.seed(3)
     assert torch.equal(torch.rand(1), first)
 
 
@@ -282,8 +283,8 @@ def test_a_compiled_module_keeps_what_the_compiler_knows():
 def test_the_description_of_a_tensor_has_what_a_compiled_program_depends_on():
     x = torch.ones(2, 3)
     variants = [x, x.t(), x.double(), x[0], x.clone().requires_grad_(), x.to_sparse(), torch.ones(2, 3, device="meta")]
-    assert len({_torch_state.describe(v) for v in variants}) == len(variants)
-    assert _torch_state.describe(x) == "float32[2, 3] cpu"
+    assert len({state.describe(v) for v in variants}) == len(variants)
+    assert state.describe(x) == "float32[2, 3] cpu"
 
 
 @pytest.mark.gpu

@@ -11,9 +11,9 @@ from example_reports import a_variant
 from fwmagic import frameworks
 from fwmagic.cells.function import LAST
 from fwmagic.cells.outcome import Outcome
+from fwmagic.options import Options
 from fwmagic.report import Agreement
 from fwmagic.run.draft import Draft
-from fwmagic.run.options import Options
 from fwmagic.run.variants import across
 
 QUICK = "--budget 0.1"

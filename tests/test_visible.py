@@ -11,9 +11,9 @@ from fake_gpus import Machine, gpu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.memory import cuda
+from fwmagic.memory import device
+from fwmagic.memory.device import uuids
 from fwmagic.memory.nvml import Card
-from fwmagic.memory.visible import uuids
 
 UUIDS = {
     "A": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
@@ -233,7 +233,7 @@ def identified(
     machine: Machine, ordinals: Sequence[int], value: str | None, order: str | None
 ) -> list[tuple[str, str]]:
     """Return the letter and the sentence for each ordinal, in a process that has this environment."""
-    asked = "[visible.identify(ordinal, None, os.environ) for ordinal in ordinals]"
+    asked = "[device.identify(ordinal, None, os.environ) for ordinal in ordinals]"
     answers = machine.ask(asked.replace("ordinals", str(list(ordinals))), environ=environment(value, order))
     return [(LETTERS[uuid], sentence) for uuid, sentence in answers]
 
@@ -265,7 +265,7 @@ def test_where_cuda_does_not_answer_the_environment_does(machine, order):
 
 def test_cuda_is_not_asked_for_another_process(machine):
     machine.set(*machine_state("ABCD", False), cuda=[UUIDS["A"]])
-    asked = "visible.identify(0, None, environ_of_another)"
+    asked = "device.identify(0, None, environ_of_another)"
     for other, expected in ((environment("{C}", None), "C"), (environment("0", "PCI_BUS_ID"), "B")):
         uuid, sentence = machine.ask(asked, environ=environment("{A}", None), environ_of_another=other)
         assert (LETTERS[uuid], "CUDA's driver library" in sentence) == (expected, False)
@@ -279,14 +279,14 @@ def test_the_framework_is_believed_before_cuda(machine, order, spelled):
     machine.set(*machine_state(order, True), cuda=[UUIDS["C"]] * 4)
     for letter in "ABCmn":
         reported = spelled(UUIDS[letter])
-        uuid, sentence = machine.ask("visible.identify(0, reported, os.environ)", reported=reported)
+        uuid, sentence = machine.ask("device.identify(0, reported, os.environ)", reported=reported)
         assert LETTERS[uuid] == letter
         assert sentence == "the framework gives the UUID of its device"
 
 
 def test_a_uuid_that_nvml_does_not_know_is_unknown(machine):
     machine.set(*machine_state("ABC", False), cuda=[UUIDS["D"], UUIDS["A"]])
-    uuid, sentence = machine.ask("visible.identify(1, reported, os.environ)", reported=UUIDS["D"][4:])
+    uuid, sentence = machine.ask("device.identify(1, reported, os.environ)", reported=UUIDS["D"][4:])
     assert (uuid, sentence) == (None, f"device unknown: NVML knows no device with the UUID {UUIDS['D'][4:]}")
     ((letter, sentence),) = identified(machine, [0], None, None)
     assert letter == "?"
@@ -295,7 +295,7 @@ def test_a_uuid_that_nvml_does_not_know_is_unknown(machine):
 
 def test_a_gpu_in_mig_mode_is_not_the_device_of_a_process(machine):
     machine.set(*machine_state("ABCD", True), cuda=[UUIDS["D"]])
-    for asked in ("visible.identify(0, None, os.environ)", f"visible.identify(0, {UUIDS['D'][4:]!r}, os.environ)"):
+    for asked in ("device.identify(0, None, os.environ)", f"device.identify(0, {UUIDS['D'][4:]!r}, os.environ)"):
         uuid, sentence = machine.ask(asked)
         assert uuid is None
         assert (
@@ -313,34 +313,34 @@ def test_without_any_library_every_device_is_unknown(tmp_path):
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
         (tmp_path / name).write_text("not a library")
     with Machine(tmp_path, library=tmp_path) as bare:
-        assert bare.ask("cuda.uuid_of(0)") is None
+        assert bare.ask("device.uuid_of(0)") is None
         for reported in (None, UUIDS["A"]):
-            uuid, sentence = bare.ask("visible.identify(0, reported, os.environ)", reported=reported)
+            uuid, sentence = bare.ask("device.identify(0, reported, os.environ)", reported=reported)
             assert uuid is None
             assert sentence.startswith("device unknown: the NVIDIA driver's library libnvidia-ml.so.1 was not found")
 
 
 def test_cuda_answers_for_its_own_ordinals_only(machine):
     machine.set(cuda=[UUIDS["A"], UUIDS["m"]])
-    assert [machine.ask(f"cuda.uuid_of({ordinal})") for ordinal in (0, 1, 2, -1)] == [
+    assert [machine.ask(f"device.uuid_of({ordinal})") for ordinal in (0, 1, 2, -1)] == [
         UUIDS["A"][4:],
         UUIDS["m"][4:],
         None,
         None,
     ]
     machine.set(cuda=[UUIDS["A"]], init=3)
-    assert machine.ask("cuda.uuid_of(0)") is None
+    assert machine.ask("device.uuid_of(0)") is None
 
 
 def test_an_old_cuda_is_asked_by_its_own_function(tmp_path):
     with Machine(tmp_path, fake_gpus.libraries("-DOLD")) as old:
         old.set(cuda=[UUIDS["B"]])
-        assert old.ask("cuda.uuid_of(0)") == UUIDS["B"][4:]
+        assert old.ask("device.uuid_of(0)") == UUIDS["B"][4:]
 
 
 def test_a_library_that_is_not_cuda_does_not_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(cuda, "_LIBRARY", str(fake_gpus.libraries() / "libnvidia-ml.so.1"))
-    assert cuda.uuid_of(0) is None
+    monkeypatch.setattr(device, "_LIBRARY", str(fake_gpus.libraries() / "libnvidia-ml.so.1"))
+    assert device.uuid_of(0) is None
 
 
 # Whatever is written there

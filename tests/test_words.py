@@ -7,7 +7,7 @@ import json
 from example_reports import a_report, four_variants, reports, with_memory
 from hypothesis import given, settings
 
-from fwmagic.words import to_words
+from fwmagic.report.words import to_words
 
 
 def test_the_parts_of_a_report():

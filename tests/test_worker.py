@@ -15,9 +15,7 @@ import pytest
 from leftovers import shared_memory
 
 from fwmagic.errors import FwMagicError
-from fwmagic.worker.answers import Raised, answer
-from fwmagic.worker.child import Setting
-from fwmagic.worker.process import Worker, WorkerEnded
+from fwmagic.worker.process import Raised, Setting, Worker, WorkerEnded, answer
 
 
 def a_setting(**fields):
@@ -201,7 +199,7 @@ def test_closing_ends_it_whatever_it_does_and_leaves_nothing():
 
 _KILLED = """
 import os, sys, time
-from fwmagic.worker.child import Setting
+from fwmagic.worker.process import Setting
 from fwmagic.worker.process import Worker
 worker = Worker(Setting(dict(os.environ), os.getcwd(), tuple(sys.path)))
 other = Worker(Setting(dict(os.environ), os.getcwd(), tuple(sys.path)), anew=True)

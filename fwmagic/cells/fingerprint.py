@@ -1,13 +1,17 @@
-"""The fingerprint of a walk: what a compiled program may have taken for fixed, as something that can be compared."""
+"""What a compiled program may have taken for fixed, as something that can be compared."""
 
 from __future__ import annotations
 
+import functools
 import numbers
+import sys
+import sysconfig
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from fwmagic.cells.kind import Kind
+from fwmagic.cells.kinds import Kind
 from fwmagic.cells.plans import BUILT_IN
 from fwmagic.cells.walk import Entry
 
@@ -84,3 +88,38 @@ def _const(const: Any) -> Any:
     if isinstance(const, tuple):
         return tuple(map(_const, const))
     return frozenset(map(_const, const)) if isinstance(const, frozenset) else _refer(const, {})
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def of_user(namespace: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
+    """Return a hashable description of the user's modules that these names lead to: their numbers, texts and code."""
+    found: dict[str, types.ModuleType] = {}
+    for name in names:
+        value = namespace.get(name)
+        module = (
+            value if isinstance(value, types.ModuleType) else sys.modules.get(getattr(value, "__module__", "") or "")
+        )
+        if module is not None and module.__name__ not in found and _is_of_user(module):
+            found[module.__name__] = module
+    return tuple((name, *map(_described, sorted(vars(module).items()))) for name, module in sorted(found.items()))
+
+
+def _described(item: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = item
+    if type(value) in _PLAIN:
+        return name, (type(value).__name__, repr(value))
+    return name, value.__code__ if isinstance(value, types.FunctionType) else id(value)
+
+
+def _is_of_user(module: types.ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and not any(Path(file).is_relative_to(folder) for folder in _libraries())
+
+
+@functools.cache
+def _libraries() -> frozenset[str]:
+    paths = sysconfig.get_paths()
+    own = str(Path(__file__).parents[1])
+    return frozenset([paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own])

@@ -11,7 +11,7 @@ from typing import Any
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.frameworks import Framework
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.attributes import ATTRIBUTES, REFERRING, slots, slots_of
-from fwmagic.cells.containers import CONTAINERS
-from fwmagic.cells.kind import MISSING, Kind
+from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, MISSING, REFERRING, Kind, slots, slots_of
 
 
 @dataclass(frozen=True, slots=True)

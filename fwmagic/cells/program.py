@@ -10,7 +10,7 @@ from typing import Any
 from fwmagic.cells.function import LAST, make_function, returned_names, stays_in_namespace
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
-from fwmagic.frameworks.memory import Static
+from fwmagic.frameworks import Static
 
 
 @dataclass

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.attributes import CLASS, DICTIONARY, Names
-from fwmagic.cells.kind import MISSING, Kind
+from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, Kind, Names
 from fwmagic.cells.plans import PLAIN, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 

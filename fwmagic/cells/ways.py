@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells import names as names_of
 from fwmagic.cells import program as programs
 from fwmagic.cells import uses
-from fwmagic.cells.function import first_use, stays_in_namespace
-from fwmagic.cells.loops import loops_over_data
-from fwmagic.cells.modules import of_user
+from fwmagic.cells.analyse import Body, dotted
+from fwmagic.cells.fingerprint import of_user
+from fwmagic.cells.function import first_use, isolated, stays_in_namespace
 from fwmagic.cells.outcome import Outcome, Window, first_run
-from fwmagic.cells.patches import code_name, label, patches_of
 from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
@@ -274,3 +275,122 @@ def _stages(log: CompileLog, seconds: float, ahead: bool = False) -> tuple[Stage
     compiling = 0.0 if ahead else sum(stage.seconds or 0.0 for stage in stages)
     rest = "first call" if ahead else "first call less the stages above"
     return (*stages, Stage("first run", max(seconds - compiling, 0.0), rest))
+
+
+def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
+    """Return compiled stand-ins for the modules and notebook functions that the body can call."""
+    framework, namespace = scene.framework, scene.namespace
+    functions = names_of.notebook_functions(namespace, scene.body.all_reads)
+    read = set(scene.body.all_reads).union(*(names_of.of_code(f.__code__).reads for f in functions))
+    patches: list[Patch] = []
+    found = False
+    for value in _reached(scene):
+        place = framework.module_calls(value)
+        if place is not None:
+            owner, name = place
+            call = isolated(getattr(owner, name), namespace) if framework.strategy == "locals" else getattr(owner, name)
+            patches.append(Patch(owner, name, framework.compile(call, options)))
+            found = True
+    for name in sorted(read):
+        value = namespace.get(name)
+        if not isinstance(value, types.FunctionType) or value.__globals__ is not namespace:
+            continue
+        names = names_of.of_code(value.__code__)
+        if names.writes or names.reads & scene.body.assigned:
+            continue  # it must see the namespace as it is at each call
+        codes = set(value.__code__.co_names)
+        is_plain = not inspect.isgeneratorfunction(value) and not inspect.iscoroutinefunction(value)
+        if (
+            is_plain
+            and not {"backward", "step", "print", "input"} & codes
+            and not (found and name not in scene.body.all_reads)
+        ):
+            call = isolated(value, namespace) if framework.strategy == "locals" else value
+            patches.append(Patch(namespace, name, framework.compile(call, options)))
+    return patches
+
+
+def _reached(scene: Scene) -> list[Any]:
+    """Return the outermost modules that the section can reach."""
+    modules: list[Any] = []
+    inside: set[int] = set()
+    for value in scene.snapshot.objects():
+        if scene.framework.module_calls(value) is not None and id(value) not in inside:
+            modules.append(value)
+            inside.update(id(child) for child in getattr(value, "modules", list)())
+    return [module for module in modules if not any(module is not m and _holds(m, module) for m in modules)]
+
+
+def _holds(outer: Any, inner: Any) -> bool:
+    return any(child is inner for child in getattr(outer, "modules", list)())
+
+
+def label(patch: Patch) -> str:
+    """Return what the user calls the patched thing: the function's name, or the module's class."""
+    return patch.name if isinstance(patch.owner, dict) else type(patch.owner).__name__
+
+
+def code_name(patch: Patch) -> str:
+    """Return the name under which the compiler reports what the patch compiled."""
+    return patch.name if not isinstance(patch.owner, dict) else str(getattr(patch.value, "__name__", patch.name))
+
+
+#: A body that loops more often than this stays Python: a trace would copy the loop's body that many times.
+MOST_UNROLLED = 16
+
+
+def loops_over_data(body: Body, namespace: Mapping[str, Any], unknown: bool) -> Place | None:
+    """Return the first loop that runs over data or more than 16 times, judged by the values it loops over.
+
+    `unknown` is the answer for a loop over something that the body itself makes.
+    """
+    for loop in body.loops:
+        if isinstance(loop, ast.While):
+            continue
+        source = ast.unparse(loop.iter)
+        length = _length(loop.iter, namespace, body.assigned)
+        if (length is None and unknown) or (length is not None and length > MOST_UNROLLED):
+            return Place(loop.lineno, f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times")
+    return None
+
+
+def _length(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> float | None:
+    """Return how often a loop over `node` runs; infinity for data loaders and iterators; None if not known."""
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return len(node.elts)
+    if isinstance(node, ast.Call):
+        name = dotted(node.func)
+        lengths = [_length(argument, namespace, assigned) for argument in node.args]
+        if name in {"enumerate", "zip", "reversed", "sorted", "list", "tuple"} and lengths:
+            known = [length for length in lengths if length is not None]
+            return min(known) if known else None
+        if name == "range":
+            bounds = [_constant(argument, namespace, assigned) for argument in node.args]
+            return None if any(not isinstance(b, int) for b in bounds) else len(range(*bounds))
+        if isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys", "values"}:
+            return _length(node.func.value, namespace, assigned)
+        return None
+    value = _constant(node, namespace, assigned)
+    if value is None:
+        return None
+    sized = isinstance(value, list | tuple | dict | set | range | str) or type(value).__name__ in {
+        *("ModuleList", "Sequential", "ModuleDict", "ParameterList"),
+    }
+    if sized:
+        return len(value)
+    shape = getattr(value, "shape", None)
+    return float(shape[0]) if shape else float("inf")
+
+
+def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> Any:
+    """Return the value of a constant, a name or an attribute of a name that the body does not bind; else None."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    name = dotted(node)
+    root, *attributes = name.split(".")
+    if not name or root in assigned or root not in namespace:
+        return None
+    value = namespace[root]
+    for attribute in attributes:
+        value = getattr(value, attribute, None)
+    return value

@@ -1,11 +1,13 @@
-"""What a framework offers to the rest of the package, and how one is found by its name."""
+"""What a framework without a compiler answers: the part of the protocol that most adapters need not write."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -13,16 +15,131 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks.memory import Memory, Static
-from fwmagic.report import Place
+from fwmagic.report import Moment, Place
 
 if TYPE_CHECKING:
     import numpy as np
 
+
+@dataclass(frozen=True)
+class Counters:
+    """What an allocator says of one device, in bytes; None: it does not say, and `source` tells why.
+
+    `in_use` is what arrays have, `held` what the allocator has from the driver, in use or not; the peaks are those
+    since the process began, or since they were reset.
+    """
+
+    in_use: int | None = None
+    held: int | None = None
+    peak_in_use: int | None = None
+    peak_held: int | None = None
+    source: str = ""
+
+
+@dataclass(eq=False)
+class Events:
+    """What was recorded of an allocator: moments in their order, and where they are from; or why there are none."""
+
+    moments: list[Moment] = field(default_factory=list)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Static:
+    """The bytes that a compiler worked out for one program, before any run of it."""
+
+    argument: int
+    output: int
+    temp: int
+    alias: int
+
+    @property
+    def total(self) -> int:
+        """Arguments, outputs and temporaries together; what an output shares with an argument counts once."""
+        return self.argument + self.output + self.temp - self.alias
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as the framework counts them; `uuid` is what it reports of it itself, if it does."""
+
+    name: str
+    ordinal: int
+    uuid: str | None = None
+
+
+class Memory(Protocol):
+    """The memory of one framework's devices."""
+
+    @property
+    def inside(self) -> str:
+        """What owns the threads in which no Python runs, such as `XLA`."""
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads of the framework allocate what its arrays need on the host."""
+
+    def started(self) -> bool:
+        """Say whether the framework uses a device in this process already; asking for more would make it start."""
+
+    def device(self, wanted: str | None) -> Device | None:
+        """Return the device that a cell runs on; None if it has no memory of its own, as a CPU."""
+
+    def counters(self, device: Device) -> Counters:
+        """Return the allocator's counters, with all work on the device done."""
+
+    def reset_peak(self, device: Device) -> bool:
+        """Make the peaks begin anew; False if they cannot."""
+
+    def record(self, device: Device) -> AbstractContextManager[Events]:
+        """Record what the allocator does in the block; the events are there when the block is left."""
+
+    def empty_cache(self, device: Device) -> str:
+        """Give back what is held and not in use; return how that is called, or an empty string if there is no way."""
+
+    def in_force(self) -> dict[str, str]:
+        """Return how memory is allocated in this process, as it is read back, by name."""
+
+
+class HostMemory:
+    """The memory of a framework that computes on the CPU only: there is no device and no allocator to ask."""
+
+    inside = ""
+    in_threads = False
+
+    def started(self) -> bool:
+        """Return False."""
+        return False
+
+    def device(self, wanted: str | None) -> Device | None:
+        """Return None."""
+        return None
+
+    def counters(self, device: Device) -> Counters:
+        """Return nothing."""
+        return Counters(source="it has no device")
+
+    def reset_peak(self, device: Device) -> bool:
+        """Return False."""
+        return False
+
+    def record(self, device: Device) -> AbstractContextManager[Events]:
+        """Record nothing."""
+        return nullcontext(Events())
+
+    def empty_cache(self, device: Device) -> str:
+        """Return that there is no way."""
+        return ""
+
+    def in_force(self) -> dict[str, str]:
+        """Return nothing."""
+        return {}
+
+
 #: The adapters of the frameworks that belong to the package, by name, which is also that of the library.
 BUILT_IN = {
-    "torch": "fwmagic.frameworks._torch",
-    "jax": "fwmagic.frameworks._jax",
+    "torch": "fwmagic.frameworks.torch",
+    "jax": "fwmagic.frameworks.jax",
     "numpy": "fwmagic.frameworks._numpy",
 }
 
@@ -278,3 +395,88 @@ def line_of(error: BaseException, filename: str) -> int | None:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
+
+
+class Base:
+    """A framework that runs eagerly, on one device, and has nothing to wait for."""
+
+    title = ""
+    strategy = ""
+    memory: Memory = HostMemory()
+
+    def canonical_dtype(self, dtype: Any) -> Any:
+        """Return the dtype itself."""
+        return dtype
+
+    def flags(self) -> dict[str, Any]:
+        """Return nothing: there are no global settings."""
+        return {}
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Do nothing: there are no global settings."""
+
+    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+        """Return None: arrays are pickled as usual."""
+        return None
+
+    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
+        """Return None: a call returns only when it is done."""
+        return None
+
+    def drain(self) -> None:
+        """Do nothing: no work is under way after a call."""
+
+    def compile_events(self) -> int:
+        """Return 0: nothing is compiled."""
+        return 0
+
+    def cannot_compile(self) -> str:
+        """Return that there is no compiler."""
+        return f"{self.title} has no compiler"
+
+    def prime(self) -> float:
+        """Return 0: there is nothing to prime."""
+        return 0.0
+
+    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
+        """Log nothing."""
+        return contextlib.nullcontext(CompileLog())
+
+    def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
+        """Raise CannotCompile."""
+        raise CannotCompile(self.cannot_compile())
+
+    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
+        """Raise CannotCompile."""
+        raise CannotCompile(self.cannot_compile())
+
+    def is_traced(self, value: Any) -> bool:
+        """Return False: nothing is traced."""
+        return False
+
+    def adopt(self, values: Iterable[Any]) -> None:
+        """Do nothing: there is no trace."""
+
+    def module_calls(self, value: Any) -> tuple[Any, str] | None:
+        """Return None: there are no modules to compile."""
+        return None
+
+    def explain(self, error: BaseException, filename: str) -> CannotCompile:
+        """Return the error's class and the first line of its message."""
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+        return CannotCompile(f"{type(error).__name__}: {first}", line_of(error, filename))
+
+    def eager(self) -> AbstractContextManager[Any]:
+        """Change nothing: everything runs eagerly."""
+        return contextlib.nullcontext()
+
+    def workers(self) -> int:
+        """Return the number of cores: linear algebra libraries use all of them unless they are told otherwise."""
+        return os.cpu_count() or 1
+
+    def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
+        """Change nothing: there is one device."""
+        return contextlib.nullcontext()
+
+    def preload(self) -> None:
+        """Import nothing more."""

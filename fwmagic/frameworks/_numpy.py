@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, _numpy_state
-from fwmagic.frameworks.base import Base
+from fwmagic.frameworks import LEAST_PACKED, Base, Framework, Kept, _numpy_state
 
 # threadpoolctl sets this when it is imported, and the environment is the user's.
 _SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"

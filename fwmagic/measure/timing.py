@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fwmagic.measure import stats
-from fwmagic.measure.block import FILL, LEAD_IN, Bench
+from fwmagic.measure.bench import FILL, LEAD_IN, Bench, settle, warm_up
 from fwmagic.measure.calls import Block, Calls
 from fwmagic.measure.rounds import Rounds
-from fwmagic.measure.warmup import settle, warm_up
 from fwmagic.report import Ratio, Time
 
 _WARM_UP = 0.3

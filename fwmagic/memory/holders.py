@@ -5,19 +5,127 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import types
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from fwmagic.cells.walk import uncollected
-from fwmagic.memory.outside import outside
 from fwmagic.memory.places import Holder, Places, Spot
+
+_STEPS = 4  # from the array to what holds it, to what holds that, and so on
+_MOST_FOLLOWED = 1000
+_MOST_NAMED = 2
+# What everything is held by, or what says nothing of who wants it.
+_ENDS = (types.ModuleType, types.FrameType, type)
+
+#: An object that is on the way up, and the places of the memories that it holds.
+_Step = tuple[Any, set[int]]
+
+
+def outside(
+    memories: Sequence[Sequence[Any]],
+    known: AbstractSet[int],
+    in_words: Callable[[Sequence[Any]], Mapping[int, list[str]]],
+) -> list[tuple[str, ...]]:
+    """Return who holds arrays: a name that leads to an opaque object, a global of a module, or at least a type.
+
+    Parameters
+    ----------
+    memories
+        Arrays that share one memory, for each memory.
+    known
+        The `id`s of the objects that count: those that there were before the search.
+    in_words
+        Returns, by `id`, the places of the notebook that hold these objects.
+    """
+    answers: dict[int, tuple[str, ...]] = {}
+    by_type: dict[int, list[str]] = {}
+    level: dict[int, _Step] = {id(one): (one, {place}) for place, arrays in enumerate(memories) for one in arrays}
+    seen = set(level)
+    for _ in range(_STEPS):
+        level, named, in_modules, by_kind = _up(level, seen, known, in_words)
+        for place, texts in by_kind.items():
+            by_type.setdefault(place, texts)
+        for place, texts in named.items():
+            answers.setdefault(place, tuple(f"inside {text}" for text in dict.fromkeys(texts)))
+        for place, texts in in_modules.items():
+            answers.setdefault(place, (_not_found(texts),))
+        level = {ident: (one, held - answers.keys()) for ident, (one, held) in level.items()}
+        level = dict([(ident, step) for ident, step in level.items() if step[1]][:_MOST_FOLLOWED])
+        if not level:
+            break
+    for place, texts in by_type.items():
+        answers.setdefault(place, (_not_found(texts),))
+    return [answers.get(place, ("only by the framework itself",)) for place in range(len(memories))]
+
+
+def _up(
+    level: Mapping[int, _Step],
+    seen: set[int],
+    known: AbstractSet[int],
+    in_words: Callable[[Sequence[Any]], Mapping[int, list[str]]],
+) -> tuple[dict[int, _Step], dict[int, list[str]], dict[int, list[str]], dict[int, list[str]]]:
+    """Go from objects to what holds them; return that, and by memory the names, globals and types that were met."""
+    holders = [one for one in gc.get_referrers(*(one for one, _ in level.values())) if id(one) not in seen]
+    seen.update(map(id, holders))
+    words = in_words([one for one in holders if id(one) in known])
+    above: dict[int, _Step] = {}
+    named: dict[int, list[str]] = defaultdict(list)
+    in_modules: dict[int, list[str]] = defaultdict(list)
+    by_kind: dict[int, list[str]] = defaultdict(list)
+    for one in holders:
+        below = [level[id(held)] for held in gc.get_referents(one) if id(held) in level]
+        places = set().union(*(held for _, held in below))
+        # An object's `__dict__` may have come into being when the search asked for it.
+        if id(one) not in known and type(one) is not dict:
+            continue
+        for place in places if id(one) in known else ():
+            named[place] += words.get(id(one), [])
+            by_kind[place].append(_what(one))
+        for name, place in _globals(one, below):
+            in_modules[place].append(f"`{name}`")
+        if not isinstance(one, _ENDS):
+            above[id(one)] = one, places
+    return above, {place: texts for place, texts in named.items() if texts}, in_modules, by_kind
+
+
+def _not_found(holders: Sequence[str]) -> str:
+    few = list(dict.fromkeys(holders))[:_MOST_NAMED]
+    return f"not found: held by {' and '.join(few)} outside of the notebook's names"
+
+
+def _what(one: Any) -> str:
+    if isinstance(one, types.FrameType):
+        return f"the variables of a call of `{one.f_code.co_qualname}`"
+    kind = type(one)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _globals(holder: Any, held: Sequence[_Step]) -> Iterator[tuple[str, int]]:
+    """Yield the global names, `module.NAME`, under which a module's dict has objects, with the memories they hold."""
+    if type(holder) is not dict:
+        return
+    places = {id(one): held for one, held in held}
+    for name, module in list(sys.modules.items()):
+        # By the plainest way: a lazy module would load itself when asked.
+        if issubclass(type(module), types.ModuleType) and object.__getattribute__(module, "__dict__") is holder:
+            for key, value in holder.items():
+                yield from ((f"{name}.{key}", place) for place in places.get(id(value), ()))
+
 
 #: Memory of fewer bytes than this is not reported.
 SMALLEST = 1024
 #: So many holders of one memory are named; of more, it is said how many there are.
 MOST_NAMED = 8
-_ADAPTED = ("torch", "jax", "numpy")
+_ADAPTED = {
+    "torch": "fwmagic.frameworks.torch.memory",
+    "jax": "fwmagic.frameworks.jax.memory",
+    "numpy": "fwmagic.frameworks._numpy_live",
+}
 
 
 class Adapter(Protocol):
@@ -66,7 +174,7 @@ class _Memory:
 def adapters() -> dict[str, Adapter]:
     """Return the adapters of the frameworks that the process has imported already; this imports no framework."""
     loaded = [name for name in _ADAPTED if name in sys.modules]
-    return {name: cast(Adapter, importlib.import_module(f"fwmagic.frameworks._{name}_live")) for name in loaded}
+    return {name: cast(Adapter, importlib.import_module(_ADAPTED[name])) for name in loaded}
 
 
 def largest(arrays: Mapping[str, Iterable[object]], namespace: dict[str, Any], count: int = 10) -> tuple[Live, ...]:

@@ -2,16 +2,101 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.errors import FwMagicError
-from fwmagic.memory import driver
-from fwmagic.memory.driver import Fault, ask
-from fwmagic.parts import Amount
+from fwmagic.report import Amount
+
+# Return codes of NVML, and what they mean to a reader.
+_UNINITIALIZED = 1
+NOT_SUPPORTED = 3
+NO_PERMISSION = 4
+NOT_FOUND = 6
+FUNCTION_NOT_FOUND = 13
+VERSION_MISMATCH = 25
+_MEANING = {
+    _UNINITIALIZED: "other code in this process has shut NVML down",
+    NOT_SUPPORTED: "the driver does not support this for the device",
+    NO_PERMISSION: "the driver does not let this user ask for it",
+    NOT_FOUND: "the driver knows no such device",
+    9: "the NVIDIA driver is not loaded",
+    12: "the NVIDIA driver's library libnvidia-ml.so.1 was not found",
+    FUNCTION_NOT_FOUND: "this release of the driver or of nvidia-ml-py has no such function",
+    15: "the driver has lost the GPU",
+    17: "the operating system does not let this process reach the GPU",
+    18: "the driver's library and its kernel module are of different releases",
+}
+
+
+class Fault(FwMagicError):
+    """NVML did not answer: the sentence says why; `code` is its return code, 0 where it has given none."""
+
+    def __init__(self, sentence: str, code: int = 0) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+# The process that has initialised NVML. Two threads that both find it unset initialise twice: NVML counts that.
+_owner: int | None = None
+
+
+def ask(function: str, *arguments: Any) -> Any:
+    """Return what a function of NVML gives, called by its name in nvidia-ml-py.
+
+    Raises
+    ------
+    Fault
+        The function failed, or there is none, or NVML cannot be initialised.
+    """
+    nvml = _library()
+    asked: Callable[..., Any] | None = getattr(nvml, function, None)
+    try:
+        if asked is None:
+            raise nvml.NVMLError(FUNCTION_NOT_FOUND)
+        return asked(*arguments)
+    except nvml.NVMLError as error:
+        raise _fault(error, function) from None
+
+
+def _library() -> Any:
+    """Return the module pynvml of nvidia-ml-py, initialised in this process: a fork does not inherit that."""
+    global _owner
+    try:
+        import pynvml  # type: ignore[import-untyped]
+    except ImportError:
+        raise Fault("the package nvidia-ml-py is not installed") from None
+    # An outdated package of the name pynvml puts a module of that name in front of the one that is needed.
+    if not hasattr(pynvml, "nvmlDeviceGetComputeRunningProcesses_v3"):
+        raise Fault("the module pynvml is not that of the package nvidia-ml-py: uninstall the package pynvml")
+    if _owner != os.getpid():
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise _fault(error, "nvmlInit") from None
+        if _owner is None:
+            atexit.register(_shut_down)
+        _owner = os.getpid()
+    return pynvml
+
+
+def _fault(error: Any, function: str) -> Fault:
+    meaning = _MEANING.get(error.value, "the driver does not answer")
+    return Fault(f"{meaning} ({function}: {error})", error.value)
+
+
+def _shut_down() -> None:
+    if _owner != os.getpid():
+        return  # a fork that has not used NVML
+    try:
+        ask("nvmlShutdown")
+    except Fault:
+        return  # other code has shut it down already, or the driver is gone: nothing is left to do
+
 
 # The version word of NVML's nvmlMemory_v2_t: its size in bytes, and 2.
 _MEMORY_V2 = 40 | 2 << 24
@@ -64,7 +149,7 @@ def cards() -> tuple[Card, ...]:
         try:
             found += _card(ask("nvmlDeviceGetHandleByIndex", index), index)
         except Fault as fault:
-            if fault.code != driver.NO_PERMISSION:
+            if fault.code != NO_PERMISSION:
                 raise
     return tuple(found)
 
@@ -95,7 +180,7 @@ def find(uuid: str) -> str:
         try:
             handle = ask("nvmlDeviceGetHandleByUUID", spelling)
         except Fault as fault:
-            if fault.code != driver.NOT_FOUND:
+            if fault.code != NOT_FOUND:
                 raise
             continue
         if spelling.startswith("GPU-") and _is_partitioned(handle):
@@ -139,7 +224,7 @@ def _card(handle: Any, index: int) -> Iterator[Card]:
             mig = ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, place)
             uuid, name = str(ask("nvmlDeviceGetUUID", mig)), str(ask("nvmlDeviceGetName", mig))
         except Fault as fault:
-            if fault.code not in (driver.NOT_FOUND, driver.NO_PERMISSION):
+            if fault.code not in (NOT_FOUND, NO_PERMISSION):
                 raise
             continue  # there is no instance in this place, or none that is ours
         yield Card(uuid, name, bus_id, place, instance=_instance(mig))
@@ -150,7 +235,7 @@ def _is_partitioned(handle: Any) -> bool:
         return bool(ask("nvmlDeviceGetMigMode", handle)[0])
     except Fault as fault:
         # A GPU or a driver that has no MIG says so. After anything else it may well be in MIG mode.
-        return fault.code not in (driver.NOT_SUPPORTED, driver.FUNCTION_NOT_FOUND)
+        return fault.code not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
 
 
 def _instance(mig: Any) -> tuple[int, int] | None:
@@ -194,7 +279,7 @@ def _figures(handle: Any) -> tuple[Any, int]:
     try:
         return ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2), 2
     except Fault as fault:
-        if fault.code not in (driver.FUNCTION_NOT_FOUND, driver.VERSION_MISMATCH, driver.NOT_SUPPORTED):
+        if fault.code not in (FUNCTION_NOT_FOUND, VERSION_MISMATCH, NOT_SUPPORTED):
             raise
     return ask("nvmlDeviceGetMemoryInfo", handle), 1
 
@@ -271,7 +356,7 @@ def _listed(kind: str, handle: Any) -> list[Any]:
     try:
         return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v3", handle))
     except Fault as fault:
-        if fault.code != driver.FUNCTION_NOT_FOUND:
+        if fault.code != FUNCTION_NOT_FOUND:
             raise
     return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v2", handle))
 

@@ -7,18 +7,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from fwmagic import findings
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, get, line_of, loaded
 from fwmagic.measure.load import Load
-from fwmagic.memory.malloc import only_new_garbage
-from fwmagic.report import Compilation, Failure, Report, Variant
+from fwmagic.memory.host import only_new_garbage
+from fwmagic.memory.passes import Passes
+from fwmagic.options import Options
+from fwmagic.report import Compilation, Failure, Report, Variant, findings
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
-from fwmagic.run.here import Here
-from fwmagic.run.memory import Passes
-from fwmagic.run.options import Options
+from fwmagic.run.place import Here
 from fwmagic.run.variants import agreement, failure_of
 
 

@@ -21,19 +21,18 @@ from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Block, Local
-from fwmagic.memory import host, malloc
+from fwmagic.memory import host
 from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
+from fwmagic.memory.passes import Passes
+from fwmagic.options import Options
 from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
-from fwmagic.run.conditions import settings_of
 from fwmagic.run.draft import Draft
-from fwmagic.run.here import Here
-from fwmagic.run.memory import Passes
-from fwmagic.run.options import Options
+from fwmagic.run.place import Here, settings_of
 from fwmagic.run.session import Session
 from fwmagic.run.staging import Staging
 from fwmagic.run.variants import Contender, Preparation, Section
-from fwmagic.worker.answers import packed
 from fwmagic.worker.parcel import Address, Parcel, unpack
+from fwmagic.worker.process import packed
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def memory() -> tuple[Ledger, ...]:
     """Measure the variant's memory; it is timed no more after that."""
     assert _room.contender is not None
     assert _room.passes is not None
-    return replace(_room.passes, exact=malloc.map_large_blocks()).of(_room.contender)
+    return replace(_room.passes, exact=host.map_large_blocks()).of(_room.contender)
 
 
 def release() -> tuple[Amount, ...]:

@@ -22,14 +22,12 @@ from fwmagic.measure.load import Load
 from fwmagic.memory.policies import on_demand
 from fwmagic.report import Amount, Conditions, Ledger
 from fwmagic.run import inside, measuring
-from fwmagic.run.conditions import distinct, with_load
 from fwmagic.run.inside import Found, Sent
+from fwmagic.run.place import distinct, with_load
 from fwmagic.run.session import Session, names_of
 from fwmagic.run.variants import Preparation, Section, across, agreement
-from fwmagic.worker.answers import Raised
-from fwmagic.worker.child import Setting
 from fwmagic.worker.parcel import Parcel, unpack
-from fwmagic.worker.process import Worker, WorkerEnded
+from fwmagic.worker.process import Raised, Setting, Worker, WorkerEnded
 
 _OF_THE_SHELL = "get_ipython"
 

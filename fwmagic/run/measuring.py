@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from fwmagic import findings
 from fwmagic.frameworks import line_of
 from fwmagic.measure.calls import Calls
 from fwmagic.measure.load import Load, usable_cores
 from fwmagic.measure.timing import Measurement, Progress, Timing, measure
-from fwmagic.report import Finding, Ratio, Stage, Time, Variant
+from fwmagic.report import Finding, Ratio, Stage, Time, Variant, findings
 from fwmagic.run.draft import Draft
-from fwmagic.run.here import Place
+from fwmagic.run.place import Place
 from fwmagic.run.variants import Section, failure_of
 
 #: While a run goes on, this many samples of a variant are shown.

@@ -10,7 +10,7 @@ from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
 from fwmagic.cells.names import notebook_functions, of_code
 from fwmagic.cells.outcome import root
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 
 _ANYWAY = "--repeat-effects times it anyway"
 #: Names that a function reads if it writes files, starts processes, opens connections or draws figures.

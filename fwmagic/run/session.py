@@ -9,7 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 from fwmagic.run.variants import Section

@@ -11,20 +11,19 @@ from typing import Any
 from fwmagic.cells.function import LAST
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.outcome import Outcome, copy_of, drew_random, state_values
-from fwmagic.cells.overlay import Overlay
-from fwmagic.cells.scene import Scene
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.scene import Overlay, Scene
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.measure.load import Load
+from fwmagic.memory import passes
+from fwmagic.memory.passes import Passes
+from fwmagic.options import Options
 from fwmagic.report import Compilation, Report, Variant
-from fwmagic.run import measuring, memory
-from fwmagic.run.conditions import conditions
+from fwmagic.run import measuring
 from fwmagic.run.draft import Draft, Show
-from fwmagic.run.here import Here
 from fwmagic.run.inputs import converted
 from fwmagic.run.isolated import Isolation
-from fwmagic.run.memory import Passes
 from fwmagic.run.once import effects, lost_state
-from fwmagic.run.options import Options
+from fwmagic.run.place import Here, conditions
 from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all, snapshot_of
 from fwmagic.run.variants import Preparation, Section
 
@@ -107,7 +106,7 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
                 programs = here.calls(contender.program for contender in preparation.contenders)
                 contenders = preparation.contenders
                 preparation.errors += measuring.time_contenders(how, contenders, programs)
-                memory.measure(Passes(options, guard.window, several=len(contenders) > 1), contenders, draft)
+                passes.measure(Passes(options, guard.window, several=len(contenders) > 1), contenders, draft)
             finally:
                 after.restore()
     except KeyboardInterrupt:

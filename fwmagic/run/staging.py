@@ -8,15 +8,14 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Window, first_run
-from fwmagic.cells.overlay import Overlay
-from fwmagic.cells.scene import Scene, quiet
-from fwmagic.cells.state import Snapshot
+from fwmagic.cells.scene import Overlay, Scene, quiet
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.frameworks import Framework, line_of
 from fwmagic.report import Compilation
 from fwmagic.run import measuring
-from fwmagic.run.conditions import distinct
 from fwmagic.run.inputs import converted, shared
 from fwmagic.run.once import effects, lost_state
+from fwmagic.run.place import distinct
 from fwmagic.run.session import Session, names_of, seed_all
 from fwmagic.run.variants import Preparation, Section
 

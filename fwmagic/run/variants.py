@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
-from fwmagic import findings
 from fwmagic.cells import program as programs
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import stays_in_namespace
@@ -17,9 +16,9 @@ from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import CompileOptions, Framework, line_of
 from fwmagic.measure.agree import agree
-from fwmagic.report import Agreement, Compilation, Failure, Finding, Stage, Variant
+from fwmagic.options import Options
+from fwmagic.report import Agreement, Compilation, Failure, Finding, Stage, Variant, findings
 from fwmagic.run.draft import Draft
-from fwmagic.run.options import Options
 
 
 @dataclass

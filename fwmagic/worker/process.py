@@ -4,20 +4,112 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from threading import RLock
 from types import TracebackType
 from typing import Any, TypeVar
 
+import cloudpickle
 import psutil
+from tblib import pickling_support
+from tqdm.std import tqdm
 
 from fwmagic.errors import FwMagicError
-from fwmagic.worker import child
-from fwmagic.worker.answers import Raised, answer
-from fwmagic.worker.child import Setting
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a task raised, pickled with its traceback."""
+
+    pickled: bytes
+
+    def error(self) -> Exception:
+        """Return the exception; classes of the notebook are those of the notebook again."""
+        error: Exception = cloudpickle.loads(self.pickled)
+        return error
+
+
+def answer(task: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what the task returns, or `Raised`."""
+    try:
+        return task(*arguments)
+    except Exception as error:  # whatever the user's code raises has to reach the notebook
+        return Raised(packed(error))
+
+
+def packed(error: BaseException) -> bytes:
+    """Return an exception pickled with its traceback; one that cannot be pickled is told in words instead."""
+    pickling_support.install(error)
+    try:
+        pickled: bytes = cloudpickle.dumps(error)
+        cloudpickle.loads(pickled)
+        return pickled
+    except Exception:  # whatever its attributes raise when they are pickled
+        told = FwMagicError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
+        pickling_support.install(told)
+        in_words: bytes = cloudpickle.dumps(told)
+        return in_words
+
+
+if sys.platform == "linux":
+    import fcntl
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a worker starts with.
+
+    `environment` is its whole environment, `folder` its working folder, `path` where its imports are looked for.
+    `cores` are the numbers of the processor's cores that it may run on (none: any).
+    """
+
+    environment: Mapping[str, str]
+    folder: str
+    path: tuple[str, ...]
+    cores: tuple[int, ...] = ()
+
+
+def begin(setting: Setting) -> None:
+    """Set this process up; no framework has started yet."""
+    # Ctrl-C reaches the whole group of processes that a kernel belongs to; it is the kernel that ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_kernel()
+    os.environ.clear()
+    os.environ.update(setting.environment)
+    with contextlib.suppress(OSError):  # a folder that is gone: the kernel is in it, too
+        os.chdir(setting.folder)
+    sys.path[:] = setting.path
+    if setting.cores:
+        os.sched_setaffinity(0, setting.cores)
+    # tqdm, which torch's compiler uses, would make a lock between processes, and a process that is killed leaves it.
+    tqdm.set_lock(RLock())
+
+
+def number() -> int:
+    """Return the number of this process."""
+    return os.getpid()
+
+
+def _end_with_kernel() -> None:
+    """Let the system end this process when the kernel ends, however that happens, and without a thread that waits.
+
+    The end of the kernel closes its end of a pipe. Linux is asked to signal that, and the signal ends a process.
+    """
+    kernel = multiprocessing.parent_process()
+    if sys.platform == "linux" and kernel is not None:
+        pipe = kernel.sentinel
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        if wait([pipe], timeout=0):  # it ended before there was anybody to signal that to
+            os._exit(1)
+
 
 _T = TypeVar("_T")
 _PRELOADED = ("flax", "flax.linen", "flax.nnx", "optax")
@@ -49,10 +141,10 @@ class Worker:
 
     def __init__(self, setting: Setting, anew: bool = False) -> None:
         self.resident: tuple[int, int] | None = None
-        self._executor = ProcessPoolExecutor(1, _context(anew), initializer=child.begin, initargs=(setting,))
+        self._executor = ProcessPoolExecutor(1, _context(anew), initializer=begin, initargs=(setting,))
         known = set(multiprocessing.active_children())
         with _without_main():
-            self._started = self._executor.submit(child.number)
+            self._started = self._executor.submit(number)
         # The executor does not tell; it starts its one process with its first task.
         (self._process,) = set(multiprocessing.active_children()) - known
 

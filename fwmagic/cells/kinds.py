@@ -1,0 +1,365 @@
+"""How each kind of Python object is read, named in a path, and put back into the same object."""
+
+from __future__ import annotations
+
+import array
+import collections
+import functools
+import io
+import operator
+import random
+import types
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, Final
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "<missing>"
+
+
+#: Stands for a name, a slot or a cell that holds nothing.
+MISSING: Final = _Missing()
+
+
+class Kind:
+    """One kind of object. `hashes` marks those that may only be refilled once their keys are themselves again."""
+
+    mutable = True
+    hashes = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        """Return what the object holds now: its keys (indices, names) and its values."""
+        raise NotImplementedError
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        """Make the object hold these."""
+        raise NotImplementedError
+
+    def rebuild(self, target: Any, values: list[Any]) -> Any:
+        """Return an immutable object like `target` with other values, or `target` where there can be none."""
+        return target
+
+    def label(self, target: Any, key: Any) -> str:
+        """Return the part of a path that leads from the object to the value under `key`."""
+        return f"[{key!r}]" if isinstance(key, int | str | bytes | float | None) else "[...]"
+
+    def same(self, keys: Sequence[Any], values: list[Any], now_keys: Sequence[Any], now_values: list[Any]) -> bool:
+        """Say whether both are the same objects in the same places."""
+        return identical(keys, now_keys) and identical(values, now_values)
+
+
+def identical(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    """Say whether both hold the same objects in the same order."""
+    if isinstance(left, range):
+        return left == right
+    return len(left) == len(right) and all(map(operator.is_, left, right))
+
+
+class _Sequence(Kind):
+    def __init__(self, base: Any) -> None:
+        super().__init__(base.__name__)
+        self._base = base
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        values = list(self._base.__iter__(target))
+        return range(len(values)), values
+
+
+class _List(_Sequence):
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        list.__setitem__(target, slice(None), values)
+
+
+class _Deque(_Sequence):
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        collections.deque.clear(target)
+        collections.deque.extend(target, values)
+
+
+class _Tuple(_Sequence):
+    mutable = False
+
+    def rebuild(self, target: Any, values: list[Any]) -> Any:
+        if hasattr(target, "_make"):
+            return type(target)._make(values)
+        if hasattr(target, "n_sequence_fields"):  # torch.return_types.max and its like
+            return type(target)(values)
+        return tuple.__new__(type(target), values)
+
+    def label(self, target: Any, key: Any) -> str:
+        names = getattr(target, "_fields", ())
+        return f".{names[key]}" if key < len(names) else f"[{key}]"
+
+
+class _Set(_Sequence):
+    hashes = True
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        set.clear(target)
+        set.update(target, values)
+
+    def label(self, target: Any, key: Any) -> str:
+        return "[...]"
+
+    def same(self, keys: Sequence[Any], values: list[Any], now_keys: Sequence[Any], now_values: list[Any]) -> bool:
+        return len(values) == len(now_values) and set(map(id, values)) == set(map(id, now_values))
+
+
+class _FrozenSet(_Set):
+    mutable = False
+
+    def rebuild(self, target: Any, values: list[Any]) -> Any:
+        return frozenset.__new__(type(target), values)
+
+
+class _Mapping(Kind):
+    hashes = True
+
+    def __init__(self, base: type[dict[Any, Any]]) -> None:
+        super().__init__(base.__name__)
+        self._base = base
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        return list(self._base.keys(target)), list(self._base.values(target))
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        fill(self._base, target, keys, values)
+
+
+def fill(base: Any, target: MutableMapping[Any, Any], keys: Sequence[Any], values: Sequence[Any]) -> None:
+    """Make a mapping hold these, in this order, by the methods of `base`; it is cleared only if it must be."""
+    now = list(base.keys(target))
+    if not identical(now[: len(keys)], keys):
+        base.clear(target)
+        now = []
+    for key in now[len(keys) :]:
+        base.__delitem__(target, key)
+    for key, value in zip(keys, values, strict=True):
+        if base.get(target, key, MISSING) is not value:
+            base.__setitem__(target, key, value)
+
+
+class _Payload(Kind):
+    """An object whose whole contents are one plain value: bytes, the text of a StringIO, the state of a Random."""
+
+    def __init__(self, base: Any, get: Any, put: Any) -> None:
+        super().__init__(base.__name__)
+        self._get, self._put = get, put
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        return ("",), [self._get(target)]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        self._put(target, values[0])
+
+    def label(self, target: Any, key: Any) -> str:
+        return ""
+
+    def same(self, keys: Sequence[Any], values: list[Any], now_keys: Sequence[Any], now_values: list[Any]) -> bool:
+        return bool(values == now_values)
+
+
+def _put_bytes(target: bytearray, content: bytes) -> None:
+    bytearray.__setitem__(target, slice(None), content)
+
+
+def _put_array(target: array.array[Any], content: bytes) -> None:
+    array.array.__setitem__(target, slice(None), array.array(target.typecode, content))
+
+
+def _stream(base: Any) -> tuple[Kind, ...]:
+    # The last part of its state are its attributes, which are put back like any others.
+    return (_Payload(base, lambda target: (*base.__getstate__(target)[:-1], None), base.__setstate__),)
+
+
+#: The kinds of the built-in containers, by type.
+CONTAINERS: Final[Mapping[type, tuple[Kind, ...]]] = {
+    list: (_List(list),),
+    tuple: (_Tuple(tuple),),
+    set: (_Set(set),),
+    frozenset: (_FrozenSet(frozenset),),
+    dict: (_Mapping(dict),),
+    collections.OrderedDict: (_Mapping(collections.OrderedDict),),
+    collections.deque: (_Deque(collections.deque),),
+    bytearray: (_Payload(bytearray, bytes, _put_bytes),),
+    array.array: (_Payload(array.array, array.array.tobytes, _put_array),),
+    io.BytesIO: _stream(io.BytesIO),
+    io.StringIO: _stream(io.StringIO),
+    random.Random: (_Payload(random.Random, random.Random.getstate, random.Random.setstate),),
+}
+
+
+class _Attributes(Kind):
+    """An object's class and its `__dict__`."""
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        held = object.__getattribute__(target, "__dict__")
+        return ["__class__", *held], [type(target), *held.values()]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        if type(target) is not values[0]:
+            object.__setattr__(target, "__class__", values[0])
+        fill(dict, object.__getattribute__(target, "__dict__"), keys[1:], values[1:])
+
+    def label(self, target: Any, key: Any) -> str:
+        return f".{key}"
+
+
+class _Dictionary(_Attributes):
+    """A `__dict__` by itself: the attributes of an object whose other contents a framework keeps."""
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        return list(target), list(target.values())
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        fill(dict, target, keys, values)
+
+
+class _Members(Kind):
+    """Descriptors of C or of `__slots__`, each a name and a value; unset slots and empty cells hold MISSING."""
+
+    def __init__(self, name: str, members: Iterable[tuple[str, Any]], mutable: bool = True) -> None:
+        super().__init__(name)
+        self._members = dict(members)
+        self._names = list(self._members)
+        self.mutable = mutable
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        return self._names, [self._get(member, target) for member in self._members.values()]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        for name, value in zip(keys, values, strict=True):
+            member = self._members[name]
+            now = self._get(member, target)
+            if value is MISSING and now is not MISSING:
+                member.__delete__(target)
+            elif now is not value:
+                member.__set__(target, value)
+
+    def label(self, target: Any, key: Any) -> str:
+        return f".{key}"
+
+    @staticmethod
+    def _get(member: Any, target: Any) -> Any:
+        try:
+            return member.__get__(target, type(target))
+        except (AttributeError, ValueError):  # an unset slot, an empty cell
+            return MISSING
+
+
+class _Cell(_Members):
+    def label(self, target: Any, key: Any) -> str:
+        return ""
+
+
+class _Method(_Members):
+    def rebuild(self, target: Any, values: list[Any]) -> Any:
+        return types.MethodType(*values)
+
+
+class _Partial(_Members):
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        functools.partial.__setstate__(target, (*values, target.__dict__))  # type: ignore[attr-defined]
+
+
+class _Class(Kind):
+    """The attributes of a class; their order is not kept, since Python offers no way to."""
+
+    # What Python fills in by itself, when a class is made or when annotations are first read.
+    _own = frozenset({"__dict__", "__weakref__", "_abc_impl", "__annotations_cache__", "__annotate_func__"})
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        names = sorted(name for name in vars(target) if name not in self._own)
+        return names, [vars(target)[name] for name in names]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        saved = dict(zip(keys, values, strict=True))
+        for name in self.read(target)[0]:
+            if name not in saved:
+                type.__delattr__(target, name)
+        for name, value in saved.items():
+            if vars(target).get(name, MISSING) is not value:
+                type.__setattr__(target, name, value)
+
+    def label(self, target: Any, key: Any) -> str:
+        return f".{key}"
+
+
+class Names(Kind):
+    """The names of a namespace that a cell can reach; more are added while the walk finds them."""
+
+    def __init__(self) -> None:
+        super().__init__("names")
+        self.names: list[str] = []
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        """Return the names and their objects."""
+        return self.names, [target.get(name, MISSING) for name in self.names]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        """Bind the names to these objects, and unbind those that were missing."""
+        for name, value in zip(keys, values, strict=True):
+            if value is MISSING:
+                target.pop(name, None)
+            elif target.get(name, MISSING) is not value:
+                target[name] = value
+
+    def label(self, target: Any, key: Any) -> str:
+        """Return the name."""
+        return str(key)
+
+
+def slots(type_: type) -> Kind | None:
+    """Return the kind that reads the `__slots__` of a type's objects, and their class; None if it has no slots."""
+    members = slots_of(*type_.__mro__)
+    return _Members("slots", [*members, ("__class__", vars(object)["__class__"])]) if members else None
+
+
+def slots_of(*classes: type) -> list[tuple[str, Any]]:
+    """Return names and descriptors of the slots that these classes, not their bases, were written with."""
+    return [
+        (name, member)
+        for class_ in classes
+        if "__slots__" in vars(class_)
+        for name, member in vars(class_).items()
+        if isinstance(member, types.MemberDescriptorType)
+    ]
+
+
+def _members(base: type, *names: str) -> list[tuple[str, Any]]:
+    return [(name, base.__dict__[name]) for name in names]
+
+
+def _fixed(base: type, *names: str) -> tuple[Kind, ...]:
+    return (_Members(base.__name__, _members(base, *names), mutable=False),)
+
+
+#: The attributes of an object; a `__dict__` by itself; the attributes of a class.
+ATTRIBUTES: Final = _Attributes("attributes")
+DICTIONARY: Final = _Dictionary("attributes")
+CLASS: Final = _Class("class")
+
+_DEFAULT = _Members("defaultdict", _members(collections.defaultdict, "default_factory"))
+# Its closure and the globals that it reads are found by the walk.
+_FUNCTION = _Members("function", _members(types.FunctionType, "__code__", "__defaults__", "__kwdefaults__"))
+
+#: The kinds of built-in types that refer to others by attributes of their own, by type.
+REFERRING: Final[Mapping[type, tuple[Kind, ...]]] = {
+    collections.defaultdict: (*CONTAINERS[dict], _DEFAULT),
+    types.CellType: (_Cell("cell", _members(types.CellType, "cell_contents")),),
+    types.FunctionType: (_FUNCTION,),
+    types.MethodType: (_Method("method", _members(types.MethodType, "__func__", "__self__"), mutable=False),),
+    types.BuiltinMethodType: _fixed(types.BuiltinMethodType, "__self__"),
+    types.MethodWrapperType: _fixed(types.MethodWrapperType, "__self__"),
+    functools.partial: (_Partial("partial", _members(functools.partial, "func", "args", "keywords")),),
+    type(functools.cache(len)): (),  # its cache cannot be seen, and what it wraps is an attribute
+    property: _fixed(property, "fget", "fset", "fdel"),
+    staticmethod: _fixed(staticmethod, "__func__"),
+    classmethod: _fixed(classmethod, "__func__"),
+    memoryview: _fixed(memoryview, "obj"),
+    BaseException: (_Members("exception", _members(BaseException, "args")),),
+}

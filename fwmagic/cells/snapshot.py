@@ -1,0 +1,296 @@
+"""Replacing objects wherever a walk found them, also inside tuples and other things that cannot change."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fwmagic.cells.fingerprint import fingerprint
+from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.walk import Entry, Walk, uncollected
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework
+
+_MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
+
+
+class Snapshot:
+    """Everything that can be reached from names of a namespace, as it is now.
+
+    Arrays and random generators are copied once to host memory; Python objects are remembered with what they
+    hold. All of it is put back into the same objects: no identity changes. The state of the global random
+    generators, of `random` and of each framework, belongs to it.
+
+    Parameters
+    ----------
+    namespace
+        Where the names are looked up; functions with these globals are notebook functions.
+    names
+        Names to start from. One that is not bound is remembered as such, and unbound on `restore`.
+    frameworks
+        Those whose arrays and generators are saved.
+    roots
+        More objects to start from, such as functions that were defined elsewhere.
+
+    Attributes
+    ----------
+    unrestorable
+        Path of, and reason for, each object that cannot be put back: an iterator, an open file.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        names: Iterable[str],
+        frameworks: Sequence[Framework],
+        roots: Iterable[object] = (),
+    ) -> None:
+        self._namespace = namespace
+        self._roots = [(getattr(root, "__qualname__", type(root).__qualname__), root) for root in roots]
+        self._frameworks = list(frameworks)
+        self._walk = Walk(namespace, self._frameworks, keep=True)
+        self._walk.run(names, self._roots)
+        self.unrestorable = [(self._walk.path(index), why) for index, why in self._walk.unrestorable]
+        structure = [entry for entry in self._walk.entries if entry.kind is not None and entry.kind.mutable]
+        # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
+        self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
+        self._kept = [entry for entry in self._walk.entries if entry.kept is not None]
+        self._found_changed: list[Entry] = []
+        self._random = random.getstate()
+        self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
+        self._flags = [(framework, framework.flags()) for framework in self._frameworks]
+        self._environment = dict(os.environ)
+        self._folder = Path.cwd()
+
+    def restore(self) -> None:
+        """Put everything back; of the arrays, only those that differ bit for bit are copied.
+
+        Raises
+        ------
+        FwMagicError
+            Something refused to be put back; all else was, and it is named.
+        """
+        self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
+        self._restore_generators()
+        self._restore_process()
+
+    def restore_changed(self) -> None:
+        """Put back what the last `find_changed` found, and the random generators; raises like `restore`."""
+        self._put_back(self._found_changed)
+        self._restore_generators()
+
+    def restore_structure(self) -> None:
+        """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""
+        self._put_back([entry for entry in self._structure if entry.differs()])
+
+    def find_changed(self) -> list[str]:
+        """Return the paths of what differs now, such as `net.weight`, `hist[3]` or `x`."""
+        self._found_changed = [entry for entry in [*self._structure, *self._kept] if entry.differs()]
+        changed = {id(entry) for entry in self._found_changed}
+        places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
+        return list(dict.fromkeys(path for place in places for path in self._changes(place)))
+
+    def assume_changed(self) -> None:
+        """Let `restore_changed` put back whatever differs then, where nobody has looked for what does."""
+        self._found_changed = [*self._structure, *self._kept]
+
+    def drew_random(self) -> bool:
+        """Say whether global random generators moved on, or a generator that the last `find_changed` found changed."""
+        moved = any(not _same_state(state, framework.rng_state()) for framework, state in self._generators)
+        return moved or random.getstate() != self._random or any(map(_is_generator, self._found_changed))
+
+    def structure(self) -> list[tuple[Entry, Any]]:
+        """Return what the Python objects that the last `find_changed` found changed hold now, but for names."""
+        changed = [entry for entry in self._found_changed if entry.kind is not None and entry.parent >= 0]
+        return [(entry, entry.kind.read(entry.target)) for entry in changed if entry.kind is not None]
+
+    def same_structure(self, before: list[tuple[Entry, Any]]) -> bool:
+        """Say whether these objects still hold the same, where one array is as good as another."""
+        return all(
+            self._alike_but_for_arrays(old, entry.kind.read(entry.target))
+            for entry, old in before
+            if entry.kind is not None
+        )
+
+    def _alike_but_for_arrays(self, before: Any, after: Any) -> bool:
+        (keys, values), (new_keys, new_values) = before, after
+        if len(keys) != len(new_keys) or any(old is not new for old, new in zip(keys, new_keys, strict=True)):
+            return list(keys) == list(new_keys) if isinstance(keys, range) else False
+        return all(
+            _alike(old, new) or any(f.is_array(old) and f.is_array(new) for f in self._frameworks)
+            for old, new in zip(values, new_values, strict=True)
+        )
+
+    def objects(self) -> list[Any]:
+        """Return every object that was reached and has contents, in the order of the walk."""
+        return list({id(entry.target): entry.target for entry in self._walk.entries[1:]}.values())
+
+    def deleted(self) -> list[str]:
+        """Return the paths of the arrays that no longer exist, because they were donated to a compiled program."""
+        found = [place for place, entry in enumerate(self._walk.entries) if getattr(entry.kept, "deleted", False)]
+        return [self._walk.path(place) for place in found]
+
+    def leaves(self, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+        """Return path and object of what was reached and `is_leaf` is true of, each once, in the order of the walk.
+
+        Only what `substitute` can replace counts: not a dict's keys, and not the insides of another leaf.
+        """
+        found = {
+            id(entry.target): (place, entry.target)
+            for place, entry in reversed(list(enumerate(self._walk.entries)))
+            if not entry.inner and is_leaf(entry.target)
+        }
+        return [(self._walk.path(place), target) for place, target in sorted(found.values(), key=lambda pair: pair[0])]
+
+    def substitute(self, new: Mapping[int, Any]) -> None:
+        """Put other objects in place of some that were reached, by their `id`, wherever they occur.
+
+        They are replaced in names, containers, attributes, closures and inside tuples, which are rebuilt up to
+        the next object that can be changed. `restore` and `restore_structure` undo it.
+        """
+        put_in_place(self._walk.entries, new)
+
+    def find_leaves(self, predicate: Callable[[Any], bool], but: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
+        """Return path and object of what can be reached now, also through what was reached before, and is wanted.
+
+        What can be reached only through the names in `but` is left out.
+        """
+        walk = Walk(self._namespace, self._frameworks, keep=False, stop=predicate)
+        walk.run([name for name in self._walk.entries[0].keys if name not in but], self._roots)
+        for place, entry in enumerate(self._walk.entries):
+            if not walk.reached(entry.target):
+                walk.run((), [(self._walk.path(place), entry.target)])
+        return walk.stopped
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Return a hashable description of what a compiled program may have taken for fixed.
+
+        Arrays count by `Framework.describe`, numbers and text by type and value, containers by type and keys,
+        functions by their code, closure, defaults and globals, frozen dataclasses by their fields; all other
+        objects by their identity and what they hold.
+        """
+        with uncollected():
+            return fingerprint(self._walk.entries)
+
+    def _put_back(self, entries: Iterable[Entry]) -> None:
+        failed: list[str] = []
+        for entry in entries:
+            try:
+                if entry.kept is not None:
+                    entry.kept.restore()
+                elif entry.kind is not None:
+                    entry.kind.write(entry.target, entry.keys, entry.values)
+            # One object that refuses, for a reason of its own, must not keep the others from being put back.
+            except Exception as error:
+                path = self._walk.path(self._walk.entries.index(entry))
+                failed.append(f"{path} ({type(error).__name__}: {error})")
+        if failed:
+            raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
+
+    def _restore_process(self) -> None:
+        if os.environ != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        if Path.cwd() != self._folder:
+            os.chdir(self._folder)
+
+    def _restore_generators(self) -> None:
+        for framework, flags in self._flags:
+            framework.set_flags(flags)
+        random.setstate(self._random)
+        for framework, state in self._generators:
+            framework.set_rng_state(state)
+
+    def _changes(self, place: int) -> list[str]:
+        """Return the paths of what differs in one object: of its values where they can be named, else its own."""
+        entry = self._walk.entries[place]
+        path = self._walk.path(place)
+        if entry.kind is None:
+            return [path]
+        keys, values = entry.kind.read(entry.target)
+        if isinstance(entry.keys, range):
+            if len(keys) != len(entry.keys):
+                return [path]
+            differing = [key for key in keys if not _alike(entry.values[key], values[key])]
+        else:
+            before = {id(key): (key, value) for key, value in zip(entry.keys, entry.values, strict=True)}
+            after = {id(key): (key, value) for key, value in zip(keys, values, strict=True)}
+            differing = [
+                key
+                for ident, (key, value) in {**before, **after}.items()
+                if not _alike(before.get(ident, (key, MISSING))[1], after.get(ident, (key, MISSING))[1])
+            ]
+            if not differing and list(before) != list(after):
+                return [path]
+        if len(differing) > _MOST_NAMED:
+            return [path]
+        return [self._walk.path_to(place, key) for key in differing]
+
+
+def _is_generator(entry: Entry) -> bool:
+    if entry.framework is None or entry.inner:
+        return isinstance(entry.target, random.Random)
+    return not entry.framework.is_array(entry.target)
+
+
+def _same_state(left: Any, right: Any) -> bool:
+    """Compare what `Framework.rng_state` returns: numbers and arrays, in dicts, lists and tuples."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same_state(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(_same_state, left, right))
+    equal = left == right
+    return bool(equal.all() if hasattr(equal, "all") else equal)
+
+
+def _alike(old: Any, new: Any) -> bool:
+    """Say whether a value is the same object, or a number or text that is written the same."""
+    if old is new or type(old) is not type(new):
+        return old is new
+    if type(old) in (float, complex):
+        return repr(old) == repr(new)
+    return type(old) in (int, str, bytes) and bool(old == new)
+
+
+def put_in_place(entries: Sequence[Entry], new: Mapping[int, Any]) -> None:
+    """Write `new[id(value)]` over each value in all entries, which must hold what they held at the walk."""
+    replaced = _rebuilt(entries, new)
+    for entry in entries:
+        if entry.kind is not None and entry.kind.mutable:
+            values = [replaced.get(id(value), value) for value in entry.values]
+            if any(value is not old for value, old in zip(values, entry.values, strict=True)):
+                entry.kind.write(entry.target, entry.keys, values)
+
+
+def _rebuilt(entries: Sequence[Entry], new: Mapping[int, Any]) -> dict[int, Any]:
+    """Return `new` with an object for each immutable one that holds a replaced one, at any depth."""
+    immutable = [entry for entry in entries if entry.kind is not None and not entry.kind.mutable]
+    holders: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in immutable:
+        for value in entry.values:
+            holders[id(value)].append(entry)
+    # Upwards from what is replaced, to learn how many values of each holder have to be rebuilt before it.
+    waits: Counter[int] = Counter()
+    ready = list(new)
+    reached = set(new)
+    while ready:
+        for holder in holders[ready.pop()]:
+            waits[id(holder.target)] += 1
+            if id(holder.target) not in reached:
+                reached.add(id(holder.target))
+                ready.append(id(holder.target))
+    made = dict(new)
+    ready = list(new)
+    while ready:
+        for holder in holders[ready.pop()]:
+            ident = id(holder.target)
+            waits[ident] -= 1
+            if not waits[ident] and ident not in new and holder.kind is not None:
+                values = [made.get(id(value), value) for value in holder.values]
+                made[ident] = holder.kind.rebuild(holder.target, values)
+                ready.append(ident)
+    return made

@@ -1,0 +1,369 @@
+"""jax.jit for a notebook function as it stands: arrays of its arguments and globals are traced, all else is static."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import jax
+import numpy as np
+
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import CompileLog, Static, Traced, line_of
+
+_STAGES = {
+    "/jax/core/compile/jaxpr_trace_duration": "trace",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration": "lower",
+    "/jax/core/compile/backend_compile_duration": "backend",
+}
+_events = 0
+_logs: list[CompileLog] = []
+
+
+@functools.cache
+def listen() -> None:
+    """Count compilations from now on; the listener fires only when JAX traces or compiles."""
+
+    def duration(event: str, duration_secs: float, **details: str | int) -> None:
+        global _events
+        stage = _STAGES.get(event)
+        if stage is None:
+            return
+        if stage == "backend":
+            _events += 1
+        for log in _logs:
+            log.stages[stage] = log.stages.get(stage, 0.0) + duration_secs
+            if stage == "backend":
+                name = str(details.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
+                log.compiled[name] = log.compiled.get(name, 0) + 1
+
+    def happened(event: str, **_: Any) -> None:
+        for log in _logs:
+            if event == "/jax/compilation_cache/cache_hits":
+                log.cache = "disk-warm"
+            elif event == "/jax/compilation_cache/cache_misses":
+                log.cache = "cold"
+
+    jax.monitoring.register_event_duration_secs_listener(duration)
+    jax.monitoring.register_event_listener(happened)
+
+
+def config(name: str) -> Any:
+    """Return the value of a flag of JAX's configuration, or `unknown` if this JAX has no such flag."""
+    try:
+        return getattr(jax.config, name) if hasattr(jax.config, name) else jax.config._read(name)
+    except AttributeError:
+        return "unknown"
+
+
+def compile_events() -> int:
+    """Return how many backend compilations were seen since this was first asked."""
+    listen()
+    return _events
+
+
+@functools.cache
+def prime() -> float:
+    """Start the backend and compile one trivial function; return the seconds."""
+    listen()
+    start = time.perf_counter()
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(np.zeros(8, np.float32)))
+    return time.perf_counter() - start
+
+
+@contextmanager
+def watch(filename: str) -> Iterator[CompileLog]:
+    """Log what JAX compiles in the block."""
+    listen()
+    log = CompileLog(cache="unknown" if config("jax_compilation_cache_dir") else "cold")
+    _logs.append(log)
+    try:
+        yield log
+    finally:
+        _logs.remove(log)
+
+
+def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
+    """Trace, lower and compile a function of arrays; captured arrays become arguments.
+
+    JAX folds what it captured as a constant, so that nothing of the work may be left at run time. A function
+    that was jitted before may still hold arrays of the user: these are found in the jaxpr and lifted.
+
+    Raises
+    ------
+    CannotCompile
+        A result holds traced values in an object that JAX cannot take apart, or there is no array in the results.
+    jax.errors.JAXTypeError
+        And whatever else the traced function raises.
+    """
+    shape: list[Any] = []
+    pending = [function]
+
+    def flat(*arrays: Any) -> Any:
+        leaves, tree = jax.tree.flatten(pending[0](*arrays))
+        for leaf in leaves:
+            if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
+                raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
+        # XLA would write an array that goes by two names twice.
+        once = {id(leaf): leaf for leaf in leaves if isinstance(leaf, jax.Array)}
+        places = {key: _Place(place) for place, key in enumerate(once)}
+        shape[:] = [tree, [places.get(id(leaf), leaf) for leaf in leaves]]
+        found = [*once.values()]
+        return found[0] if len(found) == 1 else found  # one array is waited for in less time than a list of one
+
+    def rebuild(outputs: Any) -> Any:
+        tree, static = shape
+        computed = [outputs] if isinstance(outputs, jax.Array) else outputs
+        return jax.tree.unflatten(tree, [computed[leaf.place] if isinstance(leaf, _Place) else leaf for leaf in static])
+
+    flat.__name__ = function.__name__
+    jitted = jax.jit(flat)
+    traced = jitted.trace(*arguments)
+    pending.clear()  # the program outlives the cell, whose state it must not keep alive
+    closed = traced.jaxpr
+    if not closed.jaxpr.outvars and not closed.effects:
+        raise CannotCompile("the cell returns no array, so that all of its work would be dropped")
+    captured: dict[int, Any] = {}
+    hidden = _captured(closed.jaxpr, closed.consts, captured, nested=False)
+    withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
+    used = _used(closed.jaxpr)
+    if not captured and len(used) == len(arguments):
+        account = static(traced.lower().compile())
+        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account)
+    constants = list(captured.values())
+
+    def cell(values: list[Any], *inputs: Any) -> Any:
+        given = dict(zip(captured, values, strict=True))
+        every: list[Any] = [None] * len(closed.jaxpr.invars)
+        for place, value in zip(used, inputs, strict=True):
+            every[place] = value
+        outputs = _evaluate(closed.jaxpr, closed.consts, every, given)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    cell.__name__ = function.__name__
+    program = jax.jit(cell)
+    inputs = tuple(arguments[place] for place in used)
+    account = static(program.trace(constants, *inputs).lower().compile())
+    return Traced(program, (constants, *inputs), rebuild, used, len(constants), withheld, account)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an array is among the outputs."""
+
+    place: int
+
+
+def _used(jaxpr: Any) -> tuple[int, ...]:
+    """Return the places of the arguments that are computed with or returned: passing others would cost time."""
+    read = {id(atom) for equation in jaxpr.eqns for atom in equation.invars} | {id(atom) for atom in jaxpr.outvars}
+    return tuple(place for place, variable in enumerate(jaxpr.invars) if id(variable) in read)
+
+
+def _captured(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:
+    """Collect the array constants of a jaxpr and of the jitted calls in it; return how many cannot be lifted."""
+    arrays = {id(const): const for const in consts if getattr(const, "ndim", 0) > 0}
+    hidden = len(arrays) if nested else 0
+    if not nested:
+        found.update(arrays)
+    for equation in jaxpr.eqns:
+        is_call = equation.primitive.name in {"jit", "pjit"}
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                body = getattr(inner, "jaxpr", None)
+                if body is not None and hasattr(body, "eqns"):
+                    hidden += _captured(body, inner.consts, found, nested or not is_call)
+                elif hasattr(inner, "eqns"):
+                    hidden += _captured(inner, (), found, nested or not is_call)
+    return hidden
+
+
+def _evaluate(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: dict[int, Any]) -> list[Any]:
+    """Evaluate a jaxpr with the captured constants `given` by id; calls that hold some are inlined."""
+    values: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values.update(zip(jaxpr.constvars, (given.get(id(const), const) for const in consts), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        body = equation.params.get("jaxpr")
+        if equation.primitive.name in {"jit", "pjit"} and _holds(body):
+            outputs = _evaluate(body.jaxpr, body.consts, operands, given)
+        else:
+            bound = equation.primitive.get_bind_params(equation.params)
+            # Older versions of JAX return the functions to call apart from the parameters.
+            functions, parameters = bound if isinstance(bound, tuple) else ((), bound)
+            outputs = equation.primitive.bind(*functions, *operands, **parameters)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _holds(closed: Any) -> bool:
+    """Say whether a jitted call captured an array, itself or in a jitted call inside."""
+    if any(getattr(const, "ndim", 0) > 0 for const in closed.consts):
+        return True
+    inner = (e.params.get("jaxpr") for e in closed.jaxpr.eqns if e.primitive.name in {"jit", "pjit"})
+    return any(_holds(body) for body in inner)
+
+
+def static(compiled: Any) -> Static | None:
+    """Return the static analysis of a compiled program; None if this backend gives none.
+
+    `peak_memory_in_bytes` is not used: on a CPU it leaves out temporaries.
+    """
+    try:
+        analysis = compiled.memory_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    if analysis is None:
+        return None
+    names = ("argument", "output", "temp", "alias")
+    sizes = [getattr(analysis, f"{name}_size_in_bytes", None) for name in names]
+    return None if any(size is None for size in sizes) else Static(*(int(size) for size in sizes if size is not None))
+
+
+def is_traced(value: Any) -> bool:
+    """Say whether `value` is a tracer."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def adopt(values: Iterable[Any]) -> None:
+    """Let flax.nnx objects be changed in the trace that is going on.
+
+    nnx remembers the trace in which a Variable was made and refuses to change it in another one, since a trace
+    would lose the change. Here the change is read back and returned, so the objects are told of the new trace.
+    """
+    for value in values:
+        state = getattr(value, "_pytree__state", None)
+        for owner in (value, state):
+            mark = getattr(owner, "_trace_state", None)
+            if mark is not None and type(mark).__name__ == "TraceState":
+                object.__setattr__(owner, "_trace_state", type(mark)())
+
+
+def explain(error: BaseException, filename: str) -> CannotCompile:
+    """Return why tracing raised, in one sentence, with the line of the user's file."""
+    kind = type(error).__name__
+    hints = {
+        "TracerBoolConversionError": "it branches on a value that is not known while tracing: use `jnp.where`, "
+        "`jax.lax.cond` or `jax.lax.while_loop`",
+        "ConcretizationTypeError": "it needs a number while tracing: return the array instead of converting it, "
+        "or print it with `jax.debug.print`",
+        "TracerIntegerConversionError": "it uses a traced value as a Python integer: use `jnp.take`, "
+        "`jax.lax.fori_loop` or a static argument",
+        "TracerArrayConversionError": "it hands a traced value to NumPy: use `jnp` instead of `np`",
+        "NonConcreteBooleanIndexError": "the shape of its result depends on values: use `jnp.where` with three "
+        "arguments, or `size=`",
+        "UnexpectedTracerError": "a traced value outlived its trace: return it instead of storing it",
+    }
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return CannotCompile(f"{kind}: {hints.get(kind, first)}", line_of(error, filename))
+
+
+class Jitted:
+    """A function compiled by `jax.jit`, once for each structure of its arguments.
+
+    What `equinox.filter_jit` does, and the function's global arrays are arguments too, so that they are not
+    folded as constants. Numbers are traced at first and static if that fails. A function that cannot be traced
+    runs as it is, and `failure` says why.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.failure: CannotCompile | None = None
+        self.traces_numbers = True
+        self._programs: dict[Hashable, tuple[Any, list[Any]]] = {}
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call the compiled function."""
+        if self.failure is not None:
+            return self.function(*arguments, **keywords)
+        try:
+            return self._call(arguments, keywords)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError) as error:
+            if self.traces_numbers:
+                self.traces_numbers = False
+                return self(*arguments, **keywords)
+            self.failure = explain(error, self.function.__code__.co_filename)
+            return self.function(*arguments, **keywords)
+
+    def _call(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        captured = self._globals()
+        leaves, tree = jax.tree.flatten((arguments, keywords, captured))
+        traced = [self._is_dynamic(leaf) for leaf in leaves]
+        static = tuple(None if is_traced else leaf for leaf, is_traced in zip(leaves, traced, strict=True))
+        if any(hasattr(value, "_pytree__state") for value in (*arguments, *keywords.values())):
+            raise TypeError("a flax.nnx object keeps its state in place, which a trace of the function would lose")
+        key = (tree, static, tuple(traced))
+        if key not in self._programs:
+            self._programs[key] = self._program(tree, static, traced)
+        program, outputs = self._programs[key]
+        arrays = program([leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced])
+        out_tree, out_static = outputs[0]
+        computed = iter(arrays)
+        return jax.tree.unflatten(out_tree, [next(computed) if value is _ARRAY else value for value in out_static])
+
+    def _program(self, tree: Any, static: tuple[Any, ...], traced: list[bool]) -> tuple[Any, list[Any]]:
+        outputs: list[Any] = []
+
+        def run(arrays: list[Any]) -> list[Any]:
+            given = iter(arrays)
+            leaves = [next(given) if is_traced else leaf for leaf, is_traced in zip(static, traced, strict=True)]
+            arguments, keywords, captured = jax.tree.unflatten(tree, leaves)
+            with self._bound(captured):
+                result = self.function(*arguments, **keywords)
+            flat, out_tree = jax.tree.flatten(result)
+            is_array = [isinstance(value, jax.Array) for value in flat]
+            outputs[:] = [(out_tree, [_ARRAY if a else v for v, a in zip(flat, is_array, strict=True)])]
+            return [value for value, a in zip(flat, is_array, strict=True) if a]
+
+        run.__name__ = self.function.__name__
+        return jax.jit(run), outputs
+
+    def _is_dynamic(self, leaf: Any) -> bool:
+        if isinstance(leaf, jax.Array | np.ndarray):
+            return True
+        return self.traces_numbers and isinstance(leaf, int | float) and not isinstance(leaf, bool)
+
+    def _globals(self) -> dict[str, Any]:
+        """Return the global arrays, and trees of arrays, that the function and its helpers read."""
+        namespace = self.function.__globals__
+        found: dict[str, Any] = {}
+        pending, seen = [self.function.__code__], set()
+        while pending:
+            code = pending.pop()
+            pending.extend(const for const in code.co_consts if isinstance(const, type(code)))
+            for name in code.co_names:
+                value = namespace.get(name)
+                if name in seen or value is None:
+                    continue
+                seen.add(name)
+                if isinstance(value, FunctionType) and value.__globals__ is namespace:
+                    pending.append(value.__code__)
+                elif isinstance(value, jax.Array | np.ndarray | dict | list | tuple):
+                    leaves = jax.tree.leaves(value)
+                    if leaves and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
+                        found[name] = value
+        return found
+
+    @contextmanager
+    def _bound(self, captured: dict[str, Any]) -> Iterator[None]:
+        namespace = self.function.__globals__
+        before = {name: namespace[name] for name in captured}
+        namespace.update(captured)
+        try:
+            yield
+        finally:
+            namespace.update(before)
+
+
+_ARRAY = object()

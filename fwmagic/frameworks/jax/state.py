@@ -1,0 +1,122 @@
+"""JAX arrays on their way to another process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fwmagic.frameworks import LEAST_PACKED, Kept
+
+# Containers and functions of users that JAX gives a class of its own.
+_OPEN = (functools.partial, tuple, list, dict)
+
+
+class _Array:
+    """An array: there is nothing to copy, and nothing to put back once it has been donated."""
+
+    def __init__(self, array: jax.Array) -> None:
+        self._array = array
+
+    @property
+    def deleted(self) -> bool:
+        return self._array.is_deleted()
+
+    def changed(self) -> bool:
+        return self.deleted
+
+    def restore(self) -> None:
+        """Do nothing: a deleted array cannot be had back, and `deleted` says so."""
+
+    def children(self) -> Iterator[Any]:
+        return iter(())
+
+
+class _Ref:
+    """A mutable array, from `jax.new_ref`; reading it gives an array that is a copy."""
+
+    def __init__(self, ref: Any) -> None:
+        self._ref = ref
+        self._saved = ref[...]
+
+    def changed(self) -> bool:
+        now, saved = (np.asarray(jax.random.key_data(v) if _is_key(v) else v) for v in (self._ref[...], self._saved))
+        return now.tobytes() != saved.tobytes()
+
+    def restore(self) -> None:
+        self._ref[...] = self._saved
+
+    def children(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _is_key(value: jax.Array) -> bool:
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def keep(value: Any) -> Kept | None:
+    """Save an array or a Ref; None if it is neither, or a tracer."""
+    if is_array(value):
+        return _Array(value)
+    if isinstance(value, _ref_type()) and not isinstance(value, jax.core.Tracer):
+        return _Ref(value)
+    return None
+
+
+def _ref_type() -> Any:
+    return getattr(jax, "Ref", ())  # no type at all where JAX is too old to have it
+
+
+def is_array(value: Any) -> bool:
+    """Say whether it is an array, and no tracer of one."""
+    return isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+
+
+def is_stateless(value: Any) -> bool:
+    """Say whether it is a device, a sharding, a jitted function, a tracer or another object of JAX's own."""
+    if isinstance(value, jax.core.Tracer):
+        return True
+    package = type(value).__module__.partition(".")[0]
+    return package in ("jax", "jaxlib") and not isinstance(value, _OPEN) and not is_array(value)
+
+
+def describe(array: Any) -> str:
+    """Return dtype, weak type, shape and device: `float32[3, 4] TFRT_CPU_0`."""
+    weak = " weak" if getattr(array, "weak_type", False) else ""
+    return f"{array.dtype}{list(array.shape)}{weak} {array.sharding}"
+
+
+def rng_state() -> None:
+    """Return nothing: the random state of JAX is in its keys."""
+
+
+def set_rng_state(state: None) -> None:
+    """Do nothing: the random state of JAX is in its keys."""
+
+
+def seed(seed: int) -> None:
+    """Do nothing: JAX has no global generator."""
+
+
+def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+    """Return how to rebuild an array of numbers that is on one device, its numbers put in `slot`; else None."""
+    if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():
+        return None
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or len(value.devices()) != 1 or value.weak_type:
+        return None
+    numbers = np.asarray(value)
+    (device,) = value.devices()
+    place = (device.platform, device.id) if getattr(value, "committed", False) else None
+    return _array, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, place)
+
+
+def _array(numbers: Any, place: tuple[str, int] | None) -> Any:
+    if place is None:
+        return jnp.array(numbers)
+    platform, number = place
+    device = next(one for one in jax.devices(platform) if one.id == number)
+    return jax.device_put(np.array(numbers), device)

@@ -1,0 +1,266 @@
+"""Tensors on their way to another process: the storage once, however many tensors share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import LEAST_PACKED, Kept
+
+_PARTS = {
+    torch.sparse_coo: ("_indices", "_values"),
+    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
+}
+_STATEFUL = (torch.nn.Module, torch.Tensor, torch.Generator, torch.UntypedStorage, torch._C.ScriptModule)
+_HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks"}
+# Machinery that changes as it compiles and must not be wound back.
+_MACHINERY = ("torch._", "torch.fx", "torch.autograd", "triton")
+
+
+class _Storage:
+    """The memory of one or more tensors, copied once however many of them look into it."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self._storage = storage
+        self._saved = _on_host(storage) if storage.device.type != "cpu" else storage.clone()  # type: ignore[no-untyped-call]
+
+    def changed(self) -> bool:
+        if self._storage.nbytes() != self._saved.nbytes():
+            return True
+        return not torch.equal(_bytes(_on_host(self._storage)), _bytes(self._saved))
+
+    def restore(self) -> None:
+        if self._storage.nbytes() != self._saved.nbytes():
+            self._storage.resize_(self._saved.nbytes())
+        self._storage.copy_(self._saved)
+
+    def children(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _on_host(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    """Return a copy on the CPU, or the storage itself if it is there."""
+    return storage.cpu()  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+class _Tensor:
+    """All of a tensor but the bytes: which memory it looks into and how, its gradient, graph, hooks and class."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._type = type(tensor)
+        with torch._C.DisableTorchFunctionSubclass():
+            # A second tensor that looks into the same memory keeps what `t.data = ...` or `resize_` takes away.
+            self._alias = tensor.data
+            self._held = self._now()
+            self._parts = _parts(self._alias)
+            self._attributes = tensor.__dict__
+
+    def _now(self) -> dict[str, Any]:
+        tensor = self._tensor
+        return {
+            "form": _form(tensor),
+            "storage": _storage(tensor),
+            "requires_grad": tensor.requires_grad,
+            "grad_fn": tensor.grad_fn,
+            "grad": tensor.grad if tensor.is_leaf or tensor.retains_grad else None,
+            **{hooks: getattr(tensor, name, None) for name, hooks in _HOOKS.items()},
+        }
+
+    def changed(self) -> bool:
+        with torch._C.DisableTorchFunctionSubclass():
+            now = self._now()
+            parts = _parts(self._tensor)
+        if type(self._tensor) is not self._type or now.pop("form") != self._held["form"]:
+            return True
+        if [part.data_ptr() for part in parts] != [part.data_ptr() for part in self._parts]:
+            return True
+        return any(value is not self._held[name] for name, value in now.items())
+
+    def restore(self) -> None:
+        tensor, held = self._tensor, self._held
+        if type(tensor) is not self._type:
+            tensor.__class__ = self._type
+        with torch._C.DisableTorchFunctionSubclass():
+            if held["grad_fn"] is None and tensor.grad_fn is not None:
+                tensor.detach_()
+            tensor.data = self._alias
+            if tensor.is_leaf and tensor.requires_grad != held["requires_grad"]:
+                tensor.requires_grad_(held["requires_grad"])
+            if tensor.is_leaf and tensor.grad is not held["grad"]:
+                tensor.grad = held["grad"]
+            for name, hooks in _HOOKS.items():
+                now = getattr(tensor, name, None)
+                if now is not held[hooks]:
+                    if now is not None:  # autograd goes on calling what is in it
+                        now.clear()
+                    setattr(tensor, name, held[hooks])
+        if tensor.grad_fn is not held["grad_fn"]:
+            raise FwMagicError("it was changed in place, and its place in the autograd graph cannot be put back")
+
+    def children(self) -> Iterator[Any]:
+        held = self._held
+        yield from (held[name] for name in ("storage", "grad", "hooks", "grad_hooks") if held[name] is not None)
+        yield from self._parts
+        yield self._attributes
+
+
+class _Wrapper:
+    """A tensor subclass that is made of other tensors, which are its attributes: a jagged tensor, a DTensor."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._attributes = tensor.__dict__
+
+    def changed(self) -> bool:
+        return False
+
+    def restore(self) -> None:
+        """Do nothing: its attributes are put back, and there is nothing else."""
+
+    def children(self) -> Iterator[Any]:
+        yield self._attributes
+
+
+class _Generator:
+    """The state of a random generator."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._saved = generator.get_state()
+
+    def changed(self) -> bool:
+        return not torch.equal(self._generator.get_state(), self._saved)
+
+    def restore(self) -> None:
+        self._generator.set_state(self._saved)
+
+    def children(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the dense tensors that a sparse one is made of: each time new objects that look into the same memory."""
+    return [getattr(tensor, name)() for name in _PARTS.get(tensor.layout, ())]
+
+
+def _form(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Return how the tensor looks into its memory; a nested or sparse one has no strides."""
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return tensor.dtype, tensor.device, tensor.layout
+    return tensor.dtype, tensor.device, tensor.layout, _shape(tensor), tensor.stride(), tensor.storage_offset()
+
+
+def _shape(tensor: torch.Tensor) -> list[int]:
+    """Return the shape, also of a parameter of a lazy layer, which does not say it by itself."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return list(torch.Tensor.size(tensor))
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """Return the memory, always as the same Python object; None for a sparse tensor, or one without data."""
+    return tensor.untyped_storage() if tensor.layout is torch.strided and tensor.device.type != "meta" else None
+
+
+def keep(value: Any) -> Kept | None:
+    """Save a tensor, its memory or a generator; None if it is none of them, or a tensor of an opaque layout."""
+    if isinstance(value, torch.Tensor):
+        if is_traceable_wrapper_subclass(value):
+            return _Wrapper(value)
+        return _Tensor(value) if value.layout is torch.strided or value.layout in _PARTS else None
+    if isinstance(value, torch.UntypedStorage):
+        return _Storage(value)
+    return _Generator(value) if isinstance(value, torch.Generator) else None
+
+
+def is_array(value: Any) -> bool:
+    """Say whether it is a tensor."""
+    return isinstance(value, torch.Tensor)
+
+
+def is_stateless(value: Any) -> bool:
+    """Say whether it is a dtype, a device, a node of the autograd graph, or machinery of the compiler."""
+    if isinstance(value, _STATEFUL):
+        return False
+    if isinstance(value, torch.autograd.graph.Node | torch.Stream | torch.Event):
+        return True
+    module = type(value).__module__
+    return module == "torch" or module.startswith(_MACHINERY)
+
+
+def describe(array: Any) -> str:
+    """Return dtype, shape and device, `float32[3, 4] cpu`, and what is unusual: layout, strides, requires_grad."""
+    dtype = str(array.dtype).removeprefix("torch.")
+    if array.is_nested:
+        return f"{dtype} nested {array.device}"
+    text = f"{dtype}{_shape(array)} {array.device}"
+    if array.layout is not torch.strided:
+        text += f" {str(array.layout).removeprefix('torch.')}"
+    elif not array.is_contiguous():
+        text += f" strides {list(array.stride())}"
+    return f"{text} requires_grad" if array.requires_grad else text
+
+
+def rng_state() -> Any:
+    """Return the state of the generators of the CPU and, where CUDA is in use, of each GPU."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if _cuda_in_use() else []
+
+
+def set_rng_state(state: Any) -> None:
+    """Put a state from `rng_state` back; a GPU that came into use since goes back to the start of its seed."""
+    cpu, gpus = state
+    torch.set_rng_state(cpu)
+    if gpus:
+        torch.cuda.set_rng_state_all(gpus)
+    elif _cuda_in_use():
+        for generator in torch.cuda.default_generators:
+            generator.manual_seed(generator.initial_seed())
+
+
+def _cuda_in_use() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def seed(seed: int) -> None:
+    """Seed the generators of the CPU and of all GPUs."""
+    torch.manual_seed(seed)
+
+
+def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+    """Return how to rebuild a storage, its bytes put in `slot`, or a tensor with a gradient; None for anything else.
+
+    A tensor is pickled as its storage, offset, shape and strides. torch would write the storage anew for each tensor
+    that shares it, so that a view would no longer see what is written to its base; and it would leave gradients out.
+    """
+    if isinstance(value, torch.Tensor) and value.is_leaf and value.grad is not None:
+        return (*value.__reduce_ex__(5), value.grad, None, None, _set_gradient)  # type: ignore[no-untyped-call]
+    if isinstance(value, torch.storage.TypedStorage):
+        return _typed, (value._untyped_storage, value.dtype)
+    if isinstance(value, torch.UntypedStorage) and value.device.type != "meta":
+        numbers = torch.empty(0, dtype=torch.uint8, device=value.device).set_(value).cpu().numpy()
+        return _untyped, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, str(value.device))
+    return None
+
+
+def _set_gradient(tensor: torch.Tensor, gradient: torch.Tensor) -> None:
+    tensor.grad = gradient
+
+
+def _typed(storage: Any, dtype: torch.dtype) -> Any:
+    return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
+
+
+def _untyped(numbers: Any, device: str) -> Any:
+    here = torch.empty(numbers.size, dtype=torch.uint8)
+    here.numpy()[...] = numbers
+    return here.to(device).untyped_storage()

@@ -1,0 +1,141 @@
+"""The memory passes of a run: one more run of each variant for its device, and one for the host, apart from timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fwmagic import frameworks
+from fwmagic.cells.outcome import LONG, Window
+from fwmagic.format import one_line, size
+from fwmagic.frameworks import Device, Framework, Static
+from fwmagic.measure.bench import LEAD_IN
+from fwmagic.measure.calls import Timed
+from fwmagic.memory import device, heap, host
+from fwmagic.options import Options
+from fwmagic.report import Amount, Ledger
+from fwmagic.run.draft import Draft
+from fwmagic.run.variants import Contender
+
+#: One pass: it runs a call once, and returns its ledger.
+Pass = Callable[[Callable[[], object]], Ledger]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What is to be measured of variants, and where Ctrl-C may stop it.
+
+    `several`: of more than one variant. `context` is what the driver needs for this process. `exact`: this process
+    does nothing else any more, and gives back at once what is freed (see `malloc.map_large_blocks`).
+    """
+
+    options: Options
+    window: Window
+    several: bool = False
+    context: Amount = device.UNKNOWN_CONTEXT
+    exact: bool = False
+
+    def of(self, contender: Contender) -> tuple[Ledger, ...]:
+        """Run a variant once for each pass, and return its ledgers: that of the device it computes on first."""
+        program, section = contender.program, contender.section
+        seconds = None if contender.outcome is None else contender.outcome.seconds
+        return self.run(program, section.framework, section.body.filename, seconds, program.static, contender.name)
+
+    def run(
+        self,
+        program: Timed,
+        framework: Framework,
+        filename: str = "",
+        seconds: float | None = None,
+        static: Static | None = None,
+        name: str = "",
+    ) -> tuple[Ledger, ...]:
+        """Run a program once for each pass, and return its ledgers."""
+        memory, wanted = framework.memory, self.options.device
+        found: list[Ledger] = []
+        where = memory.device(wanted) if self.options.memory else None
+        on_host: Pass = partial(host.measure, elsewhere=memory.in_threads)
+        if where is not None:
+            others = tuple(_held_by_others(framework, where, wanted))
+            on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
+            if seconds is not None and seconds > LONG:  # a slow cell is not run once more for each of the two
+
+                def on_both(call: Callable[[], object]) -> Ledger:
+                    return on_host(lambda: found.append(on_device(call)))
+
+                found.append(self._once(program, seconds, "host", on_both))
+            else:
+                found.append(self._once(program, seconds, where.name, on_device))
+        if self.options.memory and len(found) < 2:
+            found.append(self._once(program, seconds, "host", on_host))
+        if self.options.memray or self.options.flamegraph is not None:
+            on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
+            found.append(self._once(program, seconds, "heap", on_heap))
+        if static is not None and self.options.memory:
+            found.append(_static(where.name if where is not None else "CPU", static))
+        return tuple(found)
+
+    def _once(self, program: Timed, seconds: float | None, where: str, measure: Pass) -> Ledger:
+        """Run a program once, from its start state, under a pass."""
+
+        def call() -> Any:
+            with self.window():
+                outputs = program.call(*program.args)
+                if program.wait is not None:
+                    program.wait(outputs)
+            return outputs
+
+        program.enter()
+        try:
+            if program.lead_in and seconds is not None and seconds < LEAD_IN:
+                call()  # as before a timed block: the first call makes state, such as an optimizer's
+            if self.exact and where == "host":
+                _until_nothing_lingers(call)
+            return measure(call)
+        except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
+            why = f"not available: the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
+            return Ledger(where, None, (Amount("in use", None, why),))
+        finally:
+            program.exit()
+
+    def _graph(self, name: str) -> Path | None:
+        """Return where to write a variant's flame graph: the file that was asked for, or one for each variant."""
+        if self.options.flamegraph is None:
+            return None
+        path = Path(self.options.flamegraph)
+        return path.with_stem(f"{path.stem}-{name.replace(':', '-').replace(' ', '-')}") if self.several else path
+
+
+def _until_nothing_lingers(call: Callable[[], object]) -> None:
+    """Make calls: what one frees takes with it what lingers in the heap where it was, and threads differ in heaps."""
+    until = time.perf_counter() + LEAD_IN
+    while host.lingering() and time.perf_counter() < until:
+        call()
+
+
+def _held_by_others(framework: Framework, where: Device, wanted: str | None) -> Iterable[tuple[str, int | None]]:
+    """Yield what other frameworks of this process hold on the device that one computes on."""
+    for other in frameworks.loaded():
+        place = other.memory.device(wanted) if other.name != framework.name and other.memory.started() else None
+        if place is not None and place.ordinal == where.ordinal:
+            yield other.title, other.memory.counters(place).held
+
+
+def _static(where: str, account: Static) -> Ledger:
+    parts = ((account.argument, "arguments"), (account.output, "outputs"), (account.temp, "temporaries"))
+    added = " + ".join(f"{size(count)} {what}" for count, what in parts)
+    source = f"XLA's static analysis, not measured: {added} - {size(account.alias)} shared"
+    return Ledger(f"{where} (static)", None, (Amount("in use (static)", account.total, source),))
+
+
+def measure(passes: Passes, contenders: Sequence[Contender], draft: Draft) -> None:
+    """Measure the memory of the variants that were timed, and note it in the draft."""
+    with host.only_new_garbage() if passes.options.memory else nullcontext():
+        for contender in contenders:
+            if draft.report[contender.name].status != "failed":
+                draft.variant(contender.name, memory=passes.of(contender))

@@ -1,0 +1,67 @@
+"""The report of a run: its data, and the views that are bound to it here, so that no data needs to know a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fwmagic.report import charts, html, text
+from fwmagic.report.report import (
+    MIME,
+    MOST_POINTS,
+    VERSION,
+    Agreement,
+    Allocation,
+    Amount,
+    Compilation,
+    Conditions,
+    Failure,
+    Finding,
+    Ledger,
+    Moment,
+    Place,
+    Ratio,
+    Report,
+    Stage,
+    Time,
+    Timeline,
+    Variant,
+    turned,
+)
+from fwmagic.report.words import to_words
+
+__all__ = [
+    "MIME",
+    "MOST_POINTS",
+    "VERSION",
+    "Agreement",
+    "Allocation",
+    "Amount",
+    "Compilation",
+    "Conditions",
+    "Failure",
+    "Finding",
+    "Ledger",
+    "Moment",
+    "Place",
+    "Ratio",
+    "Report",
+    "Stage",
+    "Time",
+    "Timeline",
+    "Variant",
+    "turned",
+]
+
+
+def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a short text."""
+    stored = {**report.to_dict(MOST_POINTS), "words": to_words(report)}
+    return {MIME: stored, "text/html": html.to_html(report), "text/plain": text.to_text(report, short=True)}
+
+
+# What Python and IPython ask of an object that is shown, and the methods that users call.
+Report.__str__ = text.to_text  # type: ignore[method-assign, assignment]
+Report.to_markdown = text.to_markdown  # type: ignore[method-assign, assignment]
+Report.to_html = html.to_html  # type: ignore[method-assign, assignment]
+Report.to_svg = charts.to_svg  # type: ignore[method-assign, assignment]
+Report._repr_mimebundle_ = _mimebundle  # type: ignore[method-assign, assignment]

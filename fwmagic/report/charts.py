@@ -1,0 +1,83 @@
+"""A chart of a report as a static picture: the specification that the panel in JupyterLab draws, as SVG."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from fwmagic.errors import FwMagicError
+from fwmagic.format import one_line
+from fwmagic.report import wire
+from fwmagic.report.report import MOST_POINTS, Report
+from fwmagic.report.words import compile_stages, ratios_to_baseline
+
+CHARTS = ("times", "stages", "ratios", "memory", "timeline")
+# The oldest that the package has: JupyterLab 4 brings Vega-Lite 5.6, which the charts are written for.
+_VEGA_LITE = "5.8"
+# A grey that is read on a light and on a dark ground, since the picture brings no ground.
+_GREY, _FAINT = "#767676", "#76767640"
+_CONFIG = {
+    "axis": {
+        "labelColor": _GREY,
+        "titleColor": _GREY,
+        "titleFontWeight": "normal",
+        "domainColor": _GREY,
+        "tickColor": _GREY,
+        "gridColor": _FAINT,
+    },
+    "legend": {"labelColor": _GREY},
+    "text": {"color": _GREY},
+    "view": {"stroke": None},
+}
+
+
+def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
+    """Return a chart of a report as SVG, `width` pixels wide and as high as its rows need.
+
+    Raises
+    ------
+    ValueError
+        There is no such chart, or nothing to draw in it.
+    FwMagicError
+        The package that draws it is not installed.
+    """
+    if chart not in CHARTS:
+        raise ValueError(f"there is no chart {chart!r}: choose one of {', '.join(CHARTS)}")
+    if not _has(report, chart):
+        raise ValueError(f"this report has nothing to draw in a chart of {chart}")
+    try:
+        import vl_convert
+    except ImportError:
+        raise FwMagicError("a picture needs a package more: pip install 'fwmagic[picture]'") from None
+    spec = json.loads(files("fwmagic").joinpath("charts", f"{chart}.json").read_text(encoding="utf-8"))
+    spec |= {
+        "datasets": {"variants": _variants(report), "ratios": _ratios(report)},
+        "width": width,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "config": _CONFIG,
+    }
+    return vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE, allowed_base_urls=[])
+
+
+def _has(report: Report, chart: str) -> bool:
+    ledgers = [ledger for variant in report for ledger in variant.memory]
+    return {
+        "times": any(variant.time is not None for variant in report),
+        "stages": any(compile_stages(variant.compilation) for variant in report),
+        "ratios": bool(ratios_to_baseline(report)),
+        "memory": any(amount.bytes is not None for ledger in ledgers for amount in ledger.peak),
+        "timeline": any(ledger.timeline for ledger in ledgers),
+    }[chart]
+
+
+def _variants(report: Report) -> list[dict[str, Any]]:
+    return [{**row, "label": one_line(row["name"])} for row in report.to_dict(MOST_POINTS)["variants"]]
+
+
+def _ratios(report: Report) -> list[dict[str, Any]]:
+    frameworks = {variant.name: variant.framework for variant in report}
+    return [
+        {**wire.plain(r, None), "label": one_line(r.variant), "framework": frameworks.get(r.variant, "")}
+        for r in ratios_to_baseline(report).values()
+    ]

@@ -1,0 +1,208 @@
+"""The small drawings of a report (SVG): samples and compile stages as strips, memory as bars and courses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from typing import NamedTuple
+
+from fwmagic.format import seconds, seconds_between, size
+from fwmagic.report.report import Ledger, Moment, Time, Variant
+from fwmagic.report.words import compile_stages
+
+# Okabe and Ito's colours, told apart with any colour vision; their blue is lighter here, for a dark ground.
+_COLOURS = {"torch": "#D55E00", "jax": "#2080C4", "numpy": "#009E73"}
+_OTHER = "#CC79A7"
+_WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
+# Dots beyond these could not be told apart, and a stored report is to stay small.
+_MOST_DOTS = 36
+
+
+class Scale(NamedTuple):
+    """The span of seconds that every strip of a report shows; what lies above is drawn at its right edge."""
+
+    low: float
+    high: float
+
+    def x(self, value: float) -> int:
+        """Return where `value` lies, from 0 to the width of the drawing."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(_WIDTH * min(max(share, 0.0), 1.0))
+
+
+def colour(framework: str) -> str:
+    """Return the colour that stands for a framework."""
+    return _COLOURS.get(framework, _OTHER)
+
+
+def scale(times: Iterable[Time]) -> Scale | None:
+    """Return one scale for all times: from 0, unless they lie within a factor of two; None if there is no sample.
+
+    It ends at the slowest of the 95th percentiles, so that one interrupted block does not flatten the rest.
+    """
+    drawn = [time for time in times if time.samples]
+    if not drawn:
+        return None
+    high = max(max(_percentile(t.samples), t.median, t.high or 0.0) for t in drawn)
+    low = min(min(min(t.samples), t.median, t.low or math.inf) for t in drawn)
+    low = low if low > high / 2 else 0.0
+    margin = 0.03 * (high - low) or 0.03 * high or 1e-9
+    return Scale(max(0.0, low - margin), high + margin)
+
+
+def strip(variant: Variant, time: Time, on: Scale) -> str:
+    """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
+    points = _thinned(time.samples)
+    dots = "".join(f"M{on.x(value)} {_y(i, len(points))}z" for i, value in enumerate(points))
+    beyond = sum(value > on.high for value in time.samples)
+    drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
+    described = f"{len(time.samples)} blocks{drawn}, median {seconds(time.median)}"
+    interval = ""
+    if time.low is not None and time.high is not None:
+        described += f", 95 % interval {seconds_between(time.low, time.high)}"
+        left, right = on.x(time.low), on.x(time.high)
+        interval = f'<rect x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" class="fw-interval"/>'
+    if beyond:
+        described += f"; {beyond} slower than the scale shows"
+    middle = on.x(time.median)
+    return (
+        f"{opening(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
+        f'<path class="fw-dots" stroke="{colour(variant.framework)}" d="{dots}"/>'
+        f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
+    )
+
+
+def stage_bar(variant: Variant, longest: float) -> str:
+    """Return the compile stages of a variant as one bar; `longest` seconds (more than 0) fill the width."""
+    stages = compile_stages(variant.compilation)
+    described = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in stages)
+    start, parts = 0.0, []
+    for _, value in stages:
+        width = _WIDTH * value / longest
+        # the gap tells one stage from the next, without a colour for each
+        parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
+        start += width
+    bars = f'<g fill="{colour(variant.framework)}">{"".join(parts)}</g>'
+    return f"{opening(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
+
+
+def axis(on: Scale) -> tuple[str, str, str]:
+    """Return the labels of a scale's left end, middle and right end."""
+    return seconds(on.low), seconds((on.low + on.high) / 2), seconds(on.high)
+
+
+def opening(height: int, title: str, description: str) -> str:
+    """Return the start of a drawing of this height, with the words that stand for it."""
+    # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
+    return (
+        f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" height="{height}">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+    )
+
+
+def _thinned(samples: tuple[float, ...]) -> tuple[float, ...]:
+    step = max(1.0, len(samples) / _MOST_DOTS)
+    return tuple(samples[int(i * step)] for i in range(min(len(samples), _MOST_DOTS)))
+
+
+def _y(index: int, count: int) -> int:
+    return _HEIGHT // 2 if count == 1 else round(4 + (_HEIGHT - 8) * index / (count - 1))
+
+
+def _percentile(samples: tuple[float, ...]) -> float:
+    return sorted(samples)[math.ceil(0.95 * len(samples)) - 1]
+
+
+# The memory of a ledger: the height of its bar, what parts two segments, the height of its course.
+_LEDGER, _SEGMENT_GAP, _COURSE = 10, 6, 40
+_GREY = "#8C8C8C"
+# A stored report is to stay small, and more steps could hardly be told apart.
+_MOST_STEPS = 12
+#: Segments that are not the variant's own framework's.
+_REST = ("other processes", "reserved by the driver", "held by others here")
+
+
+class Extent(NamedTuple):
+    """What fills the width of every bar and the height of every course, in bytes, and the longest course in seconds."""
+
+    bytes: int
+    seconds: float
+
+
+def measured(variants: Iterable[Variant]) -> list[tuple[Variant, Ledger]]:
+    """Return the ledgers that are drawn, each with its variant: not what a compiler only worked out."""
+    return [(variant, one) for variant in variants for one in variant.memory if not one.device.endswith("(static)")]
+
+
+def extent(ledgers: Iterable[Ledger]) -> Extent:
+    """Return the one scale of some ledgers; 0 bytes: nothing is known."""
+    some = list(ledgers)
+    bars = max((sum(count for _, count in drawn(ledger)) for ledger in some), default=0)
+    moments = [moment for ledger in some for moment in ledger.timeline]
+    courses = max((max(moment.in_use or 0, moment.held or 0) for moment in moments), default=0)
+    return Extent(max(bars, courses), max((moment.seconds for moment in moments), default=0.0))
+
+
+def bar(framework: str, ledger: Ledger, on: Extent) -> str:
+    """Return the segments of a ledger as one bar, in their order.
+
+    Free memory is not drawn: on a large device it would leave no room for anything else.
+    """
+    start, lines = 0.0, {"use": "", "held": "", "rest": ""}
+    for name, count in drawn(ledger):
+        width = _WIDTH * count / on.bytes
+        lines[kind(name)] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
+        start += width
+    described = ", ".join(f"{name} {size(count)}" for name, count in drawn(ledger) if kind(name) == "use")
+    paths = "".join(
+        f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else colour(framework)}" d="{line}"/>'
+        for name, line in lines.items()
+        if line
+    )
+    return f"{opening(_LEDGER, f'Memory on {ledger.device}', described)}{paths}</svg>"
+
+
+def course(framework: str, ledger: Ledger, on: Extent) -> str:
+    """Return what was in use over time as a filled area, and what was held as a line above it; nothing if not known."""
+    moments = list(ledger.timeline.thinned(_MOST_STEPS))
+    use, held = (_steps(_points(moments, name, on)) for name in ("in_use", "held"))
+    if not use and not held:
+        return ""
+    most = max(max(moment.in_use or 0, moment.held or 0) for moment in ledger.timeline)
+    lasted = seconds(ledger.timeline[-1].seconds)
+    described = f"{len(ledger.timeline)} moments in {lasted}, at most {size(most)}"
+    stroke = f'stroke="{colour(framework)}"'
+    area = f'<path class="fw-area" fill="{colour(framework)}" d="{use}V{_COURSE}H0z"/>' if use else ""
+    line = f'<path class="fw-line" {stroke} d="{held}"/>' if held else ""
+    return f"{opening(_COURSE, f'Memory on {ledger.device} over time', described)}{area}{line}</svg>"
+
+
+def kind(name: str) -> str:
+    """Return what a segment is to the variant: in use, held (its own, but not in use), or the rest."""
+    if name.startswith("in use"):
+        return "use"
+    return "rest" if name in _REST else "held"
+
+
+def drawn(ledger: Ledger) -> Iterator[tuple[str, int]]:
+    """Yield name and bytes of the segments of a ledger's bar."""
+    for amount in ledger.peak:
+        if amount.bytes and amount.name != "free":
+            yield amount.name, amount.bytes
+
+
+def _points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int, int]]:
+    known = ((moment.seconds, getattr(moment, name)) for moment in moments)
+    span = on.seconds or 1.0
+    return [
+        (round(_WIDTH * at / span), round(_COURSE * (1 - count / on.bytes))) for at, count in known if count is not None
+    ]
+
+
+def _steps(points: Sequence[tuple[int, int]]) -> str:
+    """Return a path that keeps each height until the next point."""
+    if not points:
+        return ""
+    (x, y), *rest = points
+    return f"M{x} {y}" + "".join(f"H{x}V{y}" for x, y in rest)

@@ -1,0 +1,122 @@
+"""A report as plain text for a terminal, and as Markdown for a paper or an issue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from fwmagic.format import one_line, seconds, size
+from fwmagic.report.drawings import Extent, drawn, extent, kind, measured
+from fwmagic.report.report import Ledger, Report, Variant
+from fwmagic.report.words import Line, conditions, details, headline, table
+
+# an underscore between letters or digits starts no emphasis, and names read better without the backslash
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+_ALL = "print(report) tells more: how each was compiled, what was measured, and the conditions."
+
+
+def to_text(report: Report, short: bool = False) -> str:
+    """Return the report as plain text: verdicts, aligned table, memory as bars, remarks by variant, conditions.
+
+    If `short`, of the remarks only the warnings: a notebook stores this text beside the same report as HTML.
+    """
+    blocks = ["\n".join(f"{'Warning: ' if s.warning else ''}{s.text}." for s in headline(report))]
+    if report.variants:
+        figures = table(report)
+        blocks.append(_aligned([figures.head, *figures.rows]))
+    blocks.append(memory(report.variants))
+    for group in details(report):
+        lines = [line for line in group.lines if line.warning or not short]
+        blocks.append(f"{group.name}\n{_labelled(lines)}" if lines else "")
+    blocks.append(_ALL if short else f"conditions\n{_labelled(conditions(report))}")
+    return "\n\n".join(block for block in blocks if block)
+
+
+def to_markdown(report: Report) -> str:
+    """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
+    blocks = [f"**{'Warning: ' if s.warning else ''}{_escape(s.text)}.**" for s in headline(report)]
+    if report.variants:
+        figures = table(report)
+        head, *rows = [_row([_escape(cell) for cell in row]) for row in (figures.head, *figures.rows)]
+        blocks.append("\n".join([head, _row(["---"] * len(figures.head)), *rows]))
+    blocks += [f"### {_escape(group.name)}\n\n{_bullets(group.lines)}" for group in details(report)]
+    blocks.append(f"### Conditions\n\n{_bullets(conditions(report))}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
+
+
+def _labelled(lines: Sequence[Line]) -> str:
+    width = max((len(line.label) for line in lines), default=0)
+    return "\n".join(f"{'!' if line.warning else ' '} {line.label.ljust(width)}  {line.text}" for line in lines)
+
+
+def _bullets(lines: Sequence[Line]) -> str:
+    return "\n".join(f"- {_label(line)}: {_escape(line.text)}" for line in lines)
+
+
+def _label(line: Line) -> str:
+    return f"**{_escape(line.label)}**" if line.warning else _escape(line.label)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
+_WIDTH = 40
+_MARKS = {"use": "█", "held": "▒", "rest": "░"}
+_LEVELS = " ▁▂▃▄▅▆▇█"
+
+
+def memory(variants: Iterable[Variant]) -> str:
+    """Return bars and courses of all variants on one scale, with a heading; nothing if no memory is known."""
+    found = measured(variants)
+    on = extent(ledger for _, ledger in found)
+    if not on.bytes:
+        return ""
+    rows = [
+        (f"{one_line(v.name, 30)}, {one_line(ledger.device, 30)}", _bar(ledger, on), _course(ledger, on))
+        for v, ledger in found
+    ]
+    shown = [row for row in rows if row[1] or row[2]]
+    if not shown:
+        return ""
+    width = max(len(name) for name, _, _ in shown)
+    span = f"; right: over {seconds(on.seconds)}" if on.seconds else ""
+    heading = f"memory at the peak, 0 to {size(on.bytes)}: █ in use, ▒ held and not in use, ░ of others{span}"
+    lines = [f"  {name.ljust(width)}  {bar.ljust(_WIDTH)}  {course}".rstrip() for name, bar, course in shown]
+    return "\n".join([heading, *lines])
+
+
+def _bar(ledger: Ledger, on: Extent) -> str:
+    end, text = 0, ""
+    for name, count in drawn(ledger):
+        end += count
+        text += _MARKS[kind(name)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
+    return text
+
+
+def _course(ledger: Ledger, on: Extent) -> str:
+    """Return the most that was in use in each part of the time."""
+    if not on.seconds or not ledger.timeline:
+        return ""
+    last = ledger.timeline[-1].seconds
+    parts = max(1, round(_WIDTH * last / on.seconds))
+    most: list[int] = [0] * parts
+    known = [(moment.seconds, moment.in_use) for moment in ledger.timeline if moment.in_use is not None]
+    if not known:
+        return ""
+    for (at, count), (until, _) in zip(known, [*known[1:], (last, 0)], strict=True):
+        first, end = (min(int(parts * t / last), parts - 1) if last else 0 for t in (at, until))
+        for part in range(first, end + 1):
+            most[part] = max(most[part], count)
+    return "".join(_LEVELS[min(-(-8 * count // on.bytes), 8)] for count in most)

@@ -1,0 +1,161 @@
+"""The run of `%%compare --alloc`: each variant under every policy of its allocator, one fresh process at a time."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fwmagic import frameworks
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import line_of
+from fwmagic.measure.load import Load
+from fwmagic.measure.timing import measure
+from fwmagic.memory import nvml
+from fwmagic.memory.policies import OUTRANKING, POLICIES, Policy, on_demand
+from fwmagic.report import Ledger, Time, Variant, findings
+from fwmagic.run import inside
+from fwmagic.run.inside import Found, Sent
+from fwmagic.run.isolated import Apart, Isolation, Remote
+from fwmagic.run.variants import Section
+from fwmagic.worker.parcel import Parcel
+from fwmagic.worker.process import Worker, WorkerEnded
+
+_BY_NAME = {str(policy): policy for policy in POLICIES}
+
+
+class Policies(Isolation):
+    """The sections of one cell, each variant of which runs once for every policy of its framework's allocator."""
+
+    def run(self, given: Mapping[str, Any], load: Load) -> None:
+        """Run one variant after the other, each in a process that ends before the next one begins."""
+        missing = self._no_device()
+        each = "variant" if missing else "policy"
+        self._apart = Apart(self._options.threads, f"a fresh process for each {each}, one at a time")
+        jobs = [job for section in self._sections for job in self._jobs(section, bool(missing))]
+        for section, name, mode, policy in jobs:
+            told = dict(section.options.stated(), **({} if policy is None else {"alloc": str(policy)}))
+            self._draft.add(Variant(name, section.name, section.framework.name, mode, "waiting", options=told))
+        self._draft.change(note=missing)
+        try:
+            with self._parcel(given) as parcel:
+                load.start()
+                self._draft.change(conditions=self._apart.conditions(load))  # also of what is shown meanwhile
+                for section, name, mode, policy in jobs:
+                    self._job(section, name, mode, policy, parcel, self._options.budget / len(jobs))
+        finally:
+            self._close()
+        load.stop()
+        self._draft.change(conditions=self._apart.conditions(load), progress=1.0)
+        self._draft.find(*findings.of_report(self._draft.report))
+
+    def _no_device(self) -> str:
+        """Return why there is no device whose allocator could have a policy, or an empty string."""
+        why = "--device cpu was asked for" if all(map(_on_cpu, self._sections)) else ""
+        try:
+            if not why and not nvml.cards():
+                why = "NVML sees none"
+        except FwMagicError as error:
+            why = str(error).rstrip(".")
+        if not why:
+            return ""
+        return (
+            f"No GPU here ({why}): a policy of an allocator changes nothing, so each variant is there once, on the host"
+        )
+
+    def _jobs(self, section: Section, once: bool) -> Iterator[tuple[Section, str, str, Policy | None]]:
+        policies = [_BY_NAME[name] for name in self._options.alloc]
+        own = [policy for policy in policies if policy.framework == section.framework.name]
+        for name, mode in section.options.variants().items():
+            if once or not own or _on_cpu(section):
+                yield section, name, mode, None
+            else:
+                yield from ((section, f"{name} {policy.name}", mode, policy) for policy in own)
+
+    def _job(
+        self, section: Section, name: str, mode: str, policy: Policy | None, parcel: Parcel, budget: float
+    ) -> None:
+        """Run one variant under one policy: its time, its memory, and what is held when nothing is left."""
+        # On demand also where the policy is torch's: arrays of the notebook may make JAX start there, too.
+        environment = on_demand(os.environ)
+        if policy is not None:
+            environment = policy.environment(environment)
+        if policy is not None and policy.framework == "jax" and not environment.get("JAX_PLATFORMS"):
+            # Else JAX would only log that it cannot start on the GPU, and compute on the CPU.
+            environment["JAX_PLATFORMS"] = "cuda,cpu"
+        try:
+            remote = self._variant(section, name, mode, parcel, environment, anew=policy is not None)
+            if remote is not None:
+                self._measure(remote, policy, budget)
+        except WorkerEnded as error:
+            self._preparation.fail(section, name, error, None, "memory")
+            self._preparation.errors[-1] = WorkerEnded(f"{name}: {error}")  # the report has the name beside it
+        finally:
+            self._close()  # also one that could not be timed: it may hold most of the device
+
+    def _prepare(self, worker: Worker, sent: Sent) -> Found:
+        with self._window():
+            worker.call(_import, (*sent.together, *sent.flags))
+        flags = {name: _without(some, OUTRANKING.get(name, ())) for name, some in sent.flags.items()}
+        return super()._prepare(worker, replace(sent, flags=flags))
+
+    def _measure(self, remote: Remote, policy: Policy | None, budget: float) -> None:
+        timeout, section = self._options.timeout, remote.section
+        seed = random.SystemRandom().getrandbits(32)
+        measurement = measure([remote], budget=budget, seed=seed, alternate=False)
+        self._draft.change(spent=self._draft.report.spent + measurement.spent)
+        (timing,) = measurement.variants
+        if timing.failure is not None:
+            line = line_of(timing.failure, section.body.filename)
+            self._preparation.fail(section, remote.name, timing.failure, line, "timing")
+            return
+        self._draft.variant(remote.name, **_timed(timing.time(), section.options.items))
+        ledgers = remote.memory()
+        with self._window():
+            force = remote.worker.call(inside.in_force, timeout=timeout)
+            released = remote.worker.call(inside.release, timeout=timeout)
+        notes = (self._draft.report[remote.name].note, _in_force(policy, force), _where(policy, ledgers))
+        self._draft.variant(remote.name, memory=_with(ledgers, released), note="; ".join(filter(None, notes)))
+
+
+def _without(flags: Mapping[str, bytes], names: Sequence[str]) -> dict[str, bytes]:
+    return {name: value for name, value in flags.items() if name not in names}
+
+
+def _import(names: Sequence[str]) -> None:
+    """Import frameworks, in a worker that has none yet: how long that takes is not what `--timeout` is about."""
+    for name in names:
+        frameworks.get(name)
+
+
+def _on_cpu(section: Section) -> bool:
+    return (section.options.device or "").startswith("cpu")
+
+
+def _timed(time: Time | None, items: int | None) -> dict[str, Any]:
+    """Return what a variant says of its time."""
+    if time is None:
+        return {"status": "not timed", "note": "no block could be timed within the budget"}
+    return {"status": "timed", "time": replace(time, items_per_second=items and items / time.median)}
+
+
+def _with(ledgers: tuple[Ledger, ...], released: Any) -> tuple[Ledger, ...]:
+    """Return the ledgers, the device's, which is the first, with what was held later."""
+    first, *others = ledgers
+    return (replace(first, released=released), *others)
+
+
+def _where(policy: Policy | None, ledgers: tuple[Ledger, ...]) -> str:
+    """Return what is to be said of a variant that did not reach the GPU."""
+    if policy is None or ledgers[0].device != "host":
+        return ""
+    return f"it computed on the CPU, where the policy changes nothing: this {policy.framework} sees no GPU"
+
+
+def _in_force(policy: Policy | None, force: Mapping[str, str]) -> str:
+    if policy is None:
+        return ""
+    found = ", ".join(f"{name} = {value}" for name, value in force.items())
+    return f"{policy}: {policy.what}; read back: {found or 'nothing'}"
