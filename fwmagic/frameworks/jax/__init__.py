@@ -15,7 +15,8 @@ import numpy as np
 
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import Base, CompileLog, CompileOptions, Kept, Traced
-from fwmagic.frameworks.jax import compiler, state
+from fwmagic.frameworks.jax import compiler
+from fwmagic.frameworks.jax import state as _state
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
 
@@ -35,15 +36,15 @@ class Jax(Base):
 
     def keep(self, value: Any) -> Kept | None:
         """Save an array: it cannot change, but donation deletes it."""
-        return state.keep(value)
+        return _state.keep(value)
 
     def is_array(self, value: Any) -> bool:
         """Say whether `value` is a JAX array."""
-        return state.is_array(value)
+        return _state.is_array(value)
 
     def is_stateless(self, value: Any) -> bool:
         """Say whether `value` is a device, a sharding, a jitted function or the like."""
-        return state.is_stateless(value)
+        return _state.is_stateless(value)
 
     def frozen(self, value: Any) -> Any:
         """Return an array as it is, since it cannot change, or a copy of a NumPy array."""
@@ -53,7 +54,7 @@ class Jax(Base):
 
     def describe(self, array: Any) -> str:
         """Return dtype, weak type, shape and device, as a trace depends on them."""
-        return state.describe(array)
+        return _state.describe(array)
 
     def canonical_dtype(self, dtype: Any) -> Any:
         """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on."""
@@ -73,7 +74,7 @@ class Jax(Base):
 
     def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
         """Return how to rebuild an array in another process."""
-        return state.pack(value, slot)
+        return _state.pack(value, slot)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
@@ -95,11 +96,11 @@ class Jax(Base):
 
     def rng_state(self) -> Any:
         """Return None: JAX has no global generator."""
-        return state.rng_state()
+        return _state.rng_state()
 
     def set_rng_state(self, state: Any) -> None:
         """Do nothing: JAX has no global generator."""
-        state.set_rng_state(state)
+        _state.set_rng_state(state)
 
     def flags(self) -> dict[str, Any]:
         """Return JAX's whole configuration."""
@@ -114,7 +115,7 @@ class Jax(Base):
 
     def seed(self, seed: int) -> None:
         """Do nothing: JAX has no global generator."""
-        state.seed(seed)
+        _state.seed(seed)
 
     def compile_events(self) -> int:
         """Return how many backend compilations were seen."""

@@ -12,7 +12,8 @@ import torch
 
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import Base, CompileLog, CompileOptions, Kept
-from fwmagic.frameworks.torch import compiler, state
+from fwmagic.frameworks.torch import compiler
+from fwmagic.frameworks.torch import state as _state
 from fwmagic.frameworks.torch.memory import TorchMemory
 
 
@@ -31,15 +32,15 @@ class Torch(Base):
 
     def keep(self, value: Any) -> Kept | None:
         """Save a tensor or a `torch.Generator`."""
-        return state.keep(value)
+        return _state.keep(value)
 
     def is_array(self, value: Any) -> bool:
         """Say whether `value` is a tensor."""
-        return state.is_array(value)
+        return _state.is_array(value)
 
     def is_stateless(self, value: Any) -> bool:
         """Say whether `value` is a dtype, a device, a size or the like."""
-        return state.is_stateless(value)
+        return _state.is_stateless(value)
 
     def frozen(self, value: Any) -> Any:
         """Return a detached copy of a tensor, or a copy of a NumPy array."""
@@ -49,7 +50,7 @@ class Torch(Base):
 
     def describe(self, array: Any) -> str:
         """Return dtype, shape, strides and device, as Dynamo's guards read them."""
-        return state.describe(array)
+        return _state.describe(array)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy as a tensor."""
@@ -67,7 +68,7 @@ class Torch(Base):
 
     def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
         """Return how to rebuild a storage in another process."""
-        return state.pack(value, slot)
+        return _state.pack(value, slot)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""
@@ -80,11 +81,11 @@ class Torch(Base):
 
     def rng_state(self) -> Any:
         """Return the state of torch's global generators."""
-        return state.rng_state()
+        return _state.rng_state()
 
     def set_rng_state(self, state: Any) -> None:
         """Put the state of torch's global generators back."""
-        state.set_rng_state(state)
+        _state.set_rng_state(state)
 
     def flags(self) -> dict[str, Any]:
         """Return threads, default dtype, autograd, precision and the like."""
@@ -99,7 +100,7 @@ class Torch(Base):
 
     def seed(self, seed: int) -> None:
         """Seed torch's global generators."""
-        state.seed(seed)
+        _state.seed(seed)
 
     def compile_events(self) -> int:
         """Return how many compilations Dynamo began."""
