@@ -100,7 +100,7 @@ class Program:
 def run(world: World, programs: Sequence[Timed], budget: float = 1.0, **options: Any) -> Measurement:
     harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
     settings: dict[str, Any] = {"seed": 0, "alternate": False, "clock": world.clock} | options
-    return measure([Local(program, harness) for program in programs], budget=budget, **settings)
+    return measure([Local(program.name, program, harness) for program in programs], budget=budget, **settings)
 
 
 def blocks(world: World) -> list[str]:
@@ -493,7 +493,7 @@ def test_torch_and_jax_programs() -> None:
         Real("recompiles", lambda x: jax.jit(lambda y: y + 1)(x), jnp.ones(3), wait=jax.block_until_ready),
     ]
     harness = Harness(framework.compile_events, framework.drain, nullcontext)
-    found = measure([Local(one, harness) for one in programs], budget=1.0, seed=0, alternate=True)
+    found = measure([Local(one.name, one, harness) for one in programs], budget=1.0, seed=0, alternate=True)
     small_, large_, jitted, recompiles = found.variants
     assert [variant.failure for variant in found.variants] == [None] * 4
     assert [variant.every_call for variant in found.variants] == [False, False, False, True]

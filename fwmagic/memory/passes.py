@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,6 @@ from fwmagic.measure.calls import Timed
 from fwmagic.memory import device, heap, host
 from fwmagic.options import Options
 from fwmagic.report import Amount, Ledger
-from fwmagic.run.draft import Draft
-from fwmagic.run.variants import Contender
 
 #: One pass: it runs a call once, and returns its ledger.
 Pass = Callable[[Callable[[], object]], Ledger]
@@ -31,7 +28,7 @@ class Passes:
     """What is to be measured of variants, and where Ctrl-C may stop it.
 
     `several`: of more than one variant. `context` is what the driver needs for this process. `exact`: this process
-    does nothing else any more, and gives back at once what is freed (see `malloc.map_large_blocks`).
+    does nothing else any more, and gives back at once what is freed (see `host.map_large_blocks`).
     """
 
     options: Options
@@ -40,22 +37,20 @@ class Passes:
     context: Amount = device.UNKNOWN_CONTEXT
     exact: bool = False
 
-    def of(self, contender: Contender) -> tuple[Ledger, ...]:
-        """Run a variant once for each pass, and return its ledgers: that of the device it computes on first."""
-        program, section = contender.program, contender.section
-        seconds = None if contender.outcome is None else contender.outcome.seconds
-        return self.run(program, section.framework, section.body.filename, seconds, program.static, contender.name)
-
     def run(
         self,
+        name: str,
         program: Timed,
         framework: Framework,
+        *,
         filename: str = "",
         seconds: float | None = None,
         static: Static | None = None,
-        name: str = "",
     ) -> tuple[Ledger, ...]:
-        """Run a program once for each pass, and return its ledgers."""
+        """Run a variant once for each pass, and return its ledgers: that of the device it computes on first.
+
+        `filename` is where its lines are, `seconds` how long a run takes, if that is known.
+        """
         memory, wanted = framework.memory, self.options.device
         found: list[Ledger] = []
         where = memory.device(wanted) if self.options.memory else None
@@ -131,11 +126,3 @@ def _static(where: str, account: Static) -> Ledger:
     added = " + ".join(f"{size(count)} {what}" for count, what in parts)
     source = f"XLA's static analysis, not measured: {added} - {size(account.alias)} shared"
     return Ledger(f"{where} (static)", None, (Amount("in use (static)", account.total, source),))
-
-
-def measure(passes: Passes, contenders: Sequence[Contender], draft: Draft) -> None:
-    """Measure the memory of the variants that were timed, and note it in the draft."""
-    with host.only_new_garbage() if passes.options.memory else nullcontext():
-        for contender in contenders:
-            if draft.report[contender.name].status != "failed":
-                draft.variant(contender.name, memory=passes.of(contender))
