@@ -16,7 +16,6 @@ from fwmagic.frameworks import Device, Framework, Static
 from fwmagic.measure.bench import LEAD_IN
 from fwmagic.measure.calls import Timed
 from fwmagic.memory import device, heap, host
-from fwmagic.options import Options
 from fwmagic.report import Amount, Ledger
 
 #: One pass: it runs a call once, and returns its ledger.
@@ -27,12 +26,17 @@ Pass = Callable[[Callable[[], object]], Ledger]
 class Passes:
     """What is to be measured of variants, and where Ctrl-C may stop it.
 
-    `several`: of more than one variant. `context` is what the driver needs for this process. `exact`: this process
-    does nothing else any more, and gives back at once what is freed (see `host.map_large_blocks`).
+    `wanted` is the device that was asked for. `memory`: of the device and of the host; `memray`: of the heap, too, with
+    a flame graph in the file `flamegraph` if one is named. `several`: of more than one variant. `context` is what the
+    driver needs for this process. `exact`: this process does nothing else any more, and gives back at once what is
+    freed (see `host.map_large_blocks`).
     """
 
-    options: Options
     window: Window
+    wanted: str | None = None
+    memory: bool = True
+    memray: bool = False
+    flamegraph: str | None = None
     several: bool = False
     context: Amount = device.UNKNOWN_CONTEXT
     exact: bool = False
@@ -51,9 +55,9 @@ class Passes:
 
         `filename` is where its lines are, `seconds` how long a run takes, if that is known.
         """
-        memory, wanted = framework.memory, self.options.device
+        memory, wanted = framework.memory, self.wanted
         found: list[Ledger] = []
-        where = memory.device(wanted) if self.options.memory else None
+        where = memory.device(wanted) if self.memory else None
         on_host: Pass = partial(host.measure, elsewhere=memory.in_threads)
         if where is not None:
             others = tuple(_held_by_others(framework, where, wanted))
@@ -66,12 +70,12 @@ class Passes:
                 found.append(self._once(program, seconds, "host", on_both))
             else:
                 found.append(self._once(program, seconds, where.name, on_device))
-        if self.options.memory and len(found) < 2:
+        if self.memory and len(found) < 2:
             found.append(self._once(program, seconds, "host", on_host))
-        if self.options.memray or self.options.flamegraph is not None:
+        if self.memray or self.flamegraph is not None:
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
             found.append(self._once(program, seconds, "heap", on_heap))
-        if static is not None and self.options.memory:
+        if static is not None and self.memory:
             found.append(_static(where.name if where is not None else "CPU", static))
         return tuple(found)
 
@@ -100,9 +104,9 @@ class Passes:
 
     def _graph(self, name: str) -> Path | None:
         """Return where to write a variant's flame graph: the file that was asked for, or one for each variant."""
-        if self.options.flamegraph is None:
+        if self.flamegraph is None:
             return None
-        path = Path(self.options.flamegraph)
+        path = Path(self.flamegraph)
         return path.with_stem(f"{path.stem}-{name.replace(':', '-').replace(' ', '-')}") if self.several else path
 
 

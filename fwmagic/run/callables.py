@@ -12,12 +12,11 @@ from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, get, loaded
 from fwmagic.measure.load import Load
-from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
 from fwmagic.report import Compilation, Report, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.measuring import Measuring
-from fwmagic.run.place import Entrant, Here
+from fwmagic.run.place import Entrant, Here, passes
 from fwmagic.run.preparation import agreement
 
 
@@ -104,11 +103,11 @@ def compare(
     if check:
         _check(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
-    passes = Passes(options, nullcontext)
+    wanted = passes(options, nullcontext, several=False)
     entrants = [
         Entrant(
             here.calls(name, call),
-            partial(passes.run, name, call, next(iter(frameworks_of(outputs[name]).values()), get("numpy"))),
+            partial(wanted.run, name, call, next(iter(frameworks_of(outputs[name]).values()), get("numpy"))),
             filename=_file(call.call),
         )
         for name, call in calls.items()

@@ -12,13 +12,12 @@ from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework, line_of
 from fwmagic.measure.load import Load
-from fwmagic.memory.passes import Passes
 from fwmagic.run.alloc import Policies
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.inputs import checked
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
-from fwmagic.run.place import Here
+from fwmagic.run.place import Here, passes
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of
 from fwmagic.run.session import Session, distinct, seed_all
@@ -103,8 +102,8 @@ class Comparison:
             self._preparation.compare_across(self._sections)
             here = Here(self._frameworks(), window, "; ".join(staging.stated), devices_of(self._sections))
             contenders = self._preparation.contenders
-            passes = Passes(self.options, window, several=len(contenders) > 1)
-            Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, passes))
+            wanted = passes(self.options, window, several=len(contenders) > 1)
+            Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))
         finally:
             staging.close()
 

@@ -28,7 +28,7 @@ from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
 from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
 from fwmagic.run.draft import Draft
-from fwmagic.run.place import Here, conditions
+from fwmagic.run.place import Here, conditions, passes
 from fwmagic.run.preparation import Contender, Preparation
 from fwmagic.run.section import Section, devices_of
 from fwmagic.run.session import Session
@@ -109,7 +109,7 @@ class Inside:
         contender = next(iter(preparation.contenders), None)
         if contender is not None:
             self._calls = Here([framework]).calls(contender.name, contender.program)
-            self._memory = partial(_memory, contender, Passes(sent.options, nullcontext, sent.several, context))
+            self._memory = partial(_memory, contender, passes(sent.options, nullcontext, sent.several, context=context))
         results = {
             "outcome": None if contender is None else contender.outcome,
             "reference": preparation.reference(section),
@@ -176,9 +176,9 @@ class Inside:
             self._results.close()
 
 
-def _memory(contender: Contender, passes: Passes, exact: bool) -> tuple[Ledger, ...]:
+def _memory(contender: Contender, wanted: Passes, exact: bool) -> tuple[Ledger, ...]:
     """Measure the memory of a variant; `exact`: in a process that gives back at once what is freed."""
-    (entrant,) = Here([contender.section.framework]).entrants([contender], replace(passes, exact=exact))
+    (entrant,) = Here([contender.section.framework]).entrants([contender], replace(wanted, exact=exact))
     return entrant.memory()
 
 

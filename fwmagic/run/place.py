@@ -17,6 +17,7 @@ from fwmagic.measure.load import Load, machine
 from fwmagic.measure.timing import LEAST
 from fwmagic.memory.host import only_new_garbage
 from fwmagic.memory.passes import Passes
+from fwmagic.options import Options
 from fwmagic.report import Conditions, Finding, Ledger
 from fwmagic.run.preparation import Contender
 from fwmagic.run.session import distinct
@@ -202,6 +203,11 @@ class Apart:
             process += f" and {number} for each framework"
             process += f", pinned to core {', '.join(map(str, self.cores))}" if self.cores else ", not pinned to cores"
         return with_load(replace(self._found, process=process), load, "; ".join(self._stated))
+
+
+def passes(options: Options, window: Window, several: bool, **facts: Any) -> Passes:
+    """Return the memory passes that options ask for, of one or of several variants."""
+    return Passes(window, options.device, options.memory, options.memray, options.flamegraph, several=several, **facts)
 
 
 def conditions(frameworks: Iterable[Framework], devices: Mapping[str, str]) -> Conditions:

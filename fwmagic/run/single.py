@@ -15,14 +15,13 @@ from fwmagic.cells.outcome import Outcome, copy_of, drew_random, state_values
 from fwmagic.cells.scene import Overlay, Scene
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.measure.load import Load
-from fwmagic.memory.passes import Passes
 from fwmagic.report import Report
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
-from fwmagic.run.place import Here, conditions, with_load
+from fwmagic.run.place import Here, conditions, passes, with_load
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of
 from fwmagic.run.session import Session, seed_all
@@ -96,8 +95,8 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
                     preparation.prepare(section, scene)
                     here = Here([framework], guard.window, stated, devices_of([section]))
                     contenders = preparation.contenders
-                    passes = Passes(options, guard.window, several=len(contenders) > 1)
-                    Measuring(draft, here, options, load).run(here.entrants(contenders, passes))
+                    wanted = passes(options, guard.window, several=len(contenders) > 1)
+                    Measuring(draft, here, options, load).run(here.entrants(contenders, wanted))
             finally:
                 after.restore()
     except KeyboardInterrupt:
