@@ -53,7 +53,7 @@ class Policies(Isolation):
         """Return why there is no device whose allocator could have a policy, or an empty string."""
         why = "--device cpu was asked for" if all(map(_on_cpu, self._sections)) else ""
         try:
-            if not why and not nvml.cards():
+            if not why and not nvml.count():
                 why = "NVML sees none"
         except FwMagicError as error:
             why = str(error).rstrip(".")
