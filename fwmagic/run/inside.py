@@ -28,7 +28,7 @@ from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
 from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
 from fwmagic.run.draft import Draft
-from fwmagic.run.place import Here, conditions, passes
+from fwmagic.run.place import Here, conditions_here, passes
 from fwmagic.run.preparation import Contender, Preparation
 from fwmagic.run.section import Section, devices_of
 from fwmagic.run.session import Session
@@ -120,7 +120,7 @@ class Inside:
             variant = replace(variant, memory=(growth.ledger(),))
         return Found(
             variant=replace(variant, outputs=None),
-            conditions=conditions([framework], devices_of([section])),
+            conditions=conditions_here([framework], devices_of([section])),
             stated=tuple(staging.stated),
             findings=() if contender is None else contender.findings,
             errors=tuple(packed(error) for error in draft.errors),

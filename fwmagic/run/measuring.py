@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from fwmagic.measure.load import Load, usable_cores
-from fwmagic.measure.timing import Measurement, Progress, Timing, measure
+from fwmagic.measure.timing import Measurement, Progress, Timing, time_variants
 from fwmagic.options import Options
 from fwmagic.report import Ratio, findings
 from fwmagic.run.draft import Draft
@@ -50,7 +50,7 @@ class Measuring:
             names = [entrant.name for entrant in entrants]
             for name in names:
                 self._draft.variant(name, status="running")
-            measurement = measure(
+            measurement = time_variants(
                 [entrant.calls for entrant in entrants],
                 budget=self._options.budget / self._parts,
                 margin=self._options.margin,

@@ -110,7 +110,7 @@ class Here:
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
-        return with_load(conditions(self._frameworks, self._devices), load, self._inputs)
+        return with_load(conditions_here(self._frameworks, self._devices), load, self._inputs)
 
     def memory_passes(self) -> AbstractContextManager[Any]:
         """Collect garbage once, and not anew for each pass."""
@@ -210,7 +210,7 @@ def passes(options: Options, window: Window, several: bool, **facts: Any) -> Pas
     return Passes(window, options.device, options.memory, options.memray, options.flamegraph, several=several, **facts)
 
 
-def conditions(frameworks: Iterable[Framework], devices: Mapping[str, str]) -> Conditions:
+def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str]) -> Conditions:
     """Return versions, devices, threads and settings of the frameworks in this process.
 
     Parameters

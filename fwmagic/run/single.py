@@ -21,7 +21,7 @@ from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
-from fwmagic.run.place import Here, conditions, passes, with_load
+from fwmagic.run.place import Here, conditions_here, passes, with_load
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of
 from fwmagic.run.session import Session, seed_all
@@ -174,6 +174,6 @@ def _only_once(draft: Draft, section: Section, committed: _Committed, load: Load
     for name in section.options.variants():
         draft.once(name, committed.outcome.seconds, why, source=section.body.text)
     devices = devices_of([section])
-    draft.change(conditions=with_load(conditions([section.framework], devices), load, inputs))
+    draft.change(conditions=with_load(conditions_here([section.framework], devices), load, inputs))
     draft.end()
     return draft.report

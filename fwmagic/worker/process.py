@@ -108,7 +108,7 @@ def begin(setting: Setting) -> None:
     tqdm.set_lock(RLock())
 
 
-def number() -> int:
+def own_pid() -> int:
     """Return the number of this process."""
     return os.getpid()
 
@@ -161,7 +161,7 @@ class Worker:
         context, made = _remembering(_context(anew))
         self._executor = ProcessPoolExecutor(1, context, initializer=begin, initargs=(setting,))
         with _without_main():
-            self._started = self._executor.submit(number)
+            self._started = self._executor.submit(own_pid)
         # The executor starts its one process with its first task, and does not tell which one it is.
         (self._process,) = made
 
