@@ -73,7 +73,7 @@ class Passes:
                 found.append(self._once(program, seconds, where.name, on_device))
         if self.options.memory and len(found) < 2:
             found.append(self._once(program, seconds, "host", on_host))
-        if self.options.memray or self.options.flamegraph is not None:
+        if self.options.asks("memray"):
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
             found.append(self._once(program, seconds, "heap", on_heap))
         if static is not None and self.options.memory:

@@ -13,7 +13,7 @@ from fwmagic.frameworks import Framework, get, line_of, loaded
 from fwmagic.measure.load import Load
 from fwmagic.memory.host import only_new_garbage
 from fwmagic.memory.passes import Passes
-from fwmagic.options import Options
+from fwmagic.options import Options, from_arguments
 from fwmagic.report import Compilation, Failure, Report, Variant, findings
 from fwmagic.run import measuring
 from fwmagic.run.draft import Draft
@@ -42,11 +42,11 @@ class _Call:
 def compare(
     callables: Mapping[str, Callable[[], Any]],
     *,
-    budget: float = 2.0,
-    margin: float = 0.01,
-    baseline: str | None = None,
-    check: bool = True,
-    memory: bool = True,
+    budget: float = Options.budget,
+    margin: float = Options.margin,
+    baseline: str | None = Options.baseline,
+    check: bool = Options.check,
+    memory: bool = Options.memory,
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
     """Compare callables without arguments: time them against each other, and their results.
@@ -76,8 +76,9 @@ def compare(
     FwMagicError
         There is nothing to compare, an option cannot take effect, or a value is no callable.
     """
-    _refuse(callables, budget, margin, baseline)
-    draft = Draft("compare", progress or (lambda _: None), budget=budget, margin=margin)
+    _refuse(callables, baseline)
+    options = from_arguments("compare", budget=budget, margin=margin, baseline=baseline, check=check, memory=memory)
+    draft = Draft("compare", progress or (lambda _: None), budget=options.budget, margin=options.margin)
     load = Load()
     calls: list[_Call] = []
     outputs: dict[str, Any] = {}
@@ -102,11 +103,11 @@ def compare(
             compilation=Compilation("yours", "timed as it is", cache="none"),
             outputs=outputs[name],
         )
-    if check:
+    if options.check:
         _check(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
-    measuring.Pass(draft, here, budget, margin, baseline, load).run(here.calls(calls))
-    if memory:
+    measuring.Pass(draft, here, options.budget, options.margin, options.baseline, load).run(here.calls(calls))
+    if options.memory:
         _measure_memory(draft, calls, outputs)
     draft.find(*findings.of_report(draft.report))
     failed = any(variant.status == "failed" for variant in draft.report)
@@ -122,7 +123,7 @@ def _measure_memory(draft: Draft, calls: Sequence[_Call], outputs: Mapping[str, 
                 draft.variant(call.name, memory=Passes(Options(call.name), nullcontext).run(call, framework))
 
 
-def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline: str | None) -> None:
+def _refuse(callables: Mapping[str, Any], baseline: str | None) -> None:
     if not callables:
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
     for name, function in callables.items():
@@ -130,10 +131,6 @@ def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline
             raise FwMagicError(
                 f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments."
             )
-    if not budget > 0:
-        raise FwMagicError(f"budget is {budget}, but it takes seconds above 0.")
-    if not 0 <= margin < 1:
-        raise FwMagicError(f"margin is {margin}, but it takes a fraction from 0 to below 1, such as 0.01 for 1 %.")
     if baseline is not None and baseline not in callables:
         raise FwMagicError(f"baseline names {baseline!r}, which is not compared; there are: {', '.join(callables)}.")
 
