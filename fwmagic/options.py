@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import keyword
 import math
 import re
@@ -11,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument, magic_arguments
@@ -20,11 +19,12 @@ from fwmagic.errors import FwMagicError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Records are named tuples here: a dataclass takes ten times as long to make, each time that fwmagic is loaded.
+
 # --- how a value is read -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ValueType:
+class ValueType(NamedTuple):
     """The values that an option takes: what is `wanted` of one, in words, and its stand-in in a help.
 
     `read` takes the text of a line or a Python value. It raises ValueError or TypeError for what is not wanted, or
@@ -122,8 +122,7 @@ _FILE = ValueType("a file", "FILE", _read_file)
 # --- what an option needs to have an effect ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """What an option needs to have an effect, and the sentence for a line on which it is not `met`.
 
     `met` is asked of the modes of the sections that the option reaches, and of all that stands on its line.
@@ -179,8 +178,7 @@ _RUN = ("lone", "compare")
 _COMPARE = ("compare",)
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """What `Options` declares of one option. On a line, a switch says the opposite of its default.
 
     `belongs` names the only framework that it is for, `implies` a switch that it turns on. `config`: `%config` may set
@@ -467,9 +465,8 @@ def _parse(line: Line, place: str, text: str) -> Line:
 
 
 def _allowed(place: str, magic: str) -> list[Option]:
-    return [
-        one for one in OPTIONS.values() if place in one.places and (magic == "compare" or one.belongs in (None, magic))
-    ]
+    of_any = magic == "compare"
+    return [one for one in OPTIONS.values() if place in one.places and (of_any or one.belongs in (None, magic))]
 
 
 def _unexpected(word: str, magic: str, place: str, flags: list[str]) -> str:
@@ -494,6 +491,8 @@ def _unexpected(word: str, magic: str, place: str, flags: list[str]) -> str:
 
 def _meant(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` with the known word nearest to `word`, or nothing."""
+    import difflib  # only where a word is unknown: loading the extension costs next to nothing
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""
 
