@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, output_can_be_silenced
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
-from traitlets import Bool, Enum, Float, TraitError, TraitType, Unicode, validate
+from traitlets import Bool, Enum, Float, Int, TraitError, TraitType, Unicode, validate
 
 from fwmagic import options
 from fwmagic.errors import CannotCompile, FwMagicError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fwmagic.cells.ways import Programs
 
 _NAMES = ("torch", "jax", "compare")
+_TRAITS: dict[type, type[TraitType[Any, Any]]] = {bool: Bool, float: Float, int: Int, str: Unicode}
 _DEFAULTS = {name: option for name, option in options.OPTIONS.items() if option.config}
 
 
@@ -25,12 +26,10 @@ def _trait(option: options.Option) -> TraitType[Any, Any]:
     """Return the setting that holds an option's default."""
     meaning = f"Default of {option.flag}: {option.help}."
     if option.switch:
-        return Bool(option.default, help=f"{not option.default}: {option.help}, as {option.flag} does for one cell.")
+        meaning = f"{not option.default}: {option.help}, as {option.flag} does for one cell."
     if option.type.choices:
         return Enum(option.type.choices, option.default, help=meaning)
-    if isinstance(option.default, float):
-        return Float(option.default, help=meaning)
-    return Unicode(option.default, allow_none=True, help=meaning)
+    return _TRAITS[option.type.python](option.default, allow_none=option.default is None, help=meaning)
 
 
 @magics_class

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ValueType(NamedTuple):
-    """The values that an option takes: what is `wanted` of one, in words, and its stand-in in a help.
+    """The values that an option takes: what is `wanted` of one, in words, its stand-in in a help, its Python type.
 
     `read` takes the text of a line or a Python value. It raises ValueError or TypeError for what is not wanted, or
     `argparse.ArgumentTypeError` with a sentence of its own.
@@ -34,6 +34,7 @@ class ValueType(NamedTuple):
     wanted: str
     metavar: str
     read: Callable[[Any], Any]
+    python: type = str
     choices: tuple[str, ...] = ()
 
 
@@ -43,7 +44,7 @@ def _choice(*allowed: str) -> ValueType:
             return text
         raise argparse.ArgumentTypeError(f"is one of {', '.join(allowed)}, not {text!r}{_meant(text, allowed)}")
 
-    return ValueType(f"one of {', '.join(allowed)}", "{" + ",".join(allowed) + "}", read, allowed)
+    return ValueType(f"one of {', '.join(allowed)}", "{" + ",".join(allowed) + "}", read, choices=allowed)
 
 
 def _number(wanted: str, metavar: str, convert: type, fits: Callable[[Any], bool]) -> ValueType:
@@ -53,7 +54,7 @@ def _number(wanted: str, metavar: str, convert: type, fits: Callable[[Any], bool
             raise ValueError
         return value
 
-    return ValueType(wanted, metavar, read)
+    return ValueType(wanted, metavar, read, convert)
 
 
 def _read_device(text: str) -> str:
@@ -104,7 +105,7 @@ def _read_file(text: str) -> str:
     return text
 
 
-_SWITCH = ValueType("yes or no", "", bool)
+_SWITCH = ValueType("yes or no", "", bool, bool)
 _MODE = _choice("auto", "eager", "compiled", "debug", "all")
 _COMPILE_MODE = _choice("default", "reduce-overhead", "max-autotune")
 _SECONDS = _number("seconds greater than 0", "SECONDS", float, lambda x: 0 < x < math.inf)
@@ -113,10 +114,10 @@ _COUNT = _number("a whole number greater than 0", "N", int, lambda x: x > 0)
 _SEED = _number("a whole number from 0 to 4294967295", "N", int, lambda x: 0 <= x < 2**32)
 _DEVICE = ValueType("cpu, cuda, cuda:N, gpu or gpu:N", "DEVICE", _read_device)
 _VARIABLE = ValueType("the name of a variable", "NAME", _read_variable)
-_VARIABLES = ValueType("names of variables", "A,W", _read_variables)
+_VARIABLES = ValueType("names of variables", "A,W", _read_variables, tuple)
 _VARIANT = ValueType("the name of a variant", "NAME", str)
-_THREADS = ValueType(_COUNT.wanted, "N", _read_threads)
-_POLICIES = ValueType("policies", "POLICIES", _read_policies)
+_THREADS = ValueType(_COUNT.wanted, "N", _read_threads, int)
+_POLICIES = ValueType("policies", "POLICIES", _read_policies, tuple)
 _FILE = ValueType("a file", "FILE", _read_file)
 
 # --- what an option needs to have an effect ------------------------------------------------------------------
