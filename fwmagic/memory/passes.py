@@ -72,7 +72,7 @@ class Passes:
                 found.append(self._once(program, seconds, where.name, on_device))
         if self.memory and len(found) < 2:
             found.append(self._once(program, seconds, "host", on_host))
-        if self.memray or self.flamegraph is not None:
+        if self.memray:
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
             found.append(self._once(program, seconds, "heap", on_heap))
         if static is not None and self.memory:

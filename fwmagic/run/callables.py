@@ -12,7 +12,7 @@ from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, get, loaded
 from fwmagic.measure.load import Load
-from fwmagic.options import Options
+from fwmagic.options import Options, from_arguments
 from fwmagic.report import Compilation, Report, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.measuring import Measuring
@@ -40,11 +40,11 @@ class _Call:
 def compare(
     callables: Mapping[str, Callable[[], Any]],
     *,
-    budget: float = 2.0,
-    margin: float = 0.01,
-    baseline: str | None = None,
-    check: bool = True,
-    memory: bool = True,
+    budget: float = Options.budget,
+    margin: float = Options.margin,
+    baseline: str | None = Options.baseline,
+    check: bool = Options.check,
+    memory: bool = Options.memory,
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
     """Compare callables without arguments: time them against each other, and their results.
@@ -74,8 +74,8 @@ def compare(
     FwMagicError
         There is nothing to compare, an option cannot take effect, or a value is no callable.
     """
-    _refuse(callables, budget, margin, baseline)
-    options = Options("compare", budget=budget, margin=margin, baseline=baseline, check=check, memory=memory)
+    _refuse(callables, baseline)
+    options = from_arguments("compare", budget=budget, margin=margin, baseline=baseline, check=check, memory=memory)
     draft = Draft("compare", progress or (lambda _: None), options)
     load = Load()
     calls: dict[str, _Call] = {}
@@ -100,7 +100,7 @@ def compare(
             compilation=Compilation("yours", "timed as it is", cache="none"),
             outputs=outputs[name],
         )
-    if check:
+    if options.check:
         _check(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
     wanted = passes(options, nullcontext, several=False)
@@ -117,7 +117,7 @@ def compare(
     return draft.report
 
 
-def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline: str | None) -> None:
+def _refuse(callables: Mapping[str, Any], baseline: str | None) -> None:
     if not callables:
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
     for name, function in callables.items():
@@ -125,10 +125,6 @@ def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline
             raise FwMagicError(
                 f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments."
             )
-    if not budget > 0:
-        raise FwMagicError(f"budget is {budget}, but it takes seconds above 0.")
-    if not 0 <= margin < 1:
-        raise FwMagicError(f"margin is {margin}, but it takes a fraction from 0 to below 1, such as 0.01 for 1 %.")
     if baseline is not None and baseline not in callables:
         raise FwMagicError(f"baseline names {baseline!r}, which is not compared; there are: {', '.join(callables)}.")
 

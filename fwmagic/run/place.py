@@ -207,7 +207,9 @@ class Apart:
 
 def passes(options: Options, window: Window, several: bool, **facts: Any) -> Passes:
     """Return the memory passes that options ask for, of one or of several variants."""
-    return Passes(window, options.device, options.memory, options.memray, options.flamegraph, several=several, **facts)
+    return Passes(
+        window, options.device, options.memory, options.asks("memray"), options.flamegraph, several=several, **facts
+    )
 
 
 def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str]) -> Conditions:
