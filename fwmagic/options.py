@@ -19,7 +19,6 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from fwmagic.errors import FwMagicError
 from fwmagic.measure.load import usable_cores
 from fwmagic.memory import policies
-from fwmagic.memory.policies import POLICIES
 
 
 @dataclass(frozen=True)
@@ -395,7 +394,7 @@ def _check_policies(line: Line, frameworks: set[str]) -> None:
     """Raise if a policy belongs to a framework without a section; of `all` of them those are left out."""
     named = {policy.split(":")[0] for policy in line.values.get("alloc", ())}
     absent = sorted(named - frameworks)
-    if absent and (named != {policy.framework for policy in POLICIES} or len(absent) == len(named)):
+    if absent and (named != {policy.framework for policy in policies.every()} or len(absent) == len(named)):
         raise line.error(f"--alloc names policies of {absent[0]}, and there is no %%{absent[0]} section; add one")
 
 

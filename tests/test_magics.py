@@ -352,9 +352,9 @@ def test_an_empty_cell(shell, text, capsys):
 @pytest.mark.parametrize("package", ["torch", "jax"])
 @pytest.mark.parametrize("head", ["%%{0}", "%%compare\n%%numpy\n1\n%%{0}"])
 def test_a_framework_that_is_not_installed(shell, monkeypatch, package, head):
-    for module in [name for name in sys.modules if name.startswith(f"fwmagic.frameworks._{package}")]:
+    for module in [name for name in sys.modules if name.startswith(f"fwmagic.frameworks.{package}")]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr(frameworks, f"_{package}", raising=False)
+    monkeypatch.delattr(frameworks, package, raising=False)
     monkeypatch.setitem(sys.modules, package, None)  # Python's own way to make an import fail
     with untouched(shell):
         error = fail(shell, head.format(package) + "\n1")

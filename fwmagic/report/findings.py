@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from fwmagic import frameworks
 from fwmagic.cells import uses
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.outcome import Outcome
@@ -13,7 +14,7 @@ from fwmagic.report.report import Compilation, Finding, Report, Variant
 
 #: Below this a call is mostly the overhead of calling it; seconds.
 _TINY = 1e-6
-#: Below this the hand-over to another thread is a visible part of a JAX call on a CPU; seconds.
+#: Below this the hand-over to another thread is a visible part of a call on a CPU; seconds.
 _SMALL = 1e-3
 #: Below this share of waiting, a call was not handed over at all.
 _WAITS = 0.3
@@ -39,7 +40,7 @@ def of_work(name: str, ran: Ran, outcome: Outcome | None, compilation: Compilati
     if outcome is None:
         return
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
-    if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
+    if not framework.is_plain and values and not any(_holds_array(framework, value) for value in values):
         yield Finding(
             "FW101",
             f"{name} returned and changed no {framework.title} array: this timed Python or NumPy",
@@ -53,15 +54,15 @@ def of_work(name: str, ran: Ran, outcome: Outcome | None, compilation: Compilati
             "end the section with the value that it computes",
             name,
         )
-    if ran.body.prints and compilation.way == "cell" and framework.name == "jax":
+    if ran.body.prints and compilation.way == "cell" and framework.traced_print:
         yield Finding(
             "FW103",
             f"{name}: `print` runs only while tracing, so that no timed call prints",
-            "print with `jax.debug.print` if printing belongs to the work",
+            f"print with `{framework.traced_print}` if printing belongs to the work",
             name,
             ran.body.prints[0],
         )
-    unread = uses.unread(list(ran.body.statements)) if compilation.way == "cell" else []
+    unread = uses.unread(list(ran.body.statements), framework.pure) if compilation.way == "cell" else []
     if unread:
         yield Finding(
             "FW104",
@@ -82,7 +83,7 @@ def of_report(report: Report) -> Iterator[Finding]:
     yield from _of_load(report)
 
 
-def _holds_array(framework: Any, value: Any) -> bool:
+def _holds_array(framework: Framework, value: Any) -> bool:
     if framework.is_array(value):
         return True
     if isinstance(value, Mapping):
@@ -90,7 +91,8 @@ def _holds_array(framework: Any, value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds_array(framework, item) for item in value)
     # A module, an optimizer or the like holds its arrays somewhere inside.
-    return any(kind.__module__.split(".")[0] in (framework.module, "flax") for kind in type(value).__mro__)
+    libraries = (framework.module, *framework.companions)
+    return any(kind.__module__.split(".")[0] in libraries for kind in type(value).__mro__)
 
 
 def _of_compilation(variant: Variant) -> Iterator[Finding]:
@@ -167,14 +169,17 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
             f"{fast.name} used {most:.1f} cores and {slow.name} {least:.1f}",
             "give both the same number of threads, with --threads N, before you call one of them better",
         )
+    known = {framework.name: framework for framework in frameworks.loaded()}
     for variant, time in timed:
-        on_cpu = report.conditions.devices.get("jax", "").startswith("cpu")
+        framework = known.get(variant.framework)
+        on_cpu = report.conditions.devices.get(variant.framework, "").startswith("cpu")
         waits = (time.wait or 0.0) > _WAITS * ((time.wait or 0.0) + (time.dispatch or 0.0))
         pinned = "threads" in variant.options
-        if variant.framework == "jax" and on_cpu and waits and time.median < _SMALL and not pinned:
+        if framework is not None and framework.hands_over and on_cpu and waits and time.median < _SMALL and not pinned:
             yield Finding(
                 "FW502",
-                f"{variant.name} is short: on a CPU, a part of its time is waking the thread that XLA hands work to, "
+                f"{variant.name} is short: on a CPU, a part of its time is waking the thread that "
+                f"{framework.engine} hands work to, "
                 "which can differ from run to run by more than the interval says",
                 "use --threads 1, where no other core has to wake up, or compare larger work",
                 variant.name,

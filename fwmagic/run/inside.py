@@ -163,13 +163,11 @@ def release() -> tuple[Amount, ...]:
     first = memory.counters(where)
     how = memory.empty_cache(where)
     last = memory.counters(where)
+    no_way = f"not available: {_room.framework.title} has no call that gives free memory back"
     return (
         Amount("after del", first.held, first.source),
-        Amount("after empty_cache()", last.held if how else None, f"{last.source}, after {how}" if how else _NO_CACHE),
+        Amount("after empty_cache()", last.held if how else None, f"{last.source}, after {how}" if how else no_way),
     )
-
-
-_NO_CACHE = "not available: JAX has no call that gives free memory back"
 
 
 def in_force() -> dict[str, str]:

@@ -183,7 +183,9 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
 
 def _debugged(draft: Draft, section: Section, committed: _Committed) -> Report:
     why = "one run without a compiler, for debugging: its time says nothing"
-    variant = Variant(section.name, section.name, section.framework.name, "debug", "waiting")
+    variant = Variant(
+        section.name, section.name, section.framework.name, "debug", "waiting", colour=section.framework.colour
+    )
     draft.add(variant)
     measuring.once(draft, variant, committed.outcome.seconds, why, source=section.body.text)
     draft.change(state="done", progress=1.0)

@@ -62,7 +62,15 @@ class Preparation:
         """Add the section's variants to the draft, as waiting."""
         for name, mode in section.options.variants().items():
             self.draft.add(
-                Variant(name, section.name, section.framework.name, mode, "waiting", options=section.options.stated())
+                Variant(
+                    name,
+                    section.name,
+                    section.framework.name,
+                    mode,
+                    "waiting",
+                    options=section.options.stated(),
+                    colour=section.framework.colour,
+                )
             )
 
     def prepare(self, section: Section) -> None:
@@ -226,8 +234,9 @@ def agreement(
 
     def to_numpy(value: Any) -> Any:
         for framework in frameworks:
-            if framework.is_array(value):
-                return framework.to_numpy(value)
+            array = framework.array_in(value)
+            if array is not None:
+                return framework.to_numpy(array)
         return value if type(value).__module__ == "numpy" else None
 
     return agree(expected, found, names=names, to_numpy=to_numpy, random=random)

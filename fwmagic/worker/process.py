@@ -21,6 +21,7 @@ import psutil
 from tblib import pickling_support
 from tqdm.std import tqdm
 
+from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
 
 
@@ -112,7 +113,6 @@ def _end_with_kernel() -> None:
 
 
 _T = TypeVar("_T")
-_PRELOADED = ("flax", "flax.linen", "flax.nnx", "optax")
 #: While a worker is watched, its memory is read so often; seconds.
 _WATCH = 0.05
 #: A worker that was killed ends at once; what waits for that does so for this long at most; seconds.
@@ -251,7 +251,8 @@ def _context(anew: bool) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # What the kernel has not imported by now will be imported by those workers that need it.
-    loaded = [name for name in _PRELOADED if name in sys.modules]
+    companions = [name for framework in frameworks.loaded() for name in framework.companions]
+    loaded = [name for name in companions if name in sys.modules]
     context.set_forkserver_preload(["fwmagic.worker.preload", *loaded])
     return context
 
