@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -23,7 +24,16 @@ LAYERS = [
 ]
 # A stored report can be shown without any of the packages that fwmagic runs on.
 STDLIB_ONLY = LAYERS[-2] | LAYERS[-1]
-ADAPTED = {"torch": "_torch", "jax": "_jax", "jaxlib": "_jax", "flax": "_jax", "optax": "_jax"}
+ADAPTED = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax"}
+# What no other module names in code: what is said of a framework comes from it.
+OF_FRAMEWORKS = re.compile(
+    r"(?<![a-z])(torch|pytorch|dynamo|\w*inductor|triton|jax|jaxlib|jnp|xla|pjrt|flax|nnx|optax)(?![a-z])",
+    re.IGNORECASE,
+)
+NAMED_ANYWAY = {
+    "magics.py": "the two magics bear these names",
+    "options.py": "help sentences and errors show what a user writes, and two options are those of torch.compile",
+}
 # `str(report)` draws the report: the one import that points up, inside a method.
 VIEWS_OF_THE_REPORT = {"text", "html", "words", "picture"}
 # What a view may ask for when it is called, and names in its error.
@@ -94,14 +104,65 @@ def test_a_framework_is_imported_only_in_its_own_modules(path):
     for name, _ in imports(path.read_text()):
         root = name.split(".")[0]
         if root in ADAPTED:
-            assert path.parent.name == "frameworks", f"{path.name} imports {root}"
-            assert path.name.startswith(ADAPTED[root]), f"{path.name} imports {root}"
+            parts = path.relative_to(PACKAGE).with_suffix("").parts
+            assert parts[:2] == ("frameworks", ADAPTED[root]), f"{path.name} imports {root}"
+
+
+def in_code(source: str) -> list[tuple[int, str]]:
+    """Return the texts and names of a module, with their lines; no comments and no docstrings."""
+    tree = ast.parse(source)
+    bodies = (body for node in ast.walk(tree) if isinstance(body := getattr(node, "body", None), list))
+    alone = {id(statement.value) for body in bodies for statement in body if isinstance(statement, ast.Expr)}
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            texts = [node.value] if id(node) not in alone else []
+        else:
+            texts = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "module", "asname")]
+        found += [(getattr(node, "lineno", 0), text) for text in texts if isinstance(text, str)]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_other_module_names_a_framework_in_code(path):
+    named = [f"line {line}: {text!r}" for line, text in in_code(path.read_text()) if of_a_framework(text)]
+    if path.relative_to(PACKAGE).parts[0] != "frameworks" and path.name not in NAMED_ANYWAY:
+        assert not named, "ask the framework for it"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "charts").iterdir()), ids=lambda path: path.name)
+def test_no_chart_names_a_framework(path):
+    assert not of_a_framework(path.read_text())
+
+
+def of_a_framework(text: str) -> bool:
+    return OF_FRAMEWORKS.search(text.replace("_", " ")) is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ('"""Of torch."""\nx = 1  # of jax', False),
+        ('def f():\n    """Of torch."""', False),
+        ('x = "%%torch"', True),
+        ('x = f"{1} of XLA"', True),
+        ("torch_only = 1", True),
+        ("x.is_jax", True),
+        ("def f(flax): ...", True),
+        ("from jax import numpy", True),
+        ("import torch.nn", True),
+        ("relaxed = flaxen", False),
+    ],
+)
+def test_the_scan_sees_each_kind_of_name(source, named):
+    assert any(of_a_framework(text) for _, text in in_code(source)) is named
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_numpy_is_imported_when_needed_only(path):
     at_import = {name.split(".")[0] for name, early in imports(path.read_text()) if early}
-    if path.parent.name != "frameworks" or path.name == "__init__.py":
+    parts = path.relative_to(PACKAGE).parts
+    if parts[0] != "frameworks" or parts == ("frameworks", "__init__.py"):
         assert not at_import & {"numpy", "pandas"}
 
 
