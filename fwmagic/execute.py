@@ -59,9 +59,10 @@ class Execution:
         headers = {section.name: section.options for section in parts.sections}
         chosen = options.resolve_sections(own, headers, self._defaults)
         filename = self._filename("compare", text, cell)
+        adapters = [frameworks.get(part.framework) for part in parts.sections]  # all of them, before code is analysed
         sections = [
-            Section(part.name, frameworks.get(part.framework), self._body(part.body, filename, part.first_line), option)
-            for part, option in zip(parts.sections, chosen, strict=True)
+            Section(part.name, framework, self._body(part.body, filename, part.first_line), option)
+            for part, framework, option in zip(parts.sections, adapters, chosen, strict=True)
         ]
         setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
         with self._shown(chosen[0].output) as show:
@@ -77,7 +78,8 @@ class Execution:
         # IPython drops leading blank lines.
         stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
         plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
-        return analyse(plain, filename, line + stripped, self._shell.transform_ast, self._shell.compile.flags)
+        flags, known = self._shell.compile.flags, frameworks.loaded()
+        return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
 
     def _filename(self, magic: str, text: str, cell: str) -> str:
         """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines.

@@ -92,7 +92,7 @@ def _read_policies(text: str) -> tuple[str, ...]:
     from fwmagic.memory import policies
 
     try:
-        return tuple(str(policy) for policy in policies.read(text))
+        return tuple(str(policy) for policy in policies.named(text))
     except FwMagicError as error:
         raise argparse.ArgumentTypeError(f"takes policies with commas between them, or all: {error}") from None
 
@@ -364,7 +364,7 @@ def from_arguments(name: str, **arguments: Any) -> Options:
 
 
 @dataclass(frozen=True)
-class Line:
+class OptionLine:
     """What one line asks for: a magic's own, or the header of a section of a %%compare cell.
 
     `number` is the 1-based line of a header in its cell, None for a magic's own line. `values` holds only what
@@ -413,7 +413,7 @@ def arguments(magic: str) -> Callable[[F], F]:
     return decorate
 
 
-def parse(magic: str, text: str) -> Line:
+def parse(magic: str, text: str) -> OptionLine:
     """Return what the own line of `%%torch`, `%%jax` or `%%compare` asks for.
 
     Raises
@@ -421,10 +421,10 @@ def parse(magic: str, text: str) -> Line:
     UsageError
         An option does not exist, does not belong here, or has a value that it cannot have.
     """
-    return _parse(Line(magic, None, {}), "compare" if magic == "compare" else "lone", text)
+    return _parse(OptionLine(magic, None, {}), "compare" if magic == "compare" else "lone", text)
 
 
-def parse_header(framework: str, text: str, number: int) -> Line:
+def parse_header(framework: str, text: str, number: int) -> OptionLine:
     """Return what a section's header asks for; `text` follows `%%framework`, `number` is its line in the cell.
 
     Raises
@@ -432,10 +432,10 @@ def parse_header(framework: str, text: str, number: int) -> Line:
     UsageError
         As `parse`; and `%%setup` takes no options.
     """
-    return _parse(Line(framework, number, {}), "setup" if framework == "setup" else "section", text)
+    return _parse(OptionLine(framework, number, {}), "setup" if framework == "setup" else "section", text)
 
 
-def _parse(line: Line, place: str, text: str) -> Line:
+def _parse(line: OptionLine, place: str, text: str) -> OptionLine:
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:
@@ -462,7 +462,7 @@ def _parse(line: Line, place: str, text: str) -> Line:
         if not _NAME.fullmatch(name):
             raise line.error(f"{name!r} is no name for a section; use letters, digits, spaces and any of _ . + -")
         found.name = name
-    return Line(line.magic, line.number, vars(found))
+    return OptionLine(line.magic, line.number, vars(found))
 
 
 def _allowed(place: str, magic: str) -> list[Option]:
@@ -500,11 +500,8 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 # --- the options of each section -----------------------------------------------------------------------------
 
-# Frameworks without a compiler, by name: what they are called in a sentence.
-_COMPILES_NOTHING = {"numpy": "NumPy"}
 
-
-def resolve(line: Line, defaults: Mapping[str, Any]) -> Options:
+def resolve(line: OptionLine, defaults: Mapping[str, Any]) -> Options:
     """Return the options of a `%%torch` or `%%jax` cell; `defaults` are fields of `Options`.
 
     Raises
@@ -512,19 +509,21 @@ def resolve(line: Line, defaults: Mapping[str, Any]) -> Options:
     UsageError
         An option cannot take effect together with another one.
     """
-    options = _merge(line, Line(line.magic, None, {}), line.name or line.magic, defaults)
+    options = _merge(line, OptionLine(line.magic, None, {}), line.name or line.magic, defaults)
     _check_run(line, [options])
     return options
 
 
-def resolve_sections(line: Line, headers: Mapping[str, Line], defaults: Mapping[str, Any]) -> tuple[Options, ...]:
+def resolve_sections(
+    line: OptionLine, headers: Mapping[str, OptionLine], defaults: Mapping[str, Any]
+) -> tuple[Options, ...]:
     """Return each section's options: its own, else those of the `%%compare` line, else the defaults.
 
     Parameters
     ----------
-    line : Line
+    line : OptionLine
         The `%%compare` line.
-    headers : mapping of str to Line
+    headers : mapping of str to OptionLine
         The sections' headers by the sections' names, in their order.
     defaults : mapping
         Fields of `Options`; one that a section cannot use is left out for it.
@@ -551,7 +550,7 @@ def resolve_sections(line: Line, headers: Mapping[str, Line], defaults: Mapping[
     return sections
 
 
-def _merge(own: Line, shared: Line, name: str, defaults: Mapping[str, Any]) -> Options:
+def _merge(own: OptionLine, shared: OptionLine, name: str, defaults: Mapping[str, Any]) -> Options:
     """Return a section's options: `own`, else those of `shared` and then `defaults` that can take effect in it."""
     outer = {**defaults, **shared.values}
     if "mode" in outer and _obstacle(OPTIONS["mode"], outer["mode"], own.magic, outer["mode"]):
@@ -565,7 +564,7 @@ def _merge(own: Line, shared: Line, name: str, defaults: Mapping[str, Any]) -> O
     return Options(**{**usable, **own.values, "name": name, "given": frozenset(given)})
 
 
-def _written(line: Line) -> list[Option]:
+def _written(line: OptionLine) -> list[Option]:
     return [option for option in OPTIONS.values() if option.name in line.values]
 
 
@@ -573,8 +572,12 @@ def _obstacle(option: Option, value: Any, framework: str, mode: str) -> str | No
     """Return why the option cannot take effect in a section of that framework and mode, None if it can."""
     if option.belongs not in (None, framework):
         return f"belongs to {option.belongs}, and there is no %%{option.belongs} section; leave it out, or add one"
-    if option.name == "mode" and framework in _COMPILES_NOTHING and value in ("compiled", "all"):
-        return f"{value} cannot take effect, since {_COMPILES_NOTHING[framework]} compiles nothing; leave it out"
+    if option.name == "mode" and value in ("compiled", "all"):
+        # Only where it matters: a section's framework is imported for this.
+        from fwmagic.frameworks import get
+
+        if not get(framework).strategy:
+            return f"{value} cannot take effect, since {get(framework).title} compiles nothing; leave it out"
     return None if option.of_run else _unmet(option, [mode], {})
 
 
@@ -583,7 +586,7 @@ def _unmet(option: Option, modes: Sequence[str], line: Mapping[str, Any]) -> str
     return next((need.sentence.format(mode=modes[0]) for need in option.needs if not need.met(modes, line)), None)
 
 
-def _check_run(line: Line, sections: Sequence[Options]) -> None:
+def _check_run(line: OptionLine, sections: Sequence[Options]) -> None:
     """Raise if an option that is the same for all sections has nothing to act on."""
     modes = [section.mode for section in sections]
     for option in _written(line):
@@ -591,7 +594,7 @@ def _check_run(line: Line, sections: Sequence[Options]) -> None:
             raise line.error(f"{option.flag} {obstacle}")
 
 
-def _check_baseline(line: Line, sections: Sequence[Options]) -> None:
+def _check_baseline(line: OptionLine, sections: Sequence[Options]) -> None:
     """Raise if the baseline is no variant that is timed."""
     timed = [name for section in sections for name, mode in section.variants().items() if mode != "debug"]
     baseline = line.values.get("baseline")
@@ -600,7 +603,7 @@ def _check_baseline(line: Line, sections: Sequence[Options]) -> None:
         raise line.error(f"--baseline {baseline} names no timed variant; there are: {names}{_meant(baseline, timed)}")
 
 
-def _check_policies(line: Line, frameworks: set[str]) -> None:
+def _check_policies(line: OptionLine, frameworks: set[str]) -> None:
     """Raise if a policy belongs to a framework without a section; of `all` of them those are left out."""
     asked = line.values.get("alloc", ())
     absent = sorted(_owners(asked) - frameworks)

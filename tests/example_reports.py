@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fwmagic.report import (
+    NEUTRAL,
     Agreement,
     Amount,
     Compilation,
@@ -81,8 +82,13 @@ def a_ledger(device: str = "cuda:0", in_use: int = 1200 * 2**20, points: int = 4
     return Ledger(device, **{**given, **fields})
 
 
+COLOURS = {"torch": "#D55E00", "jax": "#2080C4", "numpy": "#009E73"}
+
+
 def a_variant(name: str = "torch", **fields: Any) -> Variant:
-    given = {"section": name, "framework": name.split(":")[0], "mode": "compiled", "status": "timed"}
+    framework = name.split(":")[0]
+    given = {"section": name, "framework": framework, "mode": "compiled", "status": "timed"}
+    given["colour"] = COLOURS.get(framework, NEUTRAL)
     if fields.get("status", "timed") == "timed":
         given |= {"time": a_time(), "compilation": a_compilation()}
     return Variant(name, **{**given, **fields})

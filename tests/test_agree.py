@@ -18,6 +18,7 @@ from flax.core import FrozenDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fwmagic import frameworks
 from fwmagic.measure.agree import agree
 
 Pair = namedtuple("Pair", "left right")
@@ -35,12 +36,17 @@ class Colour(enum.Enum):
     BLUE = 2
 
 
+JAX = frameworks.get("jax")
+
+
 class Counter(int):
     pass
 
 
 def to_numpy(value):
-    """As the frameworks do it: bfloat16 widened to float32, a typed key as its numbers."""
+    """As the frameworks do it: bfloat16 widened to float32, a typed key as its numbers, the array of a variable."""
+    if isinstance(value, nnx.Variable):
+        value = JAX.array_in(value)
     if isinstance(value, torch.Tensor):
         value = value.detach()
         return (value.float() if value.dtype == torch.bfloat16 else value).numpy()

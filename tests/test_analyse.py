@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.errors import FwMagicError
 
+FRAMEWORKS = [frameworks.get(name) for name in ("torch", "jax", "numpy")]
+
 
 def body(text: str, line: int = 2) -> Body:
-    return analyse(text, "cell", line)
+    return analyse(text, "cell", line, FRAMEWORKS)
 
 
 DEFINITIONS = [
@@ -249,7 +252,7 @@ def test_transformers_of_the_shell_are_applied():
         return ast.Module([*tree.body, *tree.body], [])
 
     namespace = {"x": 1}
-    statements, last = analyse("x += 1\nx", "cell", 1, doubled).runs()
+    statements, last = analyse("x += 1\nx", "cell", 1, FRAMEWORKS, doubled).runs()
     exec(statements, namespace)
     assert eval(last, namespace) == 3
 

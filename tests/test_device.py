@@ -18,7 +18,7 @@ from fake_gpus import GIB, MIB, Machine, gpu, memory, process
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks import Counters, Device, Events, HostMemory
+from fwmagic.frameworks import Counters, Device, Events, Memory
 from fwmagic.memory.device import SEGMENTS, UNKNOWN_CONTEXT, context_of, measure, peak
 from fwmagic.report import Amount, Moment
 
@@ -116,7 +116,7 @@ _generations = itertools.count(1_000_000)
 
 
 @dataclass
-class Pool(HostMemory):
+class Pool(Memory):
     """A framework's memory on a device that is not there: an allocator that keeps what it got, and NVML's view of it.
 
     `library` is memory of this process that no allocator knows of; `listed` says whether the driver lists this process.

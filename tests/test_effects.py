@@ -21,7 +21,7 @@ EFFECTS = [
 
 
 def body(text):
-    return analyse(text, "cell", 2)
+    return analyse(text, "cell", 2, frameworks.loaded())
 
 
 @pytest.mark.parametrize(("text", "why"), EFFECTS)

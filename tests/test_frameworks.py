@@ -2,100 +2,42 @@
 
 from __future__ import annotations
 
+import array
 import importlib
 import subprocess
 import sys
-import textwrap
 
+import numpy as np
 import pytest
-from cells import run, shown
 
 from fwmagic import frameworks
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import Base, CompileLog, CompileOptions, line_of
+from fwmagic.frameworks import CompileLog, CompileOptions, Framework, line_of
 
 ADAPTER = '''
-"""A third framework: arrays that are lists of numbers."""
+"""A third framework, with what has no default."""
 
-from fwmagic.frameworks import Base
-
-
-class Vector:
-    def __init__(self, numbers):
-        self.numbers = list(numbers)
-
-    def __add__(self, other):
-        return Vector(a + b for a, b in zip(self.numbers, other.numbers))
-
-    def sum(self):
-        return sum(self.numbers)
+from fwmagic.frameworks import Framework
 
 
-class Kept:
-    def __init__(self, value):
-        self.value, self.numbers = value, list(value.numbers)
-
-    def changed(self):
-        return self.value.numbers != self.numbers
-
-    def restore(self):
-        self.value.numbers[:] = self.numbers
-
-    def children(self):
-        return iter(())
-
-
-class Vectors(Base):
+class Vectors(Framework):
     name = "vectors"
     title = "Vectors"
     module = "vectors_adapter"
 
-    def names(self):
-        return {"Vector": Vector}
+    def is_array(self, value):
+        return isinstance(value, list)
 
     def keep(self, value):
-        return Kept(value) if isinstance(value, Vector) else None
-
-    def is_array(self, value):
-        return isinstance(value, Vector)
-
-    def is_stateless(self, value):
-        return False
-
-    def frozen(self, value):
-        return Vector(value.numbers) if isinstance(value, Vector) else None
-
-    def describe(self, array):
-        return str(len(array.numbers))
+        return None
 
     def from_numpy(self, array, device):
-        return Vector(array.tolist())
+        return array.tolist()
 
     def to_numpy(self, array):
         import numpy
 
-        return numpy.array(array.numbers)
-
-    def rng_state(self):
-        return None
-
-    def set_rng_state(self, state):
-        pass
-
-    def seed(self, seed):
-        pass
-
-    def version(self):
-        return {"vectors": "1.2"}
-
-    def device(self, wanted):
-        return "cpu"
-
-    def threads(self):
-        return "1"
-
-    def settings(self):
-        return {}
+        return numpy.array(array)
 
 
 FRAMEWORK = Vectors()
@@ -133,39 +75,17 @@ class TestThird:
         frameworks.get("vectors")
         assert "vectors" in [framework.name for framework in frameworks.loaded()]
 
-    def test_a_section_of_it_is_timed_and_compared(self, shell):
-        run(
-            shell,
-            textwrap.dedent(
-                """
-                %%compare --budget 0.2 -o r
-                %%setup
-                a = np.arange(5.0)
-                %%vectors
-                b = a + a
-                b.sum()
-                %%numpy
-                b = a + a
-                b.sum()
-                """
-            ).strip(),
-        )
-        report = shell.user_ns["r"]
-        assert [variant.status for variant in report] == ["timed", "timed"]
-        assert report["vectors"].compilation.way == "eager"
-        assert "Vectors has no compiler" in report["vectors"].compilation.reason
-        assert report["numpy"].agreement.status == "agrees"
-        assert report.conditions.versions["vectors"] == "1.2"
-        assert report["vectors"].outputs["Out"] == 20
+    def test_it_is_loaded_once_its_library_is_if_it_bears_its_name(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "vectors", sys)
+        assert "vectors" in [framework.name for framework in frameworks.loaded()]
 
-    def test_its_state_is_put_back(self, shell):
-        run(shell, "import vectors_adapter\nv = vectors_adapter.Vector([1, 2])")
-        run(shell, "%%compare --budget 0.1\n%%vectors\nv.numbers[0] += 1\nv.sum()")
-        assert shell.user_ns["v"].numbers == [1, 2]
+    def test_a_library_of_it_that_is_missing_is_named(self, monkeypatch):
+        def missing(name):
+            raise ModuleNotFoundError("No module named 'vectors'", name="vectors")
 
-    def test_a_difference_from_it_is_found(self, shell):
-        run(shell, "%%compare --budget 0.1\n%%vectors\nVector([1, 2]).sum()\n%%numpy\nnp.array([1, 3]).sum()")
-        assert shown(shell)[-1]["numpy"].agreement.status == "differs"
+        monkeypatch.setattr(importlib, "import_module", missing)
+        with pytest.raises(FwMagicError, match=r"vectors is not installed, .* pip install vectors$"):
+            frameworks.get("vectors")
 
 
 def test_one_that_nobody_offers():
@@ -214,25 +134,106 @@ def test_two_logs_that_logged_nothing_are_two():
     assert CompileLog() != CompileLog()
 
 
-class TestBase:
-    """What a framework without a compiler answers."""
+class Plain(Framework):
+    """A framework that says no more than it must, with arrays that are Python's."""
 
-    base = Base()
+    name, title, module = "plain", "Plain", "array"
+
+    def is_array(self, value):
+        return isinstance(value, array.array)
+
+    def keep(self, value):
+        return None
+
+    def from_numpy(self, array_, device):
+        return array.array("d", array_)
+
+    def to_numpy(self, array_):
+        return np.array(array_)
+
+
+class TestDefaults:
+    """What a framework without a compiler and a device answers."""
+
+    plain = Plain()
+
+    def test_what_has_no_default_has_to_be_written(self):
+        with pytest.raises(TypeError, match=r"from_numpy.*is_array.*keep.*to_numpy"):
+            Framework()
 
     def test_nothing_is_compiled_or_waited_for(self):
-        base = self.base
-        assert (base.waiter([1]), base.drain(), base.compile_events(), base.prime()) == (None, None, 0, 0.0)
-        assert (base.is_traced(1), base.adopt([1]), base.module_calls(len)) == (False, None, None)
-        with base.watch("cell") as log, base.eager(), base.on_device("cpu"):
+        plain = self.plain
+        assert (plain.waiter([1]), plain.drain(), plain.compile_events(), plain.prime()) == (None, None, 0, 0.0)
+        assert (plain.is_traced(1), plain.adopt([1]), plain.module_calls(len)) == (False, None, None)
+        with plain.watch("cell") as log, plain.eager(), plain.on_device("cpu"):
             assert log.compiled == {}
-        assert base.canonical_dtype("float64") == "float64"
+        assert plain.canonical_dtype("float64") == "float64"
 
     def test_compiling_says_so(self):
-        assert "has no compiler" in self.base.cannot_compile()
-        for attempt in (lambda: self.base.compile(len, CompileOptions()), lambda: self.base.trace(len, ())):
-            with pytest.raises(CannotCompile, match="has no compiler"):
+        assert self.plain.cannot_compile() == "Plain has no compiler"
+        for attempt in (lambda: self.plain.compile(len, CompileOptions()), lambda: self.plain.trace(len, ())):
+            with pytest.raises(CannotCompile, match="Plain has no compiler"):
                 attempt()
 
     def test_errors_in_one_sentence(self):
-        assert self.base.explain(ValueError("\n first \nsecond"), "cell").reason == "ValueError: first"
-        assert self.base.explain(ValueError(), "cell").reason == "ValueError: no message"
+        assert self.plain.explain(ValueError("\n first \nsecond"), "cell").reason == "ValueError: first"
+        assert self.plain.explain(ValueError(), "cell").reason == "ValueError: no message"
+
+    def test_an_array_is_copied_and_one_of_numpys_too(self):
+        for value in (array.array("d", [1]), np.ones(1)):
+            kept = self.plain.frozen(value)
+            value[0] = 2
+            assert list(kept) == [1]
+        assert self.plain.frozen([1]) is None
+
+    def test_it_computes_on_the_cpu(self):
+        assert self.plain.device(None) == self.plain.device("cpu") == "CPU"
+        for ask in (self.plain.device, self.plain.on_device):
+            with pytest.raises(FwMagicError, match="--device cuda: Plain computes on the CPU only; leave --device out"):
+                ask("cuda")
+        assert (self.plain.threads(), self.plain.settings(), self.plain.rng_state()) == ("unknown", {}, None)
+        assert self.plain.version() == {"array": "unknown"}
+        assert self.plain.names() == {"array": array}
+
+    def test_what_is_told_of_an_array_needs_only_the_usual_names(self):
+        memory, given = self.plain.memory, array.array("d", [1])
+        assert (memory.memory_of(given)[1], memory.label(given)) == (0, ("array ()", "cpu"))
+        assert (memory.memory_of(np.ones(3))[1], memory.size_of(np.ones(3))) == (24, 24)
+        assert memory.label(np.ones((3, 1))) == ("float64 (3, 1)", "cpu")
+        assert self.plain.describe(np.ones((3, 1))) == "float64 (3, 1) cpu"
+        assert (memory.live(), memory.inside(given), memory.graphs([given]), memory.policies) == ([], (), (), ())
+        assert memory.environment({"A": "1"}) == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("value", "of_numbers"),
+    [
+        (np.ones(2), True),
+        (np.array([True]), True),
+        (np.array(["a"]), False),
+        (np.array([None]), False),
+        (np.ma.ones(2), False),
+    ],
+)
+def test_arrays_of_numbers(value, of_numbers):
+    assert frameworks.is_numpy(value)
+    assert frameworks.is_numbers(value) is of_numbers
+
+
+def test_what_is_no_array_of_numpy():
+    assert not any(frameworks.is_numpy(value) for value in (np.float32(1), [1], np.ndarray))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ({"key": np.arange(3), "at": 1}, {"key": np.arange(3), "at": 1}, True),
+        ({"key": np.arange(3), "at": 1}, {"key": np.arange(1, 4), "at": 1}, False),
+        ({"at": 1}, {"on": 1}, False),
+        ((1, [2]), (1, [2]), True),
+        ((1, [2]), (1, [2, 3]), False),
+        (None, None, True),
+    ],
+)
+def test_states_of_generators(left, right, same):
+    assert frameworks.same_state(left, right) is same

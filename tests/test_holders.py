@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 import torch
 
-from fwmagic.frameworks.jax import memory as jax_memory
-from fwmagic.frameworks.torch import memory as torch_memory
-from fwmagic.memory.holders import Live, adapters, largest
+from fwmagic import frameworks
+from fwmagic.memory.holders import Live, largest
+
+JAX, TORCH = (frameworks.get(name).memory for name in ("jax", "torch"))
 
 SIZES = itertools.count(1_234_567, 1000)  # no two tests have an array of one size
 
@@ -61,8 +62,8 @@ def found(namespace: dict[str, Any], count: int = 10) -> list[Live]:
     """Return what `largest` says of the memories that have the size of this namespace's array, or a few bytes more."""
     wanted = range(4 * namespace["SIZE"], 4 * namespace["SIZE"] + 200)
     arrays = {
-        name: [array for array in adapter.live() if adapter.memory_of(array)[1] in wanted]
-        for name, adapter in adapters().items()
+        one.name: [array for array in one.memory.live() if one.memory.memory_of(array)[1] in wanted]
+        for one in frameworks.loaded()
     }
     return [live for live in largest(arrays, namespace, count) if live.bytes in wanted]
 
@@ -451,10 +452,10 @@ def test_tensors_without_memory_are_not_alive():
         fake = torch.zeros(3)
     meta = torch.zeros(3, device="meta")
     functional = torch._to_functional_tensor(real)
-    live = {id(tensor) for tensor in torch_memory.live()}
+    live = {id(tensor) for tensor in TORCH.live()}
     assert id(real) in live
     assert not live & {id(fake), id(meta), id(functional)}
-    assert [torch_memory.memory_of(tensor)[1] for tensor in (fake, meta)] == [0, 0]
+    assert [TORCH.memory_of(tensor)[1] for tensor in (fake, meta)] == [0, 0]
 
 
 def test_a_lazy_object_is_not_asked_for_anything():
@@ -464,7 +465,7 @@ def test_a_lazy_object_is_not_asked_for_anything():
             raise AssertionError("loaded")
 
     lazy = Lazy()
-    assert all(tensor is not lazy for tensor in torch_memory.live())
+    assert all(tensor is not lazy for tensor in TORCH.live())
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -480,8 +481,8 @@ def test_a_lazy_object_is_not_asked_for_anything():
 )
 def test_the_memory_of_unusual_tensors(tensor, size, what):
     made = tensor()
-    assert torch_memory.memory_of(made)[1] == size
-    assert what is None or torch_memory.describe(made) == (what, "cpu")
+    assert TORCH.memory_of(made)[1] == size
+    assert what is None or TORCH.label(made) == (what, "cpu")
 
 
 def test_a_tensor_that_is_made_of_tensors_has_no_memory_of_its_own():
@@ -491,16 +492,17 @@ def test_a_tensor_that_is_made_of_tensors_has_no_memory_of_its_own():
 
 def test_a_deleted_array_of_jax_is_not_alive():
     array = jnp.zeros(300)
-    assert any(one is array for one in jax_memory.live())
+    assert any(one is array for one in JAX.live())
     array.delete()
-    assert all(one is not array for one in jax_memory.live())
-    assert jax_memory.memory_of(array)[1] == 0
+    assert all(one is not array for one in JAX.live())
+    assert JAX.memory_of(array)[1] == 0
 
 
 ON_TWO_DEVICES = """
 import sys
 import jax
-from fwmagic.frameworks.jax import memory
+from fwmagic.frameworks.jax import FRAMEWORK
+memory = FRAMEWORK.memory
 assert memory.live() == []
 assert not sys.modules["jax._src.xla_bridge"].backends_are_initialized(), "nothing was started"
 from jax.sharding import NamedSharding, PartitionSpec
@@ -509,7 +511,7 @@ one = jax.numpy.zeros((4, 100))
 split = jax.device_put(one, NamedSharding(mesh, PartitionSpec("a")))
 copies = jax.device_put(one, NamedSharding(mesh, PartitionSpec()))
 print(*(memory.memory_of(array)[1] for array in (one, split, copies)))
-print(*memory.describe(split))
+print(*memory.label(split))
 """
 
 
@@ -526,5 +528,6 @@ def test_the_memory_of_an_array_is_that_on_all_devices_and_asking_starts_none():
 
 def test_only_frameworks_that_are_loaded_are_asked(monkeypatch):
     monkeypatch.delitem(sys.modules, "jax")
-    assert "jax" not in adapters()
-    assert "torch" in adapters()
+    loaded = [framework.name for framework in frameworks.loaded()]
+    assert "jax" not in loaded
+    assert "torch" in loaded

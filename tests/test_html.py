@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 from example_reports import (
+    COLOURS,
     a_compilation,
     a_ledger,
     a_ratio,
@@ -21,8 +22,8 @@ from example_reports import (
 )
 from hypothesis import given, settings
 
-from fwmagic.report import Agreement, Amount, Conditions, Failure, Finding, Ledger, Place, Report, Stage
-from fwmagic.report.drawings import colour, scale
+from fwmagic.report import NEUTRAL, Agreement, Amount, Conditions, Failure, Finding, Ledger, Place, Report, Stage
+from fwmagic.report.drawings import scale
 from fwmagic.report.html import to_html
 from fwmagic.report.text import to_text
 
@@ -108,6 +109,7 @@ def hostile_report() -> Report:
         h,
         section=h,
         framework=h,
+        colour=h,
         mode=h,
         note=h,
         options={h: h},
@@ -206,18 +208,19 @@ def test_every_variant_has_a_strip_and_a_row():
 
 def test_frameworks_have_their_colours():
     report = four_variants(10)
-    other = a_variant("mine", framework="mine")
+    other = a_variant("mine", framework="mine", colour="#123456")
+    broken = a_variant("broken", colour='red" onload="x')
     colours = {
         path["stroke"]
-        for path in Page(to_html(replace(report, variants=(*report, other)))).all("path")
+        for path in Page(to_html(replace(report, variants=(*report, other, broken)))).all("path")
         if "stroke" in path
     }
-    assert colours == {"#D55E00", "#2080C4", "#009E73", "#CC79A7"}
+    assert colours == {"#D55E00", "#2080C4", "#009E73", "#123456", NEUTRAL}
 
 
 @pytest.mark.parametrize("ground", ["#ffffff", "#111111"])
-@pytest.mark.parametrize("framework", ["torch", "jax", "numpy", "mine"])
-def test_colours_stand_out_from_either_ground(framework, ground):
+@pytest.mark.parametrize("colour", [*COLOURS.values(), NEUTRAL])
+def test_colours_stand_out_from_either_ground(colour, ground):
     """A contrast of 3 to 1, as WCAG 2.1 (1.4.11) asks for graphics."""
 
     def luminance(code):
@@ -225,7 +228,7 @@ def test_colours_stand_out_from_either_ground(framework, ground):
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    dark, light = sorted((luminance(colour(framework)), luminance(ground)))
+    dark, light = sorted((luminance(colour), luminance(ground)))
     assert (light + 0.05) / (dark + 0.05) >= 3
 
 

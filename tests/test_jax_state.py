@@ -10,7 +10,6 @@ from snapshots import ALL, notebook, round_trip, run
 
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.frameworks import get
-from fwmagic.frameworks.jax import state
 
 JAX = get("jax")
 
@@ -174,9 +173,9 @@ def test_what_jax_calls_an_array():
     seen = []
     jax.jit(lambda x: seen.append((JAX.is_array(x), JAX.keep(x), JAX.is_stateless(x))))(1.0)
     assert seen == [(False, None, True)]
-    described = [state.describe(v) for v in (jnp.ones(2), jnp.ones(3), jnp.asarray(1.0), jnp.float32(1), jnp.int32(1))]
+    described = [JAX.describe(v) for v in (jnp.ones(2), jnp.ones(3), jnp.asarray(1.0), jnp.float32(1), jnp.int32(1))]
     assert len(set(described)) == 5
-    assert state.rng_state() is None
+    assert JAX.rng_state() is None
 
 
 @pytest.mark.parametrize("wrap", ["jax.jit", "nnx.jit", "jax.vmap", "jax.checkpoint", "jax.custom_jvp"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -30,6 +31,15 @@ STDLIB_ONLY = {"report", "format", "errors"}
 ASKED_FOR = {"report.charts": {"vl_convert"}}
 # The libraries that have an adapter here, by the adapter that may import them.
 ADAPTED = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax"}
+# What no module outside of frameworks/ names in code: what is said of a framework comes from it.
+OF_FRAMEWORKS = re.compile(
+    r"(?<![a-z])(torch|pytorch|dynamo|\w*inductor|triton|jax|jaxlib|jnp|xla|pjrt|flax|nnx|optax)(?![a-z])",
+    re.IGNORECASE,
+)
+NAMED_ANYWAY = {
+    "magics": "the two magics bear these names",
+    "options": "help sentences and errors show what a user writes, and two options are those of torch.compile",
+}
 # Functions of one meaning in several modules: a memory pass calls something once, and returns its ledger.
 FAMILIES = {"measure": {"memory.device", "memory.heap", "memory.host"}}
 
@@ -130,6 +140,55 @@ def test_a_framework_is_imported_by_its_own_adapter_only(module):
         library = name.partition(".")[0]
         if library in ADAPTED:
             assert module.split(".")[:2] == ["frameworks", ADAPTED[library]], f"{module} imports {library}"
+
+
+def in_code(source: str) -> list[tuple[int, str]]:
+    """Return the texts and names of a module, with their lines; no comments and no docstrings."""
+    tree = ast.parse(source)
+    bodies = (body for node in ast.walk(tree) if isinstance(body := getattr(node, "body", None), list))
+    alone = {id(statement.value) for body in bodies for statement in body if isinstance(statement, ast.Expr)}
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            texts = [node.value] if id(node) not in alone else []
+        else:
+            texts = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "module", "asname")]
+        found += [(getattr(node, "lineno", 0), text) for text in texts if isinstance(text, str)]
+    return found
+
+
+def of_a_framework(text: str) -> bool:
+    return OF_FRAMEWORKS.search(text.replace("_", " ")) is not None
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - set(NAMED_ANYWAY)))
+def test_no_other_module_names_a_framework_in_code(module):
+    named = [f"line {line}: {text!r}" for line, text in in_code(MODULES[module].read_text()) if of_a_framework(text)]
+    assert room(module) == "frameworks" or not named, "ask the framework for it"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "charts").iterdir()), ids=lambda path: path.name)
+def test_no_chart_names_a_framework(path):
+    assert not of_a_framework(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ('"""Of torch."""\nx = 1  # of jax', False),
+        ('def f():\n    """Of torch."""', False),
+        ('x = "%%torch"', True),
+        ('x = f"{1} of XLA"', True),
+        ("torch_only = 1", True),
+        ("x.is_jax", True),
+        ("def f(flax): ...", True),
+        ("from jax import numpy", True),
+        ("import torch.nn", True),
+        ("relaxed = flaxen", False),
+    ],
+)
+def test_the_scan_sees_each_kind_of_name(source, named):
+    assert any(of_a_framework(text) for _, text in in_code(source)) is named
 
 
 @every_module

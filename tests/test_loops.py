@@ -8,6 +8,7 @@ import torch
 
 from fwmagic.cells.analyse import analyse
 from fwmagic.cells.ways import MOST_UNROLLED, loops_over_data
+from fwmagic.frameworks.torch import FRAMEWORK
 
 DATA = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 1)), batch_size=2)
 NAMESPACE = {
@@ -25,7 +26,7 @@ NAMESPACE = {
 
 
 def place(text, unknown=True):
-    return loops_over_data(analyse(text, "cell", 2), NAMESPACE, unknown)
+    return loops_over_data(analyse(text, "cell", 2), NAMESPACE, unknown, FRAMEWORK.containers)
 
 
 @pytest.mark.parametrize(

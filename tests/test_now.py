@@ -20,7 +20,7 @@ from IPython.core.error import UsageError
 
 from fwmagic import frameworks
 from fwmagic.format import size
-from fwmagic.frameworks import Base, Counters, Device, HostMemory
+from fwmagic.frameworks import Counters, Device, Framework, Memory
 from fwmagic.memory import device, now, nvml
 from fwmagic.memory.device import SEGMENTS
 from fwmagic.memory.holders import Live
@@ -255,7 +255,7 @@ def test_memory_that_counts_twice_is_not_subtracted(monkeypatch):
 # Devices that are not there
 
 
-class Pool(HostMemory):
+class Pool(Memory):
     """The memory of a framework on a device that is not there."""
 
     def __init__(self, where, in_use, held, is_started=True):
@@ -274,7 +274,7 @@ class Pool(HostMemory):
         return self.found
 
 
-class Fake(Base):
+class Fake(Framework):
     """A framework that has no arrays, but memory on a device."""
 
     def __init__(self, title, memory):
@@ -283,11 +283,14 @@ class Fake(Base):
     def is_array(self, value):
         return False
 
-    def is_stateless(self, value):
-        return False
-
     def keep(self, value):
         return None
+
+    def from_numpy(self, array, device):
+        raise NotImplementedError
+
+    def to_numpy(self, array):
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -341,7 +344,7 @@ def test_a_framework_that_has_not_started_or_has_no_device_is_not_asked(devices)
     found = devices(
         Fake("PyTorch", Pool(ZERO, GIB, 2 * GIB, is_started=False)),
         Fake("JAX", Pool(None, 1, 1)),
-        Fake("NumPy", HostMemory()),
+        Fake("NumPy", Memory()),
     )
     assert found == []
 

@@ -175,7 +175,7 @@ def test_the_global_generator():
 
 
 def test_its_import_leaves_the_environment_as_it_was():
-    code = "import os\nbefore = dict(os.environ)\nimport fwmagic.frameworks._numpy\nassert dict(os.environ) == before"
+    code = "import os\nbefore = dict(os.environ)\nimport fwmagic.frameworks.numpy\nassert dict(os.environ) == before"
     environment = {name: value for name, value in os.environ.items() if name != "KMP_DUPLICATE_LIB_OK"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     subprocess.run([sys.executable, "-c", code], env=environment | {"KMP_DUPLICATE_LIB_OK": "FALSE"}, check=True)

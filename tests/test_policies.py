@@ -26,14 +26,17 @@ from jaxlib import xla_client
 from leftovers import shared_memory, workers
 
 from fwmagic.errors import FwMagicError
-from fwmagic.memory import nvml
-from fwmagic.memory.policies import ALL, POLICIES, Policy, on_demand, one_spelling, read
+from fwmagic.frameworks import Policy
+from fwmagic.frameworks.torch import FRAMEWORK as TORCH_FRAMEWORK
+from fwmagic.memory import nvml, policies
+from fwmagic.memory.policies import ALL, every, named
 from fwmagic.run import isolated
 from fwmagic.run.alloc import Policies
 from fwmagic.worker.process import Worker
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 
+POLICIES = every()
 JAX = {policy.name: policy for policy in POLICIES if policy.framework == "jax"}
 TORCH = {policy.name: policy for policy in POLICIES if policy.framework == "torch"}
 FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
@@ -51,7 +54,12 @@ CHOSEN = {
     "PYTORCH_HIP_ALLOC_CONF": "max_split_size_mb:32",
     "PYTORCH_NO_CUDA_MEMORY_CACHING": "1",
 }
-OTHER = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "XLA_FLAGS": "--xla_gpu_autotune_level=0", "JAX_PLATFORMS": ""}
+OTHER = {
+    "PATH": "/bin",
+    "CUDA_VISIBLE_DEVICES": "1",
+    "XLA_FLAGS": "--xla_gpu_autotune_level=0",
+    "JAX_PLATFORMS": "cuda",
+}
 
 
 def parsed(environment):
@@ -110,7 +118,7 @@ class TestOfJax:
         ],
     )
     def test_jaxs_own_parser_reads_the_policy(self, name, allocator, preallocate, start):
-        found = parsed(JAX[name].environment(start))
+        found = parsed(policies.environment(start, JAX[name]))
         assert (found["allocator"], found["preallocate"]) == (allocator, preallocate)
         fraction = next((float(start[spelling]) for spelling in FRACTIONS if spelling in start), None)
         assert found.get("memory_fraction") == fraction
@@ -120,18 +128,21 @@ class TestOfJax:
 
     @pytest.mark.parametrize("policy", JAX.values(), ids=str)
     def test_what_xla_reads_besides_is_gone(self, policy):
-        assert not {"TF_GPU_ALLOCATOR", "TF_CUDA_MALLOC_ASYNC_SUPPORTED_PREALLOC"} & policy.environment(CHOSEN).keys()
+        assert (
+            not {"TF_GPU_ALLOCATOR", "TF_CUDA_MALLOC_ASYNC_SUPPORTED_PREALLOC"}
+            & policies.environment(CHOSEN, policy).keys()
+        )
 
     @pytest.mark.parametrize("policy", JAX.values(), ids=str)
     def test_what_torch_reads_stays(self, policy):
         start = {"PYTORCH_ALLOC_CONF": "max_split_size_mb:64", "PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **OTHER}
-        assert policy.environment(start).items() >= start.items()
+        assert policies.environment(start, policy).items() >= start.items()
 
 
 class TestOfTorch:
     def test_torchs_own_parser_reads_the_policy(self, torch_parses):
         starts = [{}, CHOSEN, {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}]
-        environments = [policy.environment(start) for policy in TORCH.values() for start in starts]
+        environments = [policies.environment(start, policy) for policy in TORCH.values() for start in starts]
         wanted = {
             "caching": "backend:native",
             "expandable": "backend:native,expandable_segments:True",
@@ -143,18 +154,18 @@ class TestOfTorch:
     @pytest.mark.parametrize("start", STARTS)
     @pytest.mark.parametrize("policy", TORCH.values(), ids=str)
     def test_only_one_of_them_turns_the_cache_off(self, policy, start):
-        off = policy.environment(start).get("PYTORCH_NO_CUDA_MEMORY_CACHING")
+        off = policies.environment(start, policy).get("PYTORCH_NO_CUDA_MEMORY_CACHING")
         assert off == ("1" if policy.name == "none" else None)
 
     @pytest.mark.parametrize("policy", TORCH.values(), ids=str)
     def test_what_jax_reads_stays(self, policy):
         start = {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "TF_GPU_ALLOCATOR": "cuda_malloc_async", **OTHER}
-        assert policy.environment(start).items() >= start.items()
+        assert policies.environment(start, policy).items() >= start.items()
 
     def test_of_several_spellings_that_one_stays_which_torch_reads(self, torch_parses):
         values = dict(zip(CONFIGURATIONS, ("max_split_size_mb:64", "max_split_size_mb:128", ""), strict=True))
         starts = [{n: v for i, (n, v) in enumerate(values.items()) if 1 << i & which} for which in range(8)]
-        assert torch_parses(*map(one_spelling, starts)) == torch_parses(*starts)
+        assert torch_parses(*map(TORCH_FRAMEWORK.memory.environment, starts)) == torch_parses(*starts)
 
 
 VALUES = {
@@ -172,49 +183,57 @@ ENVIRONMENTS = st.fixed_dictionaries({}, optional=VALUES)
 @given(start=ENVIRONMENTS, policy=st.sampled_from([None, *POLICIES]))
 def test_no_environment_has_two_spellings_or_loses_what_is_not_a_choice(start, policy):
     before, kernel = dict(start), dict(os.environ)
-    found = on_demand(start) if policy is None else policy.environment(start)
+    found = policies.environment(start, policy)
     assert (start, dict(os.environ)) == (before, kernel)
     assert all(len(names) <= 1 for names in spellings(found))
     assert found.items() >= {name: value for name, value in start.items() if name in OTHER}.items()
-    assert found.keys() <= {*start, *(policy.variables if policy else ()), "XLA_PYTHON_CLIENT_PREALLOCATE"}
-    assert all(found[name] == start[name] for name in found if name in start and name not in dict(policy_of(policy)))
+    assert found.keys() <= {*start, *policy_of(policy), "JAX_PLATFORMS"}
+    assert all(found[name] == start[name] for name in found if name in start and name not in policy_of(policy))
     fractions = [float(start[name]) for name in FRACTIONS if start.get(name)]
     assert parsed(found).get("memory_fraction") == next(iter(fractions), None)
     assert policy is None or found.items() >= policy.variables.items()
 
 
 def policy_of(policy):
-    """The variables that a policy sets; of none, the one by which JAX is to take memory on demand."""
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if policy is None else policy.variables
+    """The variables that a policy sets, and the one by which JAX is to take memory on demand."""
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **(policy.variables if policy else {})}
 
 
 @given(start=ENVIRONMENTS)
 def test_on_demand_keeps_what_the_user_has_chosen(start):
     chosen = [n for n in start if start[n] and (n.startswith("XLA_PYTHON_CLIENT_") or n.startswith("TF_"))]
     chosen = [name for name in chosen if name not in FRACTIONS]
-    found = parsed(on_demand(start))
-    one = parsed(one_spelling(start))
+    found = parsed(policies.environment(start))
+    fraction = next((name for name in FRACTIONS if start.get(name)), None)
+    one = parsed({name: value for name, value in start.items() if name not in FRACTIONS or name == fraction})
     assert found == (one if chosen else one | {"preallocate": False})
+
+
+@pytest.mark.parametrize(
+    ("given", "platforms"), [({}, "cuda,cpu"), ({"JAX_PLATFORMS": ""}, "cuda,cpu"), (OTHER, "cuda")]
+)
+def test_a_policy_of_jax_lets_it_not_start_on_the_cpu_unsaid(given, platforms):
+    assert policies.environment(given, JAX["platform"])["JAX_PLATFORMS"] == platforms
 
 
 @pytest.mark.parametrize("value", ["true", "false", "0"])
 def test_on_demand_leaves_a_choice_of_preallocation(value):
     start = {"XLA_PYTHON_CLIENT_PREALLOCATE": value}
-    assert on_demand(start) == start
+    assert policies.environment(start) == start
 
 
 def test_on_demand_chooses_where_nothing_is_chosen():
-    assert on_demand(OTHER) == {**OTHER, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    assert parsed(on_demand({}))["preallocate"] is False
+    assert policies.environment(OTHER) == {**OTHER, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    assert parsed(policies.environment({}))["preallocate"] is False
     assert "preallocate" not in parsed({})
 
 
 class TestRead:
     def test_all(self):
-        assert read(ALL) == read(f" {ALL} ") == POLICIES
+        assert named(ALL) == named(f" {ALL} ") == POLICIES
 
     def test_names_in_their_order_each_once(self):
-        found = read("torch:none, jax:ondemand,torch:none")
+        found = named("torch:none, jax:ondemand,torch:none")
         assert [str(policy) for policy in found] == ["torch:none", "jax:ondemand"]
 
     @pytest.mark.parametrize(
@@ -224,10 +243,10 @@ class TestRead:
         with pytest.raises(
             FwMagicError, match=r"is no policy; there are: jax:preallocate, .*, torch:none; or all alone$"
         ):
-            read(text)
+            named(text)
 
     def test_a_policy_is_known_by_its_name(self):
-        assert all(read(str(policy)) == (policy,) for policy in POLICIES)
+        assert all(named(str(policy)) == (policy,) for policy in POLICIES)
         assert str(Policy("torch", "x", {}, "")) == "torch:x"
 
 

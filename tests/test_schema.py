@@ -86,7 +86,8 @@ def test_fields_and_types_are_those_of_the_dataclass(name):
     fields = wire_fields(KINDS[name])
     definition = OBJECTS[name]
     assert list(definition["properties"]) == [*fields, *STORED_ONLY.get(name, [])]
-    assert definition["required"] == list(fields)
+    optional = {f.name for f in dataclasses.fields(KINDS[name]) if f.metadata.get("optional")}
+    assert definition["required"] == [field for field in fields if field not in optional]
     assert definition["additionalProperties"] is False
     assert {key: bare(definition["properties"][key]) for key in fields} == {
         key: shape(annotation) for key, annotation in fields.items()

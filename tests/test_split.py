@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 from fwmagic.cells.split import split
-from fwmagic.options import Line, parse_header
+from fwmagic.options import OptionLine, parse_header
 
 KNOWN = ["torch", "jax", "numpy", "mlx"]
 
@@ -32,7 +32,7 @@ def test_sections_have_their_framework_name_options_body_and_line():
     first, second = parts.sections
     assert (first.framework, first.name, first.body, first.first_line) == ("torch", "mine", "\nW + 1\n", 6)
     assert first.header == "%%torch --seed 3 mine  # why\n"
-    assert first.options == Line("torch", 5, {"seed": 3, "name": "mine"})
+    assert first.options == OptionLine("torch", 5, {"seed": 3, "name": "mine"})
     assert (second.framework, second.name, second.body, second.first_line) == ("jax", "jax", "W\n", 9)
 
 

@@ -11,7 +11,8 @@ from snapshots import ALL, notebook, round_trip, run
 
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.frameworks import get
-from fwmagic.frameworks.torch import state
+
+TORCH = get("torch")
 
 TRAIN = """
     import torch
@@ -174,7 +175,7 @@ def test_unusual_tensors_come_back(make, cell):
     assert numbers() == before
     assert snapshot.changes().paths == []
     assert namespace["v"] is v
-    assert isinstance(state.describe(v), str)
+    assert isinstance(TORCH.describe(v), str)
 
 
 def test_tensors_without_memory_or_of_an_opaque_layout():
@@ -241,11 +242,11 @@ def test_loaders_and_generators_give_the_same_batches_again():
         changes.restore()
     assert seen[0] == seen[1] == seen[2]
     torch.manual_seed(3)
-    saved = state.rng_state()
+    saved = TORCH.rng_state()
     first = torch.rand(1)
-    state.set_rng_state(saved)
+    TORCH.set_rng_state(saved)
     assert torch.equal(torch.rand(1), first)
-    state.seed(3)
+    TORCH.seed(3)
     assert torch.equal(torch.rand(1), first)
 
 
@@ -285,8 +286,8 @@ def test_a_compiled_module_keeps_what_the_compiler_knows():
 def test_the_description_of_a_tensor_has_what_a_compiled_program_depends_on():
     x = torch.ones(2, 3)
     variants = [x, x.t(), x.double(), x[0], x.clone().requires_grad_(), x.to_sparse(), torch.ones(2, 3, device="meta")]
-    assert len({state.describe(v) for v in variants}) == len(variants)
-    assert state.describe(x) == "float32[2, 3] cpu"
+    assert len({TORCH.describe(v) for v in variants}) == len(variants)
+    assert TORCH.describe(x) == "float32[2, 3] cpu"
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -12,12 +12,9 @@ from typing import Any
 from fwmagic.cells import names as names_of
 from fwmagic.cells import uses
 from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework
 from fwmagic.report import Place
 
-_COMPILERS = {
-    *("jax.jit", "jit", "nnx.jit", "jax.pmap", "pmap", "jax.shard_map", "nnx.pmap", "nn.jit", "eqx.filter_jit"),
-    *("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export"),
-}
 _CLOCKS = (
     *("time.time", "time.perf_counter", "time.monotonic", "time.process_time", "perf_counter", "monotonic"),
     *("datetime.now", "datetime.datetime.now", "datetime.utcnow", "datetime.datetime.utcnow", "datetime.date.today"),
@@ -25,7 +22,7 @@ _CLOCKS = (
 _HOST_RANDOM = ("random.", "np.random.", "numpy.random.")
 _STDIN = {"input", "sys.stdin.read", "sys.stdin.readline", "getpass.getpass", "getpass"}
 _EFFECTS = {
-    *("open", "torch.save", "np.save", "np.savez", "numpy.save", "pickle.dump", "json.dump", "exit", "quit"),
+    *("open", "pickle.dump", "json.dump", "exit", "quit"),
     *("os.system", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.rename", "os.chdir", "os.putenv"),
 }
 _EFFECT_MODULES = ("subprocess.", "shutil.", "socket.", "requests.", "urllib.", "http.", "sqlite3.", "plt.", "sns.")
@@ -117,6 +114,7 @@ def analyse(
     text: str,
     filename: str,
     line: int,
+    frameworks: Sequence[Framework] = (),
     transform: Callable[[ast.Module], ast.Module] = lambda tree: tree,
     flags: int = 0,
 ) -> Body:
@@ -130,6 +128,8 @@ def analyse(
         The name under which `linecache` has the cell's text.
     line : int
         The line of the cell on which `text` begins (1-based).
+    frameworks : sequence of Framework
+        Those whose functions the section may call.
     transform : callable
         AST transformers of the shell.
     flags : int
@@ -180,7 +180,7 @@ def analyse(
         maybe=frozenset(live) - surely,
         kept=tuple(sorted(own & uses.worked_on(body))),
         flags=flags,
-        **_traits(tree, whole),
+        **_traits(tree, whole, frameworks),
     )
 
 
@@ -206,8 +206,11 @@ def _hoist(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.
     return definitions, [s for s in statements if id(s) not in kept]
 
 
-def _traits(tree: ast.Module, body: list[ast.stmt]) -> dict[str, Any]:
+def _traits(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence[Framework]) -> dict[str, Any]:
     """Return what the code does that decides how it can be run: the first place of each kind."""
+    compilers = {name for framework in frameworks for name in framework.compilers}
+    uncompiled = tuple(name for framework in frameworks for name in framework.uncompiled)
+    effects = _EFFECTS.union(*(framework.effects for framework in frameworks))
     found: dict[str, Any] = {"effects": [], "prints": [], "loops": []}
 
     def first(kind: str, node: ast.AST, reason: str) -> None:
@@ -216,12 +219,12 @@ def _traits(tree: ast.Module, body: list[ast.stmt]) -> dict[str, Any]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call | ast.Attribute | ast.Name):
             name = dotted(node.func if isinstance(node, ast.Call) else node)
-            if name in _COMPILERS:
+            if name in compilers:
                 first("yours", node, f"the cell calls `{name}` itself")
-            elif name.endswith("disable_jit"):
-                first("disables_jit", node, "the cell runs under its own `jax.disable_jit`")
+            elif name.endswith(uncompiled):
+                first("disables_jit", node, f"the cell runs under its own `{name}`")
         if isinstance(node, ast.Call):
-            _trait_of_call(node, found, first)
+            _trait_of_call(node, effects, found, first)
     for node in (inner for statement in body for inner in ast.walk(statement)):
         if isinstance(node, ast.ClassDef):
             first("defines", node, f"the body defines the class `{node.name}`")
@@ -233,7 +236,9 @@ def _traits(tree: ast.Module, body: list[ast.stmt]) -> dict[str, Any]:
     return found
 
 
-def _trait_of_call(node: ast.Call, found: dict[str, Any], first: Callable[[str, ast.AST, str], None]) -> None:
+def _trait_of_call(
+    node: ast.Call, effects: set[str], found: dict[str, Any], first: Callable[[str, ast.AST, str], None]
+) -> None:
     name = dotted(node.func)
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     line = node.lineno
@@ -247,7 +252,7 @@ def _trait_of_call(node: ast.Call, found: dict[str, Any], first: Callable[[str, 
         first("trains", node, f"`.{method}()` trains")
     if name in {"print", "display"}:
         found["prints"].append(line)
-    if name in _EFFECTS or name.startswith(_EFFECT_MODULES) or method in _EFFECT_METHODS:
+    if name in effects or name.startswith(_EFFECT_MODULES) or method in _EFFECT_METHODS:
         found["effects"].append(Place(line, f"what `{name or method}` does cannot be undone"))
     if name == "get_ipython":
         found["effects"].append(Place(line, "what a magic or `!` command does cannot be undone"))

@@ -173,7 +173,9 @@ def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bo
         returned=returned_names(body),
         collect=lambda outputs: _part(done.rebuild(outputs), "results"),
         changed=lambda outputs: _part(done.rebuild(outputs), "changed"),
-        source=_traced_source(body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)),
+        source=_traced_source(
+            framework.decorator, body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)
+        ),
         static=done.static,
     )
     return program, done
@@ -197,11 +199,11 @@ def _part(tree: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
     return tree[key]
 
 
-def _traced_source(text: str, inputs: list[str], returned: tuple[str, ...]) -> str:
+def _traced_source(decorator: str, text: str, inputs: list[str], returned: tuple[str, ...]) -> str:
     """Return what is traced, as Python to read: the arguments, the body, the results."""
     arguments = ", ".join(inputs)
     lines = [f"    {line}" if line.strip() else "" for line in text.splitlines()]
-    head = f"@jax.jit\ndef cell(arrays):  # every array that the cell can reach: {arguments}"
+    head = f"{decorator}\ndef cell(arrays):  # every array that the cell can reach: {arguments}"
     end = f"    return  # {', '.join(returned) or 'the state that the cell changed'}"
     return "\n".join(
         [head, "    # traced in the notebook's namespace, with these arrays swapped for tracers", *lines, end]

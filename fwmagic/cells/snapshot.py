@@ -13,7 +13,7 @@ from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework
+from fwmagic.frameworks import Framework, same_state
 
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
 
@@ -88,7 +88,7 @@ class Snapshot:
 
     def moved_on(self) -> bool:
         """Say whether a global random generator has drawn numbers since."""
-        moved = any(not _same_state(state, framework.rng_state()) for framework, state in self._generators)
+        moved = any(not same_state(state, framework.rng_state()) for framework, state in self._generators)
         return moved or random.getstate() != self._random
 
     def objects(self) -> list[Any]:
@@ -255,16 +255,6 @@ def _is_generator(entry: Entry) -> bool:
     if entry.framework is None or entry.inner:
         return isinstance(entry.target, random.Random)
     return not entry.framework.is_array(entry.target)
-
-
-def _same_state(left: Any, right: Any) -> bool:
-    """Compare what `Framework.rng_state` returns: numbers and arrays, in dicts, lists and tuples."""
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(_same_state(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(_same_state, left, right))
-    equal = left == right
-    return bool(equal.all() if hasattr(equal, "all") else equal)
 
 
 def _alike(old: Any, new: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fwmagic.cells import names as names_of
 
@@ -106,23 +106,23 @@ def worked_on(statements: list[ast.stmt]) -> set[str]:
     return found - {""}
 
 
-def unread(statements: list[ast.stmt], in_loop: bool = False) -> list[int]:
+def unread(statements: list[ast.stmt], pure: Collection[str], in_loop: bool = False) -> list[int]:
     """Return the lines of values that the statements compute and do not read: a compiler leaves that work out.
 
     They are bound anew before they are read, in the next turn of a loop or by a later statement, or dropped at once
-    by a call of a function of `torch` or `jnp`, which only returns something.
+    by a call of a function of a module in `pure`, such as `jnp`, which only returns something.
     """
     lines: list[int] = []
     for i, statement in enumerate(statements):
         if isinstance(statement, ast.For | ast.While):
-            lines += unread(statement.body, in_loop=True)
+            lines += unread(statement.body, pure, in_loop=True)
         name = _computed(statement)
         rest = statements[i + 1 :]
         again = next((j for j, other in enumerate(rest) if name and _computed(other) == name), None)
         between = rest if again is None else rest[: again + 1]
         # In a loop, all of its body comes before the name is bound the next time.
         reads = names_of.of_statements(statements if in_loop else between).reads
-        if (name and name not in reads and (in_loop or again is not None)) or _only_returns(statement):
+        if (name and name not in reads and (in_loop or again is not None)) or _only_returns(statement, pure):
             lines.append(statement.lineno)
     return sorted(lines)
 
@@ -135,15 +135,15 @@ def _computed(statement: ast.stmt) -> str:
     return statement.targets[0].id if works and len(statement.targets) == 1 else ""
 
 
-def _only_returns(statement: ast.stmt) -> bool:
+def _only_returns(statement: ast.stmt, pure: Collection[str]) -> bool:
     """Say whether a statement drops what a function of arrays returns, which does nothing else."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     if isinstance(call, ast.BinOp):
         return True
     match call:
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch" | "jnp"), attr=function), keywords=keywords):
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=function), keywords=keywords):
             changes = function.endswith("_") or function.startswith(("set_", "manual_", "use_"))
-            return not changes and all(keyword.arg != "out" for keyword in keywords)
+            return module in pure and not changes and all(keyword.arg != "out" for keyword in keywords)
     return False
 
 

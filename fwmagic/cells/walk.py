@@ -6,7 +6,6 @@ import builtins
 import contextlib
 import dis
 import gc
-import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,12 +17,6 @@ from fwmagic.cells.plans import PLAIN, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
-# What a torch or flax.nnx module keeps in a dict or slot of its own is shown as a reader would write it.
-_READABLE = (
-    (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
-    (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
-    (re.compile(r"\._raw_value\b"), ""),
-)
 
 
 class _Part(str):
@@ -81,6 +74,7 @@ class Walk:
         self.stopped: list[tuple[str, Any]] = []
         self._namespace = namespace
         self._frameworks = frameworks
+        self._readable = [pair for framework in frameworks for pair in framework.readable]
         self._keep = keep
         self._stop = stop
         self._plans = Plans(namespace)
@@ -122,7 +116,7 @@ class Walk:
         if len(parts) > _MOST_PARTS:
             parts[_MOST_PARTS // 2 : -_MOST_PARTS // 2] = [" … "]
         path = "".join(reversed(parts))
-        for pattern, readable in _READABLE:
+        for pattern, readable in self._readable:
             path = pattern.sub(readable, path)
         return path
 

@@ -21,7 +21,7 @@ from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
 from fwmagic.format import one_line
-from fwmagic.frameworks import CompileLog, CompileOptions, Traced
+from fwmagic.frameworks import CompileLog, CompileOptions, Traced, is_numbers
 from fwmagic.report import Compilation, Place, Stage
 
 #: Programs of this many different sections are kept for when a cell is run again.
@@ -113,7 +113,7 @@ class Programs:
             place = body.trains or body.defines or stays_in_namespace(body, namespace) or _trains(scene)
             if place is not None:
                 return place
-        return loops_over_data(body, namespace, unknown=locals_only)
+        return loops_over_data(body, namespace, locals_only, scene.framework.containers)
 
 
 def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | str:
@@ -152,13 +152,7 @@ def _is_input(scene: Scene) -> Callable[[Any], bool]:
     """Return a test for what a trace takes as arguments: the framework's arrays, and NumPy's numbers."""
     framework = scene.framework
 
-    def is_input(value: Any) -> bool:
-        if framework.is_array(value):
-            return True
-        kind = getattr(getattr(value, "dtype", None), "kind", "O")
-        return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray" and kind in "biufc"
-
-    return is_input
+    return lambda value: framework.is_array(value) or is_numbers(value)
 
 
 def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready, _Kept | None]:
@@ -339,28 +333,33 @@ def code_name(patch: Patch) -> str:
 MOST_UNROLLED = 16
 
 
-def loops_over_data(body: Body, namespace: Mapping[str, Any], unknown: bool) -> Place | None:
+def loops_over_data(
+    body: Body, namespace: Mapping[str, Any], unknown: bool, containers: tuple[type, ...] = ()
+) -> Place | None:
     """Return the first loop that runs over data or more than 16 times, judged by the values it loops over.
 
-    `unknown` is the answer for a loop over something that the body itself makes.
+    `unknown` is the answer for a loop over something that the body itself makes. Objects of these types are
+    `containers` as lists are.
     """
     for loop in body.loops:
         if isinstance(loop, ast.While):
             continue
         source = ast.unparse(loop.iter)
-        length = _length(loop.iter, namespace, body.assigned)
+        length = _length(loop.iter, namespace, body.assigned, containers)
         if (length is None and unknown) or (length is not None and length > MOST_UNROLLED):
             return Place(loop.lineno, f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times")
     return None
 
 
-def _length(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> float | None:
+def _length(
+    node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str], containers: tuple[type, ...]
+) -> float | None:
     """Return how often a loop over `node` runs; infinity for data loaders and iterators; None if not known."""
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return len(node.elts)
     if isinstance(node, ast.Call):
         name = dotted(node.func)
-        lengths = [_length(argument, namespace, assigned) for argument in node.args]
+        lengths = [_length(argument, namespace, assigned, containers) for argument in node.args]
         if name in {"enumerate", "zip", "reversed", "sorted", "list", "tuple"} and lengths:
             known = [length for length in lengths if length is not None]
             return min(known) if known else None
@@ -368,15 +367,12 @@ def _length(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[st
             bounds = [_constant(argument, namespace, assigned) for argument in node.args]
             return None if any(not isinstance(b, int) for b in bounds) else len(range(*bounds))
         if isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys", "values"}:
-            return _length(node.func.value, namespace, assigned)
+            return _length(node.func.value, namespace, assigned, containers)
         return None
     value = _constant(node, namespace, assigned)
     if value is None:
         return None
-    sized = isinstance(value, list | tuple | dict | set | range | str) or type(value).__name__ in {
-        *("ModuleList", "Sequential", "ModuleDict", "ParameterList"),
-    }
-    if sized:
+    if isinstance(value, list | tuple | dict | set | range | str) or type(value) in containers:
         return len(value)
     shape = getattr(value, "shape", None)
     return float(shape[0]) if shape else float("inf")

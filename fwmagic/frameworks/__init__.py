@@ -1,150 +1,35 @@
-"""What a framework without a compiler answers: the part of the protocol that most adapters need not write."""
+"""What is asked of an array library: one protocol with defaults, and how its adapter is found."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.report import Moment, Place
+from fwmagic.report import NEUTRAL, Moment, Place
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-@dataclass(frozen=True)
-class Counters:
-    """What an allocator says of one device, in bytes; None: it does not say, and `source` tells why.
-
-    `in_use` is what arrays have, `held` what the allocator has from the driver, in use or not; the peaks are those
-    since the process began, or since they were reset.
-    """
-
-    in_use: int | None = None
-    held: int | None = None
-    peak_in_use: int | None = None
-    peak_held: int | None = None
-    source: str = ""
-
-
-@dataclass(eq=False)
-class Events:
-    """What was recorded of an allocator: moments in their order, and where they are from; or why there are none."""
-
-    moments: list[Moment] = field(default_factory=list)
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Static:
-    """The bytes that a compiler worked out for one program, before any run of it."""
-
-    argument: int
-    output: int
-    temp: int
-    alias: int
-
-    @property
-    def total(self) -> int:
-        """Arguments, outputs and temporaries together; what an output shares with an argument counts once."""
-        return self.argument + self.output + self.temp - self.alias
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device as the framework counts them; `uuid` is what it reports of it itself, if it does."""
-
-    name: str
-    ordinal: int
-    uuid: str | None = None
-
-
-class Memory(Protocol):
-    """The memory of one framework's devices."""
-
-    @property
-    def inside(self) -> str:
-        """What owns the threads in which no Python runs, such as `XLA`."""
-
-    @property
-    def in_threads(self) -> bool:
-        """Whether threads of the framework allocate what its arrays need on the host."""
-
-    def started(self) -> bool:
-        """Say whether the framework uses a device in this process already; asking for more would make it start."""
-
-    def device(self, wanted: str | None) -> Device | None:
-        """Return the device that a cell runs on; None if it has no memory of its own, as a CPU."""
-
-    def counters(self, device: Device) -> Counters:
-        """Return the allocator's counters, with all work on the device done."""
-
-    def reset_peak(self, device: Device) -> bool:
-        """Make the peaks begin anew; False if they cannot."""
-
-    def record(self, device: Device) -> AbstractContextManager[Events]:
-        """Record what the allocator does in the block; the events are there when the block is left."""
-
-    def empty_cache(self, device: Device) -> str:
-        """Give back what is held and not in use; return how that is called, or an empty string if there is no way."""
-
-    def in_force(self) -> dict[str, str]:
-        """Return how memory is allocated in this process, as it is read back, by name."""
-
-
-class HostMemory:
-    """The memory of a framework that computes on the CPU only: there is no device and no allocator to ask."""
-
-    inside = ""
-    in_threads = False
-
-    def started(self) -> bool:
-        """Return False."""
-        return False
-
-    def device(self, wanted: str | None) -> Device | None:
-        """Return None."""
-        return None
-
-    def counters(self, device: Device) -> Counters:
-        """Return nothing."""
-        return Counters(source="it has no device")
-
-    def reset_peak(self, device: Device) -> bool:
-        """Return False."""
-        return False
-
-    def record(self, device: Device) -> AbstractContextManager[Events]:
-        """Record nothing."""
-        return nullcontext(Events())
-
-    def empty_cache(self, device: Device) -> str:
-        """Return that there is no way."""
-        return ""
-
-    def in_force(self) -> dict[str, str]:
-        """Return nothing."""
-        return {}
-
-
 #: The adapters of the frameworks that belong to the package, by name, which is also that of the library.
-BUILT_IN = {
-    "torch": "fwmagic.frameworks.torch",
-    "jax": "fwmagic.frameworks.jax",
-    "numpy": "fwmagic.frameworks._numpy",
-}
+BUILT_IN = {name: f"fwmagic.frameworks.{name}" for name in ("torch", "jax", "numpy")}
 
 #: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
 LEAST_PACKED = 1 << 16
+
+
+# State
 
 
 class Kept(Protocol):
@@ -158,6 +43,9 @@ class Kept(Protocol):
 
     def children(self) -> Iterator[Any]:
         """Yield the objects that it refers to and that may change too, such as a gradient."""
+
+
+# Compiling
 
 
 @dataclass(eq=False)  # two that have logged nothing yet are two
@@ -185,6 +73,21 @@ class CompileOptions:
 
 
 @dataclass(frozen=True)
+class Static:
+    """The bytes that a compiler worked out for one program, before any run of it."""
+
+    argument: int
+    output: int
+    temp: int
+    alias: int
+
+    @property
+    def total(self) -> int:
+        """Arguments, outputs and temporaries together; what an output shares with an argument counts once."""
+        return self.argument + self.output + self.temp - self.alias
+
+
+@dataclass(frozen=True)
 class Traced:
     """A function compiled ahead of its first run: `call(*arguments)` gives its arrays, `rebuild` what it returned.
 
@@ -202,89 +105,302 @@ class Traced:
     static: Static | None = None
 
 
-class Framework(Protocol):
-    """One array library: torch, JAX, NumPy, or another by the entry point group `fwmagic.frameworks`.
+# Memory
 
-    `strategy` says how a body becomes one compiled function: `locals` (a function with locals, inputs as
-    arguments), `namespace` (the body runs in the notebook's namespace while arrays are swapped for tracers),
-    or an empty string for a framework without a compiler.
-    """
+
+@dataclass(frozen=True)
+class Device:
+    """A device as the framework counts them; `uuid` is what it reports of it itself, if it does."""
 
     name: str
-    title: str
-    module: str
-    strategy: str
-    memory: Memory
+    ordinal: int
+    uuid: str | None = None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What an allocator says of one device, in bytes; None: it does not say, and `source` tells why.
+
+    `in_use` is what arrays have, `held` what the allocator has from the driver, in use or not; the peaks are those
+    since the process began, or since they were reset.
+    """
+
+    in_use: int | None = None
+    held: int | None = None
+    peak_in_use: int | None = None
+    peak_held: int | None = None
+    source: str = ""
+
+
+@dataclass(eq=False)
+class Events:
+    """What was recorded of an allocator: moments in their order, and where they are from; or why there are none."""
+
+    moments: list[Moment] = field(default_factory=list)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One way in which a framework's allocator can take memory from the driver, and what that does, in words.
+
+    `variables` are those of a fresh process that choose it.
+    """
+
+    framework: str
+    name: str
+    variables: Mapping[str, str]
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.framework}:{self.name}"
+
+
+class Memory:
+    """The memory of one framework: its devices and their allocator, and its arrays that are alive.
+
+    Each default is that of a framework that computes on the CPU, where there is no device and no allocator to ask,
+    and whose arrays have attributes by the usual names. Nothing that is asked changes arrays or what they hold.
+
+    Attributes
+    ----------
+    policies
+        The ways in which the allocator can take memory.
+    outranking
+        Names of settings, as in `Framework.flags`, that outrank the variables of a policy.
+    """
+
+    policies: ClassVar[tuple[Policy, ...]] = ()
+    outranking: ClassVar[tuple[str, ...]] = ()
+
+    def started(self) -> bool:
+        """Say whether the framework uses a device in this process already; asking for more would make it start."""
+        return False
+
+    def device(self, wanted: str | None) -> Device | None:
+        """Return the device that a cell runs on; None if it has no memory of its own, as a CPU."""
+        return None
+
+    def counters(self, device: Device) -> Counters:
+        """Return the allocator's counters, with all work on the device done."""
+        return Counters(source="it has no device")
+
+    def reset_peak(self, device: Device) -> bool:
+        """Make the peaks begin anew; False if they cannot."""
+        return False
+
+    def record(self, device: Device) -> AbstractContextManager[Events]:
+        """Record what the allocator does in the block; the events are there when the block is left."""
+        return nullcontext(Events())
+
+    def empty_cache(self, device: Device) -> str:
+        """Give back what is held and not in use; return how that is called, or an empty string if there is no way."""
+        return ""
+
+    def in_force(self) -> dict[str, str]:
+        """Return how memory is allocated in this process, as it is read back, by name."""
+        return {}
+
+    def environment(self, given: Mapping[str, str], policy: Policy | None = None) -> dict[str, str]:
+        """Return `given` as the environment of a process that shares its device with others.
+
+        The policy takes the place of whatever chose one there; what chooses none stays. With None, what was chosen
+        stays, or else the allocator is to leave room for the others.
+        """
+        return dict(given)
+
+    def live(self) -> list[Any]:
+        """Return all arrays that are alive, as far as the framework or Python can list them.
+
+        Those that the notebook's names lead to are found without it.
+        """
+        return []
+
+    def memory_of(self, array: Any) -> tuple[Hashable, int]:
+        """Return an identity of the memory that an array keeps alive, its address if it has one, and its bytes."""
+        return ("object", id(array)), int(getattr(array, "nbytes", 0))
+
+    def size_of(self, array: Any) -> int:
+        """Return the bytes that the array itself shows of its memory."""
+        return self.memory_of(array)[1]
+
+    def label(self, array: Any) -> tuple[str, str]:
+        """Return dtype and shape, `float32 (3, 4)`, and the device."""
+        kind = getattr(array, "dtype", type(array).__qualname__)
+        return f"{kind} {tuple(getattr(array, 'shape', ()))}", str(getattr(array, "device", "cpu"))
+
+    def inside(self, array: Any) -> Iterable[tuple[str, Any]]:
+        """Return what an array holds, each with how a reader would write it behind the array: `.grad`."""
+        return ()
+
+    def graphs(self, arrays: Sequence[Any]) -> Iterable[tuple[int, Any]]:
+        """Return what the gradient graphs of arrays hold, each with the place of the array in `arrays`."""
+        return ()
+
+
+# The protocol
+
+
+class Framework(ABC):
+    """One array library: torch, JAX, NumPy, or another by the entry point group `fwmagic.frameworks`.
+
+    A framework says its names, and what its arrays are, how they are saved and how they are converted. Each default
+    is the answer of one that runs eagerly on the CPU, has nothing to wait for and no random state of its own.
+
+    Attributes
+    ----------
+    name
+        What its sections are called.
+    title
+        How it is written in a sentence.
+    module
+        The package that its arrays' classes are from.
+    colour
+        What it is drawn in: `#RRGGBB`, to be told from the others on a light and on a dark ground.
+    strategy
+        How a body becomes one compiled function: `locals` (a function with locals, inputs as arguments), `namespace`
+        (the body runs in the notebook's namespace while arrays are swapped for tracers), or an empty string for a
+        framework without a compiler.
+    engine
+        What computes in threads in which no Python runs.
+    hands_over
+        Whether a call on a CPU is handed over to such a thread, which also allocates what the arrays need.
+    is_plain
+        Whether a section that has none of its arrays is no mistake: it computes with what Python has, too.
+    companions
+        Modules of libraries on top of it: workers have those that the kernel has, and their objects hold its arrays.
+    compilers
+        Dotted names whose call compiles what the user chose, so that the cell is timed as it is written.
+    uncompiled
+        How dotted names end under which nothing is compiled.
+    effects
+        Dotted names whose call does what cannot be undone.
+    pure
+        Names of modules whose functions return something and do nothing else.
+    containers
+        Types that a loop runs over a known number of times, as over a list.
+    readable
+        Patterns in the path to an object, and what a reader would write instead.
+    decorator
+        How Python says that a function is traced.
+    traced_print
+        What prints also in a compiled program, where `print` does only while it is traced.
+    memory
+        Its devices, their allocator, and its arrays that are alive.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    module: ClassVar[str]
+    colour: ClassVar[str] = NEUTRAL
+    strategy: ClassVar[str] = ""
+    engine: ClassVar[str] = ""
+    hands_over: ClassVar[bool] = False
+    is_plain: ClassVar[bool] = False
+    companions: ClassVar[tuple[str, ...]] = ()
+    compilers: ClassVar[tuple[str, ...]] = ()
+    uncompiled: ClassVar[tuple[str, ...]] = ()
+    effects: ClassVar[tuple[str, ...]] = ()
+    pure: ClassVar[tuple[str, ...]] = ()
+    containers: ClassVar[tuple[type, ...]] = ()
+    readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
+    decorator: ClassVar[str] = ""
+    traced_print: ClassVar[str] = ""
+    memory: ClassVar[Memory] = Memory()
+
+    # Arrays
 
     def names(self) -> Mapping[str, Any]:
         """Return the modules that a cell finds without an import, by name: `torch`, or `jax` and `jnp`."""
+        return {self.module: importlib.import_module(self.module)}
 
-    def keep(self, value: Any) -> Kept | None:
-        """Save `value` if it is an array or generator of this framework; None if it is not."""
-
+    @abstractmethod
     def is_array(self, value: Any) -> bool:
         """Say whether `value` is an array of this framework."""
 
-    def is_stateless(self, value: Any) -> bool:
-        """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
+    def array_in(self, value: Any) -> Any:
+        """Return the array that `value` is, or holds as a variable of a companion library; None if it is neither."""
+        return value if self.is_array(value) else None
 
-    def frozen(self, value: Any) -> Any:
-        """Return an array that later runs cannot change and that equals `value`; None if it is no array."""
-
-    def describe(self, array: Any) -> str:
-        """Return dtype, shape and device of an array, as a compiled program depends on them."""
-
-    def canonical_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype that an array of NumPy's `dtype` gets in this framework."""
-
+    @abstractmethod
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy of a NumPy array as an array of this framework."""
 
+    @abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return an array of this framework as a NumPy array (bfloat16 widened to float32)."""
 
-    def pack(self, value: Any, slot: Callable[[np.ndarray[Any, Any]], Any]) -> tuple[Any, ...] | None:
-        """Return how another process rebuilds an array, as `object.__reduce__` does, with its numbers in `slot`.
+    def canonical_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype that an array of NumPy's `dtype` gets in this framework."""
+        return dtype
 
-        None: `value` is to be pickled as usual. A function that rebuilds gets the numbers as an array that it must
-        copy.
-        """
+    def frozen(self, value: Any) -> Any:
+        """Return an array that equals `value`, also one of NumPy's, and that later runs cannot change; or None."""
+        if is_numpy(value):
+            return value.copy()
+        return copy.deepcopy(value) if self.is_array(value) else None
 
-    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
-        """Return a function that waits until outputs of this structure are computed; None if nothing needs it."""
+    def describe(self, array: Any) -> str:
+        """Return dtype, shape and device of an array, as a compiled program depends on them."""
+        return " ".join(self.memory.label(array))
 
-    def drain(self) -> None:
-        """Wait until no work of this framework is under way."""
+    # State
+
+    @abstractmethod
+    def keep(self, value: Any) -> Kept | None:
+        """Save `value` if it is an array or generator of this framework; None if it is not, or cannot be saved."""
+
+    def is_stateless(self, value: Any) -> bool:
+        """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
+        return False
 
     def rng_state(self) -> Any:
         """Return the state of the global random generators."""
+        return None
 
     def set_rng_state(self, state: Any) -> None:
         """Put a state from `rng_state` back."""
 
+    def seed(self, seed: int) -> None:
+        """Seed the global random generators."""
+
     def flags(self) -> dict[str, Any]:
         """Return the library's global settings that a cell may change, by name."""
+        return {}
 
     def set_flags(self, flags: Mapping[str, Any]) -> None:
         """Put settings from `flags` back where they differ."""
 
-    def seed(self, seed: int) -> None:
-        """Seed the global random generators."""
+    # Waiting
+
+    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
+        """Return a function that waits until outputs of this structure are computed; None if nothing needs it."""
+        return None
+
+    def drain(self) -> None:
+        """Wait until no work of this framework is under way."""
+
+    # Compiling
 
     def compile_events(self) -> int:
         """Return how many compilations this process has seen so far; only differences mean anything."""
+        return 0
 
     def cannot_compile(self) -> str:
         """Return why nothing can be compiled on this machine, or an empty string."""
+        return f"{self.title} has no compiler"
 
     def prime(self) -> float:
         """Compile something trivial, once per process, so that no cell is charged for it; return the seconds."""
+        return 0.0
 
     def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
         """Log what is compiled in the block; places are lines of the file `filename`."""
+        return nullcontext(CompileLog())
 
     def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
         """Return `function` compiled: at its first call, and again when its arguments call for it."""
+        raise CannotCompile(self.cannot_compile())
 
     def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
         """Compile a function of arrays that returns any tree of arrays (strategy `namespace`).
@@ -294,36 +410,71 @@ class Framework(Protocol):
         CannotCompile
             Tracing failed; says why, and at which line of the user's cell.
         """
+        raise CannotCompile(self.cannot_compile())
 
     def is_traced(self, value: Any) -> bool:
         """Say whether `value` stands for an array of a trace that is going on."""
+        return False
 
     def adopt(self, values: Iterable[Any]) -> None:
-        """Let stateful objects of the framework's libraries be changed inside the trace that is going on."""
+        """Let stateful objects of the companion libraries be changed inside the trace that is going on."""
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:
         """Return where to put a compiled call of the module `value` (object and attribute), or None."""
+        return None
 
     def explain(self, error: BaseException, filename: str) -> CannotCompile:
         """Return why tracing or compiling raised `error`, with the line of the user's file."""
+        return CannotCompile(f"{type(error).__name__}: {first_line(error)}", line_of(error, filename))
 
     def eager(self) -> AbstractContextManager[Any]:
         """Run without compiling, even what the user compiled: for `--mode debug`."""
+        return nullcontext()
+
+    def is_compilers(self, function: str, file: str) -> bool:
+        """Say whether a frame on a stack calls what the compiler made, or is a rest of a function that it rewrote.
+
+        The function above such a frame stands at the line of its `def`, and not at the one that runs.
+        """
+        return False
+
+    def is_generated(self, file: str) -> bool:
+        """Say whether code was written by the compiler, by the name of its file."""
+        return False
+
+    # Conditions
 
     def version(self) -> dict[str, str]:
         """Return the versions of the framework's packages, by name."""
+        return {self.module: str(getattr(importlib.import_module(self.module), "__version__", "unknown"))}
 
     def device(self, wanted: str | None) -> str:
         """Return the device that a cell runs on, in words; FwMagicError if `wanted` is not here."""
+        if wanted not in (None, "cpu"):
+            raise FwMagicError(f"--device {wanted}: {self.title} computes on the CPU only; leave --device out.")
+        return "CPU"
 
     def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
         """Make what the code in the block creates on that device; None leaves everything as it is."""
+        self.device(wanted)
+        return nullcontext()
 
     def threads(self) -> str:
         """Return how many threads the framework computes with, in words, or `unknown`."""
+        return "unknown"
 
     def workers(self) -> int:
-        """Return how many threads one computation may use at most."""
+        """Return how many threads one computation may use at most.
+
+        Linear algebra libraries use all cores unless they are told otherwise.
+        """
+        return os.cpu_count() or 1
+
+    def settings(self) -> dict[str, str]:
+        """Return the flags that change speed or precision, by name."""
+        return {}
+
+    # Processes
 
     def use_threads(self, count: int) -> None:
         """Compute with so many threads from now on; in a process in which nothing was computed yet."""
@@ -331,8 +482,16 @@ class Framework(Protocol):
     def preload(self) -> None:
         """Import what the first compilation in a process imports, and start nothing."""
 
-    def settings(self) -> dict[str, str]:
-        """Return the flags that change speed or precision, by name."""
+    def pack(self, value: Any, slot: Callable[[np.ndarray[Any, Any]], Any]) -> tuple[Any, ...] | None:
+        """Return how another process rebuilds an array, as `object.__reduce__` does, with its numbers in `slot`.
+
+        None: `value` is to be pickled as usual. A function that rebuilds gets the numbers as an array that it must
+        copy.
+        """
+        return None
+
+
+# How they are found
 
 
 @cache
@@ -368,22 +527,61 @@ def get(name: str) -> Framework:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("fwmagic"):
             raise
+        package = f"'fwmagic[{name}]'" if name in BUILT_IN else error.name
         raise FwMagicError(
-            f"{error.name} is not installed, so %%{name} cannot run. Install it with: pip install 'fwmagic[{name}]'"
+            f"{error.name} is not installed, so %%{name} cannot run. Install it with: pip install {package}"
         ) from error
     framework: Framework = adapter.FRAMEWORK
     return framework
 
 
 def loaded() -> list[Framework]:
-    """Return the frameworks that the process has imported already; this imports none."""
-    others = [point.name for point in _offered(tuple(sys.path)) if point.module in sys.modules]
-    return [get(name) for name in [*(name for name in BUILT_IN if name in sys.modules), *others]]
+    """Return the frameworks whose library the process has imported already; this imports none.
+
+    The name of one of another package may be that of its library; else it counts from its first use.
+    """
+    points = [point for point in _offered(tuple(sys.path)) if {point.name, point.module} & sys.modules.keys()]
+    return [get(name) for name in [*(name for name in BUILT_IN if name in sys.modules), *(p.name for p in points)]]
 
 
 def installed() -> list[Framework]:
     """Return the frameworks of the package whose library is installed, importing them."""
     return [get(name) for name in BUILT_IN if find_spec(name) is not None]
+
+
+# What several of them need
+
+
+def is_numpy(value: Any) -> bool:
+    """Say whether `value` is a NumPy array, without importing NumPy for that."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def is_numbers(value: Any) -> bool:
+    """Say whether `value` is a NumPy array of numbers, and of no subclass."""
+    return is_numpy(value) and type(value).__name__ == "ndarray" and value.dtype.kind in "biufc"
+
+
+def same_state(left: Any, right: Any) -> bool:
+    """Compare states of random generators: numbers, texts and arrays, in dicts, lists and tuples."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same_state(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same_state, left, right))
+    equal = left == right
+    return bool(equal.all() if hasattr(equal, "all") else equal)
+
+
+def one_spelling(environment: Mapping[str, str], spellings: Sequence[str]) -> dict[str, str]:
+    """Return an environment in which a variable has one spelling: the first of those that are there."""
+    given = [name for name in spellings if name in environment]
+    return {name: value for name, value in environment.items() if name not in given[1:]}
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
 def line_of(error: BaseException, filename: str) -> int | None:
@@ -395,88 +593,3 @@ def line_of(error: BaseException, filename: str) -> int | None:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
-
-
-class Base:
-    """A framework that runs eagerly, on one device, and has nothing to wait for."""
-
-    title = ""
-    strategy = ""
-    memory: Memory = HostMemory()
-
-    def canonical_dtype(self, dtype: Any) -> Any:
-        """Return the dtype itself."""
-        return dtype
-
-    def flags(self) -> dict[str, Any]:
-        """Return nothing: there are no global settings."""
-        return {}
-
-    def set_flags(self, flags: Mapping[str, Any]) -> None:
-        """Do nothing: there are no global settings."""
-
-    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-        """Return None: arrays are pickled as usual."""
-        return None
-
-    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
-        """Return None: a call returns only when it is done."""
-        return None
-
-    def drain(self) -> None:
-        """Do nothing: no work is under way after a call."""
-
-    def compile_events(self) -> int:
-        """Return 0: nothing is compiled."""
-        return 0
-
-    def cannot_compile(self) -> str:
-        """Return that there is no compiler."""
-        return f"{self.title} has no compiler"
-
-    def prime(self) -> float:
-        """Return 0: there is nothing to prime."""
-        return 0.0
-
-    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
-        """Log nothing."""
-        return contextlib.nullcontext(CompileLog())
-
-    def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
-        """Raise CannotCompile."""
-        raise CannotCompile(self.cannot_compile())
-
-    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
-        """Raise CannotCompile."""
-        raise CannotCompile(self.cannot_compile())
-
-    def is_traced(self, value: Any) -> bool:
-        """Return False: nothing is traced."""
-        return False
-
-    def adopt(self, values: Iterable[Any]) -> None:
-        """Do nothing: there is no trace."""
-
-    def module_calls(self, value: Any) -> tuple[Any, str] | None:
-        """Return None: there are no modules to compile."""
-        return None
-
-    def explain(self, error: BaseException, filename: str) -> CannotCompile:
-        """Return the error's class and the first line of its message."""
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-        return CannotCompile(f"{type(error).__name__}: {first}", line_of(error, filename))
-
-    def eager(self) -> AbstractContextManager[Any]:
-        """Change nothing: everything runs eagerly."""
-        return contextlib.nullcontext()
-
-    def workers(self) -> int:
-        """Return the number of cores: linear algebra libraries use all of them unless they are told otherwise."""
-        return os.cpu_count() or 1
-
-    def on_device(self, wanted: str | None) -> AbstractContextManager[Any]:
-        """Change nothing: there is one device."""
-        return contextlib.nullcontext()
-
-    def preload(self) -> None:
-        """Import nothing more."""

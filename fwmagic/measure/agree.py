@@ -65,7 +65,7 @@ class Closeness:
 
 
 def array(value: Any, to_numpy: ToNumpy) -> Array | None:
-    """Return an array, a NumPy scalar, or a JAX variable that holds an array; None for anything else.
+    """Return an array, a NumPy scalar, or a variable that holds an array; None for anything else.
 
     Raises
     ------
@@ -76,8 +76,6 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
         return None
     try:
         values = to_numpy(value)
-        if values is None and hasattr(value, "__jax_array__"):  # what `flax.nnx` holds its arrays in
-            values = to_numpy(value := value.__jax_array__())
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnreadableError(f"its values cannot be read: {error}") from error
     numpy = sys.modules.get("numpy")
@@ -85,7 +83,7 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
         values = numpy.asarray(value)
     if values is None:
         return None
-    dtype = str(getattr(value.dtype, "name", value.dtype)).removeprefix("torch.")
+    dtype = str(getattr(value.dtype, "name", value.dtype)).rpartition(".")[2]  # torch.float32
     if values.dtype.kind == "V" and dtype.startswith(("float", "int", "uint")):  # 4 and 8 bits, unknown to NumPy
         values = values.astype("float32" if dtype.startswith("float") else "int16")
     if values.dtype.kind in "OV":

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-#: Other processes that use more than this many cores disturb a measurement.
-BUSY = 0.25
+from fwmagic.report.findings import BUSY
+
 # A process that uses less than this many cores is not worth a name.
 _NAMED = 0.05
 _MOST_NAMES = 3

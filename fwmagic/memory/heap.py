@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import os
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.memory.host import MOST_KEPT, every, larger_of_pairs
@@ -35,13 +35,6 @@ _COURSE = "memray: allocated and not yet freed"
 _OTHER: tuple[int | None, str] = (None, "other")
 _OURS = str(PurePath(__file__).parent.parent)
 _INSTALLED = ("site-packages", "dist-packages")
-# Where the code that torch's compiler writes lies, unless a variable names another folder; and its code in memory.
-_GENERATED = "torchinductor"
-_GENERATED_IN = "TORCHINDUCTOR_CACHE_DIR"
-# How torch's compiler calls what it compiled, and how it names the rest of a function after a graph break.
-_ENTRY = ("_fn", "torch/_dynamo/eval_frame.py")
-_REST = "torch_dynamo_resume_in_"
-_GENERATED_IN_MEMORY = "<eval_with_key>"
 
 
 def measure(call: Callable[[], object], filename: str, flamegraph: Path | None = None, inside: str = "") -> Ledger:
@@ -142,14 +135,11 @@ def _lines(records: Iterable[AllocationRecord], filename: str, inside: str, peak
 
 def _owner(stack: Sequence[tuple[str, str, int]], filename: str, inside: str) -> tuple[int | None, str]:
     """Return the cell's line on a stack that begins with the innermost frame; else None, and what is known."""
-    of_the_compiler = False
+    known, of_the_compiler = frameworks.loaded(), False
     for function, file, line in stack:
         if file == filename and not of_the_compiler:
             return line, ""
-        # A function that torch has rewritten stands under its old name, at the line of its `def` or of a graph break,
-        # and calls what was compiled, or its own rest, which runs on from there.
-        entry = function == _ENTRY[0] and file.endswith(_ENTRY[1])
-        of_the_compiler = entry or function.startswith(_REST)
+        of_the_compiler = any(framework.is_compilers(function, file) for framework in known)
     if not stack:
         return None, f"inside {inside}, line unknown" if inside else "in threads without Python, line unknown"
     function, file, _ = stack[0]
@@ -162,14 +152,12 @@ def _owner(stack: Sequence[tuple[str, str, int]], filename: str, inside: str) ->
 
 
 def _package(file: str) -> str:
-    """Return the installed package that a file belongs to; empty: none."""
+    """Return the installed package that a file belongs to, or the framework that wrote it; empty: none."""
     parts = PurePath(file).parts
     for folder, inner in itertools.pairwise(parts):
         if folder in _INSTALLED:
             return inner.removesuffix(".py")
-    chosen = os.environ.get(_GENERATED_IN)
-    generated = any(part.startswith(_GENERATED) for part in parts) or bool(chosen and file.startswith(chosen))
-    return "torch" if generated or file.startswith(_GENERATED_IN_MEMORY) else ""
+    return next((framework.name for framework in frameworks.loaded() if framework.is_generated(file)), "")
 
 
 def _thinned(snapshots: list[MemorySnapshot], most: int) -> list[MemorySnapshot]:

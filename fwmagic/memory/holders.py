@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 import types
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Any
 
+from fwmagic import frameworks
 from fwmagic.cells.walk import uncollected
+from fwmagic.frameworks import Framework
 from fwmagic.memory.places import Holder, Places, Spot
 
 _STEPS = 4  # from the array to what holds it, to what holds that, and so on
@@ -121,33 +122,6 @@ def _globals(holder: Any, held: Sequence[_Step]) -> Iterator[tuple[str, int]]:
 SMALLEST = 1024
 #: So many holders of one memory are named; of more, it is said how many there are.
 MOST_NAMED = 8
-_ADAPTED = {
-    "torch": "fwmagic.frameworks.torch.memory",
-    "jax": "fwmagic.frameworks.jax.memory",
-    "numpy": "fwmagic.frameworks._numpy_live",
-}
-
-
-class Adapter(Protocol):
-    """What is asked about the arrays of one framework; none of it changes them or what they hold."""
-
-    def live(self) -> list[Any]:
-        """Return all arrays that are alive, as far as the framework or Python can list them."""
-
-    def memory_of(self, array: Any) -> tuple[Hashable, int]:
-        """Return an identity of the memory that an array keeps alive, its address if it has one, and its bytes."""
-
-    def size_of(self, array: Any) -> int:
-        """Return the bytes that the array itself shows of its memory."""
-
-    def describe(self, array: Any) -> tuple[str, str]:
-        """Return dtype and shape, `float32 (3, 4)`, and the device."""
-
-    def inside(self, array: Any) -> Iterable[tuple[str, Any]]:
-        """Return what an array holds, each with how a reader would write it behind the array: `.grad`."""
-
-    def graphs(self, arrays: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Return what the autograd graphs of arrays hold, each with the place of the array in `arrays`."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +145,6 @@ class _Memory:
     arrays: list[tuple[str, Any]] = field(default_factory=list)
 
 
-def adapters() -> dict[str, Adapter]:
-    """Return the adapters of the frameworks that the process has imported already; this imports no framework."""
-    loaded = [name for name in _ADAPTED if name in sys.modules]
-    return {name: cast(Adapter, importlib.import_module(_ADAPTED[name])) for name in loaded}
-
-
 def largest(arrays: Mapping[str, Iterable[object]], namespace: dict[str, Any], count: int = 10) -> tuple[Live, ...]:
     """Return the largest arrays that are alive, the largest first, with all that was found to hold them.
 
@@ -186,7 +154,7 @@ def largest(arrays: Mapping[str, Iterable[object]], namespace: dict[str, Any], c
     Parameters
     ----------
     arrays
-        By the name of the framework, all its arrays, as its adapter's `live` lists them. Those that the names
+        By the name of a loaded framework, all its arrays, as its memory's `live` lists them. Those that the names
         lead to are added, and what autograd graphs have saved.
     namespace
         The notebook's names. Holders are also looked for in the last traceback and those of exceptions that are
@@ -200,8 +168,8 @@ def largest(arrays: Mapping[str, Iterable[object]], namespace: dict[str, Any], c
     """
     with uncollected():
         before = gc.get_objects()
-        asked = {name: adapter for name, adapter in adapters().items() if name in arrays}
-        places = Places(namespace, asked)
+        asked = {framework.name: framework for framework in frameworks.loaded() if framework.name in arrays}
+        places = Places(namespace, list(asked.values()))
         given = [(name, array) for name in asked for array in arrays[name]]
         memories = _memories(asked, [*given, *places.arrays])[:count]
         idents = {id(array): index for index, memory in enumerate(memories) for _, array in memory.arrays}
@@ -216,10 +184,10 @@ def largest(arrays: Mapping[str, Iterable[object]], namespace: dict[str, Any], c
         return tuple(found)
 
 
-def _memories(asked: Mapping[str, Adapter], arrays: Iterable[tuple[str, Any]]) -> list[_Memory]:
+def _memories(asked: Mapping[str, Framework], arrays: Iterable[tuple[str, Any]]) -> list[_Memory]:
     found: dict[Hashable, _Memory] = {}
     for name, array in {id(array): (name, array) for name, array in arrays}.values():
-        identity, size = asked[name].memory_of(array)
+        identity, size = asked[name].memory.memory_of(array)
         memory = found.setdefault(identity, _Memory(size))
         memory.bytes = max(memory.bytes, size)
         memory.arrays.append((name, array))
@@ -229,13 +197,13 @@ def _memories(asked: Mapping[str, Adapter], arrays: Iterable[tuple[str, Any]]) -
 
 def _live(
     memory: _Memory,
-    asked: Mapping[str, Adapter],
+    asked: Mapping[str, Framework],
     places: Places,
     spots: Mapping[int, list[Spot]],
 ) -> Live:
-    sizes = [asked[name].size_of(array) for name, array in memory.arrays]
+    sizes = [asked[name].memory.size_of(array) for name, array in memory.arrays]
     name, shown = memory.arrays[sizes.index(max(sizes))]
-    what, device = asked[name].describe(shown)
+    what, device = asked[name].memory.label(shown)
     direct = [
         (spot, "a view " if size < memory.bytes else "")
         for (_, array), size in zip(memory.arrays, sizes, strict=True)

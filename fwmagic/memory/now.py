@@ -51,8 +51,8 @@ def now(namespace: dict[str, Any], count: int) -> Now:
     Nothing is started: a framework that has not used a device yet is not asked. Garbage is collected first.
     """
     gc.collect()
-    found = holders.adapters()
-    arrays = holders.largest({name: adapter.live() for name, adapter in found.items()}, namespace, count)
+    alive = {framework.name: framework.memory.live() for framework in frameworks.loaded()}
+    arrays = holders.largest(alive, namespace, count)
     return Now((*_devices(), _host()), arrays)
 
 

@@ -58,7 +58,7 @@ class Passes:
         memory, wanted = framework.memory, self.wanted
         found: list[Ledger] = []
         where = memory.device(wanted) if self.memory else None
-        on_host: Pass = partial(host.measure, elsewhere=memory.in_threads)
+        on_host: Pass = partial(host.measure, elsewhere=framework.hands_over)
         if where is not None:
             others = tuple(_held_by_others(framework, where, wanted))
             on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
@@ -73,10 +73,10 @@ class Passes:
         if self.memory and len(found) < 2:
             found.append(self._once(program, seconds, "host", on_host))
         if self.memray:
-            on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
+            on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=framework.engine)
             found.append(self._once(program, seconds, "heap", on_heap))
         if static is not None and self.memory:
-            found.append(_static(where.name if where is not None else "CPU", static))
+            found.append(_static(where.name if where is not None else "CPU", framework.engine, static))
         return tuple(found)
 
     def _once(self, program: Timed, seconds: float | None, where: str, measure: Pass) -> Ledger:
@@ -125,8 +125,8 @@ def _held_by_others(framework: Framework, where: Device, wanted: str | None) -> 
             yield other.title, other.memory.counters(place).held
 
 
-def _static(where: str, account: Static) -> Ledger:
+def _static(where: str, engine: str, account: Static) -> Ledger:
     parts = ((account.argument, "arguments"), (account.output, "outputs"), (account.temp, "temporaries"))
     added = " + ".join(f"{size(count)} {what}" for count, what in parts)
-    source = f"XLA's static analysis, not measured: {added} - {size(account.alias)} shared"
+    source = f"{engine}'s static analysis, not measured: {added} - {size(account.alias)} shared"
     return Ledger(f"{where} (static)", None, (Amount("in use (static)", account.total, source),))

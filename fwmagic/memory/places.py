@@ -13,14 +13,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.frameworks import Framework
-
-if TYPE_CHECKING:
-    from fwmagic.memory.holders import Adapter
 
 
 @dataclass(frozen=True)
@@ -157,14 +154,13 @@ class Holder:
 class Places:
     """All that the names of a namespace lead to, with the last traceback, running functions and autograd graphs.
 
-    Arrays of the frameworks that there are adapters for are in `arrays`, each once, with the framework's name.
+    Arrays of the frameworks that are asked about are in `arrays`, each once, with the framework's name.
     """
 
-    def __init__(self, namespace: dict[str, Any], adapters: Mapping[str, Adapter]) -> None:
-        loaded = frameworks.loaded()
-        self._adapters = adapters
-        self._kinds = _Kinds([framework for framework in loaded if framework.name in adapters])
-        self._walk = Walk(namespace, loaded, keep=False, stop=self._kinds)
+    def __init__(self, namespace: dict[str, Any], asked: Sequence[Framework]) -> None:
+        self._memories = {framework.name: framework.memory for framework in asked}
+        self._kinds = _Kinds(asked)
+        self._walk = Walk(namespace, frameworks.loaded(), keep=False, stop=self._kinds)
         self._frames = Frames(namespace)
         self._places: list[Place] = []
         self._roots: list[tuple[str, Any]] = []
@@ -248,7 +244,7 @@ class Places:
 
     def _inside(self, value: Any) -> Iterable[tuple[str, Any]]:
         kind = self._kinds.of(value)
-        return () if kind == _EXCEPTION else self._adapters[kind].inside(value)
+        return () if kind == _EXCEPTION else self._memories[kind].inside(value)
 
     def _inside_exceptions(self, new: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         for path, value in new:
@@ -261,10 +257,10 @@ class Places:
                     yield self._root((where, name, held))
 
     def _graphs(self, new: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-        for kind, adapter in self._adapters.items():
+        for kind, memory in self._memories.items():
             # The graph of what was found in a graph is a part of that one.
             mine = [(path, value) for path, value in new if self._kinds.of(value) == kind and not self._in_graph(path)]
-            for which, held in adapter.graphs([value for _, value in mine]):
+            for which, held in memory.graphs([value for _, value in mine]):
                 place, path = self._split(mine[which][0])
                 yield self._root((replace(place, before=place.before + _GRAPH), path, held))
 
@@ -316,8 +312,8 @@ class Places:
 class _Kinds:
     """What the walk is to stop at: arrays, by the name of their framework, and exceptions."""
 
-    def __init__(self, adapted: list[Framework]) -> None:
-        self._frameworks = adapted
+    def __init__(self, asked: Sequence[Framework]) -> None:
+        self._frameworks = asked
         self._known: dict[type, str] = {}
 
     def of(self, value: Any) -> str:

@@ -8,6 +8,7 @@ from fwmagic.report import charts, html, text
 from fwmagic.report.report import (
     MIME,
     MOST_POINTS,
+    NEUTRAL,
     VERSION,
     Agreement,
     Allocation,
@@ -32,6 +33,7 @@ from fwmagic.report.words import to_words
 __all__ = [
     "MIME",
     "MOST_POINTS",
+    "NEUTRAL",
     "VERSION",
     "Agreement",
     "Allocation",

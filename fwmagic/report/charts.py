@@ -9,7 +9,7 @@ from typing import Any
 from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.report import wire
-from fwmagic.report.report import MOST_POINTS, Report
+from fwmagic.report.report import MOST_POINTS, NEUTRAL, Report
 from fwmagic.report.words import compile_stages, ratios_to_baseline
 
 CHARTS = ("times", "stages", "ratios", "memory", "timeline")
@@ -76,8 +76,8 @@ def _variants(report: Report) -> list[dict[str, Any]]:
 
 
 def _ratios(report: Report) -> list[dict[str, Any]]:
-    frameworks = {variant.name: variant.framework for variant in report}
+    colours = {variant.name: variant.colour for variant in report}
     return [
-        {**wire.plain(r, None), "label": one_line(r.variant), "framework": frameworks.get(r.variant, "")}
+        {**wire.plain(r, None), "label": one_line(r.variant), "colour": colours.get(r.variant, NEUTRAL)}
         for r in ratios_to_baseline(report).values()
     ]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
 from fwmagic.format import seconds, seconds_between, size
-from fwmagic.report.report import Ledger, Moment, Time, Variant
+from fwmagic.report.report import NEUTRAL, Ledger, Moment, Time, Variant
 from fwmagic.report.words import compile_stages
 
-# Okabe and Ito's colours, told apart with any colour vision; their blue is lighter here, for a dark ground.
-_COLOURS = {"torch": "#D55E00", "jax": "#2080C4", "numpy": "#009E73"}
-_OTHER = "#CC79A7"
+_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
 # Dots beyond these could not be told apart, and a stored report is to stay small.
 _MOST_DOTS = 36
@@ -31,9 +30,9 @@ class Scale(NamedTuple):
         return round(_WIDTH * min(max(share, 0.0), 1.0))
 
 
-def colour(framework: str) -> str:
-    """Return the colour that stands for a framework."""
-    return _COLOURS.get(framework, _OTHER)
+def colour(variant: Variant) -> str:
+    """Return the colour of a variant's framework; a stored report may hold anything."""
+    return variant.colour if _COLOUR.fullmatch(variant.colour) else NEUTRAL
 
 
 def scale(times: Iterable[Time]) -> Scale | None:
@@ -68,7 +67,7 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
     middle = on.x(time.median)
     return (
         f"{opening(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
-        f'<path class="fw-dots" stroke="{colour(variant.framework)}" d="{dots}"/>'
+        f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
         f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
     )
 
@@ -83,7 +82,7 @@ def stage_bar(variant: Variant, longest: float) -> str:
         # the gap tells one stage from the next, without a colour for each
         parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
         start += width
-    bars = f'<g fill="{colour(variant.framework)}">{"".join(parts)}</g>'
+    bars = f'<g fill="{colour(variant)}">{"".join(parts)}</g>'
     return f"{opening(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
 
 
@@ -144,7 +143,7 @@ def extent(ledgers: Iterable[Ledger]) -> Extent:
     return Extent(max(bars, courses), max((moment.seconds for moment in moments), default=0.0))
 
 
-def bar(framework: str, ledger: Ledger, on: Extent) -> str:
+def bar(paint: str, ledger: Ledger, on: Extent) -> str:
     """Return the segments of a ledger as one bar, in their order.
 
     Free memory is not drawn: on a large device it would leave no room for anything else.
@@ -156,14 +155,14 @@ def bar(framework: str, ledger: Ledger, on: Extent) -> str:
         start += width
     described = ", ".join(f"{name} {size(count)}" for name, count in drawn(ledger) if kind(name) == "use")
     paths = "".join(
-        f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else colour(framework)}" d="{line}"/>'
+        f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else paint}" d="{line}"/>'
         for name, line in lines.items()
         if line
     )
     return f"{opening(_LEDGER, f'Memory on {ledger.device}', described)}{paths}</svg>"
 
 
-def course(framework: str, ledger: Ledger, on: Extent) -> str:
+def course(paint: str, ledger: Ledger, on: Extent) -> str:
     """Return what was in use over time as a filled area, and what was held as a line above it; nothing if not known."""
     moments = list(ledger.timeline.thinned(_MOST_STEPS))
     use, held = (_steps(_points(moments, name, on)) for name in ("in_use", "held"))
@@ -172,9 +171,8 @@ def course(framework: str, ledger: Ledger, on: Extent) -> str:
     most = max(max(moment.in_use or 0, moment.held or 0) for moment in ledger.timeline)
     lasted = seconds(ledger.timeline[-1].seconds)
     described = f"{len(ledger.timeline)} moments in {lasted}, at most {size(most)}"
-    stroke = f'stroke="{colour(framework)}"'
-    area = f'<path class="fw-area" fill="{colour(framework)}" d="{use}V{_COURSE}H0z"/>' if use else ""
-    line = f'<path class="fw-line" {stroke} d="{held}"/>' if held else ""
+    area = f'<path class="fw-area" fill="{paint}" d="{use}V{_COURSE}H0z"/>' if use else ""
+    line = f'<path class="fw-line" stroke="{paint}" d="{held}"/>' if held else ""
     return f"{opening(_COURSE, f'Memory on {ledger.device} over time', described)}{area}{line}</svg>"
 
 

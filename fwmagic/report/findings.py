@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from fwmagic.cells import uses
-from fwmagic.cells.analyse import Body
-from fwmagic.cells.outcome import Outcome
-from fwmagic.frameworks import Framework
-from fwmagic.report.report import Compilation, Finding, Report, Variant
+from fwmagic.report.report import Finding, Report, Variant
 
+#: Other processes that use more than this many cores disturb a measurement.
+BUSY = 0.25
 #: Below this a call is mostly the overhead of calling it; seconds.
 _TINY = 1e-6
-#: Below this the hand-over to another thread is a visible part of a JAX call on a CPU; seconds.
+#: Below this the hand-over to another thread is a visible part of a call on a CPU; seconds.
 _SMALL = 1e-3
 #: Below this share of waiting, a call was not handed over at all.
 _WAITS = 0.3
@@ -21,63 +19,68 @@ _WAITS = 0.3
 _CORES = 1.3
 
 
-def of_work(
-    name: str, framework: Framework, body: Body, outcome: Outcome, compilation: Compilation
-) -> Iterator[Finding]:
-    """Yield the findings on what a variant of a section computed, from its first run."""
-    values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
-    if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
+@dataclass(frozen=True)
+class Work:
+    """What the first run of a variant showed of its work.
+
+    `title` is the framework's. `gave`: it returned or changed something; `arrays`: arrays of the framework are among
+    that. `print_line` is a line that prints while tracing only, which the function `traced_print` would do in every
+    call; `unread_line` one whose value nothing reads. None: there is no such line.
+    """
+
+    title: str
+    gave: bool
+    arrays: bool
+    print_line: int | None = None
+    traced_print: str = ""
+    unread_line: int | None = None
+
+
+def of_work(name: str, work: Work) -> Iterator[Finding]:
+    """Yield the findings on what a variant computed."""
+    if work.gave and not work.arrays:
         yield Finding(
             "FW101",
-            f"{name} returned and changed no {framework.title} array: this timed Python or NumPy",
-            f"convert the inputs with --inputs or %%setup, or end the cell with a {framework.title} array",
+            f"{name} returned and changed no {work.title} array: this timed Python or NumPy",
+            f"convert the inputs with --inputs or %%setup, or end the cell with a {work.title} array",
             name,
         )
-    if not values:
+    if not work.gave:
         yield Finding(
             "FW102",
             f"{name} returns nothing and changes nothing that can be seen",
             "end the section with the value that it computes",
             name,
         )
-    if body.prints and compilation.way == "cell" and framework.name == "jax":
+    if work.print_line is not None:
         yield Finding(
             "FW103",
             f"{name}: `print` runs only while tracing, so that no timed call prints",
-            "print with `jax.debug.print` if printing belongs to the work",
+            f"print with `{work.traced_print}` if printing belongs to the work",
             name,
-            body.prints[0],
+            work.print_line,
         )
-    unread = uses.unread(list(body.statements)) if compilation.way == "cell" else []
-    if unread:
+    if work.unread_line is not None:
         yield Finding(
             "FW104",
-            f"{name}: what line {unread[0]} computes is not read, so that the compiler may have left it out",
+            f"{name}: what line {work.unread_line} computes is not read, so that the compiler may have left it out",
             "keep every value whose work is to be timed, in a list or under a name of its own",
             name,
-            unread[0],
+            work.unread_line,
         )
 
 
-def of_report(report: Report) -> Iterator[Finding]:
-    """Yield the findings that can be read off a report alone."""
+def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the findings that can be read off a report.
+
+    `engines` names what takes a call's work over in a thread of its own, by the frameworks that have such a thing.
+    """
     for variant in report:
         yield from _of_compilation(variant)
         yield from _of_time(variant)
     yield from _of_agreement(report)
-    yield from _of_fairness(report)
+    yield from _of_fairness(report, engines)
     yield from _of_load(report)
-
-
-def _holds_array(framework: Any, value: Any) -> bool:
-    if framework.is_array(value):
-        return True
-    if isinstance(value, Mapping):
-        return any(_holds_array(framework, item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_holds_array(framework, item) for item in value)
-    # A module, an optimizer or the like holds its arrays somewhere inside.
-    return any(kind.__module__.split(".")[0] in (framework.module, "flax") for kind in type(value).__mro__)
 
 
 def _of_compilation(variant: Variant) -> Iterator[Finding]:
@@ -140,7 +143,7 @@ def _of_agreement(report: Report) -> Iterator[Finding]:
             )
 
 
-def _of_fairness(report: Report) -> Iterator[Finding]:
+def _of_fairness(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
     timed = [(variant, variant.time) for variant in report if variant.time is not None and variant.status == "timed"]
     if len({variant.framework for variant, _ in timed}) < 2:
         return
@@ -155,13 +158,15 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
             "give both the same number of threads, with --threads N, before you call one of them better",
         )
     for variant, time in timed:
-        on_cpu = report.conditions.devices.get("jax", "").startswith("cpu")
+        engine = engines.get(variant.framework)
+        on_cpu = report.conditions.devices.get(variant.framework, "").startswith("cpu")
         waits = (time.wait or 0.0) > _WAITS * ((time.wait or 0.0) + (time.dispatch or 0.0))
         pinned = "threads" in variant.options
-        if variant.framework == "jax" and on_cpu and waits and time.median < _SMALL and not pinned:
+        if engine is not None and on_cpu and waits and time.median < _SMALL and not pinned:
             yield Finding(
                 "FW502",
-                f"{variant.name} is short: on a CPU, a part of its time is waking the thread that XLA hands work to, "
+                f"{variant.name} is short: on a CPU, a part of its time is waking the thread that "
+                f"{engine} hands work to, "
                 "which can differ from run to run by more than the interval says",
                 "use --threads 1, where no other core has to wake up, or compare larger work",
                 variant.name,
@@ -170,8 +175,6 @@ def _of_fairness(report: Report) -> Iterator[Finding]:
 
 
 def _is_busy(report: Report) -> bool:
-    from fwmagic.measure.load import BUSY
-
     return _cores_of_others(report) > BUSY
 
 

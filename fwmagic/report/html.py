@@ -74,7 +74,8 @@ def _memory(variants: Iterable[Variant]) -> str:
     heading = f"memory at the peak{over}; bar, thick: in use; thinner and paler: held, not in use; line: of others"
     cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
     for variant, ledger in found:
-        drawing = drawings.bar(variant.framework, ledger, on) + drawings.course(variant.framework, ledger, on)
+        paint = drawings.colour(variant)
+        drawing = drawings.bar(paint, ledger, on) + drawings.course(paint, ledger, on)
         cells.append(f'{_name(variant)}<div class="fw-memory">{drawing}</div><i>{escape(_in_use(ledger))}</i>')
     labels = "".join(f"<i>{size(count)}</i>" for count in (0, on.bytes // 2, on.bytes))
     cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
@@ -89,7 +90,7 @@ def _in_use(ledger: Ledger) -> str:
 
 
 def _name(variant: Variant) -> str:
-    border = drawings.colour(variant.framework)
+    border = drawings.colour(variant)
     return f'<div class="fw-name" style="border-color:{border}"><span>{escape(variant.name)}</span></div>'
 
 

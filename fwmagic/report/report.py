@@ -16,6 +16,10 @@ from fwmagic.report import wire
 MOST_MOMENTS = 12
 
 
+#: What is drawn in no framework's colour; also the variants of reports that were stored before they had one.
+NEUTRAL = "#CC79A7"
+
+
 @dataclass(frozen=True)
 class Time:
     """The time of one call of a variant, in seconds.
@@ -207,7 +211,7 @@ class Variant:
     `status` is waiting, running, timed, run-once, failed, not timed or interrupted; `note` says why when it
     is not `timed`. `returned` names the values that the program returns; `source` is the program as Python.
     `memory` has one ledger a device, that which it computes on first; `source` is left out where a report is thinned.
-    `outputs` are the live values of its first run and never part of the JSON.
+    `colour` is its framework's, as `#RRGGBB`. `outputs` are the live values of its first run, never part of the JSON.
     """
 
     name: str
@@ -224,6 +228,7 @@ class Variant:
     failure: Failure | None = None
     memory: tuple[Ledger, ...] = ()
     source: str = field(default="", metadata={"thinned": lambda *_: ""})
+    colour: str = field(default=NEUTRAL, metadata={"optional": True})
     outputs: Any = field(default=None, compare=False, repr=False, metadata={"json": False})
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Policy
 from fwmagic.measure.load import Load
-from fwmagic.memory import nvml
-from fwmagic.memory.policies import OUTRANKING, POLICIES, Policy, on_demand
-from fwmagic.report import Ledger, Variant
+from fwmagic.memory import nvml, policies
+from fwmagic.report import Ledger
+from fwmagic.run.draft import waiting
 from fwmagic.run.inside import Found, Sent
 from fwmagic.run.isolated import Isolation, Remote
 from fwmagic.run.measuring import Measuring
@@ -20,8 +21,6 @@ from fwmagic.run.place import Apart
 from fwmagic.run.section import Section
 from fwmagic.worker.parcel import Parcel
 from fwmagic.worker.process import Worker, WorkerEnded
-
-_BY_NAME = {str(policy): policy for policy in POLICIES}
 
 
 class Policies(Isolation):
@@ -36,7 +35,7 @@ class Policies(Isolation):
         jobs = [job for section in self._sections for job in self._jobs(section, bool(missing))]
         for section, name, mode, policy in jobs:
             told = dict(section.options.stated(), **({} if policy is None else {"alloc": str(policy)}))
-            self._draft.add(Variant(name, section.name, section.framework.name, mode, "waiting", options=told))
+            self._draft.add(waiting(section, name, mode, told))
         self._draft.change(note=missing)
         measuring = Measuring(self._draft, self._apart, self._options, load, parts=len(jobs))
         try:
@@ -64,8 +63,8 @@ class Policies(Isolation):
         )
 
     def _jobs(self, section: Section, once: bool) -> Iterator[tuple[Section, str, str, Policy | None]]:
-        policies = [_BY_NAME[name] for name in self._options.alloc]
-        own = [policy for policy in policies if policy.framework == section.framework.name]
+        known = {str(policy): policy for policy in section.framework.memory.policies}
+        own = [known[name] for name in self._options.alloc if name in known]
         for name, mode in section.options.variants().items():
             if once or not own or _on_cpu(section):
                 yield section, name, mode, None
@@ -76,13 +75,7 @@ class Policies(Isolation):
         self, section: Section, name: str, mode: str, policy: Policy | None, parcel: Parcel, measuring: Measuring
     ) -> None:
         """Run one variant under one policy: its time, its memory, and what is held when nothing is left."""
-        # On demand also where the policy is torch's: arrays of the notebook may make JAX start there, too.
-        environment = on_demand(os.environ)
-        if policy is not None:
-            environment = policy.environment(environment)
-        if policy is not None and policy.framework == "jax" and not environment.get("JAX_PLATFORMS"):
-            # Else JAX would only log that it cannot start on the GPU, and compute on the CPU.
-            environment["JAX_PLATFORMS"] = "cuda,cpu"
+        environment = policies.environment(os.environ, policy)
         try:
             remote = self._variant(section, name, mode, parcel, environment, anew=policy is not None)
             entrants = [] if remote is None else [remote.entrant()]
@@ -98,7 +91,7 @@ class Policies(Isolation):
     def _prepare(self, worker: Worker, sent: Sent) -> Found:
         with self._window():
             worker.call(_import, (*sent.together, *sent.flags))
-        flags = {name: _without(some, OUTRANKING.get(name, ())) for name, some in sent.flags.items()}
+        flags = {name: _without(some, frameworks.get(name).memory.outranking) for name, some in sent.flags.items()}
         return super()._prepare(worker, replace(sent, flags=flags))
 
     def _held_later(self, remote: Remote, policy: Policy | None) -> None:

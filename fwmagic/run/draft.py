@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -54,9 +54,8 @@ class Draft:
 
     def add_waiting(self, section: Section) -> None:
         """Add the variants of a section, which are not there yet."""
-        stated = section.options.stated()
         for name, mode in section.options.variants().items():
-            self.add(Variant(name, section.name, section.framework.name, mode, "waiting", options=stated))
+            self.add(waiting(section, name, mode, section.options.stated()))
 
     def failed(
         self, name: str, error: BaseException, stage: str, filename: str = "", told: BaseException | None = None
@@ -93,6 +92,12 @@ class Draft:
         """Add findings."""
         if findings:
             self.change(findings=(*self.report.findings, *findings))
+
+
+def waiting(section: Section, name: str, mode: str, options: Mapping[str, str]) -> Variant:
+    """Return a variant of a section before anything is known of it; `options` are those that the user wrote."""
+    framework = section.framework
+    return Variant(name, section.name, framework.name, mode, "waiting", options=options, colour=framework.colour)
 
 
 def failure_of(error: BaseException, line: int | None, stage: str) -> Failure:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, loaded
+from fwmagic.frameworks import Framework, is_numbers, loaded
 
 
 def converted(
@@ -18,21 +18,22 @@ def converted(
 ) -> tuple[dict[str, Any], str]:
     """Return private copies of the arrays named as arrays of `framework`, and a sentence on dtypes that changed.
 
-    If JAX is one of the frameworks that run `together`, all of them get JAX's canonical dtypes, so that the same
-    numbers reach every variant: float64 and int64 become float32 and int32 unless `jax_enable_x64` is on.
+    All frameworks that run `together` get the canonical dtypes of each of them, so that the same numbers reach every
+    variant: with JAX, float64 and int64 become float32 and int32 unless `jax_enable_x64` is on.
 
     Raises
     ------
     FwMagicError
         A name is not bound, or holds no array.
     """
-    arrays, changed = {}, []
+    arrays: dict[str, Any] = {}
+    changed: dict[str, tuple[Any, Any]] = {}
     for name, numbers in checked(names, values).items():
         canonical = canonical_dtype(numbers.dtype, together)
         if canonical != numbers.dtype:
-            changed.append(f"{name} from {numbers.dtype} to {canonical}")
+            changed[name] = numbers.dtype, canonical
         arrays[name] = framework.from_numpy(numbers.astype(canonical), device)
-    return arrays, _sentence(changed)
+    return arrays, _sentence(changed, together)
 
 
 def checked(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,13 +61,13 @@ def shared(
     values: Mapping[str, Any], together: Sequence[Framework], framework: Framework, device: str | None
 ) -> tuple[dict[str, Any], str]:
     """Return what %%setup bound, its NumPy arrays (also those in lists, tuples and dicts) as arrays of `framework`."""
-    changed: list[str] = []
+    changed: dict[str, tuple[Any, Any]] = {}
 
     def convert(value: Any, path: str) -> Any:
-        if _is_numpy(value):
+        if is_numbers(value):
             canonical = canonical_dtype(value.dtype, together)
             if canonical != value.dtype:
-                changed.append(f"{path} from {value.dtype} to {canonical}")
+                changed[path] = value.dtype, canonical
             return framework.from_numpy(value.astype(canonical), device)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)._make(convert(item, f"{path}[{i}]") for i, item in enumerate(value))  # type: ignore[attr-defined]
@@ -76,7 +77,7 @@ def shared(
             return {key: convert(item, f"{path}[{key!r}]") for key, item in value.items()}
         return value
 
-    return {name: convert(value, name) for name, value in values.items()}, _sentence(changed)
+    return {name: convert(value, name) for name, value in values.items()}, _sentence(changed, together)
 
 
 def as_numpy(value: Any) -> Any:
@@ -94,9 +95,11 @@ def canonical_dtype(dtype: Any, together: Sequence[Framework]) -> Any:
     return dtype
 
 
-def _is_numpy(value: Any) -> bool:
-    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray" and value.dtype.kind in "biufc"
-
-
-def _sentence(changed: list[str]) -> str:
-    return f"converted to JAX's dtypes for all: {', '.join(changed)}" if changed else ""
+def _sentence(changed: Mapping[str, tuple[Any, Any]], together: Sequence[Framework]) -> str:
+    """Say which arrays, by path, have another dtype now, and whose it is."""
+    if not changed:
+        return ""
+    own = {f.title: any(f.canonical_dtype(before) != before for before, _ in changed.values()) for f in together}
+    whose = " and ".join(title for title, narrower in own.items() if narrower)
+    each = ", ".join(f"{path} from {before} to {after}" for path, (before, after) in changed.items())
+    return f"converted to {whose}'s dtypes for all: {each}"

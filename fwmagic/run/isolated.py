@@ -17,7 +17,7 @@ from fwmagic.cells.outcome import Outcome, Window
 from fwmagic.cells.walk import Walk
 from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
-from fwmagic.memory.policies import on_demand
+from fwmagic.memory import policies
 from fwmagic.report import Amount, Ledger
 from fwmagic.run.draft import Draft
 from fwmagic.run.inside import Found, Inside, Sent
@@ -89,7 +89,7 @@ class Isolation:
     def _section(self, section: Section, parcel: Parcel) -> Iterator[Remote]:
         """Get a section's variants ready, and yield those that can be timed."""
         for name, mode in section.options.variants().items():
-            remote = self._variant(section, name, mode, parcel, on_demand(os.environ))
+            remote = self._variant(section, name, mode, parcel, policies.environment(os.environ))
             if remote is not None:
                 yield remote
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
+from fwmagic import frameworks
 from fwmagic.measure.load import Load, usable_cores
 from fwmagic.measure.timing import Measurement, Progress, Timing, time_variants
 from fwmagic.options import Options
@@ -70,8 +71,9 @@ class Measuring:
     def judge(self) -> None:
         """Say what the numbers hold for, and what is to be remarked on them."""
         self._draft.change(conditions=self._place.conditions(self._load))
+        engines = {one.name: one.engine for one in frameworks.loaded() if one.hands_over}
         of_work = [finding for entrant in self._entrants for finding in entrant.findings]
-        self._draft.find(*of_work, *findings.of_report(self._draft.report))
+        self._draft.find(*of_work, *findings.of_report(self._draft.report, engines))
 
     def measure_memory(self, entrants: Sequence[Entrant]) -> None:
         """Run variants once more for their memory, if that is wanted."""

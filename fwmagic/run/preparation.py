@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells import program as programs
+from fwmagic.cells import uses
 from fwmagic.cells.function import stays_in_namespace
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, without_run
 from fwmagic.cells.program import Program
@@ -15,8 +16,8 @@ from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework
 from fwmagic.measure.agree import agree
-from fwmagic.report import Agreement, Compilation, Finding, Stage
-from fwmagic.report import findings as remarks
+from fwmagic.report import Agreement, Compilation, Finding, Stage, findings
+from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
 from fwmagic.run.section import Section
 
@@ -125,7 +126,7 @@ class Preparation:
 
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         contender = self._made(section, scene, name, mode)
-        found = remarks.of_work(name, section.framework, section.body, contender.outcome, contender.compilation)
+        found = findings.of_work(name, _work(section, contender.outcome, contender.compilation.way))
         return replace(contender, findings=tuple(found))
 
     def _made(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
@@ -203,6 +204,34 @@ class Preparation:
         return result
 
 
+def _work(section: Section, outcome: Outcome, way: str) -> Work:
+    """Return what the first run of a variant that was compiled this way showed of its work."""
+    framework, body = section.framework, section.body
+    values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
+    traced = way == "cell" and framework.traced_print
+    unread = uses.unread(list(body.statements), framework.pure) if way == "cell" else []
+    return Work(
+        title=framework.title,
+        gave=bool(values),
+        arrays=framework.is_plain or any(_holds_array(framework, value) for value in values),
+        print_line=body.prints[0] if traced and body.prints else None,
+        traced_print=framework.traced_print,
+        unread_line=unread[0] if unread else None,
+    )
+
+
+def _holds_array(framework: Framework, value: Any) -> bool:
+    if framework.is_array(value):
+        return True
+    if isinstance(value, Mapping):
+        return any(_holds_array(framework, item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_array(framework, item) for item in value)
+    # A module, an optimizer or the like holds its arrays somewhere inside.
+    libraries = (framework.module, *framework.companions)
+    return any(kind.__module__.split(".")[0] in libraries for kind in type(value).__mro__)
+
+
 def agreement(
     expected: Any, found: Any, names: tuple[str, str], frameworks: Sequence[Framework], random: bool
 ) -> Agreement:
@@ -210,8 +239,9 @@ def agreement(
 
     def to_numpy(value: Any) -> Any:
         for framework in frameworks:
-            if framework.is_array(value):
-                return framework.to_numpy(value)
+            array = framework.array_in(value)
+            if array is not None:
+                return framework.to_numpy(array)
         return value if type(value).__module__ == "numpy" else None
 
     return agree(expected, found, names=names, to_numpy=to_numpy, random=random)

@@ -22,6 +22,7 @@ import psutil
 from tblib import pickling_support
 from tqdm.std import tqdm
 
+from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
 
 
@@ -279,7 +280,8 @@ def _context(anew: bool) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # What the kernel has not imported by now will be imported by those workers that need it.
-    loaded = [name for name in _PRELOADED if name in sys.modules]
+    companions = [name for framework in frameworks.loaded() for name in framework.companions]
+    loaded = [name for name in companions if name in sys.modules]
     context.set_forkserver_preload(["fwmagic.worker.preload", *loaded])
     return context
 

@@ -72,12 +72,12 @@ export function sized(spec: Spec, width: number): Spec {
   };
 }
 
-/** Return the ratios to the baseline, each with the framework of its variant. */
-function overBaseline(report: Report): (Ratio & { framework: string })[] {
-  const frameworks = new Map(report.variants.map(v => [v.name, v.framework]));
+/** Return the ratios to the baseline, each with the colour of its variant. */
+function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
+  const colours = new Map(report.variants.map(v => [v.name, v.colour]));
   return report.ratios
     .filter(r => report.baseline === null || r.over === report.baseline)
-    .map(r => ({ ...r, framework: frameworks.get(r.variant) ?? '' }));
+    .map(r => ({ ...r, colour: colours.get(r.variant) }));
 }
 
 function labelled<T>(row: T, name: string, reports: readonly Report[], i: number): Row<T> {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import Any
@@ -13,48 +14,51 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import Base, CompileLog, CompileOptions, Kept, Traced
-from fwmagic.frameworks.jax import compiler
-from fwmagic.frameworks.jax import state as _state
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import CompileOptions, Framework
+from fwmagic.frameworks.jax import compiler, state
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
 
 
-class Jax(Base):
-    """JAX: bodies run in the notebook's namespace while arrays are swapped for tracers of `jax.jit`."""
+class Jax(Framework):
+    """JAX: bodies run in the notebook's namespace while arrays are swapped for tracers of `jax.jit`.
+
+    It has no global random generator: its random state is in its keys.
+    """
 
     name = "jax"
     title = "JAX"
     module = "jax"
+    colour = "#2080C4"
     strategy = "namespace"
+    engine = "XLA"
+    hands_over = True
+    companions = ("flax", "flax.linen", "flax.nnx", "optax")
+    compilers = (
+        *("jax.jit", "jit", "jax.pmap", "pmap", "jax.shard_map"),
+        *("nnx.jit", "nnx.pmap", "nn.jit", "eqx.filter_jit"),
+    )
+    uncompiled = ("disable_jit",)
+    pure = ("jnp",)
+    readable = ((re.compile(r"\._raw_value\b"), ""),)  # the slot of a variable of flax.nnx
+    decorator = "@jax.jit"
+    traced_print = "jax.debug.print"
     memory = JaxMemory()
 
     def names(self) -> Mapping[str, Any]:
         """Return `jax`, `jnp` and `np`."""
         return {"jax": jax, "jnp": jnp, "np": np}
 
-    def keep(self, value: Any) -> Kept | None:
-        """Save an array: it cannot change, but donation deletes it."""
-        return _state.keep(value)
-
     def is_array(self, value: Any) -> bool:
-        """Say whether `value` is a JAX array."""
-        return _state.is_array(value)
+        """Say whether `value` is a JAX array, and no tracer of one."""
+        return isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
 
-    def is_stateless(self, value: Any) -> bool:
-        """Say whether `value` is a device, a sharding, a jitted function or the like."""
-        return _state.is_stateless(value)
-
-    def frozen(self, value: Any) -> Any:
-        """Return an array as it is, since it cannot change, or a copy of a NumPy array."""
-        if isinstance(value, np.ndarray):
-            return value.copy()
-        return value if isinstance(value, jax.Array) else None
-
-    def describe(self, array: Any) -> str:
-        """Return dtype, weak type, shape and device, as a trace depends on them."""
-        return _state.describe(array)
+    def array_in(self, value: Any) -> Any:
+        """Return the array that `value` is, or holds as a variable of flax.nnx."""
+        if self.is_array(value):
+            return value
+        return value.__jax_array__() if hasattr(value, "__jax_array__") else None
 
     def canonical_dtype(self, dtype: Any) -> Any:
         """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on."""
@@ -72,9 +76,24 @@ class Jax(Base):
         converted = np.asarray(array)
         return converted.astype(np.float32) if converted.dtype == jnp.bfloat16 else converted
 
-    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-        """Return how to rebuild an array in another process."""
-        return _state.pack(value, slot)
+    def frozen(self, value: Any) -> Any:
+        """Return an array as it is, since it cannot change."""
+        return value if isinstance(value, jax.Array) else super().frozen(value)
+
+    describe = staticmethod(state.describe)
+    keep = staticmethod(state.keep)
+    is_stateless = staticmethod(state.is_stateless)
+
+    def flags(self) -> dict[str, Any]:
+        """Return JAX's whole configuration."""
+        return dict(getattr(jax.config, "values", {}))
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put the configuration back."""
+        now = self.flags()
+        for name, value in flags.items():
+            if now.get(name) != value:
+                jax.config.update(name, value)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
@@ -94,66 +113,21 @@ class Jax(Base):
         """Wait for effects; every timed call has waited for its own outputs."""
         jax.effects_barrier()
 
-    def rng_state(self) -> Any:
-        """Return None: JAX has no global generator."""
-        return _state.rng_state()
-
-    def set_rng_state(self, state: Any) -> None:
-        """Do nothing: JAX has no global generator."""
-        _state.set_rng_state(state)
-
-    def flags(self) -> dict[str, Any]:
-        """Return JAX's whole configuration."""
-        return dict(getattr(jax.config, "values", {}))
-
-    def set_flags(self, flags: Mapping[str, Any]) -> None:
-        """Put the configuration back."""
-        now = self.flags()
-        for name, value in flags.items():
-            if now.get(name) != value:
-                jax.config.update(name, value)
-
-    def seed(self, seed: int) -> None:
-        """Do nothing: JAX has no global generator."""
-        _state.seed(seed)
-
-    def compile_events(self) -> int:
-        """Return how many backend compilations were seen."""
-        return compiler.compile_events()
+    compile_events = staticmethod(compiler.compile_events)
+    prime = staticmethod(compiler.prime)
+    watch = staticmethod(compiler.watch)
+    trace = staticmethod(compiler.trace)
+    is_traced = staticmethod(compiler.is_traced)
+    adopt = staticmethod(compiler.adopt)
+    explain = staticmethod(compiler.explain)
 
     def cannot_compile(self) -> str:
         """Return why nothing would be compiled: only a global `jax_disable_jit` does that."""
         return "`jax_disable_jit` is on, so that `jax.jit` compiles nothing" if config("jax_disable_jit") else ""
 
-    def prime(self) -> float:
-        """Start the backend and compile one trivial function."""
-        return compiler.prime()
-
-    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
-        """Log what JAX compiles."""
-        return compiler.watch(filename)
-
     def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
         """Return `function` jitted: arrays of its arguments and globals are traced, all else is static."""
-        from fwmagic.frameworks.jax.compiler import Jitted
-
-        return Jitted(function)
-
-    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
-        """Compile a function of arrays ahead of its first run."""
-        return compiler.trace(function, arguments)
-
-    def is_traced(self, value: Any) -> bool:
-        """Say whether `value` is a tracer."""
-        return compiler.is_traced(value)
-
-    def adopt(self, values: Iterable[Any]) -> None:
-        """Let flax.nnx objects be changed in the trace that is going on."""
-        compiler.adopt(values)
-
-    def explain(self, error: BaseException, filename: str) -> CannotCompile:
-        """Return why tracing raised."""
-        return compiler.explain(error, filename)
+        return compiler.Jitted(function)
 
     def eager(self) -> AbstractContextManager[Any]:
         """Run under `jax.disable_jit`."""
@@ -184,12 +158,6 @@ class Jax(Base):
         named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
         return int(named) if named.isdigit() else super().workers()
 
-    def use_threads(self, count: int) -> None:
-        """Give XLA's pools so many threads: it reads these variables when it starts."""
-        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(count)
-        if count == 1:
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""
         return {
@@ -198,6 +166,14 @@ class Jax(Base):
             "jax_disable_jit": str(config("jax_disable_jit")),
             "jax_cpu_enable_async_dispatch": str(config("jax_cpu_enable_async_dispatch")),
         }
+
+    def use_threads(self, count: int) -> None:
+        """Give XLA's pools so many threads: it reads these variables when it starts."""
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(count)
+        if count == 1:
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+
+    pack = staticmethod(state.pack)
 
     def _device(self, wanted: str | None) -> Any:
         if wanted is None:

@@ -1,4 +1,4 @@
-"""jax.jit for a notebook function as it stands: arrays of its arguments and globals are traced, all else is static."""
+"""jax.jit, and what JAX says of it: a cell traced ahead of its run, and notebook functions compiled as they stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import CompileLog, Static, Traced, line_of
+from fwmagic.frameworks import CompileLog, Static, Traced, first_line, line_of
 
 _STAGES = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",
@@ -264,8 +264,7 @@ def explain(error: BaseException, filename: str) -> CannotCompile:
         "arguments, or `size=`",
         "UnexpectedTracerError": "a traced value outlived its trace: return it instead of storing it",
     }
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    return CannotCompile(f"{kind}: {hints.get(kind, first)}", line_of(error, filename))
+    return CannotCompile(f"{kind}: {hints.get(kind, first_line(error))}", line_of(error, filename))
 
 
 class Jitted:

@@ -1,11 +1,11 @@
-"""All arrays of JAX that are alive, and the memory that each keeps."""
+"""The memory of JAX: XLA's allocator, and all arrays that are alive."""
 
 from __future__ import annotations
 
 import math
 import sys
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -16,22 +16,38 @@ import jax.extend.backend
 from jaxlib import xla_client
 
 from fwmagic.format import one_line
-from fwmagic.frameworks import Counters, Device, Events, HostMemory
+from fwmagic.frameworks import Counters, Device, Events, Memory, Policy, one_spelling
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.report import Moment
 
 _EVENTS = ("MemoryAllocation", "MemoryDeallocation")
 _NO_POOL = "which does not tell what the allocator holds"
+# The new spelling of a variable and its older one. JAX refuses to start if it finds two, and runs on the CPU then.
+_FRACTION = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+_ALLOCATOR, _PREALLOCATE = "XLA_PYTHON_CLIENT_ALLOCATOR", "XLA_PYTHON_CLIENT_PREALLOCATE"
+_CHOOSING = (_PREALLOCATE, _ALLOCATOR, "TF_GPU_ALLOCATOR", "TF_CUDA_MALLOC_ASYNC_SUPPORTED_PREALLOC")
 
 
-class JaxMemory(HostMemory):
+def _policy(name: str, allocator: str, preallocate: bool, what: str) -> Policy:
+    return Policy("jax", name, {_ALLOCATOR: allocator, _PREALLOCATE: str(preallocate).lower()}, what)
+
+
+class JaxMemory(Memory):
     """JAX's memory on GPUs and other accelerators; on a CPU, XLA allocates by the C library."""
 
-    inside = "XLA"
-    in_threads = True
+    policies = (
+        _policy("preallocate", "default", True, "takes most of the device when it starts, and divides that itself"),
+        _policy("ondemand", "default", False, "takes memory when it is needed, keeps it, and divides that itself"),
+        _policy("platform", "platform", False, "asks the driver each time, gives back each time"),
+        _policy("cuda_async", "cuda_async", False, "uses the driver's own pool (cudaMallocAsync)"),
+    )
+    outranking = ("jax_pjrt_client_create_options",)
 
     def started(self) -> bool:
-        """Say whether JAX has started its backends in this process; there is no public way to ask."""
+        """Say whether JAX has started its backends in this process.
+
+        There is no public way to ask, and every other question starts them: a GPU's takes most of its memory.
+        """
         ask = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
         return bool(ask is None or ask())
 
@@ -89,6 +105,50 @@ class JaxMemory(HostMemory):
             return {f"jax {name}": str(value) for name, value in {**parse(), **_create_options()}.items()}
         except ValueError as error:  # contradicting variables, as JAX itself would raise on a GPU
             return {"jax allocator": f"not available: {error}"}
+
+    def environment(self, given: Mapping[str, str], policy: Policy | None = None) -> dict[str, str]:
+        """Return an environment with the policy in place of whatever was chosen there, or with memory on demand.
+
+        What chooses no policy stays, such as the fraction of memory that JAX may take.
+        """
+        # An empty fraction is none, as JAX reads it.
+        chosen = one_spelling({n: v for n, v in given.items() if v or n not in _FRACTION}, _FRACTION)
+        if policy is None:
+            return chosen if any(map(chosen.get, _CHOOSING)) else chosen | {_PREALLOCATE: "false"}
+        chosen = {name: value for name, value in chosen.items() if name not in _CHOOSING}
+        # Else JAX would only log that it cannot start on the GPU, and compute on the CPU.
+        platforms = chosen.get("JAX_PLATFORMS") or "cuda,cpu"
+        return chosen | {"JAX_PLATFORMS": platforms, **policy.variables}
+
+    def live(self) -> list[Any]:
+        """Return every array of every backend that was not deleted; none before JAX has started."""
+        if not self.started():
+            return []
+        arrays = {id(array): array for platform in jax.extend.backend.backends() for array in jax.live_arrays(platform)}
+        return [array for array in arrays.values() if not array.is_deleted()]
+
+    def memory_of(self, array: Any) -> tuple[Hashable, int]:
+        """Return an identity and the bytes of the memory that an array keeps alive, on all devices of this process.
+
+        It is the address; waits until the array has one. An array on several devices is its own identity: a piece
+        that was taken out of it, by `addressable_shards`, counts once more.
+        """
+        itself = ("object", id(array))
+        if array.is_deleted():
+            return itself, 0
+        if len(array.sharding.device_set) > 1:
+            piece = math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
+            return itself, piece * len(array.sharding.addressable_devices)
+        try:
+            return array.unsafe_buffer_pointer(), int(array.nbytes)
+        except (RuntimeError, NotImplementedError):  # its computation has failed, or the device has no addresses
+            return itself, int(array.nbytes)
+
+    def label(self, array: Any) -> tuple[str, str]:
+        """Return dtype and shape, `float32 (3, 4)`, and the device or devices."""
+        devices = sorted(f"{device.platform}:{device.id}" for device in array.sharding.device_set)
+        where = ", ".join(devices) if len(devices) < 3 else f"{len(devices)} devices from {devices[0]}"
+        return f"{array.dtype} {tuple(array.shape)}", where
 
 
 def _begin_profile(folder: str) -> str:
@@ -161,53 +221,3 @@ def _events(profile: Any) -> Iterable[Any]:
     for plane in profile.planes:
         for line in plane.lines:
             yield from line.events
-
-
-def live() -> list[Any]:
-    """Return every array of every backend that was not deleted; none while JAX has not been used, to start nothing."""
-    # There is no public way to ask, and every other question starts the backends: a GPU's takes most of its memory.
-    ask = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
-    if ask is not None and not ask():
-        return []
-    arrays = {id(array): array for platform in jax.extend.backend.backends() for array in jax.live_arrays(platform)}
-    return [array for array in arrays.values() if not array.is_deleted()]
-
-
-def memory_of(array: Any) -> tuple[Hashable, int]:
-    """Return an identity and the bytes of the memory that an array keeps alive, on all devices of this process.
-
-    It is the address; waits until the array has one. An array on several devices is its own identity: a piece
-    that was taken out of it, by `addressable_shards`, counts once more.
-    """
-    itself = ("object", id(array))
-    if array.is_deleted():
-        return itself, 0
-    if len(array.sharding.device_set) > 1:
-        piece = math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
-        return itself, piece * len(array.sharding.addressable_devices)
-    try:
-        return array.unsafe_buffer_pointer(), int(array.nbytes)
-    except (RuntimeError, NotImplementedError):  # its computation has failed, or the device has no addresses
-        return itself, int(array.nbytes)
-
-
-def size_of(array: Any) -> int:
-    """Return the bytes that the array itself shows of its memory: all, since JAX has no views."""
-    return memory_of(array)[1]
-
-
-def describe(array: Any) -> tuple[str, str]:
-    """Return dtype and shape, `float32 (3, 4)`, and the device or devices."""
-    devices = sorted(f"{device.platform}:{device.id}" for device in array.sharding.device_set)
-    where = ", ".join(devices) if len(devices) < 3 else f"{len(devices)} devices from {devices[0]}"
-    return f"{array.dtype} {tuple(array.shape)}", where
-
-
-def inside(array: Any) -> Iterable[tuple[str, Any]]:
-    """Return nothing: an array holds no other objects."""
-    return ()
-
-
-def graphs(arrays: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-    """Return nothing: JAX keeps what a gradient needs in functions, where it is found like anything else."""
-    return ()

@@ -1,4 +1,4 @@
-"""JAX arrays on their way to another process."""
+"""Saving JAX arrays, and packing them for another process."""
 
 from __future__ import annotations
 
@@ -60,20 +60,15 @@ def _is_key(value: jax.Array) -> bool:
 
 def keep(value: Any) -> Kept | None:
     """Save an array or a Ref; None if it is neither, or a tracer."""
-    if is_array(value):
+    if isinstance(value, jax.core.Tracer):
+        return None
+    if isinstance(value, jax.Array):
         return _Array(value)
-    if isinstance(value, _ref_type()) and not isinstance(value, jax.core.Tracer):
-        return _Ref(value)
-    return None
+    return _Ref(value) if isinstance(value, _ref_type()) else None
 
 
 def _ref_type() -> Any:
     return getattr(jax, "Ref", ())  # no type at all where JAX is too old to have it
-
-
-def is_array(value: Any) -> bool:
-    """Say whether it is an array, and no tracer of one."""
-    return isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
 
 
 def is_stateless(value: Any) -> bool:
@@ -81,25 +76,13 @@ def is_stateless(value: Any) -> bool:
     if isinstance(value, jax.core.Tracer):
         return True
     package = type(value).__module__.partition(".")[0]
-    return package in ("jax", "jaxlib") and not isinstance(value, _OPEN) and not is_array(value)
+    return package in ("jax", "jaxlib") and not isinstance(value, (*_OPEN, jax.Array))
 
 
 def describe(array: Any) -> str:
     """Return dtype, weak type, shape and device: `float32[3, 4] TFRT_CPU_0`."""
     weak = " weak" if getattr(array, "weak_type", False) else ""
     return f"{array.dtype}{list(array.shape)}{weak} {array.sharding}"
-
-
-def rng_state() -> None:
-    """Return nothing: the random state of JAX is in its keys."""
-
-
-def set_rng_state(state: None) -> None:
-    """Do nothing: the random state of JAX is in its keys."""
-
-
-def seed(seed: int) -> None:
-    """Do nothing: JAX has no global generator."""
 
 
 def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:

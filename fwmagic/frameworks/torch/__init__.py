@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,47 +11,39 @@ from typing import Any
 import numpy as np
 import torch
 
-from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import Base, CompileLog, CompileOptions, Kept
-from fwmagic.frameworks.torch import compiler
-from fwmagic.frameworks.torch import state as _state
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.torch import compiler, state
 from fwmagic.frameworks.torch.memory import TorchMemory
 
 
-class Torch(Base):
+class Torch(Framework):
     """PyTorch: bodies become functions with locals, compiled by `torch.compile`."""
 
     name = "torch"
     title = "PyTorch"
     module = "torch"
+    colour = "#D55E00"
     strategy = "locals"
+    engine = "torch"
+    compilers = ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export")
+    effects = ("torch.save",)
+    pure = ("torch",)
+    containers = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict, torch.nn.ParameterList)
+    # What a module keeps in a dict of its own.
+    readable = (
+        (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
+        (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
+    )
     memory = TorchMemory()
 
     def names(self) -> Mapping[str, Any]:
         """Return `torch` and `np`."""
         return {"torch": torch, "np": np}
 
-    def keep(self, value: Any) -> Kept | None:
-        """Save a tensor or a `torch.Generator`."""
-        return _state.keep(value)
-
     def is_array(self, value: Any) -> bool:
         """Say whether `value` is a tensor."""
-        return _state.is_array(value)
-
-    def is_stateless(self, value: Any) -> bool:
-        """Say whether `value` is a dtype, a device, a size or the like."""
-        return _state.is_stateless(value)
-
-    def frozen(self, value: Any) -> Any:
-        """Return a detached copy of a tensor, or a copy of a NumPy array."""
-        if isinstance(value, np.ndarray):
-            return value.copy()
-        return value.detach().clone() if isinstance(value, torch.Tensor) else None
-
-    def describe(self, array: Any) -> str:
-        """Return dtype, shape, strides and device, as Dynamo's guards read them."""
-        return _state.describe(array)
+        return isinstance(value, torch.Tensor)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy as a tensor."""
@@ -66,26 +59,16 @@ class Torch(Base):
         converted: np.ndarray[Any, Any] = tensor.numpy()
         return converted
 
-    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-        """Return how to rebuild a storage in another process."""
-        return _state.pack(value, slot)
+    def frozen(self, value: Any) -> Any:
+        """Return a detached copy of a tensor."""
+        return value.detach().clone() if isinstance(value, torch.Tensor) else super().frozen(value)
 
-    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
-        """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""
-        return torch.accelerator.synchronize if self._has_accelerator() else None
-
-    def drain(self) -> None:
-        """Wait for the device."""
-        if self._has_accelerator():
-            torch.accelerator.synchronize()
-
-    def rng_state(self) -> Any:
-        """Return the state of torch's global generators."""
-        return _state.rng_state()
-
-    def set_rng_state(self, state: Any) -> None:
-        """Put the state of torch's global generators back."""
-        _state.set_rng_state(state)
+    describe = staticmethod(state.describe)
+    keep = staticmethod(state.keep)
+    is_stateless = staticmethod(state.is_stateless)
+    rng_state = staticmethod(state.rng_state)
+    set_rng_state = staticmethod(state.set_rng_state)
+    seed = staticmethod(state.seed)
 
     def flags(self) -> dict[str, Any]:
         """Return threads, default dtype, autograd, precision and the like."""
@@ -98,39 +81,29 @@ class Torch(Base):
             if read() != value:
                 write(value)
 
-    def seed(self, seed: int) -> None:
-        """Seed torch's global generators."""
-        _state.seed(seed)
+    def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
+        """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""
+        return torch.accelerator.synchronize if self._has_accelerator() else None
 
-    def compile_events(self) -> int:
-        """Return how many compilations Dynamo began."""
-        return compiler.compile_events()
+    def drain(self) -> None:
+        """Wait for the device."""
+        if self._has_accelerator():
+            torch.accelerator.synchronize()
 
-    def cannot_compile(self) -> str:
-        """Return why Inductor cannot work here, or an empty string."""
-        return compiler.cannot_compile()
-
-    def prime(self) -> float:
-        """Compile one trivial function."""
-        return compiler.prime()
-
-    def watch(self, filename: str) -> AbstractContextManager[CompileLog]:
-        """Log what Dynamo compiles."""
-        return compiler.watch(filename)
-
-    def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
-        """Return `torch.compile(function)`."""
-        return compiler.compile(function, options)
+    compile_events = staticmethod(compiler.compile_events)
+    cannot_compile = staticmethod(compiler.cannot_compile)
+    prime = staticmethod(compiler.prime)
+    watch = staticmethod(compiler.watch)
+    compile = staticmethod(compiler.compile)
+    explain = staticmethod(compiler.explain)
+    is_compilers = staticmethod(compiler.is_compilers)
+    is_generated = staticmethod(compiler.is_generated)
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:
         """Return the module's `forward`, unless the user compiled the module already."""
         if isinstance(value, torch.nn.Module) and getattr(value, "_compiled_call_impl", None) is None:
             return value, "forward"
         return None
-
-    def explain(self, error: BaseException, filename: str) -> CannotCompile:
-        """Return why Dynamo or Inductor raised."""
-        return compiler.explain(error, filename)
 
     def eager(self) -> AbstractContextManager[Any]:
         """Run compiled functions as Python."""
@@ -161,15 +134,6 @@ class Torch(Base):
         """Return the size of the intra-op pool."""
         return torch.get_num_threads()
 
-    def use_threads(self, count: int) -> None:
-        """Give both of torch's pools so many threads."""
-        torch.set_num_threads(count)
-        torch.set_num_interop_threads(count)
-
-    def preload(self) -> None:
-        """Import Dynamo and Inductor."""
-        compiler.preload()
-
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""
         return {
@@ -179,6 +143,14 @@ class Torch(Base):
             "torch.grad": "on" if torch.is_grad_enabled() else "off",
             "torch.cudnn.benchmark": str(torch.backends.cudnn.benchmark),
         }
+
+    def use_threads(self, count: int) -> None:
+        """Give both of torch's pools so many threads."""
+        torch.set_num_threads(count)
+        torch.set_num_interop_threads(count)
+
+    preload = staticmethod(compiler.preload)
+    pack = staticmethod(state.pack)
 
     def _has_accelerator(self) -> bool:
         return torch.accelerator.is_available()

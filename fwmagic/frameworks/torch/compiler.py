@@ -10,6 +10,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -17,6 +18,14 @@ import torch
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileLog, CompileOptions, line_of
 from fwmagic.report import Place
+
+# Where the code that Inductor writes lies, unless a variable names another folder; and its code in memory.
+_GENERATED = "torchinductor"
+_GENERATED_IN = "TORCHINDUCTOR_CACHE_DIR"
+_GENERATED_IN_MEMORY = "<eval_with_key>"
+# How Dynamo calls what it compiled, and how it names the rest of a function after a graph break.
+_ENTRY = ("_fn", "torch/_dynamo/eval_frame.py")
+_REST = "torch_dynamo_resume_in_"
 
 _events = 0
 
@@ -138,8 +147,8 @@ def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
     for entry in entries:
         operations = getattr(entry, "graph_op_count", None) or 0
         name = str(getattr(entry, "co_name", "?"))
-        if name.startswith("torch_dynamo_resume_in_"):
-            name = name.removeprefix("torch_dynamo_resume_in_").rpartition("_at_")[0]
+        if name.startswith(_REST):
+            name = name.removeprefix(_REST).rpartition("_at_")[0]
         if operations:
             log.graphs = (log.graphs or 0) + 1
             log.compiled[name] = log.compiled.get(name, 0) + operations
@@ -165,6 +174,22 @@ def _cache_counts() -> tuple[int, int]:
     inductor, autograd = counters["inductor"], counters["aot_autograd"]
     hits = inductor["fxgraph_cache_hit"] + autograd["autograd_cache_hit"]
     return hits, inductor["fxgraph_cache_miss"] + inductor["fxgraph_cache_bypass"]
+
+
+def is_compilers(function: str, file: str) -> bool:
+    """Say whether a frame on a stack calls what was compiled, or is the rest of a function after a graph break.
+
+    A function that Dynamo has rewritten stands under its old name, at the line of its `def` or of a graph break, and
+    calls such a frame.
+    """
+    return (function == _ENTRY[0] and file.endswith(_ENTRY[1])) or function.startswith(_REST)
+
+
+def is_generated(file: str) -> bool:
+    """Say whether Inductor wrote the code of a file, or of what stands for one."""
+    chosen = os.environ.get(_GENERATED_IN)
+    written = any(part.startswith(_GENERATED) for part in PurePath(file).parts)
+    return written or bool(chosen and file.startswith(chosen)) or file.startswith(_GENERATED_IN_MEMORY)
 
 
 def explain(error: BaseException, filename: str) -> CannotCompile:

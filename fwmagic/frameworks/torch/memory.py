@@ -1,4 +1,4 @@
-"""All tensors that are alive: the memory that each keeps, and what it and its autograd graph hold."""
+"""The memory of torch: its CUDA allocator, and all tensors that are alive, with what they and their graphs hold."""
 
 from __future__ import annotations
 
@@ -12,20 +12,37 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fwmagic.format import one_line
-from fwmagic.frameworks import Counters, Device, Events, HostMemory
+from fwmagic.frameworks import Counters, Device, Events, Memory, Policy, one_spelling
 from fwmagic.frameworks.torch import state
 from fwmagic.report import Moment
 
 # So many events of the allocator are kept: the first ones of a longer cell are lost, and that is said.
 _MOST_EVENTS = 1_000_000
 _COUNTERS = "torch.cuda.memory_stats: {} of the caching allocator"
-_NO_CACHE = "not available: without its cache (PYTORCH_NO_CUDA_MEMORY_CACHING), torch counts nothing"
+# The spellings of one variable, in the order in which torch looks for them (c10/core/AllocatorConfig.cpp).
+_CONFIGURATION = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+_UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
+_NO_CACHE = f"not available: without its cache ({_UNCACHED}), torch counts nothing"
 
 
-class TorchMemory(HostMemory):
+def _policy(name: str, variable: str, value: str, what: str) -> Policy:
+    return Policy("torch", name, {variable: value}, what)
+
+
+class TorchMemory(Memory):
     """torch's memory on CUDA devices; on a CPU, torch allocates by the C library."""
 
-    inside = "torch"
+    policies = (
+        _policy("caching", _CONFIGURATION[-1], "backend:native", "keeps what was freed, for later tensors"),
+        _policy(
+            "expandable",
+            _CONFIGURATION[-1],
+            "backend:native,expandable_segments:True",
+            "keeps what was freed, in segments that can grow",
+        ),
+        _policy("async", _CONFIGURATION[-1], "backend:cudaMallocAsync", "uses the driver's own pool"),
+        _policy("none", _UNCACHED, "1", "asks the driver each time, gives back each time"),
+    )
 
     def started(self) -> bool:
         """Say whether torch has a CUDA context in this process."""
@@ -81,6 +98,96 @@ class TorchMemory(HostMemory):
         settings |= {"torch allocator settings": str(read()) or "none"} if read is not None else {}
         return settings if _caches() else settings | {"torch caching": "off"}
 
+    def environment(self, given: Mapping[str, str], policy: Policy | None = None) -> dict[str, str]:
+        """Return an environment with the policy in place of whatever was chosen there."""
+        if policy is None:
+            return one_spelling(given, _CONFIGURATION)
+        kept = {name: value for name, value in given.items() if name not in (*_CONFIGURATION, _UNCACHED)}
+        return kept | dict(policy.variables)
+
+    def live(self) -> list[Any]:
+        """Return every tensor that Python's garbage collector knows, but for fake, functional and meta ones.
+
+        Only the type of each object is looked at: nothing that a lazy object would load is asked for.
+        """
+        tensors = []
+        are_tensors: dict[type, bool] = {}
+        for value in gc.get_objects():
+            kind = type(value)
+            if kind not in are_tensors:
+                are_tensors[kind] = issubclass(kind, torch.Tensor) and not kind.__module__.startswith(_STAND_INS)
+            if are_tensors[kind] and not _is_stand_in(value):
+                tensors.append(value)
+        return tensors
+
+    def memory_of(self, array: Any) -> tuple[Hashable, int]:
+        """Return an identity, the address, and the bytes of the memory that a tensor keeps alive.
+
+        It is all of the storage that a view looks into. A sparse tensor's is that of its parts; a tensor that is made
+        of other tensors, or that stands for one, has none of its own.
+        """
+        itself = ("object", id(array))
+        with torch._C.DisableTorchFunctionSubclass():
+            if is_traceable_wrapper_subclass(array):
+                return itself, 0
+            try:
+                storages = [part.untyped_storage() for part in state.parts(array) or [array]]
+                sizes = [storage.nbytes() if storage.device.type != "meta" else 0 for storage in storages]
+                largest = max(range(len(sizes)), key=sizes.__getitem__)
+                return (storages[largest].data_ptr() if sizes[largest] else itself), sum(sizes)
+            except RuntimeError:  # an opaque layout, a tensor inside a transform such as vmap
+                return itself, array.nbytes if array.is_mkldnn else 0
+
+    def size_of(self, array: Any) -> int:
+        """Return the bytes that the tensor itself shows of its memory."""
+        with torch._C.DisableTorchFunctionSubclass():
+            if array.layout is torch.strided:
+                return int(array.nbytes)
+        return self.memory_of(array)[1]
+
+    def label(self, array: Any) -> tuple[str, str]:
+        """Return dtype and shape, `float32 (3, 4)`, with an unusual layout, and the device."""
+        dtype = str(array.dtype).removeprefix("torch.")
+        with torch._C.DisableTorchFunctionSubclass():
+            if array.is_nested:
+                return f"{dtype} nested", str(array.device)
+            layout = "" if array.layout is torch.strided else f" {str(array.layout).removeprefix('torch.')}"
+            return f"{dtype} {tuple(torch.Tensor.size(array))}{layout}", str(array.device)
+
+    def inside(self, array: Any) -> Iterable[tuple[str, Any]]:
+        """Return what a tensor holds, each with how a reader would write it behind the tensor: `.grad`."""
+        with torch._C.DisableTorchFunctionSubclass():
+            held = [(f".{name}", value) for name, value in array.__dict__.items()]
+            held += [(f".{name}", getattr(array, name, None)) for name in _HOOKS]
+            # Of other tensors, to ask for it makes torch warn.
+            if array.is_leaf or array.retains_grad:
+                held.append((".grad", array.grad))
+        return [(how, value) for how, value in held if value is not None]
+
+    def graphs(self, arrays: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield what the autograd graphs of these tensors hold, each with the place of the tensor in `arrays`.
+
+        Those are leaves and saved tensors; what a hook has packed is given as it was packed, for to unpack it would
+        run the hook. At most 5000 nodes are looked at.
+        """
+        left = _MOST_NODES
+        attributes: dict[type, list[str]] = {}
+        for place, array in enumerate(arrays):
+            waiting = [_grad_fn(array)]
+            seen = set()
+            while waiting and left:
+                node = waiting.pop()
+                if node is None or node in seen:
+                    continue
+                seen.add(node)
+                left -= 1
+                kind = type(node)
+                if kind not in attributes:
+                    attributes[kind] = [name for name in dir(kind) if name.startswith("_raw_saved_")]
+                for held in _saved(node, attributes[kind]):
+                    yield place, held
+                waiting += [above for above, _ in node.next_functions]
+
 
 def _begin_history() -> str:
     """Let the caching allocator record its history; return why it does not, or an empty string."""
@@ -99,7 +206,7 @@ def _begin_history() -> str:
 def _caches() -> bool:
     """Say whether the caching allocator is in use: without it, torch counts and records nothing."""
     ask = getattr(torch._C, "_cuda_cudaCachingAllocator_is_enabled", None)
-    return bool(ask()) if ask is not None else "PYTORCH_NO_CUDA_MEMORY_CACHING" not in os.environ
+    return bool(ask()) if ask is not None else _UNCACHED not in os.environ
 
 
 def counters(stats: Mapping[str, Any]) -> Counters:
@@ -160,98 +267,9 @@ _STAND_INS = "torch._subclasses"
 _MOST_NODES = 5000
 
 
-def live() -> list[Any]:
-    """Return every tensor that Python's garbage collector knows, but for fake, functional and meta ones.
-
-    Only the type of each object is looked at: nothing that a lazy object would load is asked for.
-    """
-    tensors = []
-    are_tensors: dict[type, bool] = {}
-    for value in gc.get_objects():
-        kind = type(value)
-        if kind not in are_tensors:
-            are_tensors[kind] = issubclass(kind, torch.Tensor) and not kind.__module__.startswith(_STAND_INS)
-        if are_tensors[kind] and not _is_stand_in(value):
-            tensors.append(value)
-    return tensors
-
-
 def _is_stand_in(tensor: torch.Tensor) -> bool:
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.is_meta or torch._is_functional_tensor(tensor)
-
-
-def memory_of(array: Any) -> tuple[Hashable, int]:
-    """Return an identity, the address, and the bytes of the memory that a tensor keeps alive.
-
-    It is all of the storage that a view looks into. A sparse tensor's is that of its parts; a tensor that is made
-    of other tensors, or that stands for one, has none of its own.
-    """
-    itself = ("object", id(array))
-    with torch._C.DisableTorchFunctionSubclass():
-        if is_traceable_wrapper_subclass(array):
-            return itself, 0
-        try:
-            storages = [part.untyped_storage() for part in state._parts(array) or [array]]
-            sizes = [storage.nbytes() if storage.device.type != "meta" else 0 for storage in storages]
-            largest = max(range(len(sizes)), key=sizes.__getitem__)
-            return (storages[largest].data_ptr() if sizes[largest] else itself), sum(sizes)
-        except RuntimeError:  # an opaque layout, a tensor inside a transform such as vmap
-            return itself, array.nbytes if array.is_mkldnn else 0
-
-
-def size_of(array: Any) -> int:
-    """Return the bytes that the tensor itself shows of its memory."""
-    with torch._C.DisableTorchFunctionSubclass():
-        if array.layout is torch.strided:
-            return int(array.nbytes)
-    return memory_of(array)[1]
-
-
-def describe(array: Any) -> tuple[str, str]:
-    """Return dtype and shape, `float32 (3, 4)`, with an unusual layout, and the device."""
-    dtype = str(array.dtype).removeprefix("torch.")
-    with torch._C.DisableTorchFunctionSubclass():
-        if array.is_nested:
-            return f"{dtype} nested", str(array.device)
-        layout = "" if array.layout is torch.strided else f" {str(array.layout).removeprefix('torch.')}"
-        return f"{dtype} {tuple(torch.Tensor.size(array))}{layout}", str(array.device)
-
-
-def inside(array: Any) -> Iterable[tuple[str, Any]]:
-    """Return what a tensor holds, each with how a reader would write it behind the tensor: `.grad`."""
-    with torch._C.DisableTorchFunctionSubclass():
-        held = [(f".{name}", value) for name, value in array.__dict__.items()]
-        held += [(f".{name}", getattr(array, name, None)) for name in _HOOKS]
-        # Of other tensors, to ask for it makes torch warn.
-        if array.is_leaf or array.retains_grad:
-            held.append((".grad", array.grad))
-    return [(how, value) for how, value in held if value is not None]
-
-
-def graphs(arrays: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-    """Yield what the autograd graphs of these tensors hold, each with the place of the tensor in `arrays`.
-
-    Those are leaves and saved tensors; what a hook has packed is given as it was packed, for to unpack it would
-    run the hook. At most 5000 nodes are looked at.
-    """
-    left = _MOST_NODES
-    attributes: dict[type, list[str]] = {}
-    for place, array in enumerate(arrays):
-        waiting = [_grad_fn(array)]
-        seen = set()
-        while waiting and left:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            left -= 1
-            kind = type(node)
-            if kind not in attributes:
-                attributes[kind] = [name for name in dir(kind) if name.startswith("_raw_saved_")]
-            for held in _saved(node, attributes[kind]):
-                yield place, held
-            waiting += [above for above, _ in node.next_functions]
 
 
 def _grad_fn(tensor: torch.Tensor) -> Any:

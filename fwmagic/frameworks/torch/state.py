@@ -1,4 +1,4 @@
-"""Tensors on their way to another process: the storage once, however many tensors share it."""
+"""Saving and putting back tensors and generators, and packing tensors for another process."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Tensor:
             # A second tensor that looks into the same memory keeps what `t.data = ...` or `resize_` takes away.
             self._alias = tensor.data
             self._held = self._now()
-            self._parts = _parts(self._alias)
+            self._parts = parts(self._alias)
             self._attributes = tensor.__dict__
 
     def _now(self) -> dict[str, Any]:
@@ -81,10 +81,10 @@ class _Tensor:
     def changed(self) -> bool:
         with torch._C.DisableTorchFunctionSubclass():
             now = self._now()
-            parts = _parts(self._tensor)
+            now_parts = parts(self._tensor)
         if type(self._tensor) is not self._type or now.pop("form") != self._held["form"]:
             return True
-        if [part.data_ptr() for part in parts] != [part.data_ptr() for part in self._parts]:
+        if [part.data_ptr() for part in now_parts] != [part.data_ptr() for part in self._parts]:
             return True
         return any(value is not self._held[name] for name, value in now.items())
 
@@ -149,7 +149,7 @@ class _Generator:
         return iter(())
 
 
-def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the dense tensors that a sparse one is made of: each time new objects that look into the same memory."""
     return [getattr(tensor, name)() for name in _PARTS.get(tensor.layout, ())]
 
@@ -181,11 +181,6 @@ def keep(value: Any) -> Kept | None:
     if isinstance(value, torch.UntypedStorage):
         return _Storage(value)
     return _Generator(value) if isinstance(value, torch.Generator) else None
-
-
-def is_array(value: Any) -> bool:
-    """Say whether it is a tensor."""
-    return isinstance(value, torch.Tensor)
 
 
 def is_stateless(value: Any) -> bool:

@@ -1,0 +1,278 @@
+"""NumPy as a framework: nothing is compiled, nothing is asynchronous, everything is on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, Memory, same_state
+
+# threadpoolctl sets this when it is imported, and the environment is the user's.
+_SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"
+_before = os.environ.get(_SET_BY_IMPORT)
+from threadpoolctl import threadpool_info, threadpool_limits  # noqa: E402
+
+if _before is None:
+    os.environ.pop(_SET_BY_IMPORT, None)
+
+
+# State
+
+
+class _Array:
+    """The contents, shape, dtype and write flag of an array; a view leaves its contents to the array it looks into."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+        self._base = array.base if isinstance(array.base, np.ndarray) else None
+        self._form = _form(array)
+        self._saved = None if self._base is not None else _contents(array)
+
+    def changed(self) -> bool:
+        if _form(self._array) != self._form:
+            return True
+        return self._saved is not None and not _equal(self._saved, _contents(self._array, copy=False))
+
+    def restore(self) -> None:
+        array, (shape, dtype, writeable) = self._array, self._form
+        if not array.flags.writeable:
+            array.flags.writeable = True
+        if array.dtype != dtype:
+            array.dtype = dtype  # type: ignore[misc]
+        if array.shape != shape:
+            if self._base is None:
+                array.resize(shape, refcheck=False)
+            else:
+                array.shape = shape
+        if self._saved is not None:
+            _fill(array, self._saved)
+        if array.flags.writeable != writeable:
+            array.flags.writeable = writeable
+
+    def children(self) -> Iterator[Any]:
+        if self._base is not None:
+            yield self._base
+        if self._saved is not None and self._array.dtype.hasobject:
+            yield self._saved.tolist()
+        yield getattr(self._array, "__dict__", {})
+
+
+def _form(array: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    return array.shape, array.dtype, array.flags.writeable
+
+
+def _contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.ndarray[Any, Any]:
+    """Return the contents as a flat array of bytes (padding included), or of objects where there are any."""
+    plain = np.asarray(array)
+    if not plain.dtype.hasobject and plain.dtype.itemsize:
+        plain = plain.ravel(order="A" if plain.flags.forc else "C").view(np.uint8)
+    return plain.copy() if copy else plain
+
+
+def _equal(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> bool:
+    if left.dtype.hasobject:
+        return all(map(_identical, left.ravel().tolist(), right.ravel().tolist()))
+    return bool(np.array_equal(left, right))
+
+
+def _identical(left: Any, right: Any) -> bool:
+    """Compare the elements of an object array by identity, those of a structured one field by field."""
+    if isinstance(left, tuple) and isinstance(right, tuple) and left is not right:
+        return len(left) == len(right) and all(map(_identical, left, right))
+    return left is right or (type(left) in (int, float, str, bytes, bool) and repr(left) == repr(right))
+
+
+def _fill(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
+    plain = np.asarray(array)
+    if plain.flags.forc and not plain.dtype.hasobject and plain.dtype.itemsize:
+        plain.ravel(order="A").view(np.uint8)[:] = saved
+    elif plain.dtype.hasobject or not plain.dtype.itemsize:
+        plain[...] = saved
+    else:  # strided in a buffer that is no array
+        plain[...] = np.ndarray(plain.shape, plain.dtype, saved.tobytes(), order="C")
+
+
+class _Generator:
+    """The state of a random generator."""
+
+    def __init__(self, get: Callable[[], Any], put: Callable[[Any], object], children: tuple[Any, ...]) -> None:
+        self._get, self._put, self._children = get, put, children
+        self._saved = get()
+
+    def changed(self) -> bool:
+        return not same_state(self._saved, self._get())
+
+    def restore(self) -> None:
+        self._put(self._saved)
+
+    def children(self) -> Iterator[Any]:
+        yield from self._children
+
+
+_GENERATORS = (
+    np.random.Generator,
+    np.random.BitGenerator,
+    np.random.RandomState,
+    np.random.SeedSequence,
+)
+
+
+def _keep_bits(bits: np.random.BitGenerator) -> Kept:
+    def put(state: Any) -> None:
+        bits.state = state
+
+    return _Generator(lambda: bits.state, put, (bits.seed_seq,))
+
+
+# Memory
+
+
+class _NumPyMemory(Memory):
+    """Nobody keeps a list of NumPy's arrays, so that only those that are reached can be told."""
+
+    def memory_of(self, array: Any) -> tuple[Hashable, int]:
+        """Return the address and the bytes of the memory that an array keeps alive: a view's is all of it."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        return array.__array_interface__["data"][0], int(array.nbytes)
+
+    def size_of(self, array: Any) -> int:
+        """Return the bytes that the array itself shows of its memory."""
+        return int(array.nbytes)
+
+    def label(self, array: Any) -> tuple[str, str]:
+        """Return dtype and shape, and `cpu`."""
+        return f"{array.dtype} {tuple(array.shape)}", "cpu"
+
+    def inside(self, array: Any) -> Iterable[tuple[str, Any]]:
+        """Return what an array holds: the object whose memory it shows, its elements and attributes."""
+        held = [(f".{name}", value) for name, value in getattr(array, "__dict__", {}).items()]
+        if array.base is not None and not isinstance(array.base, np.ndarray):
+            held.append((".base", array.base))
+        if array.dtype.type is np.object_:
+            plain = np.asarray(array)
+            held += [(f"[{', '.join(map(str, index))}]", plain[index]) for index in np.ndindex(plain.shape)]
+        return held
+
+
+# The face
+
+
+class NumPy(Framework):
+    """The adapter of NumPy."""
+
+    name = "numpy"
+    title = "NumPy"
+    module = "numpy"
+    colour = "#009E73"
+    is_plain = True
+    effects = ("np.save", "np.savez", "numpy.save")
+    memory = _NumPyMemory()
+
+    def names(self) -> Mapping[str, Any]:
+        """Return `np`."""
+        return {"np": np}
+
+    def is_array(self, value: Any) -> bool:
+        """Say whether it is an array; a NumPy scalar is none, but a plain value."""
+        return isinstance(value, np.ndarray)
+
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
+        """Return a copy."""
+        self.device(device)
+        return np.array(array, copy=True, order="K")
+
+    def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
+        """Return the array itself."""
+        return np.asarray(array)
+
+    def describe(self, array: Any) -> str:
+        """Return dtype, shape and device: `float32[3, 4] cpu`."""
+        return f"{array.dtype}{list(array.shape)} cpu"
+
+    def keep(self, value: Any) -> Kept | None:
+        """Save an array or a random generator; None if it is neither."""
+        if isinstance(value, np.ndarray):
+            return _Array(value)
+        if isinstance(value, np.random.Generator):
+            return _keep_bits(value.bit_generator)
+        if isinstance(value, np.random.BitGenerator):
+            return _keep_bits(value)
+        if isinstance(value, np.random.RandomState):
+            return _Generator(lambda: value.get_state(legacy=False), value.set_state, ())
+        if isinstance(value, np.random.SeedSequence):
+            # Its state cannot be set, so it is made again in place; `spawn` counts in it.
+            return _Generator(lambda: value.state, lambda state: type(value).__init__(value, **state), ())
+        return None
+
+    def is_stateless(self, value: Any) -> bool:
+        """Say whether it is a dtype, a scalar, a universal function or the like."""
+        if isinstance(value, (*_GENERATORS, np.ndarray)) or hasattr(value, "__next__"):
+            return False
+        return isinstance(value, np.generic | np.dtype) or type(value).__module__.partition(".")[0] == "numpy"
+
+    def rng_state(self) -> Any:
+        """Return the state of the generator behind `np.random.rand` and its like."""
+        return np.random.get_state(legacy=False)
+
+    def set_rng_state(self, state: Any) -> None:
+        """Put a state from `rng_state` back."""
+        np.random.set_state(state)
+
+    def seed(self, seed: int) -> None:
+        """Seed that generator; it takes 32 bits."""
+        np.random.seed(seed % 2**32)
+
+    def flags(self) -> dict[str, Any]:
+        """Return how errors are handled and arrays are printed."""
+        return {"errors": np.geterr(), "print": np.get_printoptions()}
+
+    def set_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put these back."""
+        np.seterr(**flags["errors"])
+        if np.get_printoptions() != flags["print"]:
+            np.set_printoptions(**flags["print"])
+
+    def threads(self) -> str:
+        """Return the size of the pool of the library that linear algebra runs on."""
+        sizes = {f"{pool['num_threads']} ({pool['internal_api']})" for pool in _pools()}
+        return ", ".join(sorted(sizes)) or "unknown"
+
+    def workers(self) -> int:
+        """Return the size of that pool."""
+        return max((pool["num_threads"] for pool in _pools()), default=super().workers())
+
+    def use_threads(self, count: int) -> None:
+        """Give that pool so many threads."""
+        threadpool_limits(count, user_api="blas")
+
+    def settings(self) -> dict[str, str]:
+        """Return the libraries that linear algebra runs on."""
+        config: Any = np.show_config(mode="dicts")
+        libraries = config["Build Dependencies"]
+        return {name: libraries[name]["name"] for name in ("blas", "lapack") if name in libraries}
+
+    def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+        """Return how to rebuild a big array of numbers in another process."""
+        if type(value) is not np.ndarray or value.dtype.hasobject or value.nbytes < LEAST_PACKED:
+            return None
+        turned = value.flags.f_contiguous and not value.flags.c_contiguous
+        return _unpacked, (slot(value.T if turned else value), turned, value.flags.writeable)
+
+
+def _pools() -> list[dict[str, Any]]:
+    """Return what is known of the pools of the BLAS libraries in this process."""
+    pools: list[dict[str, Any]] = threadpool_info()
+    return [pool for pool in pools if pool["user_api"] == "blas"]
+
+
+def _unpacked(numbers: Any, turned: bool, writeable: bool) -> Any:
+    array = np.array(numbers.T, order="F") if turned else np.array(numbers)
+    array.setflags(write=writeable)
+    return array
+
+
+FRAMEWORK: Framework = NumPy()
