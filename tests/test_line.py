@@ -75,13 +75,13 @@ def answer(function, *arguments):
 def test_any_line_is_read_or_refused_in_one_sentence(words):
     for magic in ("torch", "jax", "compare"):
         said = answer(parse, magic, shlex.join(words))
-        assert isinstance(said, Line) or said.startswith(f"%%{magic}: ")
+        assert isinstance(said, OptionLine) or said.startswith(f"%%{magic}: ")
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text):
     said = answer(parse_header, "jax", text, 3)
-    assert isinstance(said, Line) or said.startswith("%%jax in line 3: ")
+    assert isinstance(said, OptionLine) or said.startswith("%%jax in line 3: ")
 
 
 def test_a_comment_ends_the_line_and_may_hold_an_apostrophe():

@@ -84,7 +84,7 @@ class Program:
         self.scene.exit()
 
 
-def plain(scene: Scene) -> Program:
+def as_written(scene: Scene) -> Program:
     """Return the body as it is: as a function with locals, or in the namespace where it must stay there."""
     if stays_in_namespace(scene.body, scene.namespace) is not None:
         return in_namespace(scene)

@@ -231,7 +231,7 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
             raise whole
         for patch in patches:
             patch.on()
-        program = programs.plain(scene)
+        program = programs.as_written(scene)
     finally:
         for patch in reversed(patches):
             patch.off()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
-from fwmagic.memory.host import MOST_KEPT, every, larger_of_pairs
+from fwmagic.memory.host import MOST_KEPT, larger_of_pairs, sampled_every
 from fwmagic.report import Allocation, Amount, Ledger, Moment, Timeline
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _ledger(
         total=None,
         peak=(Amount("in use", peak, _SOURCE),),
         timeline=Timeline.of([Moment(0.0, 0, None), *course, Moment(seconds, last, None)]),
-        source=f"{_COURSE}, {every(seconds, len(course))}",
+        source=f"{_COURSE}, {sampled_every(seconds, len(course))}",
         lines=_lines(records, filename, inside, peak),
     )
 

@@ -172,7 +172,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         peak = max((resident for _, resident in samples), default=last)
         why = f"so the true peak may be higher: no counter of the peak can be reset ({start.refusal})"
         sampled = _growth(max(peak, last), start.resident)
-        amount = Amount("in use (sampled)", sampled, f"{every(seconds, sampler.taken)}, {why}")
+        amount = Amount("in use (sampled)", sampled, f"{sampled_every(seconds, sampler.taken)}, {why}")
     else:
         amount = Amount("in use", _growth(peak, start.resident), _EXACT)
     most = amount.bytes or 0
@@ -184,7 +184,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         timeline=Timeline.of(
             [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_growth(last, start.resident), most), None)]
         ),
-        source=f"resident memory less that before the call, or 0 where it was below, {every(seconds, len(samples))}",
+        source=f"resident memory less that before the call, or 0 where it was below, {sampled_every(seconds, len(samples))}",
         note=_of_lingering(kept) if kept > max(_LITTLE, _LITTLE_SHARE * most) else "",
         start=start.resident,
     )
@@ -217,7 +217,7 @@ def larger_of_pairs(values: Sequence[int]) -> list[int]:
     return [i if i == last or values[i] >= values[i + 1] else i + 1 for i in range(0, len(values), 2)]
 
 
-def every(seconds: float, samples: int) -> str:
+def sampled_every(seconds: float, samples: int) -> str:
     """Return how often samples were taken, in words."""
     if not samples:
         return "read at the start and at the end only"

@@ -21,7 +21,7 @@ from fwmagic.frameworks import Framework
 
 
 @dataclass(frozen=True)
-class Place:
+class Origin:
     """How a reader is told where a path starts that is no name of the notebook: words `before` and `after` it.
 
     `own`: it is the notebook's, and not in the middle of a library.
@@ -33,7 +33,7 @@ class Place:
 
 
 #: A local variable: where it is, its name, its value.
-Local = tuple[Place, str, Any]
+Local = tuple[Origin, str, Any]
 
 
 class Frames:
@@ -47,7 +47,7 @@ class Frames:
         """Yield the last exception and its traceback's local variables: Python's, then what IPython keeps besides."""
         for name in ("last_exc", "last_value"):
             error = getattr(sys, name, None)
-            yield Place(""), f"sys.{name}", error
+            yield Origin(""), f"sys.{name}", error
             yield from self.of(error, "last traceback: ")
         yield from self._of_traceback(getattr(sys, "last_traceback", None), "last traceback: ")
         formatter = getattr(_shell(self._namespace), "InteractiveTB", None)
@@ -81,7 +81,7 @@ class Frames:
         own = frame.f_globals is self._namespace
         where = f"line {line}" if own else f"{PurePath(code.co_filename).name}, line {line}"
         function = code.co_qualname.rpartition("<locals>.")[2]
-        place = Place(before, f" in `{function}` ({where})", own)
+        place = Origin(before, f" in `{function}` ({where})", own)
         for name, value in _locals(frame).items():
             yield place, name, value
 
@@ -122,9 +122,9 @@ def _shell(namespace: Mapping[str, Any]) -> Any:
 _PASSED_BY = re.compile(r"In|_ih|_oh|_dh|_i+|_i\d+|<\d+>.*")
 # Walked last: an object that has a name of the user's, too, is told by that one.
 _OUTPUTS = re.compile(r"(Out|_+|_\d+)\b")
-# A path that does not start at a name of the notebook starts with the number of its `Place`.
+# A path that does not start at a name of the notebook starts with the number of its `Origin`.
 _NUMBER = re.compile(r"<(\d+)>")
-_NOTEBOOK = Place("")
+_NOTEBOOK = Origin("")
 _GRAPH = "graph of "
 _EXCEPTION = "exception"
 _MOST_READ = 64  # places of one memory that are put into words
@@ -144,7 +144,7 @@ class Holder:
     """A place in words, and where its path starts."""
 
     text: str
-    place: Place
+    place: Origin
 
     def use(self) -> tuple[bool, bool, int]:
         """Return what to sort by, the most telling first: names, then outputs, then all else; short ones first."""
@@ -162,7 +162,7 @@ class Places:
         self._kinds = _Kinds(asked)
         self._walk = Walk(namespace, frameworks.loaded(), keep=False, stop=self._kinds)
         self._frames = Frames(namespace)
-        self._places: list[Place] = []
+        self._places: list[Origin] = []
         self._roots: list[tuple[str, Any]] = []
         self._above: dict[int, list[Spot]] = {}
         names = [name for name in list(namespace) if isinstance(name, str) and not _PASSED_BY.fullmatch(name)]
@@ -227,7 +227,7 @@ class Places:
             self._places.append(place)
         return f"<{len(self._places) - 1}>{path}", value
 
-    def _split(self, path: str) -> tuple[Place, str]:
+    def _split(self, path: str) -> tuple[Origin, str]:
         number = _NUMBER.match(path)
         return (self._places[int(number[1])], path[number.end() :]) if number else (_NOTEBOOK, path)
 

@@ -162,7 +162,7 @@ class Preparation:
         """Return a section's body as it is, ready to run."""
         scene.overlay.on()
         try:
-            return programs.plain(scene)
+            return programs.as_written(scene)
         finally:
             scene.overlay.off()
 

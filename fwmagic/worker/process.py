@@ -130,7 +130,6 @@ def _end_with_kernel() -> None:
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-_PRELOADED = ("flax", "flax.linen", "flax.nnx", "optax")
 #: While a worker is watched, its memory is read so often; seconds.
 _WATCH = 0.05
 #: A worker that was killed ends at once; what waits for that does so for this long at most; seconds.
