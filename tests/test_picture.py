@@ -113,7 +113,7 @@ def test_colours_are_those_of_the_frameworks(framework, stands_for):
 def test_hostile_names_are_shown_and_not_obeyed(chart):
     report = hostile_report()
     odd = 'a.b["c"]\\d\'e'
-    ledger = replace(a_ledger(device=odd, points=3), peak=(Amount(HOSTILE, 5, HOSTILE), Amount(odd, 7, "")))
+    ledger = replace(a_ledger(device=odd, points=3), peak=(Amount("in use", 5, HOSTILE), Amount("context", 7, odd)))
     stages = (Stage(odd, 1.0, ""), Stage(HOSTILE, 1.0, ""))
     first, second = report
     measured = replace(first, memory=(ledger,), compilation=replace(first.compilation, stages=stages))

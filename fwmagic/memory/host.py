@@ -172,7 +172,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = settle, *, 
         peak = max((resident for _, resident in samples), default=last)
         why = f"so the true peak may be higher: no counter of the peak can be reset ({start.refusal})"
         sampled = _growth(max(peak, last), start.resident)
-        amount = Amount("in use (sampled)", sampled, f"{every(seconds, sampler.taken)}, {why}")
+        amount = Amount("in use", sampled, f"{every(seconds, sampler.taken)}, {why}")
     else:
         amount = Amount("in use", _growth(peak, start.resident), _EXACT)
     most = amount.bytes or 0
@@ -187,6 +187,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = settle, *, 
         source=f"resident memory less that before the call, or 0 where it was below, {every(seconds, len(samples))}",
         note=_of_lingering(kept) if kept > max(_LITTLE, _LITTLE_SHARE * most) else "",
         start=start.resident,
+        how="sampled" if start.refusal else "measured",
     )
 
 
@@ -344,8 +345,8 @@ def _of_lingering(count: int) -> str:
 
 
 def _unknown(reason: str) -> Ledger:
-    why = f"not available because the resident memory of this process cannot be read: {reason}"
-    return Ledger(device="host", total=None, peak=(Amount("in use", None, why),))
+    why = f"the resident memory of this process cannot be read: {reason}"
+    return Ledger(device="host", total=None, peak=(Amount("in use", None, why=why),))
 
 
 def _reason(error: Exception) -> str:

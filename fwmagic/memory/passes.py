@@ -17,6 +17,7 @@ from fwmagic.frameworks import Device, Framework, Static
 from fwmagic.measure.bench import LEAD_IN
 from fwmagic.measure.calls import Timed
 from fwmagic.memory import device, heap, host
+from fwmagic.memory.nvml import Figure
 from fwmagic.options import Options
 from fwmagic.report import Amount, Ledger
 from fwmagic.run.draft import Draft
@@ -37,7 +38,7 @@ class Passes:
     options: Options
     window: Window
     several: bool = False
-    context: Amount = device.UNKNOWN_CONTEXT
+    context: Figure = device.UNKNOWN_CONTEXT
     exact: bool = False
 
     def of(self, contender: Contender) -> tuple[Ledger, ...]:
@@ -98,8 +99,8 @@ class Passes:
                 _until_nothing_lingers(call)
             return measure(call)
         except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
-            why = f"not available: the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
-            return Ledger(where, None, (Amount("in use", None, why),))
+            why = f"the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
+            return Ledger(where, None, (Amount("in use", None, why=why),))
         finally:
             program.exit()
 
@@ -130,7 +131,7 @@ def _static(where: str, account: Static) -> Ledger:
     parts = ((account.argument, "arguments"), (account.output, "outputs"), (account.temp, "temporaries"))
     added = " + ".join(f"{size(count)} {what}" for count, what in parts)
     source = f"XLA's static analysis, not measured: {added} - {size(account.alias)} shared"
-    return Ledger(f"{where} (static)", None, (Amount("in use (static)", account.total, source),))
+    return Ledger(where, None, (Amount("in use", account.total, source),), how="static")
 
 
 def measure(passes: Passes, contenders: Sequence[Contender], draft: Draft) -> None:

@@ -16,6 +16,8 @@ from fwmagic.report.report import (
     Conditions,
     Failure,
     Finding,
+    How,
+    Kind,
     Ledger,
     Moment,
     Place,
@@ -25,6 +27,8 @@ from fwmagic.report.report import (
     Time,
     Timeline,
     Variant,
+    Verdict,
+    Way,
     turned,
 )
 from fwmagic.report.words import to_words
@@ -40,6 +44,8 @@ __all__ = [
     "Conditions",
     "Failure",
     "Finding",
+    "How",
+    "Kind",
     "Ledger",
     "Moment",
     "Place",
@@ -49,6 +55,8 @@ __all__ = [
     "Time",
     "Timeline",
     "Variant",
+    "Verdict",
+    "Way",
     "turned",
 ]
 

@@ -10,15 +10,13 @@ from fwmagic.format import seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.report import Ledger, Report, Variant
 from fwmagic.report.words import (
-    ON_TOP,
     Line,
     Sentence,
     Table,
-    compile_stages,
     conditions,
     details,
+    device,
     headline,
-    in_use,
     table,
 )
 
@@ -52,7 +50,7 @@ def _chart(variants: Iterable[Variant]) -> str:
     on = drawings.scale(time for _, time in timed)
     if on is None:
         return ""
-    compiling = {v.name: sum(value for _, value in compile_stages(v.compilation)) for v, _ in timed}
+    compiling = {v.name: sum(value for _, value in v.compile_stages) for v, _ in timed}
     longest = max(compiling.values())
     heading = "time per call; dots: blocks, the first at the top; line: median; band: its 95 % interval"
     cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
@@ -82,10 +80,9 @@ def _memory(variants: Iterable[Variant]) -> str:
 
 
 def _in_use(ledger: Ledger) -> str:
-    count = in_use(ledger)
-    if count is None:
-        return ledger.device
-    return f"{ledger.device}: {size(count)} {'more' if ledger.device in ON_TOP else 'in use'}"
+    if ledger.in_use is None:
+        return device(ledger)
+    return f"{device(ledger)}: {size(ledger.in_use)} {'more' if ledger.on_top else 'in use'}"
 
 
 def _name(variant: Variant) -> str:
@@ -96,7 +93,7 @@ def _name(variant: Variant) -> str:
 def _compile_cell(variant: Variant, total: float, longest: float) -> str:
     if not total:
         return '<i class="fw-wide"></i>'
-    stages = ", ".join(stage.name for stage, _ in compile_stages(variant.compilation))
+    stages = ", ".join(stage.name for stage, _ in variant.compile_stages)
     label = f"compile {seconds(total)}: {escape(stages)}"
     return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
-from fwmagic.report.drawings import Extent, drawn, extent, kind, measured
+from fwmagic.report.drawings import Extent, drawn, extent, measured, whose
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Line, conditions, details, headline, table
+from fwmagic.report.words import Line, conditions, details, device, headline, table
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -84,7 +84,7 @@ def memory(variants: Iterable[Variant]) -> str:
     if not on.bytes:
         return ""
     rows = [
-        (f"{one_line(v.name, 30)}, {one_line(ledger.device, 30)}", _bar(ledger, on), _course(ledger, on))
+        (f"{one_line(v.name, 30)}, {one_line(device(ledger), 30)}", _bar(ledger, on), _course(ledger, on))
         for v, ledger in found
     ]
     shown = [row for row in rows if row[1] or row[2]]
@@ -99,9 +99,9 @@ def memory(variants: Iterable[Variant]) -> str:
 
 def _bar(ledger: Ledger, on: Extent) -> str:
     end, text = 0, ""
-    for name, count in drawn(ledger):
+    for kind, count in drawn(ledger):
         end += count
-        text += _MARKS[kind(name)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
+        text += _MARKS[whose(kind)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
     return text
 
 

@@ -50,6 +50,10 @@ def typed(kind: Any, value: Any, where: str) -> Any:
         return typed(next(a for a in arguments if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ValueError(f"{where}: one of {', '.join(map(str, arguments))} was expected, not {value!r}")
+        return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where}: a list was expected, not {type(value).__name__}")

@@ -19,13 +19,14 @@ from IPython.display import display
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
-from fwmagic.frameworks import Framework
+from fwmagic.frameworks import Counters, Framework
 from fwmagic.measure.calls import Block, Local
 from fwmagic.memory import host
 from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
+from fwmagic.memory.nvml import Figure
 from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
-from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
+from fwmagic.report import Amount, Conditions, Finding, Kind, Ledger, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.place import Here, settings_of
 from fwmagic.run.session import Session
@@ -164,12 +165,18 @@ def release() -> tuple[Amount, ...]:
     how = memory.empty_cache(where)
     last = memory.counters(where)
     return (
-        Amount("after del", first.held, first.source),
-        Amount("after empty_cache()", last.held if how else None, f"{last.source}, after {how}" if how else _NO_CACHE),
+        _held("after del", first, first.source),
+        _held("after empty_cache()", last if how else _NO_CACHE, f"{last.source}, after {how}"),
     )
 
 
-_NO_CACHE = "not available: JAX has no call that gives free memory back"
+_NO_CACHE = Counters(why="JAX has no call that gives free memory back")
+
+
+def _held(when: Kind, counters: Counters, source: str) -> Amount:
+    if counters.held is None:
+        return Amount(when, None, why=counters.why or counters.source)
+    return Amount(when, counters.held, source)
 
 
 def in_force() -> dict[str, str]:
@@ -214,7 +221,7 @@ def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     return namespace, held
 
 
-def _context(framework: Framework, options: Options) -> Amount:
+def _context(framework: Framework, options: Options) -> Figure:
     """Return what the driver needs for this process, in which nothing was allocated yet."""
     where = framework.memory.device(options.device)
     return UNKNOWN_CONTEXT if where is None else context_of(framework.memory, where)

@@ -205,7 +205,7 @@ class Remote:
             with self._window():
                 return self.worker.call(inside.memory, timeout=self._timeout)
         except WorkerEnded as error:
-            return (Ledger("host", None, (Amount("in use", None, f"not available: {error}"),)),)
+            return (Ledger("host", None, (Amount("in use", None, why=str(error)),)),)
 
 
 class Apart:
@@ -265,7 +265,8 @@ def last_seen(worker: Worker | None) -> tuple[Ledger, ...]:
         "growth of the process, in which it also starts up: its resident memory was read every 50 ms until it ended, "
         "so that the true peak may be higher"
     )
-    return (Ledger("host", None, (Amount("in use (last seen)", max(last - start, 0), source),), start=start),)
+    grown = Amount("in use", max(last - start, 0), source)
+    return (Ledger("host", None, (grown,), start=start, how="last seen"),)
 
 
 def _pickled(flags: Mapping[str, Any]) -> dict[str, bytes]:

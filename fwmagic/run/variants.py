@@ -17,7 +17,7 @@ from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.frameworks import CompileOptions, Framework, line_of
 from fwmagic.measure.agree import agree
 from fwmagic.options import Options
-from fwmagic.report import Agreement, Compilation, Failure, Finding, Stage, Variant, findings
+from fwmagic.report import Agreement, Compilation, Failure, Finding, Stage, Variant, Way, findings
 from fwmagic.run.draft import Draft
 
 
@@ -149,7 +149,7 @@ class Preparation:
         finally:
             section.scene.overlay.off()
 
-    def _eager(self, section: Section, name: str, way: str, reason: str, line: int | None = None) -> Contender:
+    def _eager(self, section: Section, name: str, way: Way, reason: str, line: int | None = None) -> Contender:
         assert section.scene is not None
         program = section.plain
         outcome = section.reference

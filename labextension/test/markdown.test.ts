@@ -1,15 +1,17 @@
 import { expect, it } from 'vitest';
 
 import { toMarkdown } from '../src/markdown';
+import { words } from './reports';
 
 it('shows whatever a report says, and obeys none of it', () => {
   const line = { label: 'a|b', text: '<b>', warning: true };
-  const text = toMarkdown({
+  const fields = {
     headline: [{ text: 'x_y is *fast*', warning: true }],
     table: { head: ['variant'], rows: [['a_b']] },
     details: [{ name: '# torch', lines: [{ ...line, warning: false }] }],
     conditions: [line]
-  });
+  };
+  const text = toMarkdown(words(fields));
   expect(text).toBe(
     [
       '**Warning: x_y is \\*fast\\*.**',

@@ -19,7 +19,7 @@ from fwmagic.report import Moment
 # So many events of the allocator are kept: the first ones of a longer cell are lost, and that is said.
 _MOST_EVENTS = 1_000_000
 _COUNTERS = "torch.cuda.memory_stats: {} of the caching allocator"
-_NO_CACHE = "not available: without its cache (PYTORCH_NO_CUDA_MEMORY_CACHING), torch counts nothing"
+_NO_CACHE = "without its cache (PYTORCH_NO_CUDA_MEMORY_CACHING), torch counts nothing"
 
 
 class TorchMemory(HostMemory):
@@ -43,7 +43,7 @@ class TorchMemory(HostMemory):
     def counters(self, device: Device) -> Counters:
         """Return what the caching allocator counts."""
         torch.cuda.synchronize(device.ordinal)
-        return counters(torch.cuda.memory_stats(device.ordinal)) if _caches() else Counters(source=_NO_CACHE)
+        return counters(torch.cuda.memory_stats(device.ordinal)) if _caches() else Counters(why=_NO_CACHE)
 
     def reset_peak(self, device: Device) -> bool:
         """Make the peaks begin at what is in use and held now."""
@@ -88,7 +88,7 @@ def _begin_history() -> str:
     if record is None or not hasattr(torch.cuda.memory, "_snapshot"):
         return "not available: this torch records no history of its allocator"
     if not _caches():
-        return _NO_CACHE
+        return f"not available: {_NO_CACHE}"
     try:
         record("all", context=None, stacks="python", max_entries=_MOST_EVENTS, clear_history=True)
     except RuntimeError as error:  # the backend cudaMallocAsync has no history
