@@ -75,9 +75,9 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
     drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}, median {seconds(time.median)}"
     interval = ""
-    if time.low is not None and time.high is not None:
-        described += f", 95 % interval {seconds_between(time.low, time.high)}"
-        left, right = on.x(time.low), on.x(time.high)
+    if time.interval is not None:
+        described += f", 95 % interval {seconds_between(*time.interval)}"
+        left, right = map(on.x, time.interval)
         interval = f'<rect x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" class="fw-interval"/>'
     if beyond:
         described += f"; {beyond} slower than the scale shows"

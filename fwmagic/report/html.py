@@ -53,14 +53,12 @@ def _chart(variants: Iterable[Variant]) -> str:
     compiling = {v.name: sum(value for _, value in v.compile_stages) for v, _ in timed}
     longest = max(compiling.values())
     heading = "time per call; dots: blocks, the first at the top; line: median; band: its 95 % interval"
-    cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
-    for variant, time in timed:
-        cells.append(_name(variant))
-        cells.append(f'<div class="fw-strip">{drawings.strip(variant, time, on)}</div>')
-        cells.append(_compile_cell(variant, compiling[variant.name], longest))
-    labels = "".join(f"<i>{label}</i>" for label in drawings.axis(on))
-    cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
-    return f'<div class="fw-chart">{"".join(cells)}</div>'
+    rows = (
+        f'{_name(variant)}<div class="fw-strip">{drawings.strip(variant, time, on)}</div>'
+        f"{_compile_cell(variant, compiling[variant.name], longest)}"
+        for variant, time in timed
+    )
+    return _framed(heading, rows, drawings.axis(on))
 
 
 def _memory(variants: Iterable[Variant]) -> str:
@@ -70,13 +68,20 @@ def _memory(variants: Iterable[Variant]) -> str:
         return ""
     over = f", and over {seconds(on.seconds)}; area: in use; line: held" if on.seconds else ""
     heading = f"memory at the peak{over}; bar, thick: in use; thinner and paler: held, not in use; line: of others"
-    cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
-    for variant, ledger in found:
-        drawing = drawings.bar(variant.framework, ledger, on) + drawings.course(variant.framework, ledger, on)
-        cells.append(f'{_name(variant)}<div class="fw-memory">{drawing}</div><i>{escape(_in_use(ledger))}</i>')
-    labels = "".join(f"<i>{size(count)}</i>" for count in (0, on.bytes // 2, on.bytes))
-    cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
-    return f'<div class="fw-chart">{"".join(cells)}</div>'
+    rows = (
+        f'{_name(variant)}<div class="fw-memory">{drawings.bar(variant.framework, ledger, on)}'
+        f"{drawings.course(variant.framework, ledger, on)}</div><i>{escape(_in_use(ledger))}</i>"
+        for variant, ledger in found
+    )
+    return _framed(heading, rows, map(size, (0, on.bytes // 2, on.bytes)))
+
+
+def _framed(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
+    """Return rows of three columns under a heading, with the labels of an axis below the middle one."""
+    top = f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>'
+    labels = "".join(f"<i>{label}</i>" for label in ends)
+    bottom = f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>'
+    return f'<div class="fw-chart">{top}{"".join(rows)}{bottom}</div>'
 
 
 def _in_use(ledger: Ledger) -> str:

@@ -98,6 +98,11 @@ class Time:
     items_per_second: NotNegative | None = None
     source: str = "time.perf_counter around blocks of calls whose outputs were waited for"
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the median; None: too few samples for one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -498,6 +503,11 @@ class Ratio:
     batches: Count
     repeatable: bool = True
     note: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the median ratio; None: fewer than six batches."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)

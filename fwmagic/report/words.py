@@ -182,8 +182,9 @@ def _state(report: Report) -> Iterator[str]:
 
 
 def _verdict(r: Ratio, margin: float) -> str:
-    span = f"95 % interval {ratio_between(r.low, r.high)}" if r.low is not None and r.high is not None else _range(r)
-    figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {'round' if r.rounds == 1 else 'rounds'})"
+    seen = f"range seen {ratio_between(r.least, r.most)}, no interval"
+    span = f"95 % interval {ratio_between(*r.interval)}" if r.interval is not None else seen
+    figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
     pair = f"{r.variant} and {r.over}"
     if r.verdict in ("faster", "slower"):
         text = f"{r.variant} is {_speed(r.median)} than {r.over} {figures}"
@@ -193,10 +194,10 @@ def _verdict(r: Ratio, margin: float) -> str:
         return f"{pair}: verdict withheld: {r.note}"
     elif r.note and r.repeatable:
         text = f"{pair}: undecided {figures}"
-    elif r.low is None or r.high is None:
+    elif r.interval is None:
         text = f"{pair}: undecided: too few rounds for an interval {figures}; a larger --budget may decide"
     else:
-        text = f"{pair}: undecided: {r.variant} is {_between(r.low, r.high)} {figures}; a larger --budget may decide"
+        text = f"{pair}: undecided: {r.variant} is {_between(*r.interval)} {figures}; a larger --budget may decide"
     if not r.repeatable:
         return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
     return f"{text}; {r.note}" if r.note else text
@@ -215,10 +216,6 @@ def _between(low: float, high: float) -> str:
     return f"between {first} and {second}"
 
 
-def _range(r: Ratio) -> str:
-    return f"range seen {ratio_between(r.least, r.most)}, no interval"
-
-
 def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentence]:
     """Yield what is to be said of a variant that no verdict speaks of."""
     why = f": {variant.note}" if variant.note else ""
@@ -235,7 +232,7 @@ def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentenc
         took = f" in {seconds(variant.time.median)}" if variant.time is not None else ""
         yield Sentence(f"{variant.name} ran once{took} and is not compared{why}")
     elif variant.time is not None:
-        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({block_count(variant.time)})")
+        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({_blocks(variant.time)})")
     elif variant.status in ("not timed", "interrupted"):
         yield Sentence(f"{variant.name} was {variant.status}{why}")
     elif state != "running":
@@ -276,9 +273,7 @@ def _time_cell(variant: Variant) -> str:
         return variant.status
     if variant.status == "run-once":
         return f"{seconds(time.median)} (once)"
-    if time.low is None or time.high is None:
-        return f"{seconds(time.median)} (no interval)"
-    return f"{seconds(time.median)} ({seconds_between(time.low, time.high)})"
+    return f"{seconds(time.median)} ({'no interval' if time.interval is None else seconds_between(*time.interval)})"
 
 
 def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> str:
@@ -287,8 +282,8 @@ def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> st
     r = ratios.get(name)
     if r is None:
         return NOT_AVAILABLE
-    low, high = (r.least, r.most) if r.low is None or r.high is None else (r.low, r.high)
-    return f"{ratio(r.median)} ({'range ' if r.low is None or r.high is None else ''}{ratio_between(low, high)})"
+    span = f"range {ratio_between(r.least, r.most)}" if r.interval is None else ratio_between(*r.interval)
+    return f"{ratio(r.median)} ({span})"
 
 
 def _dispatch_cell(time: Time | None) -> str:
@@ -361,13 +356,13 @@ def charts(report: Report) -> dict[str, tuple[tuple[Row, ...], ...]]:
 
 def _of_time(time: Time | None) -> Iterator[Row]:
     if time is not None and time.samples:
-        span = NOT_AVAILABLE if time.low is None or time.high is None else seconds_between(time.low, time.high)
+        span = NOT_AVAILABLE if time.interval is None else seconds_between(*time.interval)
         yield seconds(time.median), span, str(len(time.samples))
 
 
 def _of_ratio(r: Ratio | None) -> Iterator[Row]:
     if r is not None:
-        span = NOT_AVAILABLE if r.low is None or r.high is None else ratio_between(r.low, r.high)
+        span = NOT_AVAILABLE if r.interval is None else ratio_between(*r.interval)
         yield r.over, ratio(r.median), span, r.verdict
 
 
@@ -424,7 +419,7 @@ def _remarks(variant: Variant) -> Iterator[Line]:
     if variant.compilation is not None:
         yield from _compiled(variant.compilation)
     if variant.time is not None:
-        yield Line("timed", block_count(variant.time))
+        yield Line("timed", _blocks(variant.time))
         if not variant.time.warm and variant.status == "timed":
             yield Line("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
@@ -440,14 +435,17 @@ def _remarks(variant: Variant) -> Iterator[Line]:
         yield Line("returned", ", ".join(variant.returned))
 
 
-def block_count(time: Time) -> str:
+def _blocks(time: Time) -> str:
     """Return the interval of the median and the number of blocks that it comes from."""
-    count = len(time.samples)
-    blocks = f"{count} {'block' if count == 1 else 'blocks'} of {number(time.calls_per_block)}"
-    blocks += " call" if time.calls_per_block == 1 else " calls"
-    if time.low is None or time.high is None:
+    count, calls = len(time.samples), time.calls_per_block
+    blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
+    if time.interval is None:
         return f"{blocks}, too few for an interval"
-    return f"95 % interval {seconds_between(time.low, time.high)}, {blocks}"
+    return f"95 % interval {seconds_between(*time.interval)}, {blocks}"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _adds(agreement: Agreement) -> bool:
@@ -460,7 +458,7 @@ def _compiled(compilation: Compilation) -> Iterator[Line]:
     if compilation.compiled:
         parts[0] += f" ({', '.join(compilation.compiled)})"
     if compilation.graphs is not None:
-        parts.append(f"{compilation.graphs} {'graph' if compilation.graphs == 1 else 'graphs'}")
+        parts.append(f"{compilation.graphs} {_plural('graph', compilation.graphs)}")
     if compilation.lifted:
         parts.append(f"{compilation.lifted} captured arrays made arguments")
     why = f": {_at(compilation.line)}{compilation.reason}" if compilation.reason else ""
