@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from example_reports import (
@@ -15,6 +17,7 @@ from example_reports import (
     a_variant,
     four_variants,
     reports,
+    with_failure,
     with_memory,
 )
 from hypothesis import given, settings
@@ -32,6 +35,7 @@ from fwmagic.report import (
     Variant,
 )
 from fwmagic.report.text import to_markdown, to_text
+from fwmagic.report.words import to_words
 
 
 def top(report: Report) -> list[str]:
@@ -278,6 +282,12 @@ def test_any_report_has_a_text_and_a_markdown(report):
     assert "\x1b" not in to_text(report)
     assert to_markdown(report).endswith("\n")
     assert to_text(report) == str(report)
+
+
+def test_the_panel_copies_the_same_markdown():
+    path = Path(__file__).parent.parent / "labextension/test/markdown.json"
+    report = with_failure()
+    assert json.loads(path.read_text()) == {"words": to_words(report), "markdown": to_markdown(report)}
 
 
 def cells(row: str) -> list[str]:

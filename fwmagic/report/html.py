@@ -9,16 +9,7 @@ from importlib.resources import files
 from fwmagic.format import seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import (
-    Line,
-    Sentence,
-    Table,
-    conditions,
-    details,
-    device,
-    headline,
-    table,
-)
+from fwmagic.report.words import Line, Sentence, Table, conditions, details, device, headline, table
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
 # VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.

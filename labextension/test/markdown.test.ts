@@ -1,6 +1,8 @@
 import { expect, it } from 'vitest';
 
 import { toMarkdown } from '../src/markdown';
+import type { Words } from '../src/read';
+import written from './markdown.json';
 import { words } from './reports';
 
 it('shows whatever a report says, and obeys none of it', () => {
@@ -20,4 +22,9 @@ it('shows whatever a report says, and obeys none of it', () => {
       '### Conditions\n\n- **a\\|b**: \\<b\\>\n'
     ].join('\n\n')
   );
+});
+
+// tests/test_text.py holds to_markdown() to the same.
+it('writes what Python writes', () => {
+  expect(toMarkdown(words(written.words as Partial<Words>))).toBe(written.markdown);
 });
