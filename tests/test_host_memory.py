@@ -35,7 +35,7 @@ FRAMEWORKS = ("torch", "numpy", "jax, eager", "jax, jitted")
 EXACT = """
 import json
 
-from fwmagic.memory import malloc
+from fwmagic.memory import host
 
 assert host.map_large_blocks()
 
@@ -75,7 +75,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fwmagic
-from fwmagic.memory import host, malloc
+from fwmagic.memory import host
 
 def use(mib):
     np.full(mib << 20, 1, np.uint8)

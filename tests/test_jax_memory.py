@@ -56,7 +56,7 @@ PARSE = xla_client.generate_pjrt_gpu_plugin_options
 class TestCounters:
     def test_of_the_allocator_that_divides_a_pool(self):
         found = counters(BFC)
-        assert dataclasses.astuple(found) == (2 * GIB, 59 * GIB, 5 * GIB, 60 * GIB, "Device.memory_stats()")
+        assert dataclasses.astuple(found) == (2 * GIB, 59 * GIB, 5 * GIB, 60 * GIB, "Device.memory_stats()", "")
 
     def test_of_cuda_async_the_pool_is_not_known_and_not_what_is_in_use(self):
         found = counters(ASYNC)
@@ -89,7 +89,7 @@ class TestCounters:
         assert dataclasses.replace(found, **{field: getattr(whole, field), "source": whole.source}) == whole
 
     def test_zero_is_a_number(self):
-        assert counters(dict.fromkeys(BFC, 0)) == Counters(0, 0, 0, 0, "Device.memory_stats()")
+        assert counters(dict.fromkeys(BFC, 0)) == Counters(0, 0, 0, 0, "Device.memory_stats()", "")
 
 
 class Accelerator(SimpleNamespace):

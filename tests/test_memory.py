@@ -171,7 +171,7 @@ class TestMemray:
         report = report_of(shell, compare("--memray", ("numpy", CELLS["numpy"])))
         (amount,) = ledger(report, "numpy", "heap").peak
         assert amount.bytes is None
-        assert "pip install 'fwmagic[memory]'" in amount.source
+        assert "pip install 'fwmagic[memory]'" in amount.why
         assert "fwmagic[memory]" in str(report)
         assert in_use(ledger(report, "numpy", "host")) > 0
         assert report["numpy"].status == "timed"
