@@ -142,7 +142,7 @@ def replay(recording: Recording, stretch: int, budget: float, rng: random.Random
     for turn in range(rounds):
         at = rng.randrange(len(logs)) if turn == 0 or rng.random() < 1 / stretch else (at + 1) % len(logs)
         places.append(at)
-    found = stats.ratio(
+    found = stats.paired_ratio(
         "b",
         "a",
         [recording.b[place] * math.exp(shift) for place in places],

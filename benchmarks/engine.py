@@ -43,4 +43,8 @@ def local(program: Program, used: Sequence[Framework]) -> Local:
         for framework in used:
             framework.drain()
 
-    return Local(program, Harness(lambda: sum(framework.compile_events() for framework in used), drain, nullcontext))
+    return Local(
+        program.name,
+        program,
+        Harness(lambda: sum(framework.compile_events() for framework in used), drain, nullcontext),
+    )

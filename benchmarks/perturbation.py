@@ -36,7 +36,7 @@ _CELL = "%%torch --mode eager {options} --budget {budget} -o timed\n{body}torch.
 _OPTIONS = {"fwmagic": "--memray", "fwmagic --no-memory": "--no-memory"}
 _MEMORY = _OPTIONS["fwmagic"]
 #: The functions by which fwmagic asks the driver.
-_NVML = ("ask", "cards", "count", "find", "read")
+_NVML = ("ask", "count", "find", "read")
 
 
 class Counts:

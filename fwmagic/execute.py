@@ -18,9 +18,9 @@ from fwmagic.display import for_shell
 from fwmagic.report import Report
 from fwmagic.run.compare import Comparison
 from fwmagic.run.draft import Show
+from fwmagic.run.section import Section
 from fwmagic.run.session import Session
 from fwmagic.run.single import run_single
-from fwmagic.run.variants import Section
 
 
 class Execution:
@@ -67,7 +67,7 @@ class Execution:
         with self._shown(chosen[0].output) as show:
             comparison = Comparison(self._session(), setup, sections, show)
             comparison.run()
-        errors = comparison.preparation.errors
+        errors = comparison.draft.errors
         if errors and not chosen[0].keep_going:
             raise errors[0]
 

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, output_can_be_silenced
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
-from traitlets import Bool, Enum, Float, TraitError, Unicode, validate
+from traitlets import Bool, Enum, Float, Int, TraitError, TraitType, Unicode, validate
 
 from fwmagic import options
 from fwmagic.errors import CannotCompile, FwMagicError
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from fwmagic.cells.ways import Programs
 
 _NAMES = ("torch", "jax", "compare")
-_DEFAULTS = ("mode", "compile_mode", "budget", "margin", "device", "check", "memory")
+_TRAITS: dict[type, type[TraitType[Any, Any]]] = {bool: Bool, float: Float, int: Int, str: Unicode}
+_DEFAULTS = {name: option for name, option in options.OPTIONS.items() if option.config}
+
+
+def _trait(option: options.Option) -> TraitType[Any, Any]:
+    """Return the setting that holds an option's default."""
+    meaning = f"Default of {option.flag}: {option.help}."
+    if option.switch:
+        meaning = f"{not option.default}: {option.help}, as {option.flag} does for one cell."
+    if option.type.choices:
+        return Enum(option.type.choices, option.default, help=meaning)
+    return _TRAITS[option.type.python](option.default, allow_none=option.default is None, help=meaning)
 
 
 @magics_class
@@ -27,25 +38,16 @@ class FwMagics(Magics):
 
     shell: InteractiveShell
 
-    mode = Enum(("auto", "eager", "compiled", "debug", "all"), "auto", help="Default of --mode.").tag(config=True)
-    compile_mode = Enum(
-        ("default", "reduce-overhead", "max-autotune"), "default", help="Default of --compile-mode, for torch."
-    ).tag(config=True)
-    budget = Float(2.0, min=1e-6, help="Default of --budget: wall seconds for warm-up and timing.").tag(config=True)
-    margin = Float(0.01, min=0.0, max=0.99, help="Default of --margin: what differs by less is called the same.").tag(
-        config=True
-    )
-    device = Unicode(None, allow_none=True, help="Default of --device.").tag(config=True)
-    check = Bool(True, help="Whether outputs are compared; --no-check turns it off for a cell.").tag(config=True)
-    memory = Bool(True, help="Whether memory is measured; --no-memory turns it off for a cell.").tag(config=True)
+    # A trait for each option that has a default to set.
+    locals().update({name: _trait(option).tag(config=True) for name, option in _DEFAULTS.items()})
 
-    @validate("device")
-    def _check_device(self, proposal: dict[str, Any]) -> str | None:
-        device: str | None = proposal["value"]
+    @validate(*_DEFAULTS)
+    def _read(self, proposal: dict[str, Any]) -> Any:
+        name = proposal["trait"].name
         try:
-            return device if device is None else options.read_device(device)
+            return _DEFAULTS[name].read(proposal["value"])
         except ArgumentTypeError as error:
-            raise TraitError(f"FwMagics.device {error}") from None
+            raise TraitError(f"FwMagics.{name} {error}") from None
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)

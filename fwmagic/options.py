@@ -1,86 +1,366 @@
-"""The options: each is declared once, read from a line, and resolved for each section."""
+"""The options: each is declared once, in `Options`; the lines of magics, their help and `%config` come from there."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import keyword
 import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fwmagic.errors import FwMagicError
-from fwmagic.measure.load import usable_cores
-from fwmagic.memory import policies
-from fwmagic.memory.policies import POLICIES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Records are named tuples here: a dataclass takes ten times as long to make, each time that fwmagic is loaded.
+
+# --- how a value is read -------------------------------------------------------------------------------------
+
+
+class ValueType(NamedTuple):
+    """The values that an option takes: what is `wanted` of one, in words, its stand-in in a help, its Python type.
+
+    `read` takes the text of a line or a Python value. It raises ValueError or TypeError for what is not wanted, or
+    `argparse.ArgumentTypeError` with a sentence of its own.
+    """
+
+    wanted: str
+    metavar: str
+    read: Callable[[Any], Any]
+    python: type = str
+    choices: tuple[str, ...] = ()
+
+
+def _choice(*allowed: str) -> ValueType:
+    def read(text: str) -> str:
+        if text in allowed:
+            return text
+        raise argparse.ArgumentTypeError(f"is one of {', '.join(allowed)}, not {text!r}{_meant(text, allowed)}")
+
+    return ValueType(f"one of {', '.join(allowed)}", "{" + ",".join(allowed) + "}", read, choices=allowed)
+
+
+def _number(wanted: str, metavar: str, convert: type, fits: Callable[[Any], bool]) -> ValueType:
+    def read(text: Any) -> Any:
+        value = convert(text)
+        if not fits(value):
+            raise ValueError
+        return value
+
+    return ValueType(wanted, metavar, read, convert)
+
+
+def _read_device(text: str) -> str:
+    if re.fullmatch(r"cpu|(cuda|gpu)(:[0-9]+)?", text) is None:
+        raise ValueError
+    return text
+
+
+def _read_variable(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise ValueError
+    return text
+
+
+def _read_variables(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise argparse.ArgumentTypeError(f"takes names of variables such as A,W, and {name!r} is none")
+    return tuple(dict.fromkeys(names))
+
+
+def _read_threads(text: str) -> int:
+    # Only now: it imports psutil, and loading the extension costs next to nothing.
+    from fwmagic.measure.load import usable_cores
+
+    threads: int = _COUNT.read(text)
+    if threads > usable_cores():
+        cores = "1 core" if usable_cores() == 1 else f"{usable_cores()} cores"
+        raise argparse.ArgumentTypeError(f"{threads}: this process may use {cores}; ask for at most that many")
+    return threads
+
+
+def _read_policies(text: str) -> tuple[str, ...]:
+    from fwmagic.memory import policies
+
+    try:
+        return tuple(str(policy) for policy in policies.read(text))
+    except FwMagicError as error:
+        raise argparse.ArgumentTypeError(f"takes policies with commas between them, or all: {error}") from None
+
+
+def _read_file(text: str) -> str:
+    if not Path(text).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"names the folder {str(Path(text).parent)!r}, which does not exist: make it")
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"takes a file, and {text!r} is a folder: name a file in it")
+    return text
+
+
+_SWITCH = ValueType("yes or no", "", bool, bool)
+_MODE = _choice("auto", "eager", "compiled", "debug", "all")
+_COMPILE_MODE = _choice("default", "reduce-overhead", "max-autotune")
+_SECONDS = _number("seconds greater than 0", "SECONDS", float, lambda x: 0 < x < math.inf)
+_FRACTION = _number("a fraction from 0 to below 1, such as 0.01 for 1 %", "FRACTION", float, lambda x: 0 <= x < 1)
+_COUNT = _number("a whole number greater than 0", "N", int, lambda x: x > 0)
+_SEED = _number("a whole number from 0 to 4294967295", "N", int, lambda x: 0 <= x < 2**32)
+_DEVICE = ValueType("cpu, cuda, cuda:N, gpu or gpu:N", "DEVICE", _read_device)
+_VARIABLE = ValueType("the name of a variable", "NAME", _read_variable)
+_VARIABLES = ValueType("names of variables", "A,W", _read_variables, tuple)
+_VARIANT = ValueType("the name of a variant", "NAME", str)
+_THREADS = ValueType(_COUNT.wanted, "N", _read_threads, int)
+_POLICIES = ValueType("policies", "POLICIES", _read_policies, tuple)
+_FILE = ValueType("a file", "FILE", _read_file)
+
+# --- what an option needs to have an effect ------------------------------------------------------------------
+
+
+class Need(NamedTuple):
+    """What an option needs to have an effect, and the sentence for a line on which it is not `met`.
+
+    `met` is asked of the modes of the sections that the option reaches, and of all that stands on its line.
+    """
+
+    sentence: str
+    met: Callable[[Sequence[str], Mapping[str, Any]], bool]
+
+
+def _variants(mode: str) -> tuple[str, ...]:
+    return ("eager", "compiled") if mode == "all" else (mode,)
+
+
+def _timed(modes: Sequence[str]) -> int:
+    """Return how many variants of sections in these modes are timed."""
+    return sum(one != "debug" for mode in modes for one in _variants(mode))
+
+
+_COMPILING = Need(
+    "has no effect in mode {mode}, which compiles nothing; leave it out, or choose another --mode",
+    lambda modes, _: not {"eager", "debug"}.issuperset(modes),
+)
+_REPETITION = Need(
+    "has no effect in mode {mode}, which runs once and times nothing; leave it out, or choose another --mode",
+    lambda modes, _: _timed(modes) > 0,
+)
+_TIMING = Need(
+    "has no effect in mode {mode}, which times nothing; leave it out",
+    lambda modes, _: _timed(modes) > 0,
+)
+_MEASURING = Need(
+    "has no effect in mode {mode}, which measures nothing; leave it out",
+    lambda modes, _: _timed(modes) > 0,
+)
+_PROCESS = Need(
+    "has no effect in mode debug, which runs in the notebook itself; leave it out",
+    lambda modes, _: "debug" not in modes,
+)
+_PAIR = Need(
+    "needs two timed variants; add --mode all or a section, or leave it out",
+    lambda modes, _: _timed(modes) > 1,
+)
+_MEMORY = Need(
+    "measures memory, and --no-memory turns that off; leave one of them out",
+    lambda _, line: line.get("memory", True),
+)
+
+# --- the options ---------------------------------------------------------------------------------------------
+
+# Where an option may stand: the line of a %%torch or %%jax cell, that of a %%compare cell, a section's header.
+_EVERYWHERE = ("lone", "compare", "section")
+_RUN = ("lone", "compare")
+_COMPARE = ("compare",)
+
+
+class Option(NamedTuple):
+    """What `Options` declares of one option. On a line, a switch says the opposite of its default.
+
+    `belongs` names the only framework that it is for, `implies` a switch that it turns on. `config`: `%config` may set
+    its default. `argument`: `fwmagic.compare` takes it.
+    """
+
+    name: str
+    default: Any
+    type: ValueType
+    places: tuple[str, ...]
+    help: str
+    short: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    belongs: str | None = None
+    implies: str | None = None
+    config: bool = False
+    argument: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option as it is written on a line."""
+        return ("--no-" if self.default is True else "--") + self.name.replace("_", "-")
+
+    @property
+    def switch(self) -> bool:
+        """Whether it takes no value."""
+        return self.type is _SWITCH
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the same for all sections of a cell."""
+        return "section" not in self.places
+
+    @property
+    def sentence(self) -> str:
+        """What it does, its default if that is a number, and what it implies."""
+        default = f" (default: {self.default:g})" if isinstance(self.default, float) else ""
+        return self.help + default + (f"; implies --{self.implies}" if self.implies else "")
+
+    def read(self, value: Any) -> Any:
+        """Return what the text of a line, or a Python value, stands for.
+
+        Raises
+        ------
+        argparse.ArgumentTypeError
+            It is nothing that the option takes.
+        """
+        if value is self.default:
+            return value
+        try:
+            return self.type.read(value)
+        except (TypeError, ValueError):
+            raise argparse.ArgumentTypeError(f"takes {self.type.wanted}, not {value!r}") from None
+
+    def keywords(self) -> dict[str, Any]:
+        """Return what argparse is told about this option."""
+        told: dict[str, Any] = {"dest": self.name, "action": _Once, "help": self.sentence}
+        if self.switch:
+            return told | {"nargs": 0, "const": not self.default}
+        return told | {"type": self.read, "metavar": self.type.metavar}
+
+
+def _option(default: Any, type: ValueType, places: tuple[str, ...], help: str, **declared: Any) -> Any:
+    """Return a field of `Options`; `declared` are more fields of `Option`."""
+    return field(default=default, metadata={"type": type, "places": places, "help": help, **declared})
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options that hold for one section, or for a %%torch or %%jax cell; `given` are those the user wrote.
-
-    `budget` is wall seconds of all variants together, `margin` a fraction of 1, `items` how many items one call
-    handles, `timeout` seconds, `alloc` the policies by name. From `budget` to `baseline`, and from `keep_going` on,
-    they are the same for all sections of a cell but for `repeat_effects`.
-    """
+    """The options that hold for one section, or for a %%torch or %%jax cell; `given` are those the user wrote."""
 
     name: str
-    mode: str = "auto"
-    compile_mode: str = "default"
-    fullgraph: bool = False
-    budget: float = 2.0
-    margin: float = 0.01
-    device: str | None = None
-    inputs: tuple[str, ...] = ()
-    items: int | None = None
-    baseline: str | None = None
-    check: bool = True
-    seed: int | None = None
-    keep_going: bool = False
-    repeat_effects: bool = False
-    output: str | None = None
-    isolate: bool = False
-    threads: int | None = None
-    timeout: float | None = None
-    alloc: tuple[str, ...] = ()
-    memory: bool = True
-    memray: bool = False
-    flamegraph: str | None = None
+    # fmt: off
+    mode: str = _option(
+        "auto", _MODE, _EVERYWHERE,
+        "how the cell runs: auto (the default) compiles what it can; eager; compiled, which fails where auto would "
+        "fall back; debug runs once, uncompiled and untimed, so that print, pdb and branches on values work; all times "
+        "eager and compiled",
+        config=True)
+    compile_mode: str = _option(
+        "default", _COMPILE_MODE, _EVERYWHERE, "the mode of torch.compile",
+        belongs="torch", needs=(_COMPILING,), config=True)
+    fullgraph: bool = _option(
+        False, _SWITCH, _EVERYWHERE, "torch.compile fails where it would break the graph",
+        belongs="torch", needs=(_COMPILING,))
+    budget: float = _option(
+        2.0, _SECONDS, _RUN, "wall seconds for warm-up and timing, all variants together",
+        needs=(_TIMING,), config=True, argument=True)
+    margin: float = _option(
+        0.01, _FRACTION, _RUN, "variants that differ by less than this fraction are called the same",
+        needs=(_PAIR,), config=True, argument=True)
+    device: str | None = _option(
+        None, _DEVICE, _EVERYWHERE, "where to run: cpu, cuda, cuda:N, gpu or gpu:N", config=True)
+    inputs: tuple[str, ...] = _option(
+        (), _VARIABLES, _EVERYWHERE,
+        "arrays of the notebook that the cell gets as private copies in its own framework")
+    items: int | None = _option(
+        None, _COUNT, _EVERYWHERE, "how many items one run of the cell handles: the report adds items per second",
+        needs=(_REPETITION,))
+    baseline: str | None = _option(
+        None, _VARIANT, _COMPARE, "the variant that the others are compared with (default: the first)",
+        needs=(_PAIR,), argument=True)
+    check: bool = _option(
+        True, _SWITCH, _EVERYWHERE, "do not compare the outputs",
+        needs=(_REPETITION,), config=True, argument=True)
+    seed: int | None = _option(None, _SEED, _EVERYWHERE, "seed the random generators before the cell runs")
+    keep_going: bool = _option(False, _SWITCH, _COMPARE, "do not end in an error if a variant fails")
+    repeat_effects: bool = _option(
+        False, _SWITCH, _EVERYWHERE, "time a cell with effects that cannot be undone: they happen every time",
+        needs=(_REPETITION,))
+    isolate: bool = _option(False, _SWITCH, _RUN, "run each variant in a fresh process", needs=(_PROCESS,))
+    threads: int | None = _option(
+        None, _THREADS, _RUN, "give each framework so many threads, on the same so many cores",
+        needs=(_PROCESS,), implies="isolate")
+    timeout: float | None = _option(
+        None, _SECONDS, _RUN, "end a variant that does not answer for so many seconds",
+        needs=(_PROCESS,), implies="isolate")
+    alloc: tuple[str, ...] = _option(
+        (), _POLICIES, _COMPARE,
+        "measure the memory of each section under these allocator policies, such as jax:ondemand,torch:caching, or all "
+        "of them; each in a fresh process, one at a time",
+        needs=(_PROCESS, _MEMORY), implies="isolate")
+    memory: bool = _option(
+        True, _SWITCH, _RUN, "do not measure memory", needs=(_MEASURING,), config=True, argument=True)
+    memray: bool = _option(
+        False, _SWITCH, _RUN, "find the heap's peak, and the lines of the cell that allocated it, with memray",
+        needs=(_MEASURING, _MEMORY))
+    flamegraph: str | None = _option(
+        None, _FILE, _RUN, "write memray's flame graph of the peak to this HTML file",
+        needs=(_MEASURING, _MEMORY), implies="memray")
+    output: str | None = _option(None, _VARIABLE, _RUN, "bind the report to this variable", short=("-o",))
+    # fmt: on
     given: frozenset[str] = frozenset()
+
+    def asks(self, switch: str) -> bool:
+        """Return whether a switch is on, by itself or by an option that implies it."""
+        return any(
+            getattr(self, one.name) != one.default for one in OPTIONS.values() if switch in (one.name, one.implies)
+        )
 
     @property
     def isolated(self) -> bool:
         """Whether each variant runs in a process of its own."""
-        return self.isolate or self.threads is not None or self.timeout is not None or bool(self.alloc)
+        return self.asks("isolate")
 
     def variants(self) -> dict[str, str]:
         """Return the mode of each variant by the variant's name, which is `name:mode` if there are several."""
-        if self.mode == "all":
-            return {f"{self.name}:{mode}": mode for mode in ("eager", "compiled")}
-        return {self.name: self.mode}
+        modes = _variants(self.mode)
+        return {self.name if len(modes) == 1 else f"{self.name}:{mode}": mode for mode in modes}
 
     def stated(self) -> dict[str, str]:
         """Return the options that the user wrote, as text by their name."""
         texts = {}
         for name in sorted(self.given):
             value = getattr(self, name)
-            flag = f"no-{name}" if name in ("check", "memory") else name.replace("_", "-")
             text = "yes" if isinstance(value, bool) else ",".join(value) if isinstance(value, tuple) else str(value)
-            texts[flag] = text
+            texts[OPTIONS[name].flag.removeprefix("--")] = text
         return texts
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+OPTIONS = {one.name: Option(one.name, one.default, **one.metadata) for one in fields(Options) if one.metadata}
 
-_MODES = ("auto", "eager", "compiled", "debug", "all")
-_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+
+def from_arguments(name: str, **arguments: Any) -> Options:
+    """Return the options that are arguments of a function, read as those of a line are.
+
+    Raises
+    ------
+    FwMagicError
+        A value is nothing that its option takes.
+    """
+    values = {}
+    for key, value in arguments.items():
+        try:
+            values[key] = OPTIONS[key].read(value)
+        except argparse.ArgumentTypeError:
+            raise FwMagicError(f"{key} is {value}, but it takes {OPTIONS[key].type.wanted}.") from None
+    return Options(name, **values)
+
+
+# --- a line --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -115,133 +395,6 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
 
 
-def _choice(*allowed: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text in allowed:
-            return text
-        raise argparse.ArgumentTypeError(f"is one of {', '.join(allowed)}, not {text!r}{meant(text, allowed)}")
-
-    return read
-
-
-def _number(kind: type, fits: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not fits(value):
-            raise argparse.ArgumentTypeError(f"takes {wanted}, not {text!r}")
-        return value
-
-    return read
-
-
-def read_device(text: str) -> str:
-    """Return the device that `text` names, as it is; raise `argparse.ArgumentTypeError` if it names none."""
-    if re.fullmatch(r"cpu|(cuda|gpu)(:[0-9]+)?", text) is None:
-        raise argparse.ArgumentTypeError(f"takes cpu, cuda, cuda:N, gpu or gpu:N, not {text!r}")
-    return text
-
-
-def _variable(text: str) -> str:
-    if not text.isidentifier() or keyword.iskeyword(text):
-        raise argparse.ArgumentTypeError(f"takes the name of a variable, not {text!r}")
-    return text
-
-
-def _variables(text: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if not name.isidentifier() or keyword.iskeyword(name):
-            raise argparse.ArgumentTypeError(f"takes names of variables such as A,W, and {name!r} is none")
-    return tuple(dict.fromkeys(names))
-
-
-def _policies(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(str(policy) for policy in policies.read(text))
-    except FwMagicError as error:
-        raise argparse.ArgumentTypeError(f"takes policies with commas between them, or all: {error}") from None
-
-
-def _file(text: str) -> str:
-    if not Path(text).parent.is_dir():
-        raise argparse.ArgumentTypeError(f"names the folder {str(Path(text).parent)!r}, which does not exist: make it")
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"takes a file, and {text!r} is a folder: name a file in it")
-    return text
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: the field that it sets, where it may stand (lone, compare, section), and how it is read."""
-
-    flag: str
-    places: tuple[str, ...]
-    help: str
-    read: Callable[[str], Any] | None = None
-    metavar: str | None = None
-    short: tuple[str, ...] = ()
-    field: str = ""
-    torch_only: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "field", self.field or self.flag.removeprefix("--").replace("-", "_"))
-
-    @property
-    def switch(self) -> bool:
-        """Whether the option takes no value."""
-        return self.read is None
-
-    def keywords(self) -> dict[str, Any]:
-        """Return what argparse is told about this option."""
-        told: dict[str, Any] = {"dest": self.field, "action": _Once, "help": self.help}
-        if self.switch:
-            return told | {"nargs": 0, "const": not self.flag.startswith("--no-")}
-        return told | {"type": self.read, "metavar": self.metavar}
-
-
-_EVERYWHERE = ("lone", "compare", "section")
-_RUN = ("lone", "compare")
-OPTIONS = (
-    Option("--mode", _EVERYWHERE, "how the cell runs: auto (the default) compiles what it can; eager; compiled, which "
-            "fails where auto would fall back; debug runs once, uncompiled and untimed, so that print, pdb and "
-            "branches on values work; all times eager and compiled", _choice(*_MODES), "{" + ",".join(_MODES) + "}"),
-    Option("--compile-mode", _EVERYWHERE, "the mode of torch.compile",
-            _choice(*_COMPILE_MODES), "{" + ",".join(_COMPILE_MODES) + "}", torch_only=True),
-    Option("--fullgraph", _EVERYWHERE, "torch.compile fails where it would break the graph", torch_only=True),
-    Option("--budget", _RUN, "wall seconds for warm-up and timing, all variants together (default: 2)",
-            _number(float, lambda x: 0 < x < math.inf, "seconds greater than 0"), "SECONDS"),
-    Option("--margin", _RUN, "variants that differ by less than this fraction are called the same (default: 0.01)",
-            _number(float, lambda x: 0 <= x < 1, "a fraction from 0 to below 1, such as 0.01 for 1 %"), "FRACTION"),
-    Option("--device", _EVERYWHERE, "where to run: cpu, cuda, cuda:N, gpu or gpu:N",
-            read_device, "DEVICE"),
-    Option("--inputs", _EVERYWHERE, "arrays of the notebook that the cell gets as private copies in its own framework",
-            _variables, "A,W"),
-    Option("--items", _EVERYWHERE, "how many items one run of the cell handles: the report adds items per second",
-            _number(int, lambda x: x > 0, "a whole number greater than 0"), "N"),
-    Option("--baseline", ("compare",), "the variant that the others are compared with (default: the first)",
-            str, "NAME"),
-    Option("--no-check", _EVERYWHERE, "do not compare the outputs", field="check"),
-    Option("--seed", _EVERYWHERE, "seed the random generators before the cell runs",
-            _number(int, lambda x: 0 <= x < 2**32, "a whole number from 0 to 4294967295"), "N"),
-    Option("--keep-going", ("compare",), "do not end in an error if a variant fails"),
-    Option("--repeat-effects", _EVERYWHERE, "time a cell with effects that cannot be undone: they happen every time"),
-    Option("--isolate", _RUN, "run each variant in a fresh process"),
-    Option("--threads", _RUN, "give each framework so many threads, on the same so many cores; implies --isolate",
-            _number(int, lambda x: x > 0, "a whole number greater than 0"), "N"),
-    Option("--timeout", _RUN, "end a variant that does not answer for so many seconds; implies --isolate",
-            _number(float, lambda x: 0 < x < math.inf, "seconds greater than 0"), "SECONDS"),
-    Option("--alloc", ("compare",), "measure the memory of each section under these allocator policies, such as "
-            "jax:ondemand,torch:caching, or all of them; each in a fresh process, one at a time",
-            _policies, "POLICIES"),
-    Option("--no-memory", _RUN, "do not measure memory", field="memory"),
-    Option("--memray", _RUN, "find the heap's peak, and the lines of the cell that allocated it, with memray"),
-    Option("--flamegraph", _RUN, "write memray's flame graph of the peak to this HTML file; implies --memray",
-            _file, "FILE"),
-    Option("--output", _RUN, "bind the report to this variable", _variable, "NAME", ("-o",)),
-)  # fmt: skip
 _NAME = re.compile(r"\w[\w .+-]*")
 
 
@@ -313,37 +466,42 @@ def _parse(line: Line, place: str, text: str) -> Line:
 
 
 def _allowed(place: str, magic: str) -> list[Option]:
-    for_torch = magic in ("torch", "compare")
-    return [option for option in OPTIONS if place in option.places and (for_torch or not option.torch_only)]
+    of_any = magic == "compare"
+    return [one for one in OPTIONS.values() if place in one.places and (of_any or one.belongs in (None, magic))]
 
 
 def _unexpected(word: str, magic: str, place: str, flags: list[str]) -> str:
     """Return why `word`, which the parser did not take, cannot stand here, and the way out."""
     flag = word.split("=")[0]
-    known = next((option for option in OPTIONS if flag in (option.flag, *option.short)), None)
+    known = next((option for option in OPTIONS.values() if flag in (option.flag, *option.short)), None)
     if place == "setup":
         return f"{word!r} cannot stand here: %%setup takes no options and no name; write them on the %%compare line"
-    if known is not None and known.torch_only:
-        return f"{flag} belongs to torch; leave it out, or write it on a %%torch line"
+    if known is not None and known.belongs is not None:
+        return f"{flag} belongs to {known.belongs}; leave it out, or write it on a %%{known.belongs} line"
     if known is not None and place == "section":
         return f"{flag} holds for all sections together; write it on the %%compare line"
     if known is not None:
         return f"{flag} belongs to %%compare; leave it out, or compare sections with %%compare"
     if flag.startswith("-"):
         asked = "compare" if place == "section" else magic
-        return f"there is no option {flag}{meant(flag, flags) or f'; %%{asked}? lists the options'}"
+        return f"there is no option {flag}{_meant(flag, flags) or f'; %%{asked}? lists the options'}"
     if place == "compare":
         return f"{word!r} cannot stand here: %%compare takes no name; name a section, as in %%torch {word}"
     return f"{word!r} follows a name; quote a name of several words, or begin the cell's code on the next line"
 
 
-def meant(word: str, known: Iterable[str]) -> str:
+def _meant(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` with the known word nearest to `word`, or nothing."""
+    import difflib  # only where a word is unknown: loading the extension costs next to nothing
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-_BY_FIELD = {option.field: option for option in OPTIONS}
+# --- the options of each section -----------------------------------------------------------------------------
+
+# Frameworks without a compiler, by name: what they are called in a sentence.
+_COMPILES_NOTHING = {"numpy": "NumPy"}
 
 
 def resolve(line: Line, defaults: Mapping[str, Any]) -> Options:
@@ -355,7 +513,7 @@ def resolve(line: Line, defaults: Mapping[str, Any]) -> Options:
         An option cannot take effect together with another one.
     """
     options = _merge(line, Line(line.magic, None, {}), line.name or line.magic, defaults)
-    _check_pairs(line, [options])
+    _check_run(line, [options])
     return options
 
 
@@ -377,78 +535,79 @@ def resolve_sections(line: Line, headers: Mapping[str, Line], defaults: Mapping[
         An option cannot take effect anywhere, or `--baseline` names no variant.
     """
     sections = tuple(_merge(header, line, name, defaults) for name, header in headers.items())
-    for name in line.values:
-        if "section" not in _BY_FIELD[name].places:
+    for option in _written(line):
+        if option.of_run:
             continue
-        free = [(h, s) for h, s in zip(headers.values(), sections, strict=True) if name not in h.values]
+        free = [(h, s) for h, s in zip(headers.values(), sections, strict=True) if option.name not in h.values]
         if not free:
-            raise line.error(f"{_BY_FIELD[name].flag} has no effect, since each section has its own; leave it out")
-        obstacles = [_obstacle(name, header.magic, section.mode, line.values) for header, section in free]
+            raise line.error(f"{option.flag} has no effect, since each section has its own; leave it out")
+        value = line.values[option.name]
+        obstacles = [_obstacle(option, value, header.magic, section.mode) for header, section in free]
         if all(obstacles):
-            raise line.error(f"{_BY_FIELD[name].flag} {obstacles[0]}")
-    _check_pairs(line, sections)
+            raise line.error(f"{option.flag} {obstacles[0]}")
+    _check_run(line, sections)
+    _check_baseline(line, sections)
     _check_policies(line, {header.magic for header in headers.values()})
     return sections
-
-
-def _check_policies(line: Line, frameworks: set[str]) -> None:
-    """Raise if a policy belongs to a framework without a section; of `all` of them those are left out."""
-    named = {policy.split(":")[0] for policy in line.values.get("alloc", ())}
-    absent = sorted(named - frameworks)
-    if absent and (named != {policy.framework for policy in POLICIES} or len(absent) == len(named)):
-        raise line.error(f"--alloc names policies of {absent[0]}, and there is no %%{absent[0]} section; add one")
-
-
-def _obstacle(name: str, framework: str, mode: str, values: Mapping[str, Any]) -> str | None:
-    """Return why the option cannot take effect in a section of that framework and mode, None if it can."""
-    if _BY_FIELD[name].torch_only and framework != "torch":
-        return "belongs to torch, and there is no %%torch section; leave it out, or add one"
-    if name == "mode" and framework == "numpy" and values[name] in ("compiled", "all"):
-        return f"{values[name]} cannot take effect, since NumPy compiles nothing; leave it out"
-    if name in ("compile_mode", "fullgraph") and mode in ("eager", "debug"):
-        return f"has no effect in mode {mode}, which compiles nothing; leave it out, or choose another --mode"
-    if name in ("items", "check", "repeat_effects") and mode == "debug":
-        return "has no effect in mode debug, which runs once and times nothing; leave it out, or choose another --mode"
-    return None
 
 
 def _merge(own: Line, shared: Line, name: str, defaults: Mapping[str, Any]) -> Options:
     """Return a section's options: `own`, else those of `shared` and then `defaults` that can take effect in it."""
     outer = {**defaults, **shared.values}
-    if "mode" in outer and _obstacle("mode", own.magic, "", outer):
+    if "mode" in outer and _obstacle(OPTIONS["mode"], outer["mode"], own.magic, outer["mode"]):
         del outer["mode"]
     mode = own.values.get("mode", outer.get("mode", Options.mode))
-    usable = {key: value for key, value in outer.items() if not _obstacle(key, own.magic, mode, outer)}
-    for key in own.values:
-        if key != "name" and (obstacle := _obstacle(key, own.magic, mode, own.values)):
-            raise own.error(f"{_BY_FIELD[key].flag} {obstacle}")
+    for option in _written(own):
+        if obstacle := _obstacle(option, own.values[option.name], own.magic, mode):
+            raise own.error(f"{option.flag} {obstacle}")
+    usable = {key: value for key, value in outer.items() if not _obstacle(OPTIONS[key], value, own.magic, mode)}
     given = {*own.values, *(shared.values.keys() & usable.keys())} - {"name"}
     return Options(**{**usable, **own.values, "name": name, "given": frozenset(given)})
 
 
-def _check_pairs(line: Line, sections: Sequence[Options]) -> None:
-    """Raise if an option of the whole run has nothing to act on: no variant that is timed, or no second one."""
-    timed = [name for section in sections if section.mode != "debug" for name in section.variants()]
-    if "budget" in line.values and not timed:
-        raise line.error("--budget has no effect in mode debug, which times nothing; leave it out")
-    for name in ("isolate", "threads", "timeout", "alloc"):
-        if name in line.values and any(section.mode == "debug" for section in sections):
-            raise line.error(f"--{name} has no effect in mode debug, which runs in the notebook itself; leave it out")
-    for name in ("memory", "memray", "flamegraph"):
-        if name in line.values and not timed:
-            flag = _BY_FIELD[name].flag
-            raise line.error(f"{flag} has no effect in mode debug, which measures nothing; leave it out")
-    for name in ("alloc", "memray", "flamegraph"):
-        if name in line.values and line.values.get("memory") is False:
-            raise line.error(f"--{name} measures memory, and --no-memory turns that off; leave one of them out")
-    threads = line.values.get("threads")
-    if threads is not None and threads > usable_cores():
-        cores = "1 core" if usable_cores() == 1 else f"{usable_cores()} cores"
-        raise line.error(f"--threads {threads}: this process may use {cores}; ask for at most that many")
-    for name in ("margin", "baseline"):
-        if name in line.values and len(timed) < 2:
-            raise line.error(f"--{name} needs two timed variants; add --mode all or a section, or leave it out")
+def _written(line: Line) -> list[Option]:
+    return [option for option in OPTIONS.values() if option.name in line.values]
+
+
+def _obstacle(option: Option, value: Any, framework: str, mode: str) -> str | None:
+    """Return why the option cannot take effect in a section of that framework and mode, None if it can."""
+    if option.belongs not in (None, framework):
+        return f"belongs to {option.belongs}, and there is no %%{option.belongs} section; leave it out, or add one"
+    if option.name == "mode" and framework in _COMPILES_NOTHING and value in ("compiled", "all"):
+        return f"{value} cannot take effect, since {_COMPILES_NOTHING[framework]} compiles nothing; leave it out"
+    return None if option.of_run else _unmet(option, [mode], {})
+
+
+def _unmet(option: Option, modes: Sequence[str], line: Mapping[str, Any]) -> str | None:
+    """Return what is said of the first need of an option that is not met, None if all are."""
+    return next((need.sentence.format(mode=modes[0]) for need in option.needs if not need.met(modes, line)), None)
+
+
+def _check_run(line: Line, sections: Sequence[Options]) -> None:
+    """Raise if an option that is the same for all sections has nothing to act on."""
+    modes = [section.mode for section in sections]
+    for option in _written(line):
+        if option.of_run and (obstacle := _unmet(option, modes, line.values)):
+            raise line.error(f"{option.flag} {obstacle}")
+
+
+def _check_baseline(line: Line, sections: Sequence[Options]) -> None:
+    """Raise if the baseline is no variant that is timed."""
+    timed = [name for section in sections for name, mode in section.variants().items() if mode != "debug"]
     baseline = line.values.get("baseline")
     if baseline is not None and baseline not in timed:
         names = ", ".join(timed)
-        raise line.error(f"--baseline {baseline} names no timed variant; there are: {names}{meant(baseline, timed)}")
+        raise line.error(f"--baseline {baseline} names no timed variant; there are: {names}{_meant(baseline, timed)}")
+
+
+def _check_policies(line: Line, frameworks: set[str]) -> None:
+    """Raise if a policy belongs to a framework without a section; of `all` of them those are left out."""
+    asked = line.values.get("alloc", ())
+    absent = sorted(_owners(asked) - frameworks)
+    if absent and (_owners(asked) != _owners(_read_policies("all")) or not _owners(asked) & frameworks):
+        raise line.error(f"--alloc names policies of {absent[0]}, and there is no %%{absent[0]} section; add one")
+
+
+def _owners(policies: Iterable[str]) -> set[str]:
+    """Return the frameworks of policies, which are named `framework:policy`."""
+    return {policy.split(":")[0] for policy in policies}

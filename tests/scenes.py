@@ -22,7 +22,6 @@ from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework
-from fwmagic.run.session import names_of
 
 _files = itertools.count()
 
@@ -57,7 +56,7 @@ class Notebook:
         try:
             exec(body.definition_code(), self.namespace)
             overlay.keep(body.defined)
-            snapshot = Snapshot(self.namespace, names_of(body), list(adapters.values()))
+            snapshot = Snapshot(self.namespace, body.names, list(adapters.values()))
         finally:
             overlay.off()
         return Scene(self.namespace, self.framework, body, overlay, snapshot)
@@ -78,7 +77,7 @@ class Notebook:
         """Run a section as it is, as the reference run of a comparison."""
         program = self.plain(source)
         try:
-            return first_run(program, nullcontext)
+            return first_run(program, nullcontext)[1]
         finally:
             program.scene.restore()
 

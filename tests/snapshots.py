@@ -26,7 +26,8 @@ def round_trip(namespace: dict[str, Any], names: str, cell: str, frameworks: Any
     """Save, run a cell, and put back; return what was found changed."""
     snapshot = Snapshot(namespace, names.split(), frameworks)
     run(namespace, cell)
-    changed = snapshot.find_changed()
+    changes = snapshot.changes()
+    changed = changes.paths
     snapshot.restore()
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []
     return changed

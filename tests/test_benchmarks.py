@@ -466,7 +466,7 @@ def test_what_disturbs_a_block_is_counted_and_what_is_outside_is_not(monkeypatch
     with perturbation._counting():
         perturbation.probe()
         nvml.read(None)
-        Local(Program("a", call), Harness(lambda: 0, lambda: None, nullcontext)).block(3, lead_in=False)
+        Local("a", Program("a", call), Harness(lambda: 0, lambda: None, nullcontext)).block(3, lead_in=False)
     assert (counts.blocks, counts.calls, counts.profiles, counts.nvml, counts.nvml_outside) == (1, 6, 3, 3, 1)
     assert counts.threads == set()
     assert nvml.read is read

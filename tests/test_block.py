@@ -44,7 +44,7 @@ def bench(world, program, alternate=False):
         world.drained += 1
 
     harness = Harness(lambda: world.events, drain, nullcontext, lambda: world.now)
-    return Bench(Local(program, harness), alternate, lambda: world.now)
+    return Bench(Local(program.name, program, harness), alternate, lambda: world.now)
 
 
 def taking(world, seconds):

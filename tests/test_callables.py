@@ -160,7 +160,8 @@ class TestFailures:
         [
             ({}, {}, "There is nothing to compare: give a mapping of names to callables."),
             ({"a": 3}, {}, "'a' is a int and no callable: pass a function without arguments."),
-            ({"a": sum_up}, {"budget": 0}, "budget is 0, but it takes seconds above 0."),
+            ({"a": sum_up}, {"budget": 0}, "budget is 0, but it takes seconds greater than 0."),
+            ({"a": sum_up}, {"budget": float("inf")}, "budget is inf, but it takes seconds greater than 0."),
             ({"a": sum_up}, {"margin": 1}, "margin is 1, but it takes a fraction from 0 to below 1"),
             ({"a": sum_up}, {"baseline": "b"}, "baseline names 'b', which is not compared; there are: a."),
         ],

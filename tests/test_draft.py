@@ -6,13 +6,14 @@ import datetime
 
 from example_reports import a_variant
 
+from fwmagic.options import Options
 from fwmagic.report import Finding
 from fwmagic.run.draft import Draft
 
 
 def test_every_change_is_a_new_report_and_is_shown():
     seen = []
-    draft = Draft("%%jax", seen.append, budget=3.0)
+    draft = Draft("%%jax", seen.append, Options("jax", budget=3.0))
     first = draft.report
     draft.add(a_variant("a"))
     draft.add(a_variant("b"))
@@ -32,12 +33,12 @@ def test_every_change_is_a_new_report_and_is_shown():
 
 def test_no_finding_changes_nothing():
     seen = []
-    Draft("compare", seen.append).find()
+    Draft("compare", seen.append, Options("compare")).find()
     assert seen == []
 
 
 def test_who_and_when():
-    one, two = (Draft("compare", lambda _: None).report for _ in range(2))
+    one, two = (Draft("compare", lambda _: None, Options("compare")).report for _ in range(2))
     assert one.run_id != two.run_id
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(one.started)
     assert datetime.timedelta(0) <= age < datetime.timedelta(seconds=30)

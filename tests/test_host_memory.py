@@ -84,7 +84,7 @@ use(30)  # from now on glibc keeps blocks up to that size in its heaps
 with ThreadPoolExecutor(1) as pool:
     before = host.lingering()
     pool.submit(use, 16).result()
-    host.settle()
+    host.give_back()
     kept = host.lingering()
     ledger = host.measure(lambda: pool.submit(use, 16).result())
     more = host.measure(lambda: use(256))
@@ -186,7 +186,7 @@ def test_all_garbage_is_collected_once_and_then_only_what_is_new():
         assert gc.get_freeze_count() > 1000, "what was there before is looked at again"
         new = weakref.ref(Cycle())
         del kept
-        host.settle()
+        host.give_back()
         assert new() is None
         assert still() is not None, "it was there before"
     assert gc.get_freeze_count() == 0
@@ -242,7 +242,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    host.settle()
+    host.give_back()
     assert host.lingering() == 0
     assert not host.map_large_blocks()
 

@@ -205,8 +205,8 @@ def test_the_state_is_whole_whenever_the_interrupts_come():
                                 namespace["step"]()
                         finally:
                             overlay.off()
-                            snapshot.find_changed()
-                            snapshot.restore_changed()
+                            changes = snapshot.changes()
+                            changes.restore()
                 finally:
                     snapshot.restore()
                     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -71,8 +71,9 @@ def test_nnx_modules_their_rngs_and_optimizers_are_put_back_in_place():
     for _ in range(2):
         run(namespace, "got = float(step()), float(step()), float(net.dense.kernel[0, 0])")
         first.append(namespace["got"])
-        changed = snapshot.find_changed()
-        snapshot.restore_changed()
+        changes = snapshot.changes()
+        changed = changes.paths
+        changes.restore()
     assert first[0] == first[1]
     assert {"net.calls", "net.dense.kernel"} <= set(changed)
     assert net.dense.kernel is kernel
@@ -93,7 +94,7 @@ def test_donated_arrays_are_named():
 
 def test_a_ref_holds_what_it_held():
     namespace = notebook("import jax, jax.numpy as jnp\nr = jax.new_ref(jnp.array([1.0, jnp.nan]))")
-    assert Snapshot(namespace, ["r"], ALL).find_changed() == []
+    assert Snapshot(namespace, ["r"], ALL).changes().paths == []
     assert round_trip(namespace, "r", "r[...] = jnp.zeros(2)") == ["r"]
     assert np.array_equal(namespace["r"][...], [1.0, np.nan], equal_nan=True)
 
@@ -142,7 +143,7 @@ def test_arrays_are_swapped_wherever_they_occur_and_put_back():
         assert namespace["use"]() == swapped
         assert vars(type(namespace["net"].kernel).__mro__[1])["_raw_value"].__get__(namespace["net"].kernel)[0] == "new"
         undo()
-        assert snapshot.find_changed() == []
+        assert snapshot.changes().paths == []
         assert namespace["box"]["deep"][0] is tuples
 
 

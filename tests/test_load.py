@@ -89,9 +89,9 @@ def test_before_start_nothing_is_known() -> None:
 def test_the_busiest_come_first_and_idle_ones_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     names = {("a", 0.2): 1, ("b", 1.5): 2, ("c", 0.01): 3, ("d", 0.9): 4, ("e", 0.7): 5}
-    start = load.Reading(0.0, 0.0, 0.0, {(pid, 0.0): (name, 10.0) for (name, _), pid in names.items() if name != "d"})
+    start = load.Usage(0.0, 0.0, 0.0, {(pid, 0.0): (name, 10.0) for (name, _), pid in names.items() if name != "d"})
     end_of = {(pid, 0.0): (name, (0.0 if name == "d" else 10.0) + 2 * cores) for (name, cores), pid in names.items()}
-    end = load.Reading(2.0, 8.0, 1.0, end_of)
+    end = load.Usage(2.0, 8.0, 1.0, end_of)
     assert load._busiest(start, end) == ("b (1.5 cores)", "d (0.9 cores)", "e (0.7 cores)")
     assert load._cores_of_others(start, end) == pytest.approx(3.5)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
@@ -119,5 +119,5 @@ def test_a_program_is_crowded_where_its_threads_and_the_others_do_not_fit(monkey
 
 
 def test_what_is_less_than_a_tick_of_the_counters_is_nothing() -> None:
-    start, end = load.Reading(0.0, 12345.67, 890.12, {}), load.Reading(1.0, 12345.67 + 0.61, 890.12 + 0.61, {})
+    start, end = load.Usage(0.0, 12345.67, 890.12, {}), load.Usage(1.0, 12345.67 + 0.61, 890.12 + 0.61, {})
     assert load._cores_of_others(start, end) == 0

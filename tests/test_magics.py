@@ -69,8 +69,9 @@ class TestHelp:
         run(shell, f"%%{magic}?")
         text = capsys.readouterr().out
         place = "compare" if magic == "compare" else "lone"
-        expected = {o.flag for o in OPTIONS if place in o.places and not (o.torch_only and magic == "jax")}
-        assert expected <= set(re.findall(r"--[a-z-]+", text))
+        for_jax = {o.flag for o in OPTIONS.values() if place in o.places and o.belongs in (None, "jax")}
+        for_torch = {"--compile-mode", "--fullgraph"} if magic != "jax" else set()
+        assert for_jax | for_torch <= set(re.findall(r"--[a-z-]+", text))
         assert "-o NAME" in text
 
     def test_help_says_first_what_the_magic_is_for(self, shell, capsys):
@@ -195,12 +196,26 @@ class TestDefaults:
         assert "FwMagics.device takes cpu, cuda, cuda:N, gpu or gpu:N, not 'gpus'" in caplog.text
         assert configurable(shell)[0].device is None
 
+    @pytest.mark.parametrize(
+        ("setting", "sentence"),
+        [
+            ("budget = 0", "budget takes seconds greater than 0, not 0.0"),
+            ("budget = float('inf')", "budget takes seconds greater than 0, not inf"),
+            ("margin = 1", "margin takes a fraction from 0 to below 1, such as 0.01 for 1 %, not 1.0"),
+        ],
+    )
+    def test_the_range_is_that_of_a_line(self, shell, caplog, setting, sentence):
+        run(shell, f"%config FwMagics.{setting}")
+        assert f"FwMagics.{sentence}" in caplog.text
+        assert (configurable(shell)[0].budget, configurable(shell)[0].margin) == (2.0, 0.01)
+
     def test_they_are_listed_with_their_meaning(self, shell, capsys):
         run(shell, "%config FwMagics")
         text = capsys.readouterr().out
         for name in ("mode", "compile_mode", "budget", "margin", "device", "check"):
             assert f"FwMagics.{name}=" in text
-        assert "wall seconds for warm-up and timing" in text
+        assert "Default of --budget: wall seconds for warm-up and timing" in text
+        assert "False: do not compare the outputs, as --no-check does for one cell." in text
 
 
 DEFINES = """
@@ -352,9 +367,9 @@ def test_an_empty_cell(shell, text, capsys):
 @pytest.mark.parametrize("package", ["torch", "jax"])
 @pytest.mark.parametrize("head", ["%%{0}", "%%compare\n%%numpy\n1\n%%{0}"])
 def test_a_framework_that_is_not_installed(shell, monkeypatch, package, head):
-    for module in [name for name in sys.modules if name.startswith(f"fwmagic.frameworks._{package}")]:
+    for module in [name for name in sys.modules if name.startswith(f"fwmagic.frameworks.{package}")]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr(frameworks, f"_{package}", raising=False)
+    monkeypatch.delattr(frameworks, package, raising=False)
     monkeypatch.setitem(sys.modules, package, None)  # Python's own way to make an import fail
     with untouched(shell):
         error = fail(shell, head.format(package) + "\n1")

@@ -1,22 +1,21 @@
-"""The timing pass of a run: times, ratios and failures in the report, and verdicts that are withheld."""
+"""The last act of a run: times, ratios, failures, findings and memory in the report, and verdicts withheld."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from example_reports import a_compilation, a_variant
 
 from fwmagic import frameworks
+from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
 from fwmagic.options import Options
-from fwmagic.report import Compilation
-from fwmagic.run import measuring
+from fwmagic.report import Amount, Finding, Ledger
 from fwmagic.run.draft import Draft
-from fwmagic.run.place import Here
-from fwmagic.run.variants import Contender
+from fwmagic.run.measuring import Measuring
+from fwmagic.run.place import Entrant, Here
 
 NUMPY = frameworks.get("numpy")
 HERE = Here([NUMPY])
@@ -27,7 +26,6 @@ class Timed:
     """A callable, as the engine wants it."""
 
     call: Any
-    name: str = ""
     args: tuple[Any, ...] = ()
     wait: Any = None
     most_calls: int | None = None
@@ -40,32 +38,30 @@ class Timed:
         pass
 
 
-def a_pass(*names, baseline=None, budget=0.1, show=lambda _: None):
-    draft = Draft("compare", show)
+def a_draft(*names, show=lambda _: None):
+    draft = Draft("compare", show, Options("compare"))
     for name in names:
         draft.add(a_variant(name, status="waiting", compilation=a_compilation()))
+    return draft
+
+
+def measure(draft, *entrants, budget=0.1, baseline=None, crowded=None, **options):
     load = Load()
     load.start()
-    return measuring.Pass(draft, HERE, budget, 0.01, baseline, load)
+    if crowded is not None:
+        load.crowds = crowded
+    options = Options("compare", budget=budget, baseline=baseline, **options)
+    Measuring(draft, HERE, options, load).run(entrants)
+    return draft.report
 
 
-def time_contenders(how, contenders):
-    for one in contenders:
-        one.program.name = one.name
-    return measuring.time_contenders(how, contenders, HERE.calls(one.program for one in contenders))
-
-
-def contender(name, call=lambda: sum(range(100)), withheld="", items=None):
-    body = SimpleNamespace(filename=__file__)
-    section = SimpleNamespace(name=name, options=Options(name, items=items), body=body, framework=NUMPY)
-    return Contender(name, section, Timed(call), None, Compilation("eager", ""), withheld)
+def entrant(name, call=lambda: sum(range(100)), memory=lambda: (), **facts):
+    return Entrant(HERE.calls(name, Timed(call)), memory, filename=__file__, **facts)
 
 
 def test_times_and_ratios_are_in_the_report():
-    how = a_pass("a", "b", "c", baseline="b")
-    slow = contender("c", lambda: sum(range(100_000)))
-    assert time_contenders(how, [contender("a"), contender("b", items=5), slow]) == []
-    report = how.draft.report
+    slow = entrant("c", lambda: sum(range(100_000)))
+    report = measure(a_draft("a", "b", "c"), entrant("a"), entrant("b", items=5), slow, baseline="b")
     assert [variant.status for variant in report] == ["timed"] * 3
     assert report.baseline == "b"
     assert {(ratio.variant, ratio.over) for ratio in report.ratios} >= {("a", "b"), ("c", "b")}
@@ -77,8 +73,7 @@ def test_times_and_ratios_are_in_the_report():
 
 def test_times_so_far_are_shown_while_it_runs():
     seen = []
-    how = a_pass("a", "b", budget=1.5, show=seen.append)
-    time_contenders(how, [contender("a"), contender("b", lambda: sum(range(103)))])
+    measure(a_draft("a", "b", show=seen.append), entrant("a"), entrant("b", lambda: sum(range(103))), budget=1.5)
     running = [report for report in seen if all(v.status == "running" and v.time is not None for v in report)]
     assert any(report.variants for report in running)
     assert all(0 < len(variant.time.samples) <= 200 for report in running for variant in report)
@@ -86,10 +81,10 @@ def test_times_so_far_are_shown_while_it_runs():
 
 
 def test_nothing_to_time_gives_conditions_all_the_same():
-    how = a_pass()
-    assert how.run([]) == []
-    assert "numpy" in how.draft.report.conditions.versions
-    assert how.draft.report.ratios == ()
+    report = measure(a_draft())
+    assert "numpy" in report.conditions.versions
+    assert report.conditions.load_during is not None
+    assert report.ratios == ()
 
 
 def test_one_that_raises_while_it_is_timed():
@@ -98,43 +93,107 @@ def test_one_that_raises_while_it_is_timed():
     def broken():
         return next(tickets) and None
 
-    how = a_pass("a", "b")
-    (error,) = time_contenders(how, [contender("a", broken), contender("b")])
-    failure = how.draft.report["a"].failure
-    assert isinstance(error, StopIteration)
+    draft = a_draft("a", "b")
+    report = measure(draft, entrant("a", broken), entrant("b"))
+    failure = report["a"].failure
+    assert [type(error) for error in draft.errors] == [StopIteration]
     assert (failure.error, failure.message, failure.stage) == ("StopIteration", "no message", "timing")
     assert failure.line == broken.__code__.co_firstlineno + 1
-    assert how.draft.report["b"].status == "timed"
-    assert how.draft.report["a"].time is None
+    assert report["b"].status == "timed"
+    assert report["a"].time is None
 
 
 def test_a_verdict_is_withheld_where_the_work_differs():
-    how = a_pass("a", "b", "c")
-    slow = contender("b", lambda: sum(range(100_000)), withheld="2 array(s) are constants")
-    time_contenders(how, [contender("a"), slow, contender("c")])
-    report = how.draft.report
+    slow = entrant("b", lambda: sum(range(100_000)), withheld="2 array(s) are constants")
+    report = measure(a_draft("a", "b", "c"), entrant("a"), slow, entrant("c"))
     assert (report.ratio("b").verdict, report.ratio("b").note) == ("withheld", "b: 2 array(s) are constants")
     assert report.ratio("c").verdict != "withheld"
     assert report.fastest is None
 
 
+class Blocks:
+    """The calls of a variant whose blocks take a millisecond each, until Ctrl-C is pressed in one of them."""
+
+    most_calls = None
+    lead_in = False
+
+    def __init__(self, name, left=None):
+        self.name = name
+        self.left = left
+
+    def block(self, calls, lead_in):
+        if self.left is not None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return Block(1e-3 * calls, 1e-3 * calls, calls, False)
+
+    def split(self, calls, lead_in):
+        return []
+
+
+def test_what_was_measured_until_an_interrupt_is_judged_too():
+    draft = a_draft("a", "b")
+    interrupted = Entrant(Blocks("b", left=40), tuple, withheld="it does other work")
+    with pytest.raises(KeyboardInterrupt):
+        measure(draft, Entrant(Blocks("a"), tuple), interrupted, budget=5.0)
+    assert draft.report.ratio("b").verdict == "withheld"
+    assert draft.report["a"].time is not None
+    assert draft.report.progress < 1
+
+
+def test_a_crowded_machine_gives_no_verdict():
+    crowded = "crowded for {}".format
+    report = measure(a_draft("a", "b"), entrant("a"), entrant("b", lambda: sum(range(100_000))), crowded=crowded)
+    ratio = report.ratio("b")
+    assert (ratio.verdict, ratio.note) == ("undecided", f"crowded for {NUMPY.workers()}")
+    assert ratio.median > 10
+    assert report.fastest is None
+
+
+def test_findings_on_the_work_and_on_the_report_are_there():
+    of_work = Finding("FW104", "sentence", "fix", "a")
+    report = measure(a_draft("a"), entrant("a", lambda: None, findings=(of_work,)))
+    assert [finding.code for finding in report.findings][:2] == ["FW104", "FW301"]
+
+
+def test_memory_is_measured_last_and_not_of_what_failed():
+    draft, order = a_draft("a", "b"), []
+    ledger, seen = (Ledger("host", None, (Amount("in use", count, ""),)) for count in (5, 7))
+
+    def memory():
+        order.append([variant.status for variant in draft.report])
+        return (ledger,)
+
+    def broken():
+        raise ValueError
+
+    failing = entrant("b", broken, memory, last_seen=lambda: (seen,))
+    report = measure(draft, entrant("a", memory=memory), failing)
+    assert order == [["timed", "failed"]]
+    assert (report["a"].memory, report["b"].memory) == ((ledger,), (seen,))
+
+
+def test_variants_that_are_timed_one_after_the_other_share_the_budget():
+    draft = a_draft("a", "b")
+    load = Load()
+    load.start()
+    one_by_one = Measuring(draft, HERE, Options("compare", budget=0.2), load, parts=2)
+    for name in ("a", "b"):
+        one_by_one.time([entrant(name)])
+    one_by_one.judge()
+    assert (draft.report.progress, draft.report.ratios, draft.report.baseline) == (1, (), None)
+    assert [variant.status for variant in draft.report] == ["timed", "timed"]
+    assert 0 < draft.report.spent < 0.4
+
+
 def test_a_variant_that_ran_once():
-    how = a_pass("a")
-    measuring.once(how.draft, how.draft.report["a"], 0.5, "it reads the keyboard", source="input()")
-    variant = how.draft.report["a"]
+    draft = a_draft("a")
+    draft.once("a", 0.5, "it reads the keyboard", source="input()")
+    variant = draft.report["a"]
     assert (variant.status, variant.note, variant.source) == ("run-once", "it reads the keyboard", "input()")
     assert (variant.time.samples, variant.time.median, variant.time.low, variant.time.calls) == ((0.5,), 0.5, None, 1)
     assert [stage.name for stage in variant.compilation.stages] == ["first run"]
-
-
-def test_a_crowded_machine_gives_no_verdict(monkeypatch):
-    how = a_pass("a", "b")
-    monkeypatch.setattr(how.load, "crowds", lambda threads: f"crowded for {threads}")
-    time_contenders(how, [contender("a"), contender("b", lambda: sum(range(100_000)))])
-    ratio = how.draft.report.ratio("b")
-    assert (ratio.verdict, ratio.note) == ("undecided", f"crowded for {NUMPY.workers()}")
-    assert ratio.median > 10
-    assert how.draft.report.fastest is None
 
 
 def test_two_frameworks_are_not_decided_as_early_as_one():

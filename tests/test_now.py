@@ -299,7 +299,7 @@ def devices(monkeypatch):
         found = {"total": total, "used": used, "free": total - used - reserved, "reserved": reserved, "own": own}
         reading = Reading(**{name: Figure(count, "NVML") for name, count in found.items()})
         monkeypatch.setattr(frameworks, "loaded", lambda: list(loaded))
-        monkeypatch.setattr(device, "identify", lambda ordinal, uuid, _: (f"GPU-{ordinal}", "a script says so"))
+        monkeypatch.setattr(device, "identify", lambda ordinal, uuid: (f"GPU-{ordinal}", "a script says so"))
         monkeypatch.setattr(nvml, "read", lambda uuid, before=None: reading)
         *found, last = now.now({}, 3).ledgers
         assert last.device == "host"

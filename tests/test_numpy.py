@@ -33,7 +33,7 @@ def test_any_array_comes_back_bit_for_bit(data):
         a.reshape(-1).view(np.uint8)[:] = raw[: a.nbytes]
     snapshot.restore()
     assert (a.tobytes(), a.shape, a.strides, a.dtype) == before
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_arrays_of_all_sorts(make, cell):
     snapshot = Snapshot(namespace, ["v"], [NUMPY])
     assert snapshot.unrestorable == []
     run(namespace, cell)
-    assert snapshot.find_changed()
+    assert snapshot.changes().paths
     snapshot.restore()
     assert (repr(v), v.shape, v.flags.writeable) == before
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []
 
 
 def test_a_read_only_array_that_was_made_writeable():
@@ -97,9 +97,10 @@ def test_generators_draw_the_same_numbers_again(make, draw):
     for _ in range(2):
         run(namespace, draw)
         seen.append(repr(namespace["v"].__reduce__()[-1]))
-        assert snapshot.find_changed()
-        assert snapshot.drew_random()
-        snapshot.restore_changed()
+        changes = snapshot.changes()
+        assert changes.paths
+        assert changes.drew_random()
+        changes.restore()
     assert seen[0] == seen[1]
 
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
-from fwmagic.options import Options, parse, parse_header, resolve, resolve_sections
+import fwmagic
+from fwmagic.options import OPTIONS, Options, parse, parse_header, resolve, resolve_sections
+
+PAGE = Path(__file__).parent.parent / "docs" / "magics.md"
+WHERE = {
+    ("lone", "compare", "section"): "everywhere",
+    ("lone", "compare"): "the magic's line",
+    ("compare",): "`%%compare`",
+}
 
 
 def alone(magic, text, defaults=()):
@@ -25,11 +37,10 @@ def together(text, *sections, defaults=()):
 
 def test_the_defaults():
     assert alone("torch", "") == Options(name="torch")
-    assert dataclasses.asdict(Options("x")) == {
-        "name": "x", "mode": "auto", "compile_mode": "default", "fullgraph": False, "budget": 2.0, "margin": 0.01,
-        "device": None, "inputs": (), "items": None, "baseline": None, "check": True, "seed": None,
-        "keep_going": False, "repeat_effects": False, "output": None, "isolate": False, "threads": None,
-        "timeout": None, "alloc": (), "memory": True, "memray": False, "flamegraph": None, "given": frozenset(),
+    on = {name: value for name, value in dataclasses.asdict(Options("x")).items() if value}
+    assert on == {
+        "name": "x", "mode": "auto", "compile_mode": "default", "budget": 2.0, "margin": 0.01, "check": True,
+        "memory": True,
     }  # fmt: skip
 
 
@@ -175,6 +186,11 @@ def test_what_implies_a_process_of_its_own(text):
     assert not together("", "torch")[0].isolated
 
 
+def test_a_flame_graph_implies_memray():
+    assert alone("torch", "--flamegraph x.html").asks("memray")
+    assert not alone("torch", "--isolate").asks("memray")
+
+
 def test_all_policies_are_those_of_the_sections():
     assert "jax:platform" in together("--alloc all", "torch")[0].alloc
     assert together("--alloc torch:none,torch:caching,torch:none", "torch")[0].alloc == ("torch:none", "torch:caching")
@@ -186,3 +202,34 @@ def test_memory_is_measured_unless_the_user_says_no():
     options = alone("torch", "--memray", {"memory": False})
     assert (options.memray, options.memory) == (True, False)
     assert "no-memory" in alone("torch", "--no-memory").stated()
+
+
+def row(option):
+    flags = [*option.short, option.flag]
+    written = ", ".join(f"`{flag}`" if option.switch else f"`{flag} {option.type.metavar}`" for flag in flags)
+    where = WHERE[option.places] + (f", for {option.belongs}" if option.belongs else "")
+    return f"| {written} | {where} | {option.sentence} |"
+
+
+def test_the_table_of_the_page_is_the_declaration():
+    table = ["| option | where | what it does |", "| --- | --- | --- |", *map(row, OPTIONS.values())]
+    written = re.search(r"^\| option \|(.*\n\|)*.*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert written is not None
+    assert written[0].splitlines() == table, "the table of docs/magics.md is:\n" + "\n".join(table)
+
+
+def test_the_page_names_each_default_that_can_be_set():
+    named = re.findall(r"^%config FwMagics\.(\w+) =", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) == {option.name for option in OPTIONS.values() if option.config}
+
+
+def test_the_arguments_of_the_library_are_options_with_their_defaults():
+    parameters = inspect.signature(fwmagic.compare).parameters
+    taken = {name: one.default for name, one in parameters.items() if name not in ("callables", "progress")}
+    assert taken == {option.name: option.default for option in OPTIONS.values() if option.argument}
+
+
+def test_the_options_are_read_without_what_takes_long_to_import():
+    code = "import sys, fwmagic.magics; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "jax", "numpy", "psutil", "fwmagic.report", "fwmagic.cells"} & set(loaded)

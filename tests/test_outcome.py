@@ -18,8 +18,8 @@ TORCH, JAX, NUMPY = (frameworks.get(name) for name in ("torch", "jax", "numpy"))
 
 
 def run(book, text, only=False):
-    program = book.plain(text)
-    return first_run(program, contextlib.nullcontext, only), program
+    program, outcome = first_run(book.plain(text), contextlib.nullcontext, only)
+    return outcome, program
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_run_that_raises_leaves_nothing(book):
 def test_arrays_left_in_the_state_are_waited_for():
     book = notebook("jax", "d = {}\nx = jnp.ones(3)")
     program = book.plain("d['y'] = x * 2")
-    outcome = first_run(program, contextlib.nullcontext)
+    program, outcome = first_run(program, contextlib.nullcontext)
     assert program.wait is not None
     assert outcome.changed["d['y']"].tolist() == [2, 2, 2]
     assert book.plainly("n = 1").results == {"n": 1}

@@ -27,7 +27,6 @@ from leftovers import shared_memory, workers
 
 from fwmagic.errors import FwMagicError
 from fwmagic.memory import nvml
-from fwmagic.memory.nvml import Card
 from fwmagic.memory.policies import ALL, POLICIES, Policy, on_demand, one_spelling, read
 from fwmagic.run import isolated
 from fwmagic.run.alloc import Policies
@@ -315,21 +314,21 @@ jnp.ones(1 << 22)
         return report
 
     def test_there_is_one_sentence_and_each_variant_runs_once_on_the_host(self, shell, monkeypatch, one_at_a_time):
-        def cards():
+        def count():
             raise FwMagicError("the NVIDIA driver's library libnvidia-ml.so.1 was not found.")
 
-        monkeypatch.setattr(nvml, "cards", cards)
+        monkeypatch.setattr(nvml, "count", count)
         run(shell, "import torch, jax, jax.numpy as jnp\nkept = jnp.ones(3)")
         report = self.check(shell, "the NVIDIA driver's library libnvidia-ml.so.1 was not found")
         assert len(one_at_a_time) == 3
         assert str(report).count("No GPU here") == 1
 
     def test_a_driver_without_devices_says_so(self, shell, monkeypatch):
-        monkeypatch.setattr(nvml, "cards", lambda: ())
+        monkeypatch.setattr(nvml, "count", lambda: 0)
         self.check(shell, "NVML sees none")
 
     def test_a_device_that_is_not_wanted_is_none(self, shell, monkeypatch):
-        monkeypatch.setattr(nvml, "cards", lambda: (Card("GPU-1", "A", "0", 0),))
+        monkeypatch.setattr(nvml, "count", lambda: 1)
         cell = self.CELL.replace("%%numpy\nnp.ones(1 << 21)\n", "").format(options="--device cpu", section="")
         run(shell, cell)
         report = shown(shell)[-1]
@@ -396,7 +395,7 @@ def test_every_policy_has_a_fresh_process_one_at_a_time(shell, device, one_at_a_
 
 
 def test_a_section_that_is_to_run_on_the_cpu_has_no_policies(shell, monkeypatch, one_at_a_time):
-    monkeypatch.setattr(nvml, "cards", lambda: (Card("GPU-1", "A", "0", 0),))
+    monkeypatch.setattr(nvml, "count", lambda: 1)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     run(
         shell,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from scenes import call, notebook
@@ -51,7 +53,8 @@ def test_patches_are_there_between_enter_and_exit_only():
     book = notebook("numpy", "def f(): return 1")
     f = book.namespace["f"]
     program = book.plain("f()")
-    program.patches = [Patch(book.namespace, "f", lambda: 2), Patch(book.namespace, "f", lambda: 3)]
+    stand_ins = Patch(book.namespace, "f", lambda: 2), Patch(book.namespace, "f", lambda: 3)
+    program = dataclasses.replace(program, patches=stand_ins)
     program.enter()
     assert book.namespace["f"]() == 3
     program.exit()

@@ -31,7 +31,7 @@ def test_every_run_starts_alike_and_leaves_no_names(book):
         for code in scene.body.runs():
             exec(code, book.namespace)
         drawn.append((book.namespace["x"], book.namespace["f"]()))
-        assert set(scene.snapshot.find_changed()) >= {"hist", "w"}
+        assert set(scene.look().paths) >= {"hist", "w"}
         scene.exit()
         assert book.namespace == before
     assert drawn[0] == drawn[1]

@@ -68,7 +68,7 @@ def test_a_container_holds_what_it_held(value, change):
     snapshot = Snapshot(namespace, ["v"], [])
     run(namespace, change)
     assert contents() != before
-    assert snapshot.find_changed()
+    assert snapshot.changes().paths
     snapshot.restore()
     assert contents() == before
     assert namespace["v"] is value
@@ -299,16 +299,17 @@ def test_quick_path_puts_back_what_was_found_changed():
     first = random.random(), np.random.rand(), namespace["r"].random()
     namespace["a"].append(2)
     namespace["x"][1] = 5
-    assert snapshot.find_changed() == ["a", "x", "r"]
+    changes = snapshot.changes()
+    assert changes.paths == ["a", "x", "r"]
     for _ in range(3):
-        snapshot.restore_changed()
+        changes.restore()
         assert (random.random(), np.random.rand(), namespace["r"].random()) == first
         assert namespace["a"] == [1]
         assert not namespace["x"].any()
         namespace["a"].append(3)
         namespace["x"][2] = 7
     namespace["b"].append(2)
-    snapshot.restore_changed()
+    changes.restore()
     assert namespace["b"] == [1, 2], "not among what was found changed"
     snapshot.restore()
     assert namespace["b"] == [1]
@@ -328,11 +329,11 @@ def test_random_numbers_are_noticed():
     ]:
         snapshot = Snapshot(namespace, ["g", "t"], ALL)
         run(namespace, cell)
-        snapshot.find_changed()
-        assert snapshot.drew_random() is drew, cell
+        changes = snapshot.changes()
+        assert changes.drew_random() is drew, cell
         snapshot.restore()
-        snapshot.find_changed()
-        assert not snapshot.drew_random()
+        changes = snapshot.changes()
+        assert not changes.drew_random()
 
 
 def test_a_large_data_set_of_plain_pairs_needs_no_entry_for_each():
@@ -561,4 +562,4 @@ def test_any_structure_comes_back_bit_for_bit_and_object_for_object(seed):
             namespace[pick.choice("abcd")] = pick.choice([*made, 3])
     snapshot.restore()
     assert picture({name: namespace.get(name) for name in "abcd"}, {})[2] == before[2]
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []

@@ -22,7 +22,7 @@ def thirds(rounds: int) -> list[int]:
 
 
 def ratio_of(logs: list[float], margin: float = 0.01) -> Ratio:
-    return stats.ratio("b", "a", [math.exp(x) for x in logs], [1.0] * len(logs), thirds(len(logs)), margin)
+    return stats.paired_ratio("b", "a", [math.exp(x) for x in logs], [1.0] * len(logs), thirds(len(logs)), margin)
 
 
 def white(rng: random.Random, size: float = 0.02) -> Iterator[float]:
@@ -139,7 +139,7 @@ def test_parts_seldom_disagree_by_chance() -> None:
 @given(st.lists(st.tuples(times, times), min_size=1, max_size=60))
 def test_a_ratio_seen_from_the_other_side_is_its_inverse(pairs: list[tuple[float, float]]) -> None:
     a, b = zip(*pairs, strict=True)
-    there, back = (stats.ratio(*names, thirds(len(a))) for names in (("a", "b", a, b), ("b", "a", b, a)))
+    there, back = (stats.paired_ratio(*names, thirds(len(a))) for names in (("a", "b", a, b), ("b", "a", b, a)))
     assert there.median == pytest.approx(1 / back.median)
     assert there.least <= there.median * (1 + 1e-9)
     assert there.median <= there.most * (1 + 1e-9)
@@ -174,7 +174,7 @@ def test_order_statistics_bound_the_median_at_95_percent(count: int) -> None:
 )
 def test_rounds_that_are_no_pairs_are_refused(a: list[float], b: list[float], segments: list[int]) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        stats.ratio("a", "b", a, b, segments)
+        stats.paired_ratio("a", "b", a, b, segments)
 
 
 def test_an_interval_of_nothing_is_refused() -> None:

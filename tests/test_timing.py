@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from fwmagic import frameworks
-from fwmagic.measure.bench import FILL, agree
+from fwmagic.measure.bench import FILL, steady
 from fwmagic.measure.calls import Harness, Local, Timed
-from fwmagic.measure.timing import Measurement, Progress, measure
+from fwmagic.measure.timing import Measurement, Progress, time_variants
 
 
 class World:
@@ -100,7 +100,7 @@ class Program:
 def run(world: World, programs: Sequence[Timed], budget: float = 1.0, **options: Any) -> Measurement:
     harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
     settings: dict[str, Any] = {"seed": 0, "alternate": False, "clock": world.clock} | options
-    return measure([Local(program, harness) for program in programs], budget=budget, **settings)
+    return time_variants([Local(program.name, program, harness) for program in programs], budget=budget, **settings)
 
 
 def blocks(world: World) -> list[str]:
@@ -397,8 +397,8 @@ def test_a_program_that_gets_quicker_and_quicker_is_not_called_warm() -> None:
     ],
 )
 def test_windows_agree(earlier: list[float], later: list[float], same: bool) -> None:
-    assert agree(earlier, later) is same
-    assert agree(later, earlier) is same
+    assert steady(earlier, later) is same
+    assert steady(later, earlier) is same
 
 
 def test_dispatch_and_waiting_are_told_apart_outside_of_the_samples() -> None:
@@ -493,7 +493,7 @@ def test_torch_and_jax_programs() -> None:
         Real("recompiles", lambda x: jax.jit(lambda y: y + 1)(x), jnp.ones(3), wait=jax.block_until_ready),
     ]
     harness = Harness(framework.compile_events, framework.drain, nullcontext)
-    found = measure([Local(one, harness) for one in programs], budget=1.0, seed=0, alternate=True)
+    found = time_variants([Local(one.name, one, harness) for one in programs], budget=1.0, seed=0, alternate=True)
     small_, large_, jitted, recompiles = found.variants
     assert [variant.failure for variant in found.variants] == [None] * 4
     assert [variant.every_call for variant in found.variants] == [False, False, False, True]

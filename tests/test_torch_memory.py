@@ -400,7 +400,7 @@ def test_the_peak_and_the_timeline_of_a_real_device():
     assert amounts["in use"].bytes < base.nbytes + 512 * MIB
     assert max(moment.in_use for moment in ledger.timeline) == amounts["in use"].bytes
     assert ledger.timeline[0].in_use == ledger.start
-    uuid, source = device.identify(where.ordinal, where.uuid, os.environ)
+    uuid, source = device.identify(where.ordinal, where.uuid)
     assert uuid is not None, source
     if all(amount.bytes is not None for name, amount in amounts.items() if name != "context"):
         assert sum(amount.bytes or 0 for amount in amounts.values()) == pytest.approx(ledger.total, abs=16 * MIB)

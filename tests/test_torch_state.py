@@ -60,8 +60,9 @@ def test_training_steps_leave_no_trace_and_repeat_exactly(before):
         run(namespace, "step(); step(); net.eval()")
         seen.append((list(namespace["losses"]), [p.tolist() for p in net.parameters()]))
         assert picture(net, opt) != start
-        changed = snapshot.find_changed()
-        snapshot.restore_changed()
+        changes = snapshot.changes()
+        changed = changes.paths
+        changes.restore()
         assert picture(net, opt) == start
     assert seen[0] == seen[1] == seen[2]
     assert namespace["losses"] == []
@@ -128,7 +129,7 @@ def test_reading_tensors_touches_no_version_counter():
     y = (x * x).sum()
     version = x._version
     snapshot = Snapshot(notebook(x=x), ["x"], ALL)
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []
     snapshot.restore()
     assert x._version == version
     y.backward()
@@ -165,13 +166,13 @@ def test_unusual_tensors_come_back(make, cell):
     before = numbers()
     snapshot = Snapshot(namespace, ["v"], ALL)
     assert snapshot.unrestorable == []
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []
     run(namespace, cell)
     assert numbers() != before
-    assert snapshot.find_changed()
+    assert snapshot.changes().paths
     snapshot.restore()
     assert numbers() == before
-    assert snapshot.find_changed() == []
+    assert snapshot.changes().paths == []
     assert namespace["v"] is v
     assert isinstance(state.describe(v), str)
 
@@ -235,8 +236,9 @@ def test_loaders_and_generators_give_the_same_batches_again():
     for _ in range(3):
         run(namespace, cell)
         seen.append(namespace["got"])
-        assert [path.rpartition(".")[2] for path in snapshot.find_changed()] == ["generator"]
-        snapshot.restore_changed()
+        changes = snapshot.changes()
+        assert [path.rpartition(".")[2] for path in changes.paths] == ["generator"]
+        changes.restore()
     assert seen[0] == seen[1] == seen[2]
     torch.manual_seed(3)
     saved = state.rng_state()

@@ -10,6 +10,7 @@ from oracle import witness
 from scenes import call, notebook, same, unchanged
 
 from fwmagic.cells.function import LAST
+from fwmagic.cells.program import traced
 from fwmagic.cells.ways import MOST_KEPT, Programs
 from fwmagic.frameworks import CompileOptions
 
@@ -395,10 +396,22 @@ class TestAgain:
         torch_book.ready("y = x * 21", CompileOptions(fullgraph=True))
         assert torch_book.framework.compile_events() > before
 
-    def test_forgotten_when_cleared(self, jax_book):
-        jax_book.ready("y = x * 22")
-        jax_book.programs.clear()
-        assert jax_book.ready("y = x * 22").compilation.cache != "reused"
+    def test_what_no_longer_runs_is_compiled_anew_and_said(self, jax_book, monkeypatch):
+        first = jax_book.ready("y = x * 22")
+        calls = []
+
+        def gone(*arguments):
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise RuntimeError("the executable is gone")
+            return traced(*arguments)
+
+        monkeypatch.setattr("fwmagic.cells.program.traced", gone)
+        again = jax_book.ready("y = x * 22")
+        assert again.compilation.cache != "reused"
+        assert "compiled anew" in again.compilation.reason
+        assert "RuntimeError: the executable is gone" in again.compilation.reason
+        assert same(again.outcome.results, first.outcome.results)
 
     def test_only_so_many_are_kept(self, jax_book):
         jax_book.programs = Programs()

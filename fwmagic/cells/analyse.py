@@ -75,6 +75,18 @@ class Body:
         return self.last is None and all(isinstance(s, idle) or _is_constant(s) for s in self.statements)
 
     @property
+    def why_empty(self) -> str:
+        """Why there is nothing to time, as the end of a sentence."""
+        made = ", ".join(f"`{name}`" for name in sorted(self.defined))
+        return f"it only defines {made}" if made else "it holds no code that does anything"
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that the section reads or binds; those that it binds come last."""
+        bound = self.assigned | self.defined
+        return [*sorted((self.all_reads | self.reads) - bound), *sorted(bound)]
+
+    @property
     def first_line(self) -> int:
         """Return the line of the body's first statement."""
         nodes: list[ast.stmt | ast.expr] = [

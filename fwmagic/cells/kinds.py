@@ -289,7 +289,7 @@ class _Class(Kind):
         return f".{key}"
 
 
-class Names(Kind):
+class Bindings(Kind):
     """The names of a namespace that a cell can reach; more are added while the walk finds them."""
 
     def __init__(self) -> None:

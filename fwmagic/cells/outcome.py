@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
-from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.frameworks import Framework
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
@@ -35,8 +35,8 @@ class Outcome:
         return not self.changed and all(type(value) in PLAIN for value in self.results.values())
 
 
-def first_run(program: Program, window: Window, only: bool = False) -> Outcome:
-    """Run a program once, from the section's start state, and give it the function that waits for its outputs.
+def first_run(program: Program, window: Window, only: bool = False) -> tuple[Program, Outcome]:
+    """Run a program once, from the section's start state; return it with what that showed of later calls, and the rest.
 
     A program that changes Python objects is called a second time, unless this is to be its `only` run.
     """
@@ -50,58 +50,53 @@ def first_run(program: Program, window: Window, only: bool = False) -> Outcome:
             if wait is not None:
                 wait(outputs)
             seconds = time.perf_counter() - start
-        paths = scene.snapshot.find_changed()
-        random = drew_random(scene.snapshot, scene.body)
+        changes = scene.look()
+        paths = changes.paths
+        random = drew_random(changes, scene.body)
         left = state_values(scene.snapshot, paths, scene.body, scene.framework)
-        program.wait = _also_state(program, wait, paths)
+        program = replace(program, wait=_also_state(program, wait, paths))
         if program.changed is not None:
             left = {path: copy_of(value, scene.framework) for path, value in program.changed(outputs).items()}
-        scene.seconds = min(seconds, scene.seconds or seconds)
+        scene.took(seconds)
         outcome = Outcome(
             results={name: copy_of(value, scene.framework) for name, value in program.collect(outputs).items()},
             changed=left,
             random=random,
             seconds=seconds,
         )
-        if not only:
-            _settle(program, window, seconds)
-        return outcome
+        return program if only else _settled(program, changes, window, seconds), outcome
     finally:
         program.exit()
 
 
-def without_run(program: Program, known: Outcome) -> None:
-    """Get a slow program ready as `first_run` does, from what is known of its cell; it is not called for that."""
+def without_run(program: Program, known: Outcome) -> Program:
+    """Return a slow program as `first_run` does, from what is known of its cell; it is not called for that."""
     scene = program.scene
-    scene.snapshot.assume_changed()
+    scene.look_later()
     outputs = tuple(known.results[name] for name in program.returned if name in known.results)
-    program.wait = _also_state(program, scene.framework.waiter(outputs), list(known.changed))
-    program.most_calls = 1
+    wait = _also_state(program, scene.framework.waiter(outputs), list(known.changed))
+    return replace(program, wait=wait, most_calls=1)
 
 
-def _settle(program: Program, window: Window, seconds: float) -> None:
-    """Find out whether a second call in a row finds the Python state as the first one did.
+def _settled(program: Program, changes: Changes, window: Window, seconds: float) -> Program:
+    """Return the program with what a second call shows: whether it finds Python state as the first one did.
 
     An optimizer makes its state in the first call: then blocks begin with an untimed call. Where every call
     changes the state anew, as one that appends to a list, or where a second call fails, every timed call starts
     from the start state.
     """
-    snapshot = program.scene.snapshot
-    left = snapshot.structure()
+    left = changes.held()
     if not left:
-        return
+        return program
+    alone = replace(program, most_calls=1)
     if min(seconds, program.scene.seconds or seconds) > LONG:
-        program.most_calls = 1
-        return
+        return alone
     try:
         with window():
             program.call(*program.args)
     except Exception:  # whatever the user's code raises when it is run again from where it left off
-        program.most_calls = 1
-        return
-    program.lead_in = True
-    if not snapshot.same_structure(left):
-        program.most_calls = 1
+        return alone
+    return replace(program if changes.still_hold(left) else alone, lead_in=True)
 
 
 def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Framework) -> dict[str, Any]:
@@ -116,9 +111,9 @@ def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Fr
     return values
 
 
-def drew_random(snapshot: Snapshot, body: Body) -> bool:
+def drew_random(changes: Changes, body: Body) -> bool:
     """Say whether the results depend on chance or on the clock, so that two runs need not agree."""
-    return snapshot.drew_random() or body.clock is not None
+    return changes.drew_random() or body.clock is not None
 
 
 def _also_state(program: Program, wait: Callable[[Any], Any] | None, paths: list[str]) -> Callable[[Any], Any] | None:

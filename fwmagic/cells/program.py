@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.cells.function import LAST, make_function, returned_names, stays_in_namespace
+from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
 from fwmagic.frameworks import Static
@@ -26,7 +27,7 @@ class Patch:
     def on(self) -> None:
         """Put the stand-in in place."""
         place = self._place()
-        self._before = place.get(self.name, _MISSING)
+        self._before = place.get(self.name, MISSING)
         place[self.name] = self.value
         self._is_on = True
 
@@ -35,7 +36,7 @@ class Patch:
         if not self._is_on:
             return
         place = self._place()
-        if self._before is _MISSING:
+        if self._before is MISSING:
             place.pop(self.name, None)
         else:
             place[self.name] = self._before
@@ -45,15 +46,13 @@ class Patch:
         return self.owner if isinstance(self.owner, dict) else vars(self.owner)
 
 
-_MISSING = object()
-
-
-@dataclass
+@dataclass(frozen=True)
 class Program:
     """What the timing engine calls: `call(*args)`, then `wait(outputs)`; `enter` and `exit` around a block.
 
     `returned` names the live results, `collect` turns the outputs of a call into a dictionary of them, and
-    `changed` gives the state that a traced program returns instead of changing it (path -> value).
+    `changed` gives the state that a traced program returns instead of changing it (path -> value). A first run tells
+    what to wait for, and how calls may follow each other: `outcome.first_run` returns the program that knows it.
     """
 
     scene: Scene
@@ -63,9 +62,8 @@ class Program:
     collect: Callable[[Any], dict[str, Any]]
     source: str
     changed: Callable[[Any], dict[str, Any]] | None = None
-    patches: list[Patch] = field(default_factory=list)
+    patches: tuple[Patch, ...] = ()
     wait: Callable[[Any], Any] | None = None
-    name: str = ""
     #: How many calls may follow each other before the state is put back, None: any number.
     most_calls: int | None = None
     #: The first call from the start state does more than later ones, such as making an optimizer's state.

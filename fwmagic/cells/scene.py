@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fwmagic.cells.analyse import Body
-from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 
@@ -82,14 +82,17 @@ class Scene:
     device: str | None = None
     shell: Any = None
     shown: bool = False
-    #: Seconds of one plain run, where that is known: a first compiled run says nothing about later ones.
+    #: Seconds of the quickest run so far, where one is known: a first compiled run says nothing about later ones.
     seconds: float | None = None
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __post_init__(self) -> None:
+        self._changes = Changes(self.snapshot, [])  # of the state; the random generators are put back all the same
 
     def enter(self) -> None:
         """Get ready for a run; not part of any measured time."""
         self.overlay.on()
-        self.snapshot.restore_changed()
+        self._changes.restore()
         self._contexts.enter_context(self.framework.on_device(self.device))
         if not self.shown:
             self._contexts.enter_context(quiet(self.shell))
@@ -98,6 +101,19 @@ class Scene:
         """Take the section's names off the namespace again."""
         self._contexts.close()
         self.overlay.off()
+
+    def look(self) -> Changes:
+        """Return what a run has changed; every later run begins with these put back."""
+        self._changes = self.snapshot.changes()
+        return self._changes
+
+    def look_later(self) -> None:
+        """Let every later run begin with all put back that differs then: nobody has looked after a run."""
+        self._changes = self.snapshot.changes(unseen=True)
+
+    def took(self, seconds: float) -> None:
+        """Note how long one run took."""
+        self.seconds = min(seconds, self.seconds or seconds)
 
     def restore(self) -> None:
         """Put back everything that the section can reach, arrays included."""

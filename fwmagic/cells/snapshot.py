@@ -59,7 +59,6 @@ class Snapshot:
         # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
         self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
         self._kept = [entry for entry in self._walk.entries if entry.kept is not None]
-        self._found_changed: list[Entry] = []
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
         self._flags = [(framework, framework.flags()) for framework in self._frameworks]
@@ -78,52 +77,19 @@ class Snapshot:
         self._restore_generators()
         self._restore_process()
 
-    def restore_changed(self) -> None:
-        """Put back what the last `find_changed` found, and the random generators; raises like `restore`."""
-        self._put_back(self._found_changed)
-        self._restore_generators()
-
     def restore_structure(self) -> None:
         """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""
         self._put_back([entry for entry in self._structure if entry.differs()])
 
-    def find_changed(self) -> list[str]:
-        """Return the paths of what differs now, such as `net.weight`, `hist[3]` or `x`."""
-        self._found_changed = [entry for entry in [*self._structure, *self._kept] if entry.differs()]
-        changed = {id(entry) for entry in self._found_changed}
-        places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
-        return list(dict.fromkeys(path for place in places for path in self._changes(place)))
+    def changes(self, unseen: bool = False) -> Changes:
+        """Return what differs now; all that could, if what does differ later is still `unseen`."""
+        every = [*self._structure, *self._kept]
+        return Changes(self, every if unseen else [entry for entry in every if entry.differs()])
 
-    def assume_changed(self) -> None:
-        """Let `restore_changed` put back whatever differs then, where nobody has looked for what does."""
-        self._found_changed = [*self._structure, *self._kept]
-
-    def drew_random(self) -> bool:
-        """Say whether global random generators moved on, or a generator that the last `find_changed` found changed."""
+    def moved_on(self) -> bool:
+        """Say whether a global random generator has drawn numbers since."""
         moved = any(not _same_state(state, framework.rng_state()) for framework, state in self._generators)
-        return moved or random.getstate() != self._random or any(map(_is_generator, self._found_changed))
-
-    def structure(self) -> list[tuple[Entry, Any]]:
-        """Return what the Python objects that the last `find_changed` found changed hold now, but for names."""
-        changed = [entry for entry in self._found_changed if entry.kind is not None and entry.parent >= 0]
-        return [(entry, entry.kind.read(entry.target)) for entry in changed if entry.kind is not None]
-
-    def same_structure(self, before: list[tuple[Entry, Any]]) -> bool:
-        """Say whether these objects still hold the same, where one array is as good as another."""
-        return all(
-            self._alike_but_for_arrays(old, entry.kind.read(entry.target))
-            for entry, old in before
-            if entry.kind is not None
-        )
-
-    def _alike_but_for_arrays(self, before: Any, after: Any) -> bool:
-        (keys, values), (new_keys, new_values) = before, after
-        if len(keys) != len(new_keys) or any(old is not new for old, new in zip(keys, new_keys, strict=True)):
-            return list(keys) == list(new_keys) if isinstance(keys, range) else False
-        return all(
-            _alike(old, new) or any(f.is_array(old) and f.is_array(new) for f in self._frameworks)
-            for old, new in zip(values, new_values, strict=True)
-        )
+        return moved or random.getstate() != self._random
 
     def objects(self) -> list[Any]:
         """Return every object that was reached and has contents, in the order of the walk."""
@@ -175,6 +141,27 @@ class Snapshot:
         """
         with uncollected():
             return fingerprint(self._walk.entries)
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Put these entries back as they were saved, and the random generators; raises like `restore`."""
+        self._put_back(entries)
+        self._restore_generators()
+
+    def paths(self, entries: Iterable[Entry]) -> list[str]:
+        """Return the paths of what differs in these entries, such as `net.weight`, `hist[3]` or `x`."""
+        changed = {id(entry) for entry in entries}
+        places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
+        return list(dict.fromkeys(path for place in places for path in self._changes(place)))
+
+    def alike_but_for_arrays(self, before: Any, after: Any) -> bool:
+        """Say whether what an object held and what it holds is the same, where one array is as good as another."""
+        (keys, values), (new_keys, new_values) = before, after
+        if len(keys) != len(new_keys) or any(old is not new for old, new in zip(keys, new_keys, strict=True)):
+            return list(keys) == list(new_keys) if isinstance(keys, range) else False
+        return all(
+            _alike(old, new) or any(f.is_array(old) and f.is_array(new) for f in self._frameworks)
+            for old, new in zip(values, new_values, strict=True)
+        )
 
     def _put_back(self, entries: Iterable[Entry]) -> None:
         failed: list[str] = []
@@ -229,6 +216,39 @@ class Snapshot:
         if len(differing) > _MOST_NAMED:
             return [path]
         return [self._walk.path_to(place, key) for key in differing]
+
+
+class Changes:
+    """What differed from a snapshot when somebody looked: where, and what it held then."""
+
+    def __init__(self, snapshot: Snapshot, entries: list[Entry]) -> None:
+        self._snapshot = snapshot
+        self._entries = entries
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of what differs now among these, such as `net.weight`, `hist[3]` or `x`."""
+        return self._snapshot.paths(self._entries)
+
+    def restore(self) -> None:
+        """Put these back, and the random generators; raises like `Snapshot.restore`."""
+        self._snapshot.put_back(self._entries)
+
+    def drew_random(self) -> bool:
+        """Say whether a random generator was among them, or a global one has drawn numbers since the snapshot."""
+        return self._snapshot.moved_on() or any(map(_is_generator, self._entries))
+
+    def held(self) -> list[tuple[Entry, Any]]:
+        """Return what the Python objects among these hold now, but for names."""
+        objects = [entry for entry in self._entries if entry.kind is not None and entry.parent >= 0]
+        return [(entry, entry.kind.read(entry.target)) for entry in objects if entry.kind is not None]
+
+    def still_hold(self, before: list[tuple[Entry, Any]]) -> bool:
+        """Say whether they hold what `held` returned before, where one array is as good as another."""
+        return all(
+            self._snapshot.alike_but_for_arrays(old, now)
+            for (_, old), (_, now) in zip(before, self.held(), strict=True)
+        )
 
 
 def _is_generator(entry: Entry) -> bool:

@@ -34,7 +34,7 @@ Header = TypeVar("Header", bound=Named)
 
 
 @dataclass(frozen=True)
-class Section(Generic[Header]):
+class SectionText(Generic[Header]):
     """One section: `header` is its whole first line as written, `options` what was read from it.
 
     `first_line` is the line of the whole cell, 1-based, where `body` begins.
@@ -50,7 +50,7 @@ class Section(Generic[Header]):
 
 @dataclass(frozen=True)
 class Setup:
-    """The %%setup part, which runs once before all sections; fields as in `Section`."""
+    """The %%setup part, which runs once before all sections; fields as in `SectionText`."""
 
     header: str
     body: str
@@ -63,7 +63,7 @@ class Parts(Generic[Header]):
 
     preamble: str
     setup: Setup | None
-    sections: tuple[Section[Header], ...]
+    sections: tuple[SectionText[Header], ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def split(
         The text below the %%compare line.
     read : callable
         Called as `read(framework, text, line)` with what follows `%%framework` in each header, also of `%%setup`;
-        returns what is kept as `Section.options`.
+        returns what is kept as `SectionText.options`.
     known : collection of str, optional
         The frameworks' names; by default all that could be asked for.
     cell_magics : collection of str, optional
@@ -131,7 +131,7 @@ def split(
     return Parts(preamble.body, setup, tuple(_named(parts[len(setups) :], read)))
 
 
-def _named(parts: list[_Part], read: Callable[[str, str, int], Header]) -> Iterator[Section[Header]]:
+def _named(parts: list[_Part], read: Callable[[str, str, int], Header]) -> Iterator[SectionText[Header]]:
     """Yield the sections; one without a name is called after its framework: torch, torch2, torch3."""
     unnamed: dict[str, int] = {}
     first: dict[str, _Part] = {}
@@ -146,7 +146,7 @@ def _named(parts: list[_Part], read: Callable[[str, str, int], Header]) -> Itera
                 part.line, f"this section and {first[name]} are both called {name!r}; name one: %%{part.kind} NAME"
             )
         first[name] = part
-        yield Section(part.kind, name, part.header, options, part.body, part.line + 1)
+        yield SectionText(part.kind, name, part.header, options, part.body, part.line + 1)
 
 
 def _parts(cell: str, known: list[str], cell_magics: Collection[str]) -> Iterator[_Part]:

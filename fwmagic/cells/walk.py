@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, Kind, Names
+from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, Bindings, Kind
 from fwmagic.cells.plans import PLAIN, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
@@ -84,7 +84,7 @@ class Walk:
         self._keep = keep
         self._stop = stop
         self._plans = Plans(namespace)
-        self._names: Final = Names()
+        self._names: Final = Bindings()
         self._seen = {id(namespace), id(sys.modules)}
         # What waits to be visited: (value, parent, key, inner), by whether the notebook itself holds it.
         self._waiting: dict[bool, list[tuple[Any, int, Any, bool]]] = {True: [], False: []}

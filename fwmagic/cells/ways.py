@@ -20,6 +20,7 @@ from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
+from fwmagic.format import one_line
 from fwmagic.frameworks import CompileLog, CompileOptions, Traced
 from fwmagic.report import Compilation, Place, Stage
 
@@ -53,10 +54,6 @@ class Programs:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
-    def clear(self) -> None:
-        """Forget all compiled sections."""
-        self._kept.clear()
-
     def compile(self, scene: Scene, options: CompileOptions, window: Window) -> Ready:
         """Compile a section in the first way that works; `window` is where an interrupt may stop it.
 
@@ -72,11 +69,13 @@ class Programs:
         modules = of_user(scene.namespace, body.all_reads)
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
         kept = self._kept.pop(key, None)
+        anew = ""
         if kept is not None:
-            ready = _again(scene, kept, window)
-            if ready is not None:
+            again = _again(scene, kept, window)
+            if isinstance(again, Ready):
                 self._kept[key] = kept
-                return ready
+                return again
+            anew = f"; compiled anew, since what was compiled before no longer runs ({again})"
         try:
             place = self._stays_python(scene)
             if place is not None:
@@ -89,7 +88,8 @@ class Programs:
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
         stages = (Stage("prime", prime, "once in this process, before any cell"), *ready.compilation.stages)
-        return replace(ready, compilation=replace(ready.compilation, stages=stages))
+        made = replace(ready.compilation, stages=stages, reason=ready.compilation.reason + anew)
+        return replace(ready, compilation=made)
 
     def _refuse(self, scene: Scene) -> None:
         """Raise CannotCompile where no way can work."""
@@ -116,8 +116,8 @@ class Programs:
         return loops_over_data(body, namespace, unknown=locals_only)
 
 
-def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | None:
-    """Return the section with the program that was compiled for it before; None if that no longer works."""
+def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | str:
+    """Return the section with the program that was compiled for it before, or why that no longer works."""
     is_input = _is_input(scene)
     scene.enter()
     try:
@@ -129,9 +129,9 @@ def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | None:
                 program, _ = programs.traced(scene, lambda *_: traced, is_input)
             else:
                 program = programs.as_function(scene, compiled=kept.compiled)
-            outcome = first_run(program, window)
-    except Exception:  # what it holds on to is gone: it is compiled anew, and what is wrong then shows
-        return None
+            program, outcome = first_run(program, window)
+    except Exception as error:  # what it holds on to is gone; or the cell raises, and does so again when compiled
+        return f"{type(error).__name__}: {one_line(str(error), 100)}"
     finally:
         scene.exit()
     stages = _stages(log, outcome.seconds)
@@ -176,7 +176,7 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
                 lifted, withheld = traced.lifted, traced.withheld
             else:
                 program = programs.as_function(scene, compile=lambda f: framework.compile(f, options))
-            outcome = first_run(program, window)
+            program, outcome = first_run(program, window)
         except CannotCompile:
             raise
         except Exception as error:  # whatever the compiler or the traced code raises: the plain run raised nothing
@@ -242,10 +242,10 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
         for patch in reversed(patches):
             patch.off()
         scene.exit()
-    program.patches = patches
+    program = replace(program, patches=tuple(patches))
     with framework.watch(scene.body.filename) as log:
         try:
-            outcome = first_run(program, window)
+            program, outcome = first_run(program, window)
         except Exception as error:  # whatever the compiler raises: the plain run raised nothing
             raise CannotCompile(
                 f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line

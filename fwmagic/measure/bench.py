@@ -133,7 +133,7 @@ def warm_up(bench: Bench, deadline: float, clock: Callable[[], float]) -> Block 
         if not later:
             earlier = []
             continue
-        if earlier and agree(earlier, later):
+        if earlier and steady(earlier, later):
             bench.warm = True
             break
         was = bench.calls
@@ -143,7 +143,7 @@ def warm_up(bench: Bench, deadline: float, clock: Callable[[], float]) -> Block 
     return None if tried else first
 
 
-def agree(earlier: Sequence[float], later: Sequence[float]) -> bool:
+def steady(earlier: Sequence[float], later: Sequence[float]) -> bool:
     """Say whether two windows show the same time: medians within 5 %, or each one inside the other's range."""
     before, after = statistics.median(earlier), statistics.median(later)
     if abs(after - before) <= _AGREE * before:

@@ -20,10 +20,6 @@ class Timed(Protocol):
     """A program that the engine times; one call is `call(*args)`, and `wait` with its outputs if there is one."""
 
     @property
-    def name(self) -> str:
-        """What the variant is called."""
-
-    @property
     def call(self) -> Callable[..., Any]:
         """The program: takes `args`, returns its outputs."""
 
@@ -102,16 +98,12 @@ class Calls(Protocol):
 
 
 class Local:
-    """The calls of a program in this process."""
+    """The calls of a program in this process, as the variant `name`."""
 
-    def __init__(self, timed: Timed, harness: Harness) -> None:
+    def __init__(self, name: str, timed: Timed, harness: Harness) -> None:
+        self.name = name
         self._timed = timed
         self._harness = harness
-
-    @property
-    def name(self) -> str:
-        """What the variant is called."""
-        return self._timed.name
 
     @property
     def most_calls(self) -> int | None:

@@ -21,7 +21,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
-class Reading:
+class Usage:
     """The CPU time of everything that runs, at one moment; seconds since boot or since each process's start."""
 
     at: float
@@ -43,7 +43,7 @@ class Load:
         self.during: float | None = None
         self.neighbours: tuple[str, ...] = ()
         self._made = _read()
-        self._start: Reading | None = None
+        self._start: Usage | None = None
 
     def start(self) -> None:
         """Begin the stretch to watch; sleeps first if this object is too young to tell the load before."""
@@ -106,7 +106,7 @@ def _model() -> str:
     return next((name for name in names if name), platform.processor() or platform.machine() or "unknown processor")
 
 
-def _read() -> Reading:
+def _read() -> Usage:
     """Read all counters; system-wide first, so that the reading itself is not taken for somebody else's work."""
     times = psutil.cpu_times()
     # Guest time is part of user time already; time in which the processor waits for a disk is not work.
@@ -121,7 +121,7 @@ def _read() -> Reading:
             continue  # it ended in this moment
         ours.add(child.pid)
     others = {key: value for key, value in _processes() if key[0] not in ours}
-    return Reading(time.monotonic(), busy, own, others)
+    return Usage(time.monotonic(), busy, own, others)
 
 
 def _processes() -> Iterator[tuple[tuple[int, float], tuple[str, float]]]:
@@ -141,14 +141,14 @@ def _seconds(process: psutil.Process, with_ended: bool = False) -> float:
     return float(times.user + times.system + ended)
 
 
-def _cores_of_others(start: Reading, end: Reading) -> float:
+def _cores_of_others(start: Usage, end: Usage) -> float:
     passed = max(end.at - start.at, 1e-6)
     # The counters tick a hundred times a second: what is beyond the third place is the rounding of their sums.
     used = round(max(0.0, (end.busy - start.busy) - (end.own - start.own)) / passed, 3)
     return min(used, float(os.cpu_count() or used))  # the system books some time a little late: more was not there
 
 
-def _busiest(start: Reading, end: Reading) -> tuple[str, ...]:
+def _busiest(start: Usage, end: Usage) -> tuple[str, ...]:
     """Return the processes that used most, such as `python (0.9 cores)`, the busiest first."""
     passed = max(end.at - start.at, 1e-6)
     used = []

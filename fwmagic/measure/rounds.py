@@ -97,4 +97,4 @@ class Rounds:
             return None
         a_samples, b_samples, segments = zip(*pairs, strict=True)
         names = self._names
-        return stats.ratio(names[variant], names[over], a_samples, b_samples, segments, self._margin)
+        return stats.paired_ratio(names[variant], names[over], a_samples, b_samples, segments, self._margin)

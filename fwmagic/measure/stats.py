@@ -54,7 +54,7 @@ def interval(samples: Sequence[float]) -> tuple[float, float | None, float | Non
     return bounds.median, bounds.low, bounds.high
 
 
-def ratio(
+def paired_ratio(
     variant: str,
     over: str,
     a_samples: Sequence[float],

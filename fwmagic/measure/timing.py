@@ -74,7 +74,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Everything that `measure` found out.
+    """Everything that `time_variants` found out.
 
     `rounds` has one row a round with one value a variant (None: failed, or void), `segments` the third of the
     run that each round belongs to. `stopped` is decided, out of budget, or failed (no variant is left).
@@ -91,7 +91,7 @@ class Measurement:
     stopped: str
 
 
-def measure(
+def time_variants(
     programs: Sequence[Calls],
     *,
     budget: float,
@@ -139,7 +139,7 @@ def measure(
 
 
 class _Engine:
-    """One run of `measure`."""
+    """One run of `time_variants`."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ _LEAST = 1 << 18
 _NO_GLIBC = (AttributeError, OSError, TypeError)
 
 
-def settle() -> None:
+def give_back() -> None:
     """Give back what was freed: else it stays resident, the next call takes it first, and shows that much less growth.
 
     Runs Python's garbage collector, and `malloc_trim(0)` where the C library is glibc.
@@ -45,7 +45,7 @@ def settle() -> None:
 def only_new_garbage() -> Iterator[None]:
     """Collect all garbage, and let each collection inside look only at objects that were made inside.
 
-    With the frameworks imported, a full collection takes 0.1 s, and each `settle` would repeat it. What is frozen
+    With the frameworks imported, a full collection takes 0.1 s, and each `give_back` would repeat it. What is frozen
     already (see `gc.freeze`) is the user's doing, and cannot be told apart afterwards: then nothing is frozen here.
     """
     gc.collect()
@@ -60,7 +60,7 @@ def only_new_garbage() -> Iterator[None]:
 
 
 def lingering() -> int:
-    """Return how many bytes are free and may be resident all the same after `settle`; 0: none that are known of.
+    """Return how many bytes are free and may be resident all the same after `give_back`; 0: none that are known of.
 
     glibc has more heaps than one: the main thread's, and others that the other threads share. In each it may keep
     tens of MiB that were freed at its end, and `malloc_trim` cuts the main thread's only. JAX's threads work in the
@@ -128,7 +128,7 @@ class _Start:
     refusal: str = ""
 
 
-def measure(call: Callable[[], object], settle: Callable[[], None] = settle, *, elsewhere: bool = True) -> Ledger:
+def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, *, elsewhere: bool = True) -> Ledger:
     """Return by how much the resident memory of this process grew at most while `call` ran, once.
 
     `call` must wait for its own outputs, which are kept until the last reading; `settle` runs before the first one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
@@ -71,7 +70,7 @@ def _devices() -> Iterator[Ledger]:
             for other in started
             if other is not framework and (place := places[other.name]) is not None and place.ordinal == where.ordinal
         ]
-        uuid, how = device.identify(where.ordinal, where.uuid, os.environ)
+        uuid, how = device.identify(where.ordinal, where.uuid)
         reading = nvml.read(uuid)
         ledger = of_readings(where.name, Readings(at_once, at_once, at_once, reading, UNKNOWN_CONTEXT, tuple(others)))
         yield replace(ledger, device=f"{where.name} by {framework.title}", start=None, source=how)

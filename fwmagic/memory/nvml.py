@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,23 +115,6 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A GPU, or a MIG instance of one, as NVML sees it.
-
-    `index` is NVML's, of an instance within its GPU; it says nothing about CUDA's order. `bus_id` is the PCI bus
-    id, of an instance that of its GPU. `partitioned`: the GPU is in MIG mode, or it cannot be read whether it is.
-    `instance` holds the ids of an instance's GPU instance and compute instance; None where NVML does not tell.
-    """
-
-    uuid: str
-    name: str
-    bus_id: str
-    index: int
-    partitioned: bool = False
-    instance: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
 class Reading:
     """The memory of one device at one moment; `used` is by all processes, without what the driver reserves."""
 
@@ -140,24 +123,6 @@ class Reading:
     free: Figure
     reserved: Figure
     own: Figure
-
-
-def cards() -> tuple[Card, ...]:
-    """Return all GPUs that this user may read, in NVML's order, each followed by its MIG instances.
-
-    Raises
-    ------
-    FwMagicError
-        There is no driver, or it does not answer for one of the GPUs.
-    """
-    found: list[Card] = []
-    for index in range(count()):
-        try:
-            found += _card(ask("nvmlDeviceGetHandleByIndex", index), index)
-        except Fault as fault:
-            if fault.code != NO_PERMISSION:
-                raise
-    return tuple(found)
 
 
 def count() -> int:
@@ -201,7 +166,7 @@ def read(uuid: str | None, before: Reading | None = None) -> Reading:
     Parameters
     ----------
     uuid
-        As NVML knows it, from `find` or `cards`; None: the device is unknown.
+        As NVML knows it, from `find`; None: the device is unknown.
     before
         An earlier reading of the same device. Where the driver does not tell the memory of this process, `own`
         is how much more the whole device uses since then.
@@ -220,35 +185,12 @@ def read(uuid: str | None, before: Reading | None = None) -> Reading:
     return Reading(total, used, free, reserved, _own(handle, total, used, before))
 
 
-def _card(handle: Any, index: int) -> Iterator[Card]:
-    """Yield a GPU and its MIG instances."""
-    uuid, name = str(ask("nvmlDeviceGetUUID", handle)), str(ask("nvmlDeviceGetName", handle))
-    bus_id, partitioned = str(ask("nvmlDeviceGetPciInfo", handle).busId), _is_partitioned(handle)
-    yield Card(uuid, name, bus_id, index, partitioned)
-    for place in range(int(ask("nvmlDeviceGetMaxMigDeviceCount", handle))) if partitioned else ():
-        try:
-            mig = ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, place)
-            uuid, name = str(ask("nvmlDeviceGetUUID", mig)), str(ask("nvmlDeviceGetName", mig))
-        except Fault as fault:
-            if fault.code not in (NOT_FOUND, NO_PERMISSION):
-                raise
-            continue  # there is no instance in this place, or none that is ours
-        yield Card(uuid, name, bus_id, place, instance=_instance(mig))
-
-
 def _is_partitioned(handle: Any) -> bool:
     try:
         return bool(ask("nvmlDeviceGetMigMode", handle)[0])
     except Fault as fault:
         # A GPU or a driver that has no MIG says so. After anything else it may well be in MIG mode.
         return fault.code not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
-
-
-def _instance(mig: Any) -> tuple[int, int] | None:
-    try:
-        return int(ask("nvmlDeviceGetGpuInstanceId", mig)), int(ask("nvmlDeviceGetComputeInstanceId", mig))
-    except Fault:
-        return None
 
 
 def _missing(why: str) -> Figure:

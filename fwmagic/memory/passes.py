@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,7 @@ from fwmagic.measure.bench import LEAD_IN
 from fwmagic.measure.calls import Timed
 from fwmagic.memory import device, heap, host
 from fwmagic.memory.nvml import Figure
-from fwmagic.options import Options
 from fwmagic.report import Amount, Ledger
-from fwmagic.run.draft import Draft
-from fwmagic.run.variants import Contender
 
 #: One pass: it runs a call once, and returns its ledger.
 Pass = Callable[[Callable[[], object]], Ledger]
@@ -31,35 +27,38 @@ Pass = Callable[[Callable[[], object]], Ledger]
 class Passes:
     """What is to be measured of variants, and where Ctrl-C may stop it.
 
-    `several`: of more than one variant. `context` is what the driver needs for this process. `exact`: this process
-    does nothing else any more, and gives back at once what is freed (see `malloc.map_large_blocks`).
+    `wanted` is the device that was asked for. `memory`: of the device and of the host; `memray`: of the heap, too, with
+    a flame graph in the file `flamegraph` if one is named. `several`: of more than one variant. `context` is what the
+    driver needs for this process. `exact`: this process does nothing else any more, and gives back at once what is
+    freed (see `host.map_large_blocks`).
     """
 
-    options: Options
     window: Window
+    wanted: str | None = None
+    memory: bool = True
+    memray: bool = False
+    flamegraph: str | None = None
     several: bool = False
     context: Figure = device.UNKNOWN_CONTEXT
     exact: bool = False
 
-    def of(self, contender: Contender) -> tuple[Ledger, ...]:
-        """Run a variant once for each pass, and return its ledgers: that of the device it computes on first."""
-        program, section = contender.program, contender.section
-        seconds = None if contender.outcome is None else contender.outcome.seconds
-        return self.run(program, section.framework, section.body.filename, seconds, program.static, contender.name)
-
     def run(
         self,
+        name: str,
         program: Timed,
         framework: Framework,
+        *,
         filename: str = "",
         seconds: float | None = None,
         static: Static | None = None,
-        name: str = "",
     ) -> tuple[Ledger, ...]:
-        """Run a program once for each pass, and return its ledgers."""
-        memory, wanted = framework.memory, self.options.device
+        """Run a variant once for each pass, and return its ledgers: that of the device it computes on first.
+
+        `filename` is where its lines are, `seconds` how long a run takes, if that is known.
+        """
+        memory, wanted = framework.memory, self.wanted
         found: list[Ledger] = []
-        where = memory.device(wanted) if self.options.memory else None
+        where = memory.device(wanted) if self.memory else None
         on_host: Pass = partial(host.measure, elsewhere=memory.in_threads)
         if where is not None:
             others = tuple(_held_by_others(framework, where, wanted))
@@ -72,12 +71,12 @@ class Passes:
                 found.append(self._once(program, seconds, "host", on_both))
             else:
                 found.append(self._once(program, seconds, where.name, on_device))
-        if self.options.memory and len(found) < 2:
+        if self.memory and len(found) < 2:
             found.append(self._once(program, seconds, "host", on_host))
-        if self.options.memray or self.options.flamegraph is not None:
+        if self.memray:
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=memory.inside)
             found.append(self._once(program, seconds, "heap", on_heap))
-        if static is not None and self.options.memory:
+        if static is not None and self.memory:
             found.append(_static(where.name if where is not None else "CPU", static))
         return tuple(found)
 
@@ -106,9 +105,9 @@ class Passes:
 
     def _graph(self, name: str) -> Path | None:
         """Return where to write a variant's flame graph: the file that was asked for, or one for each variant."""
-        if self.options.flamegraph is None:
+        if self.flamegraph is None:
             return None
-        path = Path(self.options.flamegraph)
+        path = Path(self.flamegraph)
         return path.with_stem(f"{path.stem}-{name.replace(':', '-').replace(' ', '-')}") if self.several else path
 
 
@@ -132,11 +131,3 @@ def _static(where: str, account: Static) -> Ledger:
     added = " + ".join(f"{size(count)} {what}" for count, what in parts)
     source = f"XLA's static analysis, not measured: {added} - {size(account.alias)} shared"
     return Ledger(where, None, (Amount("in use", account.total, source),), how="static")
-
-
-def measure(passes: Passes, contenders: Sequence[Contender], draft: Draft) -> None:
-    """Measure the memory of the variants that were timed, and note it in the draft."""
-    with host.only_new_garbage() if passes.options.memory else nullcontext():
-        for contender in contenders:
-            if draft.report[contender.name].status != "failed":
-                draft.variant(contender.name, memory=passes.of(contender))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from fwmagic.cells import uses
 from fwmagic.cells.analyse import Body
@@ -21,23 +21,10 @@ _WAITS = 0.3
 _CORES = 1.3
 
 
-class Ran(Protocol):
-    """The section that was run."""
-
-    @property
-    def framework(self) -> Framework:
-        """Its framework."""
-
-    @property
-    def body(self) -> Body:
-        """Its code, taken apart."""
-
-
-def of_work(name: str, ran: Ran, outcome: Outcome | None, compilation: Compilation) -> Iterator[Finding]:
+def of_work(
+    name: str, framework: Framework, body: Body, outcome: Outcome, compilation: Compilation
+) -> Iterator[Finding]:
     """Yield the findings on what a variant of a section computed, from its first run."""
-    framework = ran.framework
-    if outcome is None:
-        return
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
     if framework.name != "numpy" and values and not any(_holds_array(framework, value) for value in values):
         yield Finding(
@@ -53,15 +40,15 @@ def of_work(name: str, ran: Ran, outcome: Outcome | None, compilation: Compilati
             "end the section with the value that it computes",
             name,
         )
-    if ran.body.prints and compilation.way == "cell" and framework.name == "jax":
+    if body.prints and compilation.way == "cell" and framework.name == "jax":
         yield Finding(
             "FW103",
             f"{name}: `print` runs only while tracing, so that no timed call prints",
             "print with `jax.debug.print` if printing belongs to the work",
             name,
-            ran.body.prints[0],
+            body.prints[0],
         )
-    unread = uses.unread(list(ran.body.statements)) if compilation.way == "cell" else []
+    unread = uses.unread(list(body.statements)) if compilation.way == "cell" else []
     if unread:
         yield Finding(
             "FW104",

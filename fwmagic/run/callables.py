@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, get, line_of, loaded
+from fwmagic.frameworks import Framework, get, loaded
 from fwmagic.measure.load import Load
-from fwmagic.memory.host import only_new_garbage
-from fwmagic.memory.passes import Passes
-from fwmagic.options import Options
-from fwmagic.report import Compilation, Failure, Report, Variant, findings
-from fwmagic.run import measuring
+from fwmagic.options import Options, from_arguments
+from fwmagic.report import Compilation, Report, Variant
 from fwmagic.run.draft import Draft
-from fwmagic.run.place import Here
-from fwmagic.run.variants import agreement, failure_of
+from fwmagic.run.measuring import Measuring
+from fwmagic.run.place import Entrant, Here, passes
+from fwmagic.run.preparation import agreement
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Call:
     """A callable as the engine wants it."""
 
-    name: str
     call: Callable[..., Any]
-    args: tuple[Any, ...]
+    args: tuple[Any, ...] = ()
     wait: Callable[[Any], Any] | None = None
     most_calls: int | None = None
     lead_in: bool = False
@@ -42,11 +40,11 @@ class _Call:
 def compare(
     callables: Mapping[str, Callable[[], Any]],
     *,
-    budget: float = 2.0,
-    margin: float = 0.01,
-    baseline: str | None = None,
-    check: bool = True,
-    memory: bool = True,
+    budget: float = Options.budget,
+    margin: float = Options.margin,
+    baseline: str | None = Options.baseline,
+    check: bool = Options.check,
+    memory: bool = Options.memory,
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
     """Compare callables without arguments: time them against each other, and their results.
@@ -76,10 +74,11 @@ def compare(
     FwMagicError
         There is nothing to compare, an option cannot take effect, or a value is no callable.
     """
-    _refuse(callables, budget, margin, baseline)
-    draft = Draft("compare", progress or (lambda _: None), budget=budget, margin=margin)
+    _refuse(callables, baseline)
+    options = from_arguments("compare", budget=budget, margin=margin, baseline=baseline, check=check, memory=memory)
+    draft = Draft("compare", progress or (lambda _: None), options)
     load = Load()
-    calls: list[_Call] = []
+    calls: dict[str, _Call] = {}
     outputs: dict[str, Any] = {}
     used: dict[str, Framework] = {}
     drew = False
@@ -88,12 +87,11 @@ def compare(
         draft.add(Variant(name, name, "python", "as it is", "running"))
         generators = Snapshot({}, [], loaded())
         try:
-            call, outputs[name] = _first_call(name, function)
+            calls[name], outputs[name] = _first_call(function)
         except Exception as error:  # the callable raised: it failed, the others go on
-            draft.variant(name, status="failed", failure=_failure(function, error))
+            draft.failed(name, error, "first run", _file(function))
             continue
-        drew = drew or generators.drew_random()
-        calls.append(call)
+        drew = drew or generators.moved_on()
         owners = frameworks_of(outputs[name])
         used.update(owners)
         draft.variant(
@@ -102,27 +100,24 @@ def compare(
             compilation=Compilation("yours", "timed as it is", cache="none"),
             outputs=outputs[name],
         )
-    if check:
+    if options.check:
         _check(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
-    measuring.Pass(draft, here, budget, margin, baseline, load).run(here.calls(calls))
-    if memory:
-        _measure_memory(draft, calls, outputs)
-    draft.find(*findings.of_report(draft.report))
-    failed = any(variant.status == "failed" for variant in draft.report)
-    draft.change(state="failed" if failed else "done", progress=1.0)
+    wanted = passes(options, nullcontext, several=False)
+    entrants = [
+        Entrant(
+            here.calls(name, call),
+            partial(wanted.run, name, call, next(iter(frameworks_of(outputs[name]).values()), get("numpy"))),
+            filename=_file(call.call),
+        )
+        for name, call in calls.items()
+    ]
+    Measuring(draft, here, options, load).run(entrants)
+    draft.end()
     return draft.report
 
 
-def _measure_memory(draft: Draft, calls: Sequence[_Call], outputs: Mapping[str, Any]) -> None:
-    with only_new_garbage():
-        for call in calls:
-            if draft.report[call.name].status != "failed":
-                framework = next(iter(frameworks_of(outputs[call.name]).values()), get("numpy"))
-                draft.variant(call.name, memory=Passes(Options(call.name), nullcontext).run(call, framework))
-
-
-def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline: str | None) -> None:
+def _refuse(callables: Mapping[str, Any], baseline: str | None) -> None:
     if not callables:
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
     for name, function in callables.items():
@@ -130,21 +125,17 @@ def _refuse(callables: Mapping[str, Any], budget: float, margin: float, baseline
             raise FwMagicError(
                 f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments."
             )
-    if not budget > 0:
-        raise FwMagicError(f"budget is {budget}, but it takes seconds above 0.")
-    if not 0 <= margin < 1:
-        raise FwMagicError(f"margin is {margin}, but it takes a fraction from 0 to below 1, such as 0.01 for 1 %.")
     if baseline is not None and baseline not in callables:
         raise FwMagicError(f"baseline names {baseline!r}, which is not compared; there are: {', '.join(callables)}.")
 
 
-def _first_call(name: str, function: Callable[[], Any]) -> tuple[_Call, Any]:
+def _first_call(function: Callable[[], Any]) -> tuple[_Call, Any]:
     """Call once, and find out what has to be waited for."""
     outputs = function()
     waits = [wait for framework in loaded() if (wait := framework.waiter(outputs)) is not None]
     for wait in waits:
         wait(outputs)
-    return _Call(name, function, (), _all(waits)), outputs
+    return _Call(function, wait=_all(waits)), outputs
 
 
 def _all(waits: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
@@ -174,8 +165,7 @@ def _check(draft: Draft, outputs: Mapping[str, Any], used: list[Framework], drew
         draft.variant(name, agreement=found)
 
 
-def _failure(function: Callable[[], Any], error: Exception) -> Failure:
-    """Return what a callable raised, and the line of its own file."""
+def _file(function: Callable[..., Any]) -> str:
+    """Return the file that a callable was written in; empty if it is no function of Python."""
     code = getattr(function, "__code__", None)
-    line = None if code is None else line_of(error, code.co_filename)
-    return failure_of(error, line, "first run")
+    return "" if code is None else str(code.co_filename)

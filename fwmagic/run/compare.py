@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from fwmagic import frameworks
+from fwmagic.cells.analyse import Body
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.scene import Overlay, quiet
-from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework, line_of
 from fwmagic.measure.load import Load
-from fwmagic.memory import passes
-from fwmagic.memory.passes import Passes
-from fwmagic.report import Report
-from fwmagic.run import measuring
 from fwmagic.run.alloc import Policies
 from fwmagic.run.draft import Draft, Show
 from fwmagic.run.inputs import checked
 from fwmagic.run.isolated import Isolation
-from fwmagic.run.place import Here, distinct
-from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all
+from fwmagic.run.measuring import Measuring
+from fwmagic.run.place import Here, passes
+from fwmagic.run.preparation import Preparation
+from fwmagic.run.section import Section, devices_of
+from fwmagic.run.session import Session, distinct, seed_all
 from fwmagic.run.staging import Staging
-from fwmagic.run.variants import Preparation, Section, across
 
 
 class Comparison:
     """One %%compare cell: its setup and its sections, all analysed."""
 
-    def __init__(self, session: Session, setup: Any, sections: list[Section], show: Show) -> None:
-        self.session = session
-        self.setup = setup
-        self.sections = sections
-        self.guard = InterruptGuard()
-        options = sections[0].options
-        self.options = options
-        self.draft = Draft(
-            "%%compare", show, budget=options.budget, margin=options.margin, execution_count=session.execution_count
-        )
-        self.preparation = Preparation(self.draft, session.programs, self.guard.window)
+    def __init__(self, session: Session, setup: Body | None, sections: list[Section], show: Show) -> None:
+        self.options = sections[0].options
+        self.draft = Draft("%%compare", show, self.options, session.execution_count)
+        self._session = session
+        self._setup = setup
+        self._sections = sections
+        self._guard = InterruptGuard()
+        self._preparation = Preparation(self.draft, session.programs, self._guard.window)
 
-    def run(self) -> Report:
+    def run(self) -> None:
         """Run everything; afterwards the notebook is as if the cell had not run.
 
         Raises
@@ -53,24 +47,22 @@ class Comparison:
             And whatever the setup raises; also then the notebook is as before.
         """
         __tracebackhide__ = True
-        for section in self.sections:
+        for section in self._sections:
             if section.body.is_empty:
-                raise FwMagicError(f"Section {section.name!r} has nothing to time: {nothing_in(section.body)}.")
-            checked(section.options.inputs, self.session.namespace)
+                raise FwMagicError(f"Section {section.name!r} has nothing to time: {section.body.why_empty}.")
+            checked(section.options.inputs, self._session.namespace)
             # In a process of its own, it is the worker that looks: asking JAX would start it here.
             if section.options.device is not None and not self.options.isolated:
                 section.framework.device(section.options.device)
-        for section in self.sections if not self.options.alloc else ():
-            self.preparation.add(section)
+        for section in self._sections if not self.options.alloc else ():
+            self.draft.add_waiting(section)
         # The sections' scenes save what the sections reach; this saves what the setup reaches, and the generators.
-        names = names_of(self.setup) if self.setup is not None else []
-        adapters = distinct([*frameworks.loaded(), *self._frameworks()])
-        world = Snapshot(self.session.namespace, names, adapters)
-        load = Load()
+        names = self._setup.names if self._setup is not None else []
+        world = self._session.snapshot(names, *self._frameworks())
         try:
-            with self.guard:
+            with self._guard:
                 try:
-                    self._run(load)
+                    self._run(Load())
                 finally:
                     world.restore()
         except KeyboardInterrupt:
@@ -79,36 +71,39 @@ class Comparison:
         except Exception as error:
             self.draft.fail(f"{self._what_failed(error)}; the notebook is as before the cell")
             raise
-        self.draft.change(state="failed" if self.preparation.errors else "done", progress=1.0)
-        return self.draft.report
+        self.draft.end()
 
     def _what_failed(self, error: Exception) -> str:
         message = one_line(str(error), 200).rstrip(".")
         if isinstance(error, FwMagicError):
             return message
-        line = None if self.setup is None else line_of(error, self.setup.filename)
+        line = None if self._setup is None else line_of(error, self._setup.filename)
+        last = 0 if self._setup is None else max(node.end_lineno or 0 for node in self._setup.tree.body)
         # the sections have the same file name
-        in_setup = line is not None and line <= max(node.end_lineno for node in self.setup.tree.body)
-        where = f"%%setup failed at line {line} with " if in_setup else ""
+        where = f"%%setup failed at line {line} with " if line is not None and line <= last else ""
         return f"{where}{type(error).__name__}: {message}"
 
     def _run(self, load: Load) -> None:
         __tracebackhide__ = True
+        window = self._guard.window
         if self.options.isolated:
             given = self._set_up()
             kind = Policies if self.options.alloc else Isolation
-            kind(self.session, self.sections, self.preparation, self.guard).run(given, load)
+            kind(self._session, self._sections, self.draft, self._preparation, window).run(given, load)
             return
-        staging = Staging(self.session, self._frameworks(), self.preparation)
+        staging = Staging(self._session, self._frameworks(), self.draft, self._preparation, window)
         try:
             given = self._set_up()
-            for section in self.sections:
+            for section in self._sections:
                 staging.stage(section, given)
             load.start()
-            for section in self.sections:
+            for section in self._sections:
                 staging.prepare(section)
-            across(self.sections, self.draft)
-            self._measure(load, staging.stated)
+            self._preparation.compare_across(self._sections)
+            here = Here(self._frameworks(), window, "; ".join(staging.stated), devices_of(self._sections))
+            contenders = self._preparation.contenders
+            wanted = passes(self.options, window, several=len(contenders) > 1)
+            Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))
         finally:
             staging.close()
 
@@ -117,28 +112,20 @@ class Comparison:
         __tracebackhide__ = True
         if self.options.seed is not None:
             seed_all(self.options.seed, *self._frameworks())
-        if self.setup is None:
+        if self._setup is None:
             return {}
         import numpy as np
 
-        overlay = Overlay(self.session.namespace, {"np": np})
-        body = self.setup
+        overlay = Overlay(self._session.namespace, {"np": np})
+        body = self._setup
         overlay.on()
         try:
-            with quiet(self.session.shell), self.guard.window():
-                exec(body.code(body.tree), self.session.namespace)
+            with quiet(self._session.shell), self._guard.window():
+                exec(body.code(body.tree), self._session.namespace)
             overlay.keep(body.assigned | body.defined)
         finally:
             overlay.off()
         return {name: value for name, value in overlay.bindings.items() if name in body.assigned | body.defined}
 
-    def _measure(self, load: Load, stated: Sequence[str]) -> None:
-        options, contenders = self.options, self.preparation.contenders
-        here = Here(self._frameworks(), self.guard.window, "; ".join(stated), devices_of(self.sections))
-        how = measuring.Pass(self.draft, here, options.budget, options.margin, options.baseline, load)
-        programs = here.calls(contender.program for contender in contenders)
-        self.preparation.errors += measuring.time_contenders(how, contenders, programs)
-        passes.measure(Passes(options, self.guard.window, several=len(contenders) > 1), contenders, self.draft)
-
     def _frameworks(self) -> list[Framework]:
-        return distinct(section.framework for section in self.sections)
+        return distinct(section.framework for section in self._sections)

@@ -6,9 +6,14 @@ import datetime
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
-from fwmagic.report import Finding, Report, Variant
+from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.frameworks import line_of
+from fwmagic.options import Options
+from fwmagic.report import Compilation, Failure, Finding, Report, Stage, Time, Variant
+from fwmagic.run.section import Section
 
 Show = Callable[[Report], None]
 
@@ -17,11 +22,20 @@ _OPEN = ("waiting", "running")
 
 
 class Draft:
-    """The report of one execution, and the function that shows it."""
+    """The report of one execution, and the function that shows it; `errors` are what failed variants raised."""
 
-    def __init__(self, magic: str, show: Show, **facts: Any) -> None:
+    def __init__(self, magic: str, show: Show, options: Options, execution_count: int | None = None) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.report = Report(secrets.token_hex(8), now, magic, "running", **facts)
+        self.report = Report(
+            secrets.token_hex(8),
+            now,
+            magic,
+            "running",
+            budget=options.budget,
+            margin=options.margin,
+            execution_count=execution_count,
+        )
+        self.errors: list[BaseException] = []
         self._show = show
 
     def change(self, **facts: Any) -> None:
@@ -38,6 +52,28 @@ class Draft:
         """Add a variant."""
         self.change(variants=(*self.report.variants, variant))
 
+    def add_waiting(self, section: Section) -> None:
+        """Add the variants of a section, which are not there yet."""
+        stated = section.options.stated()
+        for name, mode in section.options.variants().items():
+            self.add(Variant(name, section.name, section.framework.name, mode, "waiting", options=stated))
+
+    def failed(
+        self, name: str, error: BaseException, stage: str, filename: str = "", told: BaseException | None = None
+    ) -> None:
+        """Note that a variant failed, with the line of the file `filename`; `told` is what is raised for it at last."""
+        line = error.line if isinstance(error, CannotCompile) else line_of(error, filename)
+        self.errors.append(told or error.with_traceback(_of_user(error, filename)))
+        self.variant(name, status="failed", failure=failure_of(error, line, stage))
+
+    def once(self, name: str, seconds: float, why: str, **facts: Any) -> None:
+        """Note a variant that could be run only one time: its one sample, and why."""
+        source = "time.perf_counter around the one run, compilation included"
+        time = Time((seconds,), seconds, None, None, 1, 1, warm=False, source=source)
+        stages = (Stage("first run", seconds, "the one run"),)
+        compilation = Compilation("eager", why, stages=stages, cache="none")
+        self.variant(name, status="run-once", note=why, time=time, compilation=compilation, **facts)
+
     def interrupt(self, note: str) -> None:
         """Note that Ctrl-C ended the run; variants that were not done are marked."""
         variants = tuple(replace(v, status="interrupted") if v.status in _OPEN else v for v in self.report.variants)
@@ -48,7 +84,27 @@ class Draft:
         variants = tuple(replace(v, status="not timed") if v.status in _OPEN else v for v in self.report.variants)
         self.change(state="failed", note=note, variants=variants)
 
+    def end(self) -> None:
+        """Note that the run is over: failed if a variant did."""
+        failed = any(variant.status == "failed" for variant in self.report)
+        self.change(state="failed" if failed else "done", progress=1.0)
+
     def find(self, *findings: Finding) -> None:
         """Add findings."""
         if findings:
             self.change(findings=(*self.report.findings, *findings))
+
+
+def failure_of(error: BaseException, line: int | None, stage: str) -> Failure:
+    """Return what is reported of an exception; our own are told by their sentence alone."""
+    message = str(error).strip() or "no message"
+    kind = "" if isinstance(error, FwMagicError) else type(error).__name__
+    return Failure(kind, message.splitlines()[0], line, stage)
+
+
+def _of_user(error: BaseException, filename: str) -> TracebackType | None:
+    """Return the traceback from the user's own code on; all of it if that is not in it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != filename:
+        trace = trace.tb_next
+    return trace or error.__traceback__

@@ -9,9 +9,10 @@ import pickle
 import random
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from IPython.display import display
@@ -28,10 +29,11 @@ from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
 from fwmagic.report import Amount, Conditions, Finding, Kind, Ledger, Variant
 from fwmagic.run.draft import Draft
-from fwmagic.run.place import Here, settings_of
+from fwmagic.run.place import Here, conditions_here, passes
+from fwmagic.run.preparation import Contender, Preparation
+from fwmagic.run.section import Section, devices_of
 from fwmagic.run.session import Session
 from fwmagic.run.staging import Staging
-from fwmagic.run.variants import Contender, Preparation, Section
 from fwmagic.worker.parcel import Address, Parcel, unpack
 from fwmagic.worker.process import packed
 
@@ -77,123 +79,115 @@ class Found:
     lead_in: bool = False
 
 
-class _Room:
-    """The variant of this process, once it is ready."""
+class Inside:
+    """The one variant of a worker, from the moment that it is prepared; its methods run in the worker's process."""
 
     def __init__(self) -> None:
-        self.framework: Framework | None = None
-        self.device: str | None = None
-        self.namespace: dict[str, Any] = {}
-        self.calls: Local | None = None
-        self.contender: Contender | None = None
-        self.passes: Passes | None = None
-        self.results: Parcel | None = None
+        self._framework: Framework | None = None
+        self._device: str | None = None
+        self._namespace: dict[str, Any] = {}
+        self._calls: Local | None = None
+        self._memory: Callable[[bool], tuple[Ledger, ...]] | None = None
+        self._results: Parcel | None = None
+
+    def prepare(self, sent: Sent) -> Found:
+        """Run the section plainly, compile it if that is wanted, and get ready to be timed."""
+        framework = self._framework = frameworks.get(sent.framework)
+        self._device = sent.options.device
+        together = [frameworks.get(name) for name in sent.together]
+        _settle(sent)
+        context = _context(framework, sent.options) if sent.options.memory else UNKNOWN_CONTEXT
+        self._namespace, held = _unpacked(sent)
+        growth = host.Growth()
+        section = Section(sent.section, framework, held["bodies"][sent.section], sent.options)
+        draft = Draft("%%compare", lambda _: None, sent.options)
+        draft.add_waiting(section)
+        programs = Programs()
+        preparation = Preparation(draft, programs, nullcontext)
+        staging = Staging(Session(self._namespace, programs), together, draft, preparation, nullcontext)
+        staging.stage(section, held["given"])
+        staging.prepare(section)
+        contender = next(iter(preparation.contenders), None)
+        if contender is not None:
+            self._calls = Here([framework]).calls(contender.name, contender.program)
+            self._memory = partial(_memory, contender, passes(sent.options, nullcontext, sent.several, context=context))
+        results = {
+            "outcome": None if contender is None else contender.outcome,
+            "reference": preparation.reference(section),
+        }
+        self._results = Parcel({name: _portable_outcome(one) for name, one in results.items()}, frameworks.loaded())
+        (variant,) = draft.report.variants
+        if variant.status == "failed" and sent.options.memory:
+            variant = replace(variant, memory=(growth.ledger(),))
+        return Found(
+            variant=replace(variant, outputs=None),
+            conditions=conditions_here([framework], devices_of([section])),
+            stated=tuple(staging.stated),
+            findings=() if contender is None else contender.findings,
+            errors=tuple(packed(error) for error in draft.errors),
+            results=self._results.address,
+            workers=framework.workers(),
+            ready=contender is not None,
+            withheld="" if contender is None else contender.withheld,
+            most_calls=None if contender is None else contender.program.most_calls,
+            lead_in=contender is not None and contender.program.lead_in,
+        )
+
+    def block(self, calls: int, lead_in: bool) -> Block:
+        """Time a block of the variant."""
+        assert self._calls is not None
+        return self._calls.block(calls, lead_in)
+
+    def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
+        """Time single calls of the variant, dispatch and waiting apart."""
+        assert self._calls is not None
+        return self._calls.split(calls, lead_in)
+
+    def memory(self) -> tuple[Ledger, ...]:
+        """Measure the variant's memory; it is timed no more after that."""
+        assert self._memory is not None
+        return self._memory(host.map_large_blocks())
+
+    def release(self) -> tuple[Amount, ...]:
+        """Let go of all that the variant has; return what its allocator holds still, before and after it is asked."""
+        assert self._framework is not None
+        memory, where = self._framework.memory, self._framework.memory.device(self._device)
+        self._calls = self._memory = None
+        self._namespace.clear()
+        gc.collect()
+        if where is None:
+            return ()
+        first = memory.counters(where)
+        how = memory.empty_cache(where)
+        last = memory.counters(where)
+        if not how:
+            last = Counters(why=f"{self._framework.title} has no call that gives free memory back")
+        return (
+            _held("after del", first, first.source),
+            _held("after empty_cache()", last, f"{last.source}, after {how}"),
+        )
+
+    def in_force(self) -> dict[str, str]:
+        """Return how this process allocates, as its framework reads it back."""
+        assert self._framework is not None
+        return self._framework.memory.in_force()
+
+    def taken(self) -> None:
+        """Free the memory that the results were sent in."""
+        if self._results is not None:
+            self._results.close()
 
 
-# A worker has one variant, and its tasks are functions: this is where they find it.
-_room = _Room()
+def _memory(contender: Contender, wanted: Passes, exact: bool) -> tuple[Ledger, ...]:
+    """Measure the memory of a variant; `exact`: in a process that gives back at once what is freed."""
+    (entrant,) = Here([contender.section.framework]).entrants([contender], replace(wanted, exact=exact))
+    return entrant.memory()
 
 
-def prepare(sent: Sent) -> Found:
-    """Run the section plainly, compile it if that is wanted, and get ready to be timed."""
-    framework = frameworks.get(sent.framework)
-    together = [frameworks.get(name) for name in sent.together]
-    _settle(sent)
-    context = _context(framework, sent.options) if sent.options.memory else UNKNOWN_CONTEXT
-    namespace, held = _unpacked(sent)
-    growth = host.Growth()
-    section = Section(sent.section, framework, held["bodies"][sent.section], sent.options)
-    draft = Draft("%%compare", lambda _: None)
-    preparation = Preparation(draft, Programs(), nullcontext)
-    preparation.add(section)
-    staging = Staging(Session(namespace, preparation.programs), together, preparation)
-    staging.stage(section, held["given"])
-    staging.prepare(section)
-    here = Here([framework], devices=_device_of(section))
-    contender = next(iter(preparation.contenders), None)
-    _room.calls = None if contender is None else here.calls([contender.program])[0]
-    _room.framework, _room.device, _room.namespace = framework, sent.options.device, namespace
-    _room.contender = contender
-    _room.passes = Passes(sent.options, nullcontext, sent.several, context)
-    results = {"outcome": None if contender is None else contender.outcome, "reference": section.reference}
-    _room.results = Parcel({name: _portable_outcome(one) for name, one in results.items()}, frameworks.loaded())
-    (variant,) = draft.report.variants
-    if variant.status == "failed" and sent.options.memory:
-        variant = replace(variant, memory=(growth.ledger(),))
-    return Found(
-        variant=replace(variant, outputs=None),
-        conditions=settings_of([framework], _device_of(section)),
-        stated=tuple(staging.stated),
-        findings=() if contender is None else contender.findings,
-        errors=tuple(packed(error) for error in preparation.errors),
-        results=_room.results.address,
-        workers=framework.workers(),
-        ready=contender is not None,
-        withheld="" if contender is None else contender.withheld,
-        most_calls=None if contender is None else contender.program.most_calls,
-        lead_in=contender is not None and contender.program.lead_in,
-    )
-
-
-def block(calls: int, lead_in: bool) -> Block:
-    """Time a block of the variant."""
-    return _calls().block(calls, lead_in)
-
-
-def split(calls: int, lead_in: bool) -> list[tuple[float, float]]:
-    """Time single calls of the variant, dispatch and waiting apart."""
-    return _calls().split(calls, lead_in)
-
-
-def memory() -> tuple[Ledger, ...]:
-    """Measure the variant's memory; it is timed no more after that."""
-    assert _room.contender is not None
-    assert _room.passes is not None
-    return replace(_room.passes, exact=host.map_large_blocks()).of(_room.contender)
-
-
-def release() -> tuple[Amount, ...]:
-    """Let go of all that the variant has, and return what its allocator still holds, before and after it is asked."""
-    assert _room.framework is not None
-    memory, where = _room.framework.memory, _room.framework.memory.device(_room.device)
-    _room.contender = _room.calls = _room.passes = None
-    _room.namespace.clear()
-    gc.collect()
-    if where is None:
-        return ()
-    first = memory.counters(where)
-    how = memory.empty_cache(where)
-    last = memory.counters(where)
-    return (
-        _held("after del", first, first.source),
-        _held("after empty_cache()", last if how else _NO_CACHE, f"{last.source}, after {how}"),
-    )
-
-
-_NO_CACHE = Counters(why="JAX has no call that gives free memory back")
-
-
-def _held(when: Kind, counters: Counters, source: str) -> Amount:
+def _held(kind: Kind, counters: Counters, source: str) -> Amount:
     if counters.held is None:
-        return Amount(when, None, why=counters.why or counters.source)
-    return Amount(when, counters.held, source)
-
-
-def in_force() -> dict[str, str]:
-    """Return how this process allocates, as its framework reads it back."""
-    assert _room.framework is not None
-    return _room.framework.memory.in_force()
-
-
-def taken() -> None:
-    """Free the memory that the results were sent in."""
-    if _room.results is not None:
-        _room.results.close()
-
-
-def _calls() -> Local:
-    assert _room.calls is not None
-    return _room.calls
+        return Amount(kind, None, why=counters.why or counters.source)
+    return Amount(kind, counters.held, source)
 
 
 def _settle(sent: Sent) -> None:
@@ -225,11 +219,6 @@ def _context(framework: Framework, options: Options) -> Figure:
     """Return what the driver needs for this process, in which nothing was allocated yet."""
     where = framework.memory.device(options.device)
     return UNKNOWN_CONTEXT if where is None else context_of(framework.memory, where)
-
-
-def _device_of(section: Section) -> dict[str, str]:
-    device = section.options.device
-    return {} if device is None else {section.framework.name: device}
 
 
 def _portable_outcome(outcome: Outcome | None) -> Outcome | None:

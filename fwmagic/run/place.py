@@ -1,69 +1,59 @@
-"""The kernel's own process as the place where variants are timed."""
+"""Where variants are timed: the kernel's own process, or a process for each; and what the numbers hold for there."""
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 from fwmagic.cells.outcome import Window
 from fwmagic.frameworks import Framework
-from fwmagic.measure.calls import Harness, Local, Timed
+from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
 from fwmagic.measure.timing import LEAST
-from fwmagic.report import Conditions
-
-
-def conditions(frameworks: Sequence[Framework], devices: dict[str, str], load: Load, inputs: str = "") -> Conditions:
-    """Return the conditions of a run in this process; `load` was started before it and is read now.
-
-    Parameters
-    ----------
-    devices : dict of str to str
-        By framework, the device that the user asked for; frameworks without one report their default.
-    """
-    return with_load(settings_of(frameworks, devices), load, inputs)
-
-
-def settings_of(frameworks: Sequence[Framework], devices: dict[str, str]) -> Conditions:
-    """Return versions, devices, threads and settings of the frameworks in this process."""
-    versions = {"python": platform.python_version()}
-    settings: dict[str, str] = {}
-    for framework in frameworks:
-        versions.update(framework.version())
-        settings.update(framework.settings())
-    return Conditions(
-        versions=versions,
-        devices={framework.name: framework.device(devices.get(framework.name)) for framework in frameworks},
-        threads={framework.name: framework.threads() for framework in frameworks},
-        settings=settings,
-    )
-
-
-def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
-    """Return conditions with the machine, its load, and what was converted."""
-    return replace(
-        found,
-        inputs=inputs,
-        load_before=load.before,
-        load_during=load.during,
-        neighbours=load.neighbours,
-        machine=machine(),
-    )
-
-
-def distinct(frameworks: Iterable[Framework]) -> list[Framework]:
-    """Return each framework once, in order."""
-    return list({framework.name: framework for framework in frameworks}.values())
-
+from fwmagic.memory.host import only_new_garbage
+from fwmagic.memory.passes import Passes
+from fwmagic.options import Options
+from fwmagic.report import Conditions, Finding, Ledger
+from fwmagic.run.preparation import Contender
+from fwmagic.run.session import distinct
 
 # Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
 _LEAST_ALTERNATING = 0.3
 
 
-class Place(Protocol):
+def _nothing() -> tuple[Ledger, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A variant that is ready to be timed and measured, in this process or in another one.
+
+    `memory` runs it once more and returns its ledgers; `last_seen` returns what is known of the memory of one that
+    failed meanwhile. `filename` is where the lines of its code are, `items` how many one call handles, `withheld` why
+    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work.
+    """
+
+    calls: Calls
+    memory: Callable[[], tuple[Ledger, ...]]
+    last_seen: Callable[[], tuple[Ledger, ...]] = _nothing
+    filename: str = ""
+    items: int | None = None
+    withheld: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.calls.name
+
+
+class Location(Protocol):
     """Where variants are timed: this process, or a process for each of them."""
 
     @property
@@ -79,7 +69,10 @@ class Place(Protocol):
         """How many threads one computation may use at most."""
 
     def conditions(self, load: Load) -> Conditions:
-        """Return what the numbers hold for."""
+        """Return what the numbers hold for; `load` was stopped when they were there."""
+
+    def memory_passes(self) -> AbstractContextManager[Any]:
+        """Return what surrounds all memory passes together."""
 
 
 class Here:
@@ -117,14 +110,41 @@ class Here:
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
-        return conditions(self._frameworks, self._devices, load, self._inputs)
+        return with_load(conditions_here(self._frameworks, self._devices), load, self._inputs)
 
-    def calls(self, programs: Iterable[Timed]) -> list[Local]:
-        """Return programs ready to be timed in this process."""
-        harness = self.harness()
-        return [Local(program, harness) for program in programs]
+    def memory_passes(self) -> AbstractContextManager[Any]:
+        """Collect garbage once, and not anew for each pass."""
+        return only_new_garbage()
 
-    def harness(self) -> Harness:
+    def entrants(self, contenders: Iterable[Contender], passes: Passes) -> list[Entrant]:
+        """Return variants of sections ready to be timed in this process, and then measured."""
+        return [self._entrant(contender, passes) for contender in contenders]
+
+    def calls(self, name: str, program: Timed) -> Local:
+        """Return a program ready to be timed in this process."""
+        return Local(name, program, self._harness())
+
+    def _entrant(self, contender: Contender, passes: Passes) -> Entrant:
+        section, program = contender.section, contender.program
+        filename = section.body.filename
+        return Entrant(
+            calls=self.calls(contender.name, program),
+            memory=partial(
+                passes.run,
+                contender.name,
+                program,
+                section.framework,
+                filename=filename,
+                seconds=contender.outcome.seconds,
+                static=program.static,
+            ),
+            filename=filename,
+            items=section.options.items,
+            withheld=contender.withheld,
+            findings=contender.findings,
+        )
+
+    def _harness(self) -> Harness:
         """Return what surrounds every block of this process."""
         # What listens to compilations is set up now: the first time, that may import half a framework.
         events = [framework.compile_events for framework in self._frameworks if framework.compile_events() >= 0]
@@ -134,3 +154,98 @@ class Here:
                 framework.drain()
 
         return Harness(lambda: sum(count() for count in events), drain, self._window)
+
+
+class Apart:
+    """A process for each variant as the place where variants are timed; with `threads`, on the same cores in turns.
+
+    `alone`: no other process runs between the blocks of one.
+    """
+
+    def __init__(self, threads: int | None, process: str = "a process for each variant", alone: bool = False) -> None:
+        self.alternate = not alone
+        # Who pays for processes wants the ratio of another day, too: stopping early doubles its spread from run to run.
+        self.least = LEAST if alone else 1.0
+        self.memory_passes = nullcontext
+        self.cores = _last_cores(threads) if threads is not None else ()
+        self._process = process
+        self._wanted = threads
+        self._workers = 1
+        self._found = Conditions()
+        self._stated: list[str] = []
+
+    @property
+    def threads(self) -> int:
+        """How many threads one computation may use at most."""
+        return self._wanted or self._workers
+
+    def add(self, new: Conditions, workers: int) -> None:
+        """Take the conditions of one more process in, in which a computation may use so many threads."""
+        now = self._found
+        self._found = replace(
+            now,
+            versions={**now.versions, **new.versions},
+            devices={**now.devices, **new.devices},
+            threads={**now.threads, **new.threads},
+            settings={**now.settings, **new.settings},
+        )
+        self._workers = max(self._workers, workers)
+
+    def state(self, *sentences: str) -> None:
+        """Take sentences on what was converted, or could not be sent, each once."""
+        self._stated += [one for one in dict.fromkeys(sentences) if one and one not in self._stated]
+
+    def conditions(self, load: Load) -> Conditions:
+        """Return what the numbers hold for."""
+        process = self._process
+        if self._wanted is not None:
+            number = "1 thread" if self._wanted == 1 else f"{self._wanted} threads"
+            process += f" and {number} for each framework"
+            process += f", pinned to core {', '.join(map(str, self.cores))}" if self.cores else ", not pinned to cores"
+        return with_load(replace(self._found, process=process), load, "; ".join(self._stated))
+
+
+def passes(options: Options, window: Window, several: bool, **facts: Any) -> Passes:
+    """Return the memory passes that options ask for, of one or of several variants."""
+    return Passes(
+        window, options.device, options.memory, options.asks("memray"), options.flamegraph, several=several, **facts
+    )
+
+
+def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str]) -> Conditions:
+    """Return versions, devices, threads and settings of the frameworks in this process.
+
+    Parameters
+    ----------
+    devices : dict of str to str
+        By framework, the device that the user asked for; frameworks without one report their default.
+    """
+    some = list(frameworks)
+    versions = {"python": platform.python_version()}
+    settings: dict[str, str] = {}
+    for framework in some:
+        versions.update(framework.version())
+        settings.update(framework.settings())
+    return Conditions(
+        versions=versions,
+        devices={framework.name: framework.device(devices.get(framework.name)) for framework in some},
+        threads={framework.name: framework.threads() for framework in some},
+        settings=settings,
+    )
+
+
+def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
+    """Return conditions with the machine, its load, and what was converted."""
+    return replace(
+        found,
+        inputs=inputs,
+        load_before=load.before,
+        load_during=load.during,
+        neighbours=load.neighbours,
+        machine=machine(),
+    )
+
+
+def _last_cores(count: int) -> tuple[int, ...]:
+    """Return the numbers of the last cores that may be used; none where the system cannot pin a process."""
+    return tuple(sorted(os.sched_getaffinity(0))[-count:]) if hasattr(os, "sched_setaffinity") else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +15,25 @@ from fwmagic.cells.outcome import Outcome, copy_of, drew_random, state_values
 from fwmagic.cells.scene import Overlay, Scene
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.measure.load import Load
-from fwmagic.memory import passes
-from fwmagic.memory.passes import Passes
-from fwmagic.options import Options
-from fwmagic.report import Compilation, Report, Variant
-from fwmagic.run import measuring
+from fwmagic.report import Report
 from fwmagic.run.draft import Draft, Show
+from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted
 from fwmagic.run.isolated import Isolation
-from fwmagic.run.once import effects, lost_state
-from fwmagic.run.place import Here, conditions
-from fwmagic.run.session import Session, devices_of, names_of, nothing_in, seed_all, snapshot_of
-from fwmagic.run.variants import Preparation, Section
+from fwmagic.run.measuring import Measuring
+from fwmagic.run.place import Here, conditions_here, passes, with_load
+from fwmagic.run.preparation import Preparation
+from fwmagic.run.section import Section, devices_of
+from fwmagic.run.session import Session, seed_all
+from fwmagic.run.staging import DEBUGGED
 
 
 @dataclass(frozen=True)
 class _Committed:
-    """The plain run: the value of the last expression, and the reference that measured runs must agree with."""
+    """The plain run: the value of the last expression, what it defined, and the reference of measured runs."""
 
     value: Any
+    definitions: Mapping[str, Any]
     outcome: Outcome
 
 
@@ -61,67 +62,52 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
     inputs, stated = converted(options.inputs, namespace, [framework], framework, options.device)
     for name, module in framework.names().items():
         namespace.setdefault(name, module)
-    names = names_of(body)
     if options.seed is not None:
         seed_all(options.seed, framework)
-    before = snapshot_of(session, names, section)
-    why_once = "" if options.mode == "debug" else _once(section, namespace, before)
+    before = session.snapshot(body.names, framework)
+    why_once = DEBUGGED if options.mode == "debug" else _once(section, namespace, before)
     committed = _commit(section, namespace, before, inputs)
-    draft = Draft(
-        f"%%{framework.name}",
-        show,
-        budget=options.budget,
-        margin=options.margin,
-        execution_count=session.execution_count,
-    )
-    if options.mode == "debug":
-        return Ran(committed.value, _debugged(draft, section, committed))
-    if body.is_empty:
-        draft.change(state="done", note=f"Nothing to time: {nothing_in(body)}.")
+    draft = Draft(f"%%{framework.name}", show, options, session.execution_count)
+    if body.is_empty and options.mode != "debug":
+        draft.change(state="done", note=f"Nothing to time: {body.why_empty}.")
         return Ran(committed.value, draft.report)
-    if before.deleted():
+    if before.deleted() and options.mode != "debug":
         why_once = f"the cell donates `{before.deleted()[0]}`, which is gone after one run"
     load = Load()
-    after = snapshot_of(session, names, section)
+    after = session.snapshot(body.names, framework)
     guard = InterruptGuard()
-    section.reference = committed.outcome
-    preparation = Preparation(draft, session.programs, guard.window)
-    preparation.add(section)
+    draft.add_waiting(section)
     if why_once:
         return Ran(committed.value, _only_once(draft, section, committed, load, why_once, stated))
+    preparation = Preparation(draft, session.programs, guard.window)
+    preparation.refer(section, committed.outcome)
     try:
         with guard:
             try:
                 before.restore()
                 if options.isolated:
-                    Isolation(session, [section], preparation, guard).run({}, load)
-                    return _ran(committed, draft, preparation, options)
-                # anew: the plain run may have changed its copies
-                inputs, _ = converted(options.inputs, namespace, [framework], framework, options.device)
-                section.scene = _scene(session, section, names, inputs)
-                load.start()
-                preparation.prepare(section)
-                here = Here([framework], guard.window, stated, devices_of([section]))
-                how = measuring.Pass(draft, here, options.budget, options.margin, options.baseline, load)
-                programs = here.calls(contender.program for contender in preparation.contenders)
-                contenders = preparation.contenders
-                preparation.errors += measuring.time_contenders(how, contenders, programs)
-                passes.measure(Passes(options, guard.window, several=len(contenders) > 1), contenders, draft)
+                    Isolation(session, [section], draft, preparation, guard.window).run({}, load)
+                else:
+                    # anew: the plain run may have changed its copies
+                    inputs, _ = converted(options.inputs, namespace, [framework], framework, options.device)
+                    scene = _scene(session, section, committed, inputs)
+                    load.start()
+                    preparation.prepare(section, scene)
+                    here = Here([framework], guard.window, stated, devices_of([section]))
+                    contenders = preparation.contenders
+                    wanted = passes(options, guard.window, several=len(contenders) > 1)
+                    Measuring(draft, here, options, load).run(here.entrants(contenders, wanted))
             finally:
                 after.restore()
     except KeyboardInterrupt:
         draft.interrupt("interrupted: the notebook is as after the plain run of the cell")
         raise
     except Exception as error:
-        draft.change(state="failed", note=f"{type(error).__name__}: the notebook is as after the plain run of the cell")
+        draft.fail(f"{type(error).__name__}: the notebook is as after the plain run of the cell")
         raise
-    return _ran(committed, draft, preparation, options)
-
-
-def _ran(committed: _Committed, draft: Draft, preparation: Preparation, options: Options) -> Ran:
-    draft.change(state="failed" if preparation.errors else "done", progress=1.0)
+    draft.end()
     # The cell itself worked: only where compiling was asked for is it an error that it cannot be done.
-    asked = preparation.errors if options.mode == "compiled" else []
+    asked = draft.errors if options.mode == "compiled" else []
     return Ran(committed.value, draft.report, next(iter(asked), None))
 
 
@@ -131,17 +117,18 @@ def _once(section: Section, namespace: dict[str, Any], before: Snapshot) -> str:
     return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
 
 
-def _scene(session: Session, section: Section, names: list[str], inputs: dict[str, Any]) -> Scene:
+def _scene(session: Session, section: Section, committed: _Committed, inputs: Mapping[str, Any]) -> Scene:
     """Return the section's scene: the definitions that the plain run made are kept, not made again."""
-    overlay = Overlay(session.namespace, {**inputs, **section.definitions})
+    overlay = Overlay(session.namespace, {**inputs, **committed.definitions})
     overlay.on()
     try:
-        snapshot = snapshot_of(session, names, section)
+        snapshot = session.snapshot(section.body.names, section.framework)
     finally:
         overlay.off()
-    device = section.options.device
-    scene = Scene(session.namespace, section.framework, section.body, overlay, snapshot, device, session.shell)
-    scene.seconds = None if section.reference is None else section.reference.seconds
+    scene = Scene(
+        session.namespace, section.framework, section.body, overlay, snapshot, section.options.device, session.shell
+    )
+    scene.took(committed.outcome.seconds)
     return scene
 
 
@@ -170,24 +157,14 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         for name, original in originals.items():
             if namespace.get(name) is inputs[name]:
                 namespace[name] = original
-    paths = before.find_changed()
-    section.definitions = {name: namespace[name] for name in body.defined if name in namespace}
+    changes = before.changes()
     outcome = Outcome(
         results={name: copy_of(result, framework) for name, result in results.items()},
-        changed=state_values(before, paths, body, framework),
-        random=drew_random(before, body),
+        changed=state_values(before, changes.paths, body, framework),
+        random=drew_random(changes, body),
         seconds=seconds,
     )
-    return _Committed(value, outcome)
-
-
-def _debugged(draft: Draft, section: Section, committed: _Committed) -> Report:
-    why = "one run without a compiler, for debugging: its time says nothing"
-    variant = Variant(section.name, section.name, section.framework.name, "debug", "waiting")
-    draft.add(variant)
-    measuring.once(draft, variant, committed.outcome.seconds, why, source=section.body.text)
-    draft.change(state="done", progress=1.0)
-    return draft.report
+    return _Committed(value, {name: namespace[name] for name in body.defined if name in namespace}, outcome)
 
 
 def _only_once(draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str) -> Report:
@@ -195,14 +172,8 @@ def _only_once(draft: Draft, section: Section, committed: _Committed, load: Load
     load.start()
     load.stop()
     for name in section.options.variants():
-        measuring.once(
-            draft,
-            draft.report[name],
-            committed.outcome.seconds,
-            why,
-            source=section.body.text,
-            compilation=Compilation("eager", why),
-        )
-    found = conditions([section.framework], devices_of([section]), load, inputs)
-    draft.change(state="done", progress=1.0, conditions=found)
+        draft.once(name, committed.outcome.seconds, why, source=section.body.text)
+    devices = devices_of([section])
+    draft.change(conditions=with_load(conditions_here([section.framework], devices), load, inputs))
+    draft.end()
     return draft.report

@@ -12,9 +12,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from threading import RLock
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cloudpickle
 import psutil
@@ -34,6 +35,21 @@ class Raised:
         """Return the exception; classes of the notebook are those of the notebook again."""
         error: Exception = cloudpickle.loads(self.pickled)
         return error
+
+
+#: The one object that lives in this process, if it is a worker that has taken one in.
+_guest: Any = None
+
+
+def take_in(kind: Callable[[], object]) -> None:
+    """Make the object that this worker is for: what it is asked later finds it here."""
+    global _guest
+    _guest = kind()
+
+
+def ask_guest(method: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a method of that object returns."""
+    return method(_guest, *arguments)
 
 
 def answer(task: Callable[..., Any], *arguments: Any) -> Any:
@@ -92,7 +108,7 @@ def begin(setting: Setting) -> None:
     tqdm.set_lock(RLock())
 
 
-def number() -> int:
+def own_pid() -> int:
     """Return the number of this process."""
     return os.getpid()
 
@@ -112,6 +128,7 @@ def _end_with_kernel() -> None:
 
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 _PRELOADED = ("flax", "flax.linen", "flax.nnx", "optax")
 #: While a worker is watched, its memory is read so often; seconds.
 _WATCH = 0.05
@@ -141,12 +158,12 @@ class Worker:
 
     def __init__(self, setting: Setting, anew: bool = False) -> None:
         self.resident: tuple[int, int] | None = None
-        self._executor = ProcessPoolExecutor(1, _context(anew), initializer=begin, initargs=(setting,))
-        known = set(multiprocessing.active_children())
+        context, made = _remembering(_context(anew))
+        self._executor = ProcessPoolExecutor(1, context, initializer=begin, initargs=(setting,))
         with _without_main():
-            self._started = self._executor.submit(number)
-        # The executor does not tell; it starts its one process with its first task.
-        (self._process,) = set(multiprocessing.active_children()) - known
+            self._started = self._executor.submit(own_pid)
+        # The executor starts its one process with its first task, and does not tell which one it is.
+        (self._process,) = made
 
     def wait(self) -> None:
         """Wait until the process is there.
@@ -184,6 +201,17 @@ class Worker:
         found = self._result(future, timeout, watched)
         if isinstance(found, Raised):
             raise found.error()
+        return found
+
+    def ask(
+        self,
+        method: Callable[Concatenate[Any, _P], _T],
+        *arguments: Any,
+        timeout: float | None = None,
+        watched: bool = False,
+    ) -> _T:
+        """Return what a method of the object that the process has taken in returns there; raises like `call`."""
+        found: _T = self.call(ask_guest, method, *arguments, timeout=timeout, watched=watched)
         return found
 
     def close(self) -> None:
@@ -254,6 +282,19 @@ def _context(anew: bool) -> Any:
     loaded = [name for name in _PRELOADED if name in sys.modules]
     context.set_forkserver_preload(["fwmagic.worker.preload", *loaded])
     return context
+
+
+def _remembering(context: Any) -> tuple[Any, list[BaseProcess]]:
+    """Return a context like this one, and the list to which it adds each process that it makes."""
+    own, made = type(context)(), []
+
+    def process(*arguments: Any, **keywords: Any) -> BaseProcess:
+        new: BaseProcess = context.Process(*arguments, **keywords)
+        made.append(new)
+        return new
+
+    own.Process = process
+    return own, made
 
 
 @contextlib.contextmanager

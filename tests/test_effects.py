@@ -8,8 +8,7 @@ import torch
 from fwmagic import frameworks
 from fwmagic.cells.analyse import analyse
 from fwmagic.cells.snapshot import Snapshot
-from fwmagic.run.once import effects, lost_state
-from fwmagic.run.session import names_of
+from fwmagic.run.effects import effects, lost_state
 
 EFFECTS = [
     ("x = 1\nopen('a')", "line 3: what `open` does cannot be undone"),
@@ -45,7 +44,7 @@ def test_the_keyboard_is_read_once_in_any_case(text, allowed):
 def lost(text, allowed=False, **namespace):
     code = body(text)
     adapters = [frameworks.get("torch"), frameworks.get("numpy")]
-    return lost_state(code, Snapshot({"torch": torch, **namespace}, names_of(code), adapters), allowed)
+    return lost_state(code, Snapshot({"torch": torch, **namespace}, code.names, adapters), allowed)
 
 
 def test_an_iterator_cannot_be_put_back():

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from contextlib import nullcontext
 
 import pytest
 from cells import fail, run, shown
 from example_reports import a_variant
 
 from fwmagic import frameworks
+from fwmagic.cells.analyse import analyse
 from fwmagic.cells.function import LAST
 from fwmagic.cells.outcome import Outcome
+from fwmagic.cells.ways import Programs
 from fwmagic.options import Options
 from fwmagic.report import Agreement
 from fwmagic.run.draft import Draft
-from fwmagic.run.variants import across
+from fwmagic.run.preparation import Preparation
+from fwmagic.run.section import Section
 
 QUICK = "--budget 0.1"
 CALLS: list[int] = []
@@ -84,17 +87,19 @@ def test_a_failure_is_told_in_one_line(shell):
 
 
 def a_section(name, random=False, check=True, **results):
-    outcome = Outcome(results, {}, random, 0.1) if results else None
-    return SimpleNamespace(
-        name=name, options=Options(name, check=check), reference=outcome, framework=frameworks.get("numpy")
-    )
+    """Return a section, and the outcome of its plain run: None if it failed."""
+    section = Section(name, frameworks.get("numpy"), analyse("1", "cell", 2), Options(name, check=check))
+    return section, Outcome(results, {}, random, 0.1) if results else None
 
 
 def agreements(*sections, **fields):
-    draft = Draft("compare", lambda _: None)
-    for section in sections:
+    draft = Draft("compare", lambda _: None, Options("compare"))
+    preparation = Preparation(draft, Programs(), nullcontext)
+    for section, outcome in sections:
         draft.add(a_variant(section.name, **fields))
-    across(list(sections), draft)
+        if outcome is not None:
+            preparation.refer(section, outcome)
+    preparation.compare_across([section for section, _ in sections])
     return [None if variant.agreement is None else variant.agreement.status for variant in draft.report]
 
 

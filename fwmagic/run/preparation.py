@@ -1,0 +1,243 @@
+"""From a section to variants that are ready to be timed: reference run, compilation, agreement, fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fwmagic.cells import program as programs
+from fwmagic.cells.function import stays_in_namespace
+from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, without_run
+from fwmagic.cells.program import Program
+from fwmagic.cells.scene import Scene
+from fwmagic.cells.ways import Programs, Ready
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import CompileOptions, Framework
+from fwmagic.measure.agree import agree
+from fwmagic.report import Agreement, Compilation, Finding, Stage, Way
+from fwmagic.report import findings as remarks
+from fwmagic.run.draft import Draft
+from fwmagic.run.section import Section
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A variant that is ready to be timed in this process."""
+
+    name: str
+    section: Section
+    program: Program
+    outcome: Outcome
+    compilation: Compilation
+    withheld: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+class Preparation:
+    """Gets the variants of sections ready, one after the other, and notes in the draft what was found.
+
+    It keeps the reference of each section: the outcome of one plain run, by the section's name. `window` is where an
+    interrupt may stop it.
+    """
+
+    def __init__(self, draft: Draft, programs: Programs, window: Window) -> None:
+        self.contenders: list[Contender] = []
+        self._draft = draft
+        self._programs = programs
+        self._window = window
+        self._references: dict[str, Outcome] = {}
+        self._plain: dict[str, Program] = {}
+
+    def reference(self, section: Section) -> Outcome | None:
+        """Return what the plain run of a section gave; None if there was none."""
+        return self._references.get(section.name)
+
+    def refer(self, section: Section, outcome: Outcome) -> None:
+        """Take what a plain run of a section gave for its reference."""
+        self._references[section.name] = outcome
+
+    def prepare(self, section: Section, scene: Scene) -> None:
+        """Make every variant of a section ready, or note why it is not.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            And whatever else is no `Exception`.
+        """
+        for name, mode in section.options.variants().items():
+            self._draft.variant(name, status="running")
+            try:
+                contender = self._ready(section, scene, name, mode)
+            except CannotCompile as error:
+                if section.options.mode == "all":  # both are asked for, as far as they can be had
+                    self._draft.variant(name, status="not timed", note=_where(error))
+                else:
+                    self._draft.failed(name, error, "compile", section.body.filename)
+                continue
+            except Exception as error:  # the user's code raised: this variant failed, the others go on
+                self._draft.failed(name, error, "first run", section.body.filename)
+                continue
+            self.contenders.append(contender)
+            self._draft.variant(
+                name,
+                returned=contender.program.returned,
+                compilation=contender.compilation,
+                source=contender.program.source,
+                outputs=dict(contender.outcome.results),
+            )
+
+    def run_once(self, section: Section, scene: Scene, why: str) -> None:
+        """Run a section one time, and no variant of it a second time; `why` is what the report says of that."""
+        program = self._as_it_is(scene)
+        for name in section.options.variants():
+            try:
+                _, outcome = first_run(program, self._window, only=True)
+            except Exception as error:  # the user's code raised: this variant failed, the others go on
+                self._draft.failed(name, error, "first run", section.body.filename)
+                continue
+            self.refer(section, outcome)
+            self._draft.once(
+                name,
+                outcome.seconds,
+                why,
+                source=program.source,
+                returned=program.returned,
+                outputs=dict(outcome.results),
+            )
+            return
+
+    def compare_across(self, sections: Sequence[Section]) -> None:
+        """Compare every section's results with those of the first section that has any."""
+        able = [(section, found) for section in sections if (found := self.reference(section)) is not None]
+        if len(able) < 2:
+            return
+        (first, reference), *others = able
+        for section, outcome in others:
+            if not section.options.check:
+                continue
+            result = _across(first, reference, section, outcome)
+            for name in section.options.variants():
+                variant = self._draft.report[name]
+                own = variant.agreement
+                if variant.status != "failed" and (own is None or own.status == "agrees"):
+                    self._draft.variant(name, agreement=result)
+
+    def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
+        contender = self._made(section, scene, name, mode)
+        found = remarks.of_work(name, section.framework, section.body, contender.outcome, contender.compilation)
+        return replace(contender, findings=tuple(found))
+
+    def _made(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
+        body, options = section.body, section.options
+        checked = options.check or mode in ("eager", "all")
+        if self.reference(section) is None and (checked or mode != "compiled"):
+            self._plain[section.name], outcome = first_run(self._as_it_is(scene), self._window)
+            self.refer(section, outcome)
+        place = body.yours
+        if place is not None:
+            return self._eager(section, scene, name, "yours", f"{place.reason}: left as it is", place.line)
+        if mode == "eager":
+            return self._eager(section, scene, name, "eager", "asked for by --mode")
+        wanted = CompileOptions(options.compile_mode, options.fullgraph)
+        try:
+            ready = self._programs.compile(scene, wanted, self._window)
+        except CannotCompile as error:
+            if mode == "compiled":
+                raise
+            # If no line stands in the way, look nowhere in the cell where it is the machine.
+            first = None if section.framework.cannot_compile() else body.first_line
+            return self._eager(section, scene, name, "eager", error.reason, error.line or first)
+        agreement = self._check(section, scene, ready) if options.check else None
+        if agreement is not None and agreement.status == "differs" and mode == "auto":
+            reason = f"compiled, it computes something else: {agreement.sentence}"
+            return self._eager(section, scene, name, "eager", reason, body.first_line)
+        if agreement is not None:
+            self._draft.variant(name, agreement=agreement)
+        return Contender(name, section, ready.program, ready.outcome, ready.compilation, ready.withheld)
+
+    @staticmethod
+    def _as_it_is(scene: Scene) -> Program:
+        """Return a section's body as it is, ready to run."""
+        scene.overlay.on()
+        try:
+            return programs.plain(scene)
+        finally:
+            scene.overlay.off()
+
+    def _eager(
+        self, section: Section, scene: Scene, name: str, way: Way, reason: str, line: int | None = None
+    ) -> Contender:
+        program, outcome = self._plain.get(section.name), self.reference(section)
+        if program is None or outcome is None:
+            program, outcome = self._known(section, scene)
+        place = stays_in_namespace(section.body, scene.namespace)
+        if place is not None and way == "eager":
+            reason = f"{reason}; runs in the namespace, since {place.reason}"
+        stages = (Stage("first run", outcome.seconds, "first call"),)
+        return Contender(name, section, program, outcome, Compilation(way, reason, line, stages=stages, cache="none"))
+
+    def _known(self, section: Section, scene: Scene) -> tuple[Program, Outcome]:
+        """Return the body as it is, with its outcome: of a slow cell that of its plain run, which is not repeated."""
+        program, known = self._as_it_is(scene), self.reference(section)
+        if known is None or known.seconds <= LONG or set(program.returned) - known.results.keys():
+            return first_run(program, self._window)
+        return without_run(program, known), known
+
+    def _check(self, section: Section, scene: Scene, ready: Ready) -> Agreement:
+        """Compare a compiled variant with the plain run of its section."""
+        reference = self._references[section.name]
+        expected = dict(reference.results)
+        found = dict(ready.outcome.results)
+        common = reference.changed.keys() & ready.outcome.changed.keys()
+        expected.update({path: reference.changed[path] for path in common})
+        found.update({path: ready.outcome.changed[path] for path in common})
+        names = (f"{section.name} eager", f"{section.name} compiled")
+        result = agreement(expected, found, names, [section.framework], reference.random)
+        lost = _lost(scene, reference, ready.outcome)
+        if lost and result.status == "agrees":
+            sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
+            return Agreement(names[0], "differs", sentence, lost)
+        if section.body.clock is not None and result.status == "not compared":
+            return replace(result, sentence=f"not compared: {section.body.clock.reason}")
+        return result
+
+
+def agreement(
+    expected: Any, found: Any, names: tuple[str, str], frameworks: Sequence[Framework], random: bool
+) -> Agreement:
+    """Compare two trees of results."""
+
+    def to_numpy(value: Any) -> Any:
+        for framework in frameworks:
+            if framework.is_array(value):
+                return framework.to_numpy(value)
+        return value if type(value).__module__ == "numpy" else None
+
+    return agree(expected, found, names=names, to_numpy=to_numpy, random=random)
+
+
+def _across(first: Section, reference: Outcome, section: Section, outcome: Outcome) -> Agreement:
+    names = [name for name in reference.results if name in outcome.results]
+    given = [name for name in names if reference.results[name] is not None]
+    if not given:
+        nothing = "no result in common: end both sections with the value to compare"
+        return Agreement(first.name, "not compared", nothing)
+    return agreement(
+        {name: reference.results[name] for name in given},
+        {name: outcome.results[name] for name in given},
+        (first.name, section.name),
+        [first.framework, section.framework],
+        reference.random or outcome.random,
+    )
+
+
+def _lost(scene: Scene, reference: Outcome, compiled: Outcome) -> str:
+    """Return where the plain run left another array than there was, and the compiled one did not."""
+    before = {id(value) for _, value in scene.snapshot.leaves(scene.framework.is_array)}
+    lost = (p for p, v in reference.changed.items() if p not in compiled.changed and id(v) not in before)
+    return next(lost, "")
+
+
+def _where(error: CannotCompile) -> str:
+    return error.reason if error.line is None else f"line {error.line}: {error.reason}"
