@@ -244,5 +244,5 @@ def test_the_bar_starts_no_thread_and_leaves_tqdm_as_it_was():
 
 
 def test_importing_it_imports_neither_ipython_nor_tqdm():
-    code = "import sys, fwmagic.live; sys.exit(any(name in sys.modules for name in ('IPython', 'tqdm')))"
+    code = "import sys, fwmagic.display; sys.exit(any(name in sys.modules for name in ('IPython', 'tqdm')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
