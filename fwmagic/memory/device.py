@@ -259,7 +259,7 @@ def measure(
     with memory.record(device) as events:
         outputs = call()
     after = memory.counters(device)
-    reading = nvml.read(uuid, before=first) if uuid is not None else nvml.unread(how)
+    reading = nvml.read(uuid, before=first) if uuid is not None else nvml.no_reading(how)
     del outputs
     found = Readings(before, peak(before, after, events, reset), after, reading, context, tuple(others))
     return of_readings(device.name, found, events.moments, events.source)

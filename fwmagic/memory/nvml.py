@@ -176,11 +176,11 @@ def read(uuid: str | None, before: Reading | None = None) -> Reading:
     The list of processes takes the driver milliseconds, in which it holds a lock: do not read while timing.
     """
     if uuid is None:
-        return unread("device unknown")
+        return no_reading("device unknown")
     try:
         handle = ask("nvmlDeviceGetHandleByUUID", uuid)
     except Fault as fault:
-        return unread(str(fault))
+        return no_reading(str(fault))
     total, used, free, reserved = _memory(handle)
     return Reading(total, used, free, reserved, _own(handle, total, used, before))
 
@@ -197,7 +197,7 @@ def _missing(why: str) -> Figure:
     return Figure(None, why=why)
 
 
-def unread(why: str) -> Reading:
+def no_reading(why: str) -> Reading:
     """Return the reading of a device of which nothing is known."""
     return Reading(*[_missing(why)] * 5)
 

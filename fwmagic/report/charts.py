@@ -66,6 +66,6 @@ def _variants(report: Report) -> list[dict[str, Any]]:
 def _ratios(report: Report) -> list[dict[str, Any]]:
     frameworks = {variant.name: variant.framework for variant in report}
     return [
-        {**wire.plain(r, None), "label": one_line(r.variant), "framework": frameworks.get(r.variant, "")}
+        {**wire.encode(r, None), "label": one_line(r.variant), "framework": frameworks.get(r.variant, "")}
         for r in report.over_baseline().values()
     ]

@@ -9,7 +9,7 @@ from importlib.resources import files
 from fwmagic.format import seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Line, Sentence, Table, conditions, details, device, headline, table
+from fwmagic.report.words import Remark, Sentence, Table, conditions, details, device, headline, table
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
 # VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.
@@ -113,12 +113,12 @@ def _figure(cell: str) -> str:
     return escape(figure) + (f"<small>{escape(opening.strip() + rest)}</small>" if opening else "")
 
 
-def _list(lines: Iterable[Line], soft: bool = False) -> str:
+def _list(lines: Iterable[Remark], soft: bool = False) -> str:
     items = "".join(_item(line) for line in lines)
     return f'<ul class="fw-list{" fw-soft" if soft else ""}">{items}</ul>'
 
 
-def _item(line: Line) -> str:
+def _item(line: Remark) -> str:
     label = f"<b>{escape(line.label)}</b>" if line.warning else f"<span>{escape(line.label)}</span>"
     alarm = ' class="fw-alarm"' if line.warning else ""
     return f"<li{alarm}>{label}<span>{escape(line.text)}</span></li>"

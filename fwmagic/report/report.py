@@ -658,7 +658,7 @@ class Report:
         With `most_points`, samples are thinned evenly to that many (timelines to fewer), and numbers rounded to five
         digits: half the size.
         """
-        return typing.cast("dict[str, Any]", wire.plain(self, most_points))
+        return typing.cast("dict[str, Any]", wire.encode(self, most_points))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the whole report as JSON text, every sample included; write it to `path` if one is given."""
@@ -684,7 +684,7 @@ class Report:
                 f"report version {data.get('version')!r} is not known to this fwmagic (it reads {VERSION}): "
                 "update fwmagic to open it"
             )
-        return typing.cast("Report", wire.typed(Report, data, "report"))
+        return typing.cast("Report", wire.decode(Report, data, "report"))
 
     if TYPE_CHECKING:  # the views, which know the data and not the other way: the package binds them to this class
 

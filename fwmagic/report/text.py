@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fwmagic.format import one_line, seconds, size
 from fwmagic.report.drawings import Extent, drawn, extent, measured, whose
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Line, conditions, details, device, headline, table
+from fwmagic.report.words import Remark, conditions, details, device, headline, table
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -44,7 +44,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
 
 
-def _labelled(lines: Sequence[Line]) -> str:
+def _labelled(lines: Sequence[Remark]) -> str:
     width = max((len(line.label) for line in lines), default=0)
     return "\n".join(f"{'!' if line.warning else ' '} {line.label.ljust(width)}  {line.text}" for line in lines)
 
@@ -106,11 +106,11 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _bullets(lines: Sequence[Line]) -> str:
+def _bullets(lines: Sequence[Remark]) -> str:
     return "\n".join(f"- {_label(line)}: {_escape(line.text)}" for line in lines)
 
 
-def _label(line: Line) -> str:
+def _label(line: Remark) -> str:
     return f"**{_escape(line.label)}**" if line.warning else _escape(line.label)
 
 

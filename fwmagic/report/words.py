@@ -51,7 +51,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Line:
+class Remark:
     """One labelled remark.
 
     Attributes
@@ -82,7 +82,7 @@ class Group:
     """
 
     name: str
-    lines: tuple[Line, ...]
+    lines: tuple[Remark, ...]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Words:
     table: Table
     charts: Mapping[str, tuple[tuple[Row, ...], ...]]
     details: tuple[Group, ...]
-    conditions: tuple[Line, ...]
+    conditions: tuple[Remark, ...]
     budget: str
 
 
@@ -139,7 +139,7 @@ def to_words(report: Report) -> dict[str, Any]:
         conditions=tuple(conditions(report)),
         budget=seconds(report.budget),
     )
-    return typing.cast("dict[str, Any]", wire.plain(words, None))
+    return typing.cast("dict[str, Any]", wire.encode(words, None))
 
 
 # The sentences at the top.
@@ -407,32 +407,32 @@ def details(report: Report) -> list[Group]:
     return [Group(one_line(name), tuple(_tidy(line) for line in lines)) for name, lines in groups if lines]
 
 
-def _remarks(variant: Variant) -> Iterator[Line]:
+def _remarks(variant: Variant) -> Iterator[Remark]:
     if variant.options:
-        yield Line("options", _pairs(variant.options, "="))
+        yield Remark("options", _pairs(variant.options, "="))
     if variant.failure is not None:
         failure = variant.failure
         what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
-        yield Line("failed", f"{_at(failure.line)}{what}: {failure.message}", True)
+        yield Remark("failed", f"{_at(failure.line)}{what}: {failure.message}", True)
     if variant.note:
-        yield Line(variant.status, variant.note)
+        yield Remark(variant.status, variant.note)
     if variant.compilation is not None:
         yield from _compiled(variant.compilation)
     if variant.time is not None:
-        yield Line("timed", _blocks(variant.time))
+        yield Remark("timed", _blocks(variant.time))
         if not variant.time.warm and variant.status == "timed":
-            yield Line("not warm", "its time had not settled when the rounds began", True)
+            yield Remark("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
-            yield Line("voided", f"{variant.time.voided} blocks in which something was compiled")
+            yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
     for ledger in variant.memory:
         yield _peak(ledger)
         yield from _allocated(ledger)
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
-        yield Line("outputs", f"{variant.agreement.sentence}{where}", differs)
+        yield Remark("outputs", f"{variant.agreement.sentence}{where}", differs)
     if variant.returned:
-        yield Line("returned", ", ".join(variant.returned))
+        yield Remark("returned", ", ".join(variant.returned))
 
 
 def _blocks(time: Time) -> str:
@@ -453,7 +453,7 @@ def _adds(agreement: Agreement) -> bool:
     return bool(agreement.path) and str(agreement.path) not in agreement.sentence
 
 
-def _compiled(compilation: Compilation) -> Iterator[Line]:
+def _compiled(compilation: Compilation) -> Iterator[Remark]:
     parts = [_COMPILED.get(compilation.way, compilation.way)]
     if compilation.compiled:
         parts[0] += f" ({', '.join(compilation.compiled)})"
@@ -462,15 +462,15 @@ def _compiled(compilation: Compilation) -> Iterator[Line]:
     if compilation.lifted:
         parts.append(f"{compilation.lifted} captured arrays made arguments")
     why = f": {_at(compilation.line)}{compilation.reason}" if compilation.reason else ""
-    yield Line("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
+    yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
     stages = [f"{s.name} {_stage(s)}" for s in compilation.stages]
     if stages:
-        yield Line("stages", ", ".join(stages))
+        yield Remark("stages", ", ".join(stages))
     for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
         for place in places:
-            yield Line(label, f"{_at(place.line)}{place.reason}", True)
+            yield Remark(label, f"{_at(place.line)}{place.reason}", True)
     if compilation.every_call:
-        yield Line("compiles", "every call", True)
+        yield Remark("compiles", "every call", True)
 
 
 def _stage(stage: Stage) -> str:
@@ -479,7 +479,7 @@ def _stage(stage: Stage) -> str:
     return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
 
 
-def _peak(ledger: Ledger) -> Line:
+def _peak(ledger: Ledger) -> Remark:
     known = [f"{segment(ledger, one)} {size(one.bytes)}" for one in ledger.peak if one.bytes is not None]
     missing = [f"{segment(ledger, one)} ({one.why})" for one in ledger.peak if one.bytes is None]
     held = [f"{one.kind} {_size(one)}" for one in ledger.released]
@@ -493,40 +493,40 @@ def _peak(ledger: Ledger) -> Line:
         f"then held: {', '.join(held)}" if held else "",
         ledger.note,
     ]
-    return Line("memory", "; ".join(part for part in parts if part), bool(ledger.note))
+    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note))
 
 
 def _size(amount: Amount) -> str:
     return f"{NOT_AVAILABLE} ({amount.why})" if amount.bytes is None else size(amount.bytes)
 
 
-def _allocated(ledger: Ledger) -> Iterator[Line]:
+def _allocated(ledger: Ledger) -> Iterator[Remark]:
     """Yield what allocated what was in use at the peak: lines of the cell, and what is known instead of one."""
     parts = [f"{_at(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
     if parts:
-        yield Line("allocated", ", ".join(parts))
+        yield Remark("allocated", ", ".join(parts))
 
 
-def _findings(report: Report, variants: Set[str | None]) -> list[Line]:
+def _findings(report: Report, variants: Set[str | None]) -> list[Remark]:
     return [_finding(finding) for finding in report.findings if finding.variant in variants]
 
 
-def _finding(finding: Finding) -> Line:
-    return Line(finding.code, f"{_at(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True)
+def _finding(finding: Finding) -> Remark:
+    return Remark(finding.code, f"{_at(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True)
 
 
 def _at(line: int | None) -> str:
     return "" if line is None else f"line {line}: "
 
 
-def _tidy(line: Line) -> Line:
-    return Line(one_line(line.label, 40), one_line(line.text, 600), line.warning)
+def _tidy(line: Remark) -> Remark:
+    return Remark(one_line(line.label, 40), one_line(line.text, 600), line.warning)
 
 
 # The conditions.
 
 
-def conditions(report: Report) -> list[Line]:
+def conditions(report: Report) -> list[Remark]:
     """Return what the numbers hold for, in two to four lines."""
     c = report.conditions
     known = (("before", c.load_before), ("during", c.load_during))
@@ -544,7 +544,7 @@ def conditions(report: Report) -> list[Line]:
         ],
     }
     joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
-    return [Line(label, one_line(text, 600)) for label, text in joined.items() if text]
+    return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
 
 
 def _pairs(values: Mapping[str, str], between: str) -> str:
