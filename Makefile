@@ -22,7 +22,7 @@ help:  ## list the targets
 setup: $(READY)  ## install everything that the other targets need into .venv
 
 # The stamp is younger than what it was made from, so a second call installs nothing.
-$(READY): pyproject.toml $(CONSTRAINTS) $(shell git ls-files labextension fwmagic/schema.json fwmagic/charts)
+$(READY): pyproject.toml $(CONSTRAINTS) $(shell git ls-files labextension fwmagic/charts) fwmagic/report/report.py fwmagic/report/words.py fwmagic/report/schema.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[torch,jax,test]'

@@ -224,13 +224,13 @@ def _of_ledgers(report: Any) -> Run:
     (variant,) = report.variants
     if variant.failure is not None:
         raise RuntimeError(f"{variant.failure.error}: {variant.failure.message}")
-    ledgers = {ledger.device: ledger for ledger in variant.memory}
+    ledgers = {ledger.device: ledger for ledger in variant.memory if ledger.how != "static"}
     raw = {
         device: {"peak": [asdict(amount) for amount in ledger.peak], "start": ledger.start, "note": ledger.note}
         for device, ledger in ledgers.items()
     }
     found = {name: ledgers[device].peak[0] for name, device in (("heap", "heap"), ("resident", "host"))}
-    missing = [f"{name} {amount.source}" for name, amount in found.items() if amount.bytes is None]
+    missing = [f"{name} not available: {amount.why}" for name, amount in found.items() if amount.bytes is None]
     if missing:
         raise RuntimeError("; ".join(missing))
     return {**{name: amount.bytes for name, amount in found.items()}, "raw": raw}

@@ -19,7 +19,7 @@ INTERVAL = 0.25
 SHARE = 0.008
 
 
-class Live:
+class Display:
     """Shows a report while it runs, at most four times a second, and once more when it is closed.
 
     Updates take less than 1 % of the time, but for the first one, which also sets up the display.
@@ -87,7 +87,7 @@ class Live:
         if final is not None:
             self._show(final)
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Display:
         return self
 
     def __exit__(
@@ -116,14 +116,14 @@ class Live:
         self._bar.refresh()
 
 
-def for_shell(shell: InteractiveShell | None, silent: bool = False) -> Live:
+def for_shell(shell: InteractiveShell | None, silent: bool = False) -> Display:
     """Return the display that fits a shell: in place in a kernel, a bar in a terminal, none if there is no shell."""
     if shell is None or silent:
-        return Live(None)
+        return Display(None)
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
     terminal = isinstance(shell, TerminalInteractiveShell)
-    return Live(in_full if terminal else in_place(), terminal)
+    return Display(in_full if terminal else in_place(), terminal)
 
 
 def in_full(report: Report, update: bool) -> None:

@@ -17,9 +17,7 @@ def digits(value: float, count: int = 3) -> str:
     """Return `value` to `count` significant digits, never with an exponent."""
     if value == 0:
         return "0"
-    exact = Decimal(value)
-    # A tie goes up, as in JavaScript: bytes of whole pages in MiB often are one, and the panel has to say the same.
-    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - count + 1), ROUND_HALF_UP)
+    rounded = _rounded(value, Decimal(value).adjusted() - count + 1)
     # 9.999 becomes 10.00, which needs one decimal less than 9.99 does
     return f"{rounded:.{max(0, count - 1 - rounded.adjusted())}f}"
 
@@ -38,7 +36,7 @@ def seconds_between(low: float, high: float) -> str:
 
 def ratio(value: float) -> str:
     """Return a ratio to three digits; just above 1 to three decimals, so that 0.997 and 1.013 read alike."""
-    return f"{value:.3f}" if 0.9995 <= value < 1.0995 else digits(value)
+    return str(_rounded(value, -3)) if 0.9995 <= value < 1.0995 else digits(value)
 
 
 def ratio_between(low: float, high: float) -> str:
@@ -79,6 +77,11 @@ def one_line(text: str, most: int = 300) -> str:
     """Return `text` as one line of at most `most` characters, without control characters."""
     line = _CONTROL.sub(" ", _ESCAPE_SEQUENCE.sub("", text)).strip()
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def _rounded(value: float, exponent: int) -> Decimal:
+    """Return `value` to a multiple of a power of ten; a tie goes up, as it does where the panel words a ratio."""
+    return Decimal(value).quantize(Decimal(1).scaleb(exponent), ROUND_HALF_UP)
 
 
 def _time_unit(value: float) -> tuple[float, str]:

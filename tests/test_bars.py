@@ -54,6 +54,6 @@ def test_a_device_of_a_strangers_report_cannot_steer_the_terminal():
 
 def test_nothing_known_is_nothing_drawn():
     assert memory(a_report().variants) == ""
-    assert of(Ledger("cuda:0", None, (Amount("in use", None, "no driver"),))) == []
+    assert of(Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))) == []
     lines = memory(with_memory().variants).splitlines()
     assert len(lines) == 5

@@ -51,7 +51,8 @@ def test_a_specification_brings_neither_data_nor_an_address(chart):
         {"name": "ratios" if chart == "ratios" else "variants"}
     ]
     assert TEXTS[chart].count("//") == 1, "the only address is that of the schema"
-    assert not {"datasets", "width", "config", "autosize", "usermeta", "params"} & set(spec)
+    assert not {"datasets", "width", "config", "autosize", "params"} & set(spec)
+    assert list(spec["usermeta"]) == ["table"], "the heads of the table behind the chart"
     assert not any({"url", "href", "values"} & set(part) and "labelExpr" not in part for part in objects(spec))
 
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from fwmagic.frameworks import Counters, Device, Events, Memory
 from fwmagic.memory.device import SEGMENTS, UNKNOWN_CONTEXT, context_of, measure, peak
-from fwmagic.report import Amount, Moment
+from fwmagic.memory.nvml import Figure
+from fwmagic.report import Moment
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 B = "GPU-11111111-2222-3333-4444-555555555555"
@@ -67,8 +68,8 @@ class TestPeak:
         old = Counters(MIB, 9 * GIB, 5 * GIB, 9 * GIB, "counters")
         found = peak(old, old, NO_EVENTS, reset=False)
         assert (found.peak_in_use, found.peak_held) == (None, 9 * GIB)
-        assert found.source == (
-            "not available: its peak counter cannot be reset, and the 5.00 GiB that it has shown before were not "
+        assert found.why == (
+            "its peak counter cannot be reset, and the 5.00 GiB that it has shown before were not "
             "exceeded; --isolate measures it in a fresh process"
         )
 
@@ -76,17 +77,17 @@ class TestPeak:
     @pytest.mark.parametrize(
         ("after", "why"),
         [
-            (Counters(source="not available: no counters here"), "not available: no counters here"),
-            (Counters(5, 9, None, None, "counters"), "not available: no peak in counters"),
+            (Counters(why="no counters here"), "no counters here"),
+            (Counters(5, 9, None, None, "counters"), "no peak in counters"),
         ],
     )
     def test_without_a_counter_says_why(self, after, why, reset):
         found = peak(after, after, NO_EVENTS, reset)
-        assert (found.peak_in_use, found.source) == (None, why)
+        assert (found.peak_in_use, found.why) == (None, why)
 
     @pytest.mark.parametrize("reset", [True, False])
     def test_without_a_counter_is_that_of_the_events(self, reset):
-        nothing = Counters(source="not available: no counters here")
+        nothing = Counters(why="no counters here")
         assert peak(nothing, nothing, of_events(4, 6), reset).peak_in_use == 6
 
     @given(
@@ -104,7 +105,7 @@ class TestPeak:
         events = of_events(*course[1:]) if records and course[1:] else NO_EVENTS
         found = peak(before, after, events, reset)
         assert found.peak_in_use in (max(course), None)
-        assert (found.peak_in_use is None) == found.source.startswith("not available")
+        assert (found.peak_in_use is None) == bool(found.why)
         if reset or events is not NO_EVENTS or max(course) > shown:
             assert found.peak_in_use == max(course)
 
@@ -166,7 +167,7 @@ class Pool(Memory):
     def counters(self, device: Device) -> Counters:
         self.done.append("counters")
         if not self.counts:
-            return Counters(source="not available: it counts nothing")
+            return Counters(why="it counts nothing")
         return Counters(self.in_use, self.held, self.peak_in_use, self.peak_held, "the pool's counters")
 
     def reset_peak(self, device: Device) -> bool:
@@ -207,7 +208,7 @@ def run(pool: Pool, where: Device, trims: bool = False, **options: Any) -> tuple
     return measure(lambda: work(pool, trims), pool, where, **options), pool
 
 
-def context(pool: Pool, where: Device) -> Amount:
+def context(pool: Pool, where: Device) -> Figure:
     pool.write()
     return context_of(pool, where)
 
@@ -221,20 +222,24 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def measured(machine: Machine, pool: Pool, where: Device | None = None, **options: Any) -> Any:
     where = Device("cuda:0", 0, A) if where is None else where
     ledger, _ = machine.ask("run(pool, where, **options)", run=run, pool=pool, where=where, options=options)
-    assert tuple(amount.name for amount in ledger.peak) == SEGMENTS
-    assert all(amount.source for amount in ledger.peak)
+    assert tuple(amount.kind for amount in ledger.peak) == SEGMENTS
+    assert all(bool(amount.source) != bool(amount.why) for amount in ledger.peak)
     return ledger
 
 
 def amounts(ledger: Any) -> dict[str, int | None]:
-    return {amount.name: amount.bytes for amount in ledger.peak}
+    return {amount.kind: amount.bytes for amount in ledger.peak}
 
 
-def source(ledger: Any, name: str) -> str:
-    return next(amount.source for amount in ledger.peak if amount.name == name)
+def source(ledger: Any, kind: str) -> str:
+    return next(amount.source for amount in ledger.peak if amount.kind == kind)
 
 
-KNOWN = Amount("context", CONTEXT, "NVML before the first allocation")
+def _why(ledger: Any, kind: str) -> str:
+    return next(amount.why for amount in ledger.peak if amount.kind == kind)
+
+
+KNOWN = Figure(CONTEXT, "NVML before the first allocation")
 IN_USE = 128 * MIB + 64 * MIB + 2 * GIB
 
 
@@ -271,8 +276,8 @@ class TestMeasure:
         ledger = measured(machine, Pool(resets=False, records=False), context=KNOWN)
         found = amounts(ledger)
         assert (found["in use"], found["free in pool"]) == (None, None)
-        assert "the 5.13 GiB that it has shown before were not exceeded" in source(ledger, "in use")
-        assert "--isolate" in source(ledger, "in use")
+        assert "the 5.13 GiB that it has shown before were not exceeded" in _why(ledger, "in use")
+        assert "--isolate" in _why(ledger, "in use")
         assert len(ledger.timeline) == 0
         assert ledger.source == "it records nothing"
         assert found["other processes"] == OTHERS
@@ -281,8 +286,8 @@ class TestMeasure:
         ledger = measured(machine, Pool(counts=False, resets=False, records=False), context=KNOWN)
         known = {"other processes", "reserved by the driver", "context", "held by others here", "free"}
         assert {name for name, count in amounts(ledger).items() if count is not None} == known
-        assert source(ledger, "in use") == "not available: it counts nothing"
-        assert source(ledger, "unexplained") == "not available: it counts nothing"
+        assert _why(ledger, "in use") == "it counts nothing"
+        assert _why(ledger, "unexplained") == "it counts nothing"
 
     def test_what_was_given_back_before_the_reading_was_not_free_at_the_peak(self, machine):
         ledger = measured(machine, Pool(), trims=True, context=KNOWN)
@@ -316,14 +321,14 @@ class TestMeasure:
         assert {name for name, count in amounts(ledger).items() if count is None} == of_nvml
         assert ledger.total is None
         for name in of_nvml - {"context"}:
-            assert "device unknown" in source(ledger, name)
-            assert why in source(ledger, name)
+            assert _why(ledger, name).startswith("device unknown: ")
+            assert why in _why(ledger, name)
         assert amounts(ledger)["in use"] == IN_USE
 
     def test_by_default_the_context_of_a_process_in_use_is_not_known(self, machine):
         ledger = measured(machine, Pool())
-        assert source(ledger, "context") == UNKNOWN_CONTEXT.source
-        assert "--isolate" in source(ledger, "context")
+        assert _why(ledger, "context") == UNKNOWN_CONTEXT.why
+        assert "--isolate" in _why(ledger, "context")
         assert amounts(ledger)["unexplained"] == CONTEXT
 
     def test_one_run_between_the_readings_with_the_recording_around_it_alone(self, machine):
@@ -384,27 +389,27 @@ class TestContext:
     @pytest.mark.parametrize("held", [0, 100 * MIB])
     def test_is_what_nvml_counts_less_what_is_held(self, machine, held):
         found = self.ask(machine, Pool(held=held))
-        assert (found.name, found.bytes) == ("context", CONTEXT)
+        assert found.bytes == CONTEXT
         assert found.source.startswith("NVML's list of processes on the device, PID")
         assert found.source.endswith(", before anything was allocated")
 
     @pytest.mark.parametrize(
         ("pool", "where", "why"),
         [
-            (Pool(listed=False), None, "not available: the driver lists no process with the PID"),
-            (Pool(counts=False), None, "not available: no counter of what is held (not available: it counts nothing)"),
+            (Pool(listed=False), None, "the driver lists no process with the PID"),
+            (Pool(counts=False), None, "no counter of what is held (it counts nothing)"),
             (Pool(), Device("gpu:7", 7), "device unknown: "),
         ],
     )
     def test_that_is_not_known_says_why(self, machine, pool, where, why):
         found = self.ask(machine, pool, where)
         assert found.bytes is None
-        assert found.source.startswith(why)
+        assert found.why.startswith(why)
 
     def test_less_than_the_allocator_holds_is_a_contradiction(self, machine):
         pool = Pool(held=GIB, context=-512 * MIB)
         found = self.ask(machine, pool)
-        assert found == Amount("context", None, "not available: NVML counts less than the allocator holds")
+        assert found == Figure(None, why="NVML counts less than the allocator holds")
 
     def test_takes_the_place_of_the_unknown_one_in_a_ledger(self, machine):
         known = self.ask(machine, Pool())

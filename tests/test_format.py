@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -41,6 +43,13 @@ def test_two_times_share_the_unit_of_the_longer() -> None:
     [(0.4301, "0.430"), (0.99951, "1.000"), (1.013, "1.013"), (1.0994, "1.099"), (1.0996, "1.10"), (117.4, "117")],
 )
 def test_ratio_near_one_keeps_three_decimals(value: float, text: str) -> None:
+    assert fmt.ratio(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), json.loads((Path(__file__).parent.parent / "labextension/test/ratios.json").read_text())
+)
+def test_a_ratio_is_what_the_panel_makes_of_it(value: float, text: str) -> None:
     assert fmt.ratio(value) == text
 
 

@@ -93,7 +93,7 @@ def test_the_peak_is_that_of_a_known_temporary(framework, mib):
     call(), call()
     ledger = heap.measure(call, NAMES[0])
     assert is_right(peak(ledger), mib), f"{peak(ledger) / MIB:.3f} MiB"
-    assert (ledger.device, ledger.total, ledger.start, ledger.peak[0].name) == ("heap", None, None, "in use")
+    assert (ledger.device, ledger.total, ledger.start, ledger.peak[0].kind) == ("heap", None, None, "in use")
     assert ledger.peak[0].source.startswith("memray: ")
     assert sum(line.bytes for line in ledger.lines) == peak(ledger)
 
@@ -327,7 +327,7 @@ def refused(why: str) -> None:
     ran = []
     ledger = heap.measure(lambda: ran.append(1), NAMES[0])
     (amount,) = ledger.peak
-    assert (amount.name, amount.bytes, amount.source) == ("in use", None, f"not available because {why}")
+    assert (amount.kind, amount.bytes, amount.why) == ("in use", None, why)
     assert (ledger.device, ledger.timeline, ledger.lines, ran) == ("heap", Timeline(), (), [])
 
 

@@ -35,7 +35,7 @@ FRAMEWORKS = ("torch", "numpy", "jax, eager", "jax, jitted")
 EXACT = """
 import json
 
-from fwmagic.memory import malloc
+from fwmagic.memory import host
 
 assert host.map_large_blocks()
 
@@ -63,7 +63,7 @@ for mib in SIZES:
     for name, call in programs(mib << 18).items():
         call(), call()
         ledgers = [host.measure(call) for _ in range(3)]
-        found += [(name, mib, ledger.peak[0].name, ledger.peak[0].bytes, ledger.note) for ledger in ledgers]
+        found += [(name, mib, ledger.how, ledger.peak[0].bytes, ledger.note) for ledger in ledgers]
 print(json.dumps(found))
 """
 
@@ -75,7 +75,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fwmagic
-from fwmagic.memory import host, malloc
+from fwmagic.memory import host
 
 def use(mib):
     np.full(mib << 20, 1, np.uint8)
@@ -101,7 +101,7 @@ def python(text: str) -> list:
 
 def growth(ledger: Ledger) -> int:
     (amount,) = ledger.peak
-    assert amount.bytes is not None, amount.source
+    assert amount.bytes is not None, amount.why
     return amount.bytes
 
 
@@ -139,7 +139,7 @@ def test_the_peak_is_right_in_a_process_that_did_other_things(framework, mib):
     calls[framework]()
     ledger = host.measure(calls[framework])
     assert is_right(growth(ledger), mib), f"{growth(ledger) / MIB:.2f} MiB"
-    assert (ledger.device, ledger.total, ledger.peak[0].name) == ("host", None, "in use")
+    assert (ledger.device, ledger.total, ledger.how) == ("host", None, "measured")
     assert "VmHWM" in ledger.peak[0].source
     assert abs(ledger.start - psutil.Process().memory_info().rss) < 32 * MIB
 
@@ -377,7 +377,7 @@ def test_without_a_counter_the_peak_is_sampled_and_called_so(monkeypatch, tmp_pa
     monkeypatch.setattr(host, attribute, path)
     ledger = host.measure(lambda: hold(64))
     (amount,) = ledger.peak
-    assert amount.name == "in use (sampled)"
+    assert (amount.kind, ledger.how) == ("in use", "sampled")
     assert is_right(amount.bytes, 64)
     assert re.match(r"sampled every \d[\d.]* m?s, so the true peak may be higher: no counter", amount.source)
     assert str(path) in amount.source
@@ -397,7 +397,7 @@ def test_elsewhere_psutil_reads(monkeypatch, tmp_path: Path):
     for name in ("_CLEAR_REFS", "_STATUS", "_STATM"):
         monkeypatch.setattr(host, name, tmp_path / name)
     ledger = host.measure(lambda: hold(64))
-    assert ledger.peak[0].name == "in use (sampled)"
+    assert ledger.how == "sampled"
     assert is_right(growth(ledger), 64)
 
 
@@ -413,9 +413,9 @@ def test_where_nothing_can_be_read_a_sentence_says_so_and_nothing_runs(monkeypat
     ran = []
     ledger = host.measure(lambda: ran.append(1))
     (amount,) = ledger.peak
-    assert (amount.name, amount.bytes, ledger.timeline, ledger.start, ran) == ("in use", None, Timeline(), None, [])
-    assert amount.source.startswith("not available because the resident memory of this process cannot be read: ")
-    assert not amount.source.endswith(": ")
+    assert (amount.kind, amount.bytes, ledger.timeline, ledger.start, ran) == ("in use", None, Timeline(), None, [])
+    assert amount.why.startswith("the resident memory of this process cannot be read: ")
+    assert not amount.why.endswith(": ")
 
 
 def test_readings_that_fail_later_on_are_no_error_either(monkeypatch, tmp_path: Path):
@@ -429,7 +429,7 @@ def test_readings_that_fail_later_on_are_no_error_either(monkeypatch, tmp_path: 
 
     ledger = host.measure(call)
     assert ledger.peak[0].bytes is None
-    assert ledger.peak[0].source.startswith("not available because the resident memory")
+    assert ledger.peak[0].why.startswith("the resident memory")
 
 
 def test_it_measures_in_any_thread():

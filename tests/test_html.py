@@ -22,7 +22,20 @@ from example_reports import (
 )
 from hypothesis import given, settings
 
-from fwmagic.report import NEUTRAL, Agreement, Amount, Conditions, Failure, Finding, Ledger, Place, Report, Stage
+from fwmagic.report import (
+    NEUTRAL,
+    Agreement,
+    Amount,
+    Conditions,
+    Failure,
+    Finding,
+    Ledger,
+    Moment,
+    Place,
+    Report,
+    Stage,
+    Timeline,
+)
 from fwmagic.report.drawings import scale
 from fwmagic.report.html import to_html
 from fwmagic.report.text import to_text
@@ -109,7 +122,6 @@ def hostile_report() -> Report:
         h,
         section=h,
         framework=h,
-        colour=h,
         mode=h,
         note=h,
         options={h: h},
@@ -118,7 +130,7 @@ def hostile_report() -> Report:
         compilation=compilation,
         agreement=Agreement(h, "differs", h, h),
         time=a_time(source=h),
-        memory=(Ledger(h, 1, (Amount(h, 1, h), Amount(h, None, h)), source=h, note=h),),
+        memory=(Ledger(h, 1, (Amount("in use", 1, h), Amount("context", None, why=h)), source=h, note=h),),
     )
     failed = a_variant("2" + h, status="failed", failure=Failure(h, h, 4, h))
     words = {h: h}
@@ -295,17 +307,18 @@ def test_memory_is_drawn_as_one_bar_a_ledger_beside_its_figure():
     assert "cuda:0: 1.17 GiB in use" in page.words
     assert "host: 300 MiB more" in page.words
     assert "in use" in next(words for words in page.words if words.startswith("memory at the peak"))
-    unknown = Ledger("cuda:0", None, (Amount("in use", None, "no driver"), Amount("context", 1, "NVML")))
+    unknown = Ledger("cuda:0", None, (Amount("in use", None, why="no driver"), Amount("context", 1, "NVML")))
     assert "cuda:0" in Page(to_html(a_report(a_variant("torch", memory=(unknown,))))).words
     assert "memory at the peak" not in to_html(a_report())
 
 
 def test_all_parts_of_four_long_variants_with_memory_stay_below_fifty_kilobytes():
     report = four_variants(1000)
-    static = Ledger(
-        "cuda:0 (static)", None, (Amount("in use (static)", 2**30, "XLA's static analysis, no measurement"),)
-    )
-    host = a_ledger("host", points=1000, peak=(Amount("in use", 2**26, "the most that was resident (VmHWM)"),))
+    static = Ledger("cuda:0", None, (Amount("in use", 2**30, "XLA's static analysis, no measurement"),), how="static")
+    # as it is measured: of resident memory, nothing is held beside what is in use
+    course = Timeline.of(Moment(0.001 * i, 2**26 * i // 1000, None) for i in range(1000))
+    used = Amount("in use", 2**26, "the most that was resident (VmHWM)")
+    host = a_ledger("host", peak=(used,), timeline=course)
     both = (a_ledger(points=1000), host)
     measured = tuple(replace(v, memory=(*both, static) if v.framework == "jax" else both) for v in report)
     bundle = replace(report, variants=measured)._repr_mimebundle_()

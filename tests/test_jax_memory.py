@@ -56,7 +56,7 @@ PARSE = xla_client.generate_pjrt_gpu_plugin_options
 class TestCounters:
     def test_of_the_allocator_that_divides_a_pool(self):
         found = counters(BFC)
-        assert dataclasses.astuple(found) == (2 * GIB, 59 * GIB, 5 * GIB, 60 * GIB, "Device.memory_stats()")
+        assert dataclasses.astuple(found) == (2 * GIB, 59 * GIB, 5 * GIB, 60 * GIB, "Device.memory_stats()", "")
 
     def test_of_cuda_async_the_pool_is_not_known_and_not_what_is_in_use(self):
         found = counters(ASYNC)
@@ -67,7 +67,7 @@ class TestCounters:
     def test_an_allocator_that_counts_nothing_says_so(self, stats):
         found = counters(stats)
         assert dataclasses.astuple(found)[:4] == (None,) * 4
-        assert found.source == "not available: XLA's allocator keeps no counters for this device"
+        assert found.why == "XLA's allocator keeps no counters for this device"
 
     def test_a_cpu_really_has_none(self):
         assert jax.devices("cpu")[0].memory_stats() is None
@@ -89,7 +89,7 @@ class TestCounters:
         assert dataclasses.replace(found, **{field: getattr(whole, field), "source": whole.source}) == whole
 
     def test_zero_is_a_number(self):
-        assert counters(dict.fromkeys(BFC, 0)) == Counters(0, 0, 0, 0, "Device.memory_stats()")
+        assert counters(dict.fromkeys(BFC, 0)) == Counters(0, 0, 0, 0, "Device.memory_stats()", "")
 
 
 class Accelerator(SimpleNamespace):
@@ -122,8 +122,8 @@ class TestADevice:
         accelerators(Accelerator(memory_stats=memory_stats))
         found = JaxMemory().counters(GPU)
         assert dataclasses.astuple(found)[:4] == (None,) * 4
-        assert found.source.startswith("not available: XLA's allocator does not tell (UNIMPLEMENTED: GetAllocatorStats")
-        assert "\n" not in found.source
+        assert found.why.startswith("XLA's allocator does not tell (UNIMPLEMENTED: GetAllocatorStats")
+        assert "\n" not in found.why
 
     def test_is_asked_by_its_own_id(self, accelerators):
         stats = [{"bytes_in_use": 1}, {"bytes_in_use": 2}]
@@ -459,10 +459,10 @@ class TestStatic:
         run(shell, "import jax.numpy as jnp\nx = jnp.ones((512, 512))")
         run(shell, "%%jax --budget 0.1\njnp.sort(jnp.sin(x), axis=0)[0]")
         (variant,) = shown(shell)[-1]
-        (static,) = [ledger for ledger in variant.memory if ledger.device == "CPU (static)"]
+        (static,) = [ledger for ledger in variant.memory if ledger.how == "static"]
         (amount,) = static.peak
         wanted = compiler.static(jax.jit(sorted_sines).lower(X).compile())
-        assert (amount.name, amount.bytes) == ("in use (static)", wanted.total)
+        assert (static.device, amount.kind, amount.bytes) == ("CPU", "in use", wanted.total)
         assert amount.source.startswith("XLA's static analysis, not measured: 1.00 MiB arguments + 2.00 KiB outputs")
         assert f"{size(wanted.temp)} temporaries" in amount.source
         assert (static.total, len(static.timeline)) == (None, 0)
@@ -472,7 +472,7 @@ class TestStatic:
         run(shell, "import jax.numpy as jnp\nx = jnp.ones((512, 512))")
         run(shell, f"%%jax --budget 0.1 {options}\njnp.sort(jnp.sin(x), axis=0)[0]")
         (variant,) = shown(shell)[-1]
-        assert "CPU (static)" not in [ledger.device for ledger in variant.memory]
+        assert "static" not in [ledger.how for ledger in variant.memory]
 
 
 # A real device
@@ -495,7 +495,7 @@ for call in (wide, f):  # the first one makes a new peak, the second one has an 
     ledger = device.measure(lambda: call(x).block_until_ready(), memory, where)
     peaks = [moment.in_use for moment in ledger.timeline]
     true = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
-    amounts = {amount.name: (amount.bytes, amount.source) for amount in ledger.peak}
+    amounts = {amount.kind: (amount.bytes, amount.source or amount.why) for amount in ledger.peak}
     found.append([true, ledger.start, ledger.total, max(peaks, default=None), amounts])
 print(json.dumps(found))
 """

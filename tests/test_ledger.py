@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fwmagic.frameworks import Counters
 from fwmagic.memory.device import SEGMENTS, Readings, of_readings
-from fwmagic.memory.nvml import Reading
-from fwmagic.report import Amount, Moment
+from fwmagic.memory.nvml import Figure, Reading
+from fwmagic.report import Moment
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -20,7 +20,7 @@ GIB = 1 << 30
 def reading(total=24 * GIB, own=3 * GIB, others=GIB, reserved=512 * MIB, **absent):
     used = (3 * GIB if own is None else own) + others
     found = {"total": total, "used": used, "free": total - used - reserved, "reserved": reserved, "own": own, **absent}
-    return Reading(**{n: Amount(n, v, "NVML" if v is not None else "not available: why") for n, v in found.items()})
+    return Reading(**{n: Figure(None, why="why") if v is None else Figure(v, "NVML") for n, v in found.items()})
 
 
 def readings(device=None, context=400 * MIB, in_use=2 * GIB, held=2 * GIB + 512 * MIB, given_back=0, **fields):
@@ -30,14 +30,14 @@ def readings(device=None, context=400 * MIB, in_use=2 * GIB, held=2 * GIB + 512 
         "peak": counters,
         "after": dataclasses.replace(counters, in_use=0, held=held - given_back),
         "device": reading() if device is None else device,
-        "context": Amount("context", context, "NVML before the first allocation"),
+        "context": Figure(None, why="why") if context is None else Figure(context, "NVML before the first allocation"),
         **fields,
     }
     return Readings(**found)
 
 
 def amounts(ledger):
-    return {amount.name: amount.bytes for amount in ledger.peak}
+    return {amount.kind: amount.bytes for amount in ledger.peak}
 
 
 def test_the_segments_of_a_device():
@@ -55,7 +55,7 @@ def test_the_segments_of_a_device():
     }
     assert sum(amounts(ledger).values()) == ledger.total == 24 * GIB
     assert (ledger.device, ledger.start, ledger.note, ledger.source) == ("cuda:0", MIB, "", "events")
-    assert all(amount.source for amount in ledger.peak)
+    assert all(bool(amount.source) != bool(amount.why) for amount in ledger.peak)
 
 
 def test_what_the_pool_gave_back_was_not_free_at_the_peak():
@@ -94,7 +94,7 @@ def test_the_segments_add_up_to_the_total_and_a_planted_gap_is_unexplained(
     st.builds(
         Reading,
         **{
-            name: st.builds(Amount, st.just(name), st.none() | st.integers(0, 8 * GIB), st.just("source"))
+            name: st.just(Figure(None, why="why")) | st.builds(Figure, st.integers(0, 8 * GIB), st.just("source"))
             for name in ("total", "used", "free", "reserved", "own")
         },
     ),
@@ -107,18 +107,18 @@ def test_no_readings_give_a_negative_number_or_fail(device, numbers):
         Counters(in_use, held, peak_in_use, peak_held, "peak"),
         Counters(in_use, after, peak_in_use, peak_held, "after"),
         device,
-        Amount("context", context, "source"),
+        Figure(None, why="why") if context is None else Figure(context, "source"),
         (("JAX", here),),
     )
     ledger = of_readings("cuda:0", found)
     assert all(amount.bytes is None or amount.bytes >= 0 for amount in ledger.peak)
-    assert all(amount.source for amount in ledger.peak)
+    assert all(bool(amount.source) != bool(amount.why) for amount in ledger.peak)
     if device.used.bytes is not None and device.own.bytes is not None and device.own.bytes > device.used.bytes:
         assert "contradict" in ledger.note
 
 
 @pytest.mark.parametrize(
-    ("found", "name", "note"),
+    ("found", "kind", "note"),
     [
         (
             readings(device=reading(own=GIB)),
@@ -148,12 +148,12 @@ def test_no_readings_give_a_negative_number_or_fail(device, numbers):
     ],
     ids=["own below held", "own above used", "in use above held", "held above its peak", "stale"],
 )
-def test_readings_that_contradict_each_other_are_named(found, name, note):
+def test_readings_that_contradict_each_other_are_named(found, kind, note):
     ledger = of_readings("cuda:0", found)
     assert note in ledger.note
-    assert amounts(ledger)[name] is None
-    (amount,) = (amount for amount in ledger.peak if amount.name == name)
-    assert "contradict" in amount.source
+    assert amounts(ledger)[kind] is None
+    (amount,) = (amount for amount in ledger.peak if amount.kind == kind)
+    assert "contradict" in amount.why
 
 
 @pytest.mark.parametrize(

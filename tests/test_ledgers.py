@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from example_reports import COLOURS, a_ledger
+from example_reports import COLOURS, a_ledger, a_variant
 
 from fwmagic.report import Amount, Ledger, Timeline
-from fwmagic.report.drawings import Extent, bar, course, extent
+from fwmagic.report.drawings import Extent, bar, course, extent, measured
 
 LEDGER = Ledger(
     "cuda:0",
@@ -18,7 +18,7 @@ LEDGER = Ledger(
         Amount("context", 50, "NVML"),
         Amount("in use", 200, "NVML"),
         Amount("free in pool", 150, "NVML"),
-        Amount("unexplained", None, "the driver does not tell"),
+        Amount("unexplained", None, why="the driver does not tell"),
         Amount("free", 500, "NVML"),
     ),
 )
@@ -44,35 +44,44 @@ def test_in_use_held_and_the_rest_are_told_apart_by_thickness_and_stand_in_order
 
 def test_bars_share_a_scale_and_free_memory_is_left_out():
     longer = a_ledger(in_use=10_000)
-    assert extent([LEDGER, longer]).bytes == sum(a.bytes for a in longer.peak if a.name != "free")
+    assert extent([LEDGER, longer]).bytes == sum(a.bytes for a in longer.peak if a.kind != "free")
     assert drawn(bar(COLOURS["jax"], LEDGER, Extent(1000, 0.0)))["use"][1] == [(150, 194)]
     assert "free " not in bar(
-        "jax", Ledger("host", 8, (Amount("in use", 3, ""), Amount("free", 5, ""))), Extent(8, 0.0)
+        COLOURS["jax"], Ledger("host", 8, (Amount("in use", 3, ""), Amount("free", 5, ""))), Extent(8, 0.0)
     )
 
 
-@pytest.mark.parametrize("name", ["in use", "in use (static)"])
-def test_how_the_memory_in_use_was_found_does_not_matter(name):
-    ledger = Ledger("host", None, (Amount(name, 10, "XLA"),))
+@pytest.mark.parametrize(
+    ("how", "name"), [("measured", "in use"), ("sampled", "in use (sampled)"), ("last seen", "in use (last seen)")]
+)
+def test_how_the_memory_in_use_was_found_does_not_matter(how, name):
+    ledger = Ledger("host", None, (Amount("in use", 10, "a counter"), Amount("free", 10)), how=how)
     assert drawn(bar(COLOURS["jax"], ledger, Extent(10, 0.0))) == {"use": (COLOURS["jax"], [(0, 994)])}
     assert f"<desc>{name} 10 B</desc>" in bar(COLOURS["jax"], ledger, Extent(10, 0.0))
 
 
+def test_what_a_compiler_worked_out_is_not_drawn():
+    static = Ledger("CPU", None, (Amount("in use", 10, "XLA"),), how="static")
+    assert measured([a_variant("jax", memory=(LEDGER, static))]) == [
+        (a_variant("jax", memory=(LEDGER, static)), LEDGER)
+    ]
+
+
 def test_nothing_known_is_nothing_drawn():
     assert extent([]) == Extent(0, 0.0)
-    assert extent([Ledger("host", None, (Amount("in use", None, "unknown"), Amount("context", 0, "")))]).bytes == 0
+    assert extent([Ledger("host", None, (Amount("in use", None, why="unknown"), Amount("context", 0, "")))]).bytes == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("kind", "whose"),
     [
         ("other processes", "rest"), ("reserved by the driver", "rest"), ("held by others here", "rest"),
         ("context", "held"), ("unexplained", "held"), ("free in pool", "held"), ("in use", "use"),
     ],
 )  # fmt: skip
-def test_whose_a_segment_is(name, kind):
-    ledger = Ledger("cuda:0", None, (Amount(name, 10, ""),))
-    assert list(drawn(bar(COLOURS["torch"], ledger, extent([ledger])))) == [kind]
+def test_whose_a_segment_is(kind, whose):
+    ledger = Ledger("cuda:0", None, (Amount(kind, 10, ""),))
+    assert list(drawn(bar(COLOURS["torch"], ledger, extent([ledger])))) == [whose]
 
 
 def test_a_course_is_drawn_in_steps_on_the_scale_of_all():
@@ -83,6 +92,11 @@ def test_a_course_is_drawn_in_steps_on_the_scale_of_all():
     assert f'<path class="fw-line" stroke="{COLOURS["torch"]}" d="M0 20H250V0H500V0"/>' in svg
     assert "<desc>3 moments in 2.00 s, at most 100 B</desc>" in svg
     assert extent([ledger, LEDGER]) == Extent(500, 2.0)
+
+
+def test_a_course_that_stays_is_one_step():
+    ledger = Ledger("host", None, (), Timeline((0.0, 1.0, 2.0, 3.0, 4.0), (5, 5, 9, 9, 9)))
+    assert 'd="M0 20H500V4H1000V4V40H0z"' in course(COLOURS["jax"], ledger, Extent(10, 4.0))
 
 
 def test_of_a_course_only_what_is_known_is_drawn():

@@ -29,12 +29,12 @@ def report_of(shell, cell) -> Report:
     return shown(shell)[-1]
 
 
-def ledger(report, name, device):
-    return next((one for one in report[name].memory if one.device == device), None)
+def ledger(report, name, device, how="measured"):
+    return next((one for one in report[name].memory if (one.device, one.how) == (device, how)), None)
 
 
 def in_use(one):
-    (amount,) = (amount for amount in one.peak if amount.name.startswith("in use"))
+    (amount,) = (amount for amount in one.peak if amount.kind == "in use")
     return amount.bytes
 
 
@@ -72,9 +72,10 @@ class TestByDefault:
     def test_a_jitted_cell_has_its_static_analysis_and_it_is_labelled(self, shell):
         run(shell, "import jax.numpy as jnp\nx = jnp.ones((1024, 1024))")
         report = report_of(shell, "%%jax --budget 0.1\n(x @ x).sum()")
-        found = ledger(report, "jax", "CPU (static)")
+        found = ledger(report, "jax", "CPU", "static")
         (amount,) = found.peak
-        assert amount.name == "in use (static)"
+        assert amount.kind == "in use"
+        assert "peak on CPU (static): in use (static) " in str(report)
         assert amount.bytes >= 4 * MIB
         assert "not measured" in amount.source
         assert "4.00 MiB arguments" in amount.source
@@ -170,7 +171,7 @@ class TestMemray:
         report = report_of(shell, compare("--memray", ("numpy", CELLS["numpy"])))
         (amount,) = ledger(report, "numpy", "heap").peak
         assert amount.bytes is None
-        assert "pip install 'fwmagic[memory]'" in amount.source
+        assert "pip install 'fwmagic[memory]'" in amount.why
         assert "fwmagic[memory]" in str(report)
         assert in_use(ledger(report, "numpy", "host")) > 0
         assert report["numpy"].status == "timed"
@@ -220,7 +221,7 @@ class TestAsIfOnce:
         report = report_of(shell, compare("", ("numpy", CELLS["numpy"])))
         (amount,) = ledger(report, "numpy", "host").peak
         assert amount.bytes is None
-        assert amount.source == "not available: the run for it raised RuntimeError: out of memory"
+        assert amount.why == "the run for it raised RuntimeError: out of memory"
         assert (report.state, report["numpy"].status) == ("done", "timed")
 
     def test_an_interrupt_in_a_pass_stops_and_puts_back(self, shell, monkeypatch):
@@ -248,7 +249,7 @@ class TestInAProcessOfItsOwn:
         run(shell, "import jax, jax.numpy as jnp\nx = jnp.arange(1024.0)[:, None]\ny = jnp.arange(4096.0)[None]")
         cell = "jnp.sort(x * y, axis=0)[0].sum()"
         report = report_of(shell, f"%%jax --isolate --budget 0.1\n{cell}")
-        static = ledger(report, "jax", "CPU (static)")
+        static = ledger(report, "jax", "CPU", "static")
         assert in_use(static) >= 16 * MIB
         assert in_use(ledger(report, "jax", "host")) >= 15 * MIB
 

@@ -25,7 +25,7 @@ from fwmagic.memory import device, now, nvml
 from fwmagic.memory.device import SEGMENTS
 from fwmagic.memory.holders import Live
 from fwmagic.memory.now import Now
-from fwmagic.memory.nvml import Reading
+from fwmagic.memory.nvml import Figure, Reading
 from fwmagic.report import Amount, Ledger
 
 pytestmark = pytest.mark.usefixtures("small_heap")
@@ -232,7 +232,7 @@ def host(found):
 def test_the_ledger_of_the_host_adds_up_to_the_machine(shell):
     run(shell, "import numpy as np\nkept = np.ones(16 << 20)")
     ledger = host(memory(shell))
-    amounts = {amount.name: amount.bytes for amount in ledger.peak}
+    amounts = {amount.kind: amount.bytes for amount in ledger.peak}
     assert list(amounts) == ["other processes", "in use", "free"]
     assert ledger.total == psutil.virtual_memory().total
     if amounts["other processes"] is not None:  # of a process alone on its machine, what is shared counts twice
@@ -247,7 +247,7 @@ def test_memory_that_counts_twice_is_not_subtracted(monkeypatch):
     monkeypatch.setattr(psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=2 * GIB))
     found = now.now({}, 1)
     others, mine, free = host(found).peak
-    assert others == Amount("other processes", None, "not available: a part of this process's memory is shared")
+    assert others == Amount("other processes", None, why="a part of this process's memory is shared")
     assert (mine.bytes, free.bytes) == (2 * GIB, 7 * GIB)
     assert "other processes: not available: a part of this process's memory is shared" in str(found)
 
@@ -300,7 +300,7 @@ def devices(monkeypatch):
     def given(*loaded, own=4 * GIB):
         used, reserved, total = own + GIB, 512 * MIB, 24 * GIB
         found = {"total": total, "used": used, "free": total - used - reserved, "reserved": reserved, "own": own}
-        reading = Reading(**{name: Amount(name, count, "NVML") for name, count in found.items()})
+        reading = Reading(**{name: Figure(count, "NVML") for name, count in found.items()})
         monkeypatch.setattr(frameworks, "loaded", lambda: list(loaded))
         monkeypatch.setattr(device, "identify", lambda ordinal, uuid: (f"GPU-{ordinal}", "a script says so"))
         monkeypatch.setattr(nvml, "read", lambda uuid, before=None: reading)
@@ -317,7 +317,7 @@ ZERO, ONE = Device("cuda:0", 0), Device("cuda:1", 1)
 def test_a_device_in_use_has_a_ledger_of_what_is_there_now(devices, shell):
     (ledger,) = devices(Fake("PyTorch", Pool(ZERO, GIB, 2 * GIB)))
     assert run(shell, "%memory").ledgers[0] == ledger
-    amounts = {amount.name: amount.bytes for amount in ledger.peak}
+    amounts = {amount.kind: amount.bytes for amount in ledger.peak}
     assert tuple(amounts) == SEGMENTS
     assert (amounts["in use"], amounts["free in pool"], amounts["unexplained"]) == (GIB, GIB, 2 * GIB)
     assert sum(count or 0 for count in amounts.values()) == ledger.total == 24 * GIB
@@ -328,7 +328,7 @@ def test_a_device_in_use_has_a_ledger_of_what_is_there_now(devices, shell):
 def test_frameworks_on_one_device_see_what_the_others_hold(devices):
     first, second = devices(Fake("PyTorch", Pool(ZERO, GIB, 2 * GIB)), Fake("JAX", Pool(Device("gpu:0", 0), MIB, GIB)))
     for ledger, held in ((first, GIB), (second, 2 * GIB)):
-        amounts = {amount.name: amount.bytes for amount in ledger.peak}
+        amounts = {amount.kind: amount.bytes for amount in ledger.peak}
         assert amounts["held by others here"] == held
         assert sum(count or 0 for count in amounts.values()) == 24 * GIB
     assert [ledger.device for ledger in (first, second)] == ["cuda:0 by PyTorch", "gpu:0 by JAX"]
@@ -337,7 +337,7 @@ def test_frameworks_on_one_device_see_what_the_others_hold(devices):
 def test_what_is_held_on_another_device_is_not_held_here(devices):
     found = devices(Fake("PyTorch", Pool(ZERO, GIB, 2 * GIB)), Fake("JAX", Pool(ONE, MIB, GIB)))
     for ledger in found:
-        assert {amount.name: amount.bytes for amount in ledger.peak}["held by others here"] == 0
+        assert {amount.kind: amount.bytes for amount in ledger.peak}["held by others here"] == 0
 
 
 def test_a_framework_that_has_not_started_or_has_no_device_is_not_asked(devices):
@@ -366,7 +366,7 @@ def test_figures_that_contradict_each_other_are_in_the_text(devices):
 
 
 def test_ledgers_are_written_with_units():
-    ledger = Ledger("host", 8 * GIB, (Amount("in use", 3 * MIB, "x"), Amount("free", None, "not available: why")))
+    ledger = Ledger("host", 8 * GIB, (Amount("in use", 3 * MIB, "x"), Amount("free", None, why="why")))
     assert f"host of {size(8 * GIB)}: in use 3.00 MiB; free: not available: why" in str(Now((ledger,), ()))
 
 
@@ -427,7 +427,7 @@ def test_what_a_real_device_holds_now(shell):
     )
     found = memory(shell)
     (ledger,) = [ledger for ledger in found.ledgers if ledger.device.endswith("by PyTorch")]
-    amounts = {amount.name: amount.bytes for amount in ledger.peak}
+    amounts = {amount.kind: amount.bytes for amount in ledger.peak}
     assert amounts["in use"] >= 256 * MIB
     assert amounts["in use"] < GIB
     assert amounts["free in pool"] >= GIB

@@ -44,18 +44,11 @@ def read(machine: Machine, *lines: str, uuid: str | None = A, before: Reading | 
 
 
 def check(reading: Reading) -> None:
-    """Every value is named, and is a number with a source or none with a reason."""
-    amounts = [reading.total, reading.used, reading.free, reading.reserved, reading.own]
-    names = ["total", "in use by all processes", "free", "reserved by the driver", "this process"]
-    assert [amount.name for amount in amounts] == names
-    for amount in amounts:
-        if amount.bytes is None:
-            assert amount.source.startswith("not available: ")
-            assert len(amount.source) > len("not available: ")
-        else:
-            assert amount.bytes >= 0
-            assert "not available" not in amount.source
-            assert amount.source
+    """Every value is a number with a source or none with a reason."""
+    for figure in (reading.total, reading.used, reading.free, reading.reserved, reading.own):
+        assert bool(figure.source) == (figure.bytes is not None)
+        assert bool(figure.why) == (figure.bytes is None)
+        assert (figure.bytes or 0) >= 0
 
 
 def whole(reading: Reading) -> list[int | None]:
@@ -163,14 +156,14 @@ OF_DEVICE = {
 def test_a_device_that_gives_no_memory_says_why(machine, line, reason):
     reading = read(machine, *USUAL, line)
     assert whole(reading) == [None] * 4
-    assert all(reason in amount.source for amount in (reading.total, reading.used, reading.free, reading.reserved))
+    assert all(reason in amount.why for amount in (reading.total, reading.used, reading.free, reading.reserved))
 
 
 def test_a_device_without_memory_information_may_still_tell_of_this_process(machine):
     reading = read(machine, gpu(A), process(A, machine.pid, GIB))
     assert whole(reading) == [None] * 4
     assert "the driver does not support this for the device (nvmlDeviceGetMemoryInfo: Not Supported)" in (
-        reading.total.source
+        reading.total.why
     )
     assert reading.own.bytes == GIB
 
@@ -178,7 +171,7 @@ def test_a_device_without_memory_information_may_still_tell_of_this_process(mach
 def test_a_device_that_shares_the_memory_of_the_host_has_no_total(machine):
     reading = read(machine, gpu(A), memory(A, 0, 0, 0, 0), process(A, machine.pid, GIB))
     assert whole(reading) == [None] * 4
-    assert "shares the host's (NVML gives a total of 0)" in reading.total.source
+    assert "shares the host's (NVML gives a total of 0)" in reading.total.why
     assert reading.own.bytes == GIB
 
 
@@ -189,7 +182,7 @@ def test_a_device_that_shares_the_memory_of_the_host_has_no_total(machine):
 def test_figures_that_do_not_add_up_give_no_use(machine, reserved, free, used):
     reading = read(machine, gpu(A), memory(A, 80 * GIB, reserved, free, used))
     assert reading.used.bytes is None
-    assert f"(total {80 * GIB}, free {free}, reserved {reserved} and in use {used} bytes)" in reading.used.source
+    assert f"(total {80 * GIB}, free {free}, reserved {reserved} and in use {used} bytes)" in reading.used.why
     assert reading.total.bytes == 80 * GIB
 
 
@@ -205,7 +198,7 @@ def test_a_library_without_version_2_is_asked_for_version_1(old):
 def expect_version_1(reading: Reading) -> None:
     assert whole(reading) == [80 * GIB, 10 * GIB, 70 * GIB, None]
     assert reading.used.source.endswith("version 1: what the driver reserves is counted in")
-    assert "this release of the driver does not tell it apart" in reading.reserved.source
+    assert "this release of the driver does not tell it apart" in reading.reserved.why
 
 
 def test_a_library_without_version_3_is_asked_for_version_2_of_the_list(old):
@@ -214,7 +207,7 @@ def test_a_library_without_version_3_is_asked_for_version_2_of_the_list(old):
     if hasattr(pynvml, "nvmlDeviceGetComputeRunningProcesses_v2"):
         assert own.bytes == GIB
     else:
-        assert "has no such function" in own.source
+        assert "has no such function" in own.why
 
 
 NO_NUMBER = {
@@ -241,7 +234,7 @@ def scenario(machine: Machine, lines: list[str]) -> list[str]:
 def test_where_the_driver_does_not_tell_of_this_process_the_reason_is_given(machine, lines, reason):
     reading = read(machine, *USUAL, *scenario(machine, lines))
     assert reading.own.bytes is None
-    assert reason in reading.own.source
+    assert reason in reading.own.why
     assert whole(reading) == [80 * GIB, 9 * GIB, 70 * GIB, 1 * GIB]
 
 
@@ -266,14 +259,14 @@ def test_a_negative_difference_is_not_a_number(machine):
     before = read(machine, *USUAL)
     own = read(machine, gpu(A), memory(A, 80 * GIB, 1 * GIB, 75 * GIB, 4 * GIB), before=before).own
     assert own.bytes is None
-    assert own.source.endswith(f"the whole device uses {5 * GIB} bytes less than before")
+    assert own.why.endswith(f"the whole device uses {5 * GIB} bytes less than before")
 
 
 def test_there_is_no_difference_to_what_was_not_read(machine):
     before = read(machine, *USUAL, fault(V2, 4))
     own = read(machine, *USUAL, before=before).own
     assert own.bytes is None
-    assert own.source.endswith("the use of the whole device is not known at both moments")
+    assert own.why.endswith("the use of the whole device is not known at both moments")
 
 
 @pytest.mark.parametrize("lines", [[gpu(A), memory(A, 40 * GIB, 0, 30 * GIB, 10 * GIB)], [*USUAL, fault(V2, 13)]])
@@ -281,7 +274,7 @@ def test_there_is_no_difference_to_another_device_or_by_another_method(machine, 
     before = read(machine, *lines)
     own = read(machine, *USUAL, before=before).own
     assert own.bytes is None
-    assert own.source.endswith("the reading before is not of the same device by the same method")
+    assert own.why.endswith("the reading before is not of the same device by the same method")
 
 
 def test_a_process_that_ends_between_two_calls_is_not_taken_for_one_outside(machine):
@@ -305,12 +298,12 @@ def test_a_list_of_those_that_draw_is_not_needed(machine):
 def test_a_device_that_has_vanished_says_so(machine):
     reading = read(machine, gpu(B), before=read(machine, *USUAL))
     assert whole(reading) == [None] * 4
-    assert reading.own.source == "not available: the driver knows no such device (nvmlDeviceGetHandleByUUID: Not Found)"
+    assert reading.own.why == "the driver knows no such device (nvmlDeviceGetHandleByUUID: Not Found)"
 
 
 def test_an_unknown_device_is_not_read(machine):
     reading = read(machine, *USUAL, uuid=None)
-    assert {amount.source for amount in (reading.total, reading.used, reading.own)} == {"not available: device unknown"}
+    assert {figure.why for figure in (reading.total, reading.used, reading.own)} == {"device unknown"}
 
 
 @pytest.mark.parametrize(
@@ -336,7 +329,7 @@ def test_without_a_driver_there_is_a_sentence(tmp_path):
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")
     with Machine(tmp_path, library=tmp_path) as machine:
         reading = read(machine)
-        assert "driver's library libnvidia-ml.so.1 was not found (nvmlInit: NVML Shared Library" in reading.own.source
+        assert "driver's library libnvidia-ml.so.1 was not found (nvmlInit: NVML Shared Library" in reading.own.why
         with pytest.raises(FwMagicError, match=r"^the NVIDIA driver's library libnvidia-ml\.so\.1 was not found"):
             machine.ask("nvml.count()")
 
@@ -345,7 +338,7 @@ def test_a_driver_that_is_not_loaded_is_asked_again_later(tmp_path):
     with Machine(tmp_path) as machine:
         reading = read(machine, *USUAL, fault("nvmlInitWithFlags", 9))
         assert whole(reading) == [None] * 4
-        assert "the NVIDIA driver is not loaded (nvmlInit: Driver Not Loaded)" in reading.total.source
+        assert "the NVIDIA driver is not loaded (nvmlInit: Driver Not Loaded)" in reading.total.why
         machine.set(fault("nvmlInitWithFlags", 4))
         with pytest.raises(FwMagicError, match=r"not let this user ask for it \(nvmlInit: Insufficient Permissions\)"):
             machine.ask("nvml.count()")
@@ -359,14 +352,14 @@ def test_a_driver_that_is_not_loaded_is_asked_again_later(tmp_path):
 def test_without_its_package_there_is_a_sentence(tmp_path, module, reason):
     with Machine(tmp_path) as machine:
         machine.ask(f"sys.modules.update(pynvml={module})")
-        assert reason in read(machine, *USUAL).total.source
+        assert reason in read(machine, *USUAL).total.why
 
 
 def test_nvml_that_other_code_has_shut_down_is_a_sentence(tmp_path):
     with Machine(tmp_path) as machine:
         assert read(machine, *USUAL).total.bytes == 80 * GIB
         machine.ask("__import__('pynvml').nvmlShutdown()")
-        assert "other code in this process has shut NVML down" in read(machine, *USUAL).total.source
+        assert "other code in this process has shut NVML down" in read(machine, *USUAL).total.why
 
 
 def test_nvml_is_initialised_by_the_first_call_and_shut_down_at_the_end(tmp_path):
@@ -429,6 +422,6 @@ def test_a_real_device_is_identified_and_its_memory_adds_up():
     # CUDA itself names the same device as torch, and the driver or the difference sees what was allocated.
     assert device.identify(0, None)[0] == uuid
     assert device.uuid_of(0) == reported
-    assert after.own.bytes is not None, after.own.source
+    assert after.own.bytes is not None, after.own.why
     assert after.own.bytes >= 256 * MIB
     del held

@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in wheel.namelist() if name.startswith("fwmagic/")} == package
-    assert {"fwmagic/schema.json", "fwmagic/py.typed"} <= package
+    assert {"fwmagic/report/report.css", "fwmagic/charts/times.json", "fwmagic/py.typed"} <= package
 
 
 def test_wheel_and_sdist_carry_the_built_extension(wheel, built):
@@ -83,7 +83,7 @@ def test_the_sdist_holds_the_tests_and_the_examples_and_no_build_output(built):
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    needed = ("pyproject.toml", "README.md", "LICENSE", "fwmagic/schema.json", "tests/conftest.py", "Makefile")
+    needed = ("pyproject.toml", "README.md", "LICENSE", "fwmagic/report/report.css", "tests/conftest.py", "Makefile")
     assert names.issuperset([*needed, "examples/quickstart.ipynb"])
     assert not [name for name in names if name.split("/")[0] in {"build", ".venv"} or "__pycache__" in name]
 

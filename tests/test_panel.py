@@ -12,7 +12,7 @@ from browser import Lab, code, output_of
 from example_reports import a_report, a_time, a_variant, four_variants, with_memory
 from playwright.sync_api import expect
 
-from fwmagic.format import ratio, seconds, size
+from fwmagic.format import ratio, seconds, seconds_between, size
 from fwmagic.report import MOST_POINTS, Report
 
 COMPARE = """%%compare --budget {budget} --baseline torch -o report
@@ -82,12 +82,7 @@ class TestLiveRun:
             "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
         )
         assert cells == [
-            [
-                v.name,
-                seconds(v.time.median),
-                f"{seconds(v.time.low)} – {seconds(v.time.high)}",
-                str(min(len(v.time.samples), MOST_POINTS)),
-            ]
+            [v.name, seconds(v.time.median), seconds_between(*v.time.interval), str(len(v.time.samples))]
             for v in report
         ]
 
@@ -123,7 +118,7 @@ class TestLiveRun:
         cells = shown.locator("figure[data-chart=memory] tbody tr").evaluate_all(
             "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
         )
-        assert cells == [[name, device, a.name, size(a.bytes), a.source] for name, device, a in amounts]
+        assert cells == [[name, device, a.kind, size(a.bytes), a.source] for name, device, a in amounts]
 
     def test_a_second_notebook_has_its_own_list(self, run, lab_server):
         lab, _, _ = run
@@ -334,7 +329,7 @@ def test_memory_is_drawn_on_one_scale(lab, lab_server):
     lab.open(lab_server, "memory.ipynb")
     lab.open_panel()
     amounts = [a for v in report for ledger in v.memory for a in ledger.peak]
-    segments = [a for a in amounts if a.bytes is not None and a.name != "free"]
+    segments = [a for a in amounts if a.bytes is not None and a.kind != "free"]
     for place in (lab.panel, lab.page.locator(".fwm-output")):
         expect(place.locator("figure[data-chart=memory] .segments_marks path")).to_have_count(len(segments))
         expect(place.locator("figure[data-chart=timeline] svg")).to_be_visible()

@@ -8,13 +8,12 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from example_reports import a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import COLOURS, a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, with_memory
 from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
-from fwmagic.report import MOST_POINTS, Amount, Ledger, Report, Stage, Timeline
+from fwmagic.report import MOST_POINTS, NEUTRAL, Amount, Ledger, Report, Stage, Timeline
 from fwmagic.report.charts import CHARTS, to_svg
-from fwmagic.report.drawings import colour
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -85,8 +84,8 @@ def test_memory_has_a_segment_for_each_amount_that_is_known():
         for mark in groups(svg, "segments")
         if "torch, cuda:0" in mark.get("aria-label")
     }
-    assert looks["in use"] == (colour("torch"), "1")
-    assert looks["context"] == looks["free in pool"] == looks["unexplained"] == (colour("torch"), "0.5")
+    assert looks["in use"] == (COLOURS["torch"], "1")
+    assert looks["context"] == looks["free in pool"] == looks["unexplained"] == (COLOURS["torch"], "0.5")
     assert looks["other processes"] == ("#8C8C8C", "0.25")
     assert "free" not in looks
 
@@ -102,18 +101,18 @@ def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
     assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
 
 
-@pytest.mark.parametrize(("framework", "stands_for"), [("torch", "torch"), ("mine", "other"), ("yours", "other")])
-def test_colours_are_those_of_the_frameworks(framework, stands_for):
-    report = a_report(a_variant("mine", framework="mine"), a_variant("x", framework=framework))
+@pytest.mark.parametrize(("colour", "drawn"), [("#D55E00", "#D55E00"), ("#123456", "#123456")])
+def test_colours_are_those_of_the_frameworks(colour, drawn):
+    report = a_report(a_variant("mine", framework="mine"), a_variant("x", framework="x", colour=colour))
     fills = {mark.get("fill") for mark in groups(to_svg(report), "samples")}
-    assert fills == {colour("mine"), colour(stands_for)}
+    assert fills == {NEUTRAL, drawn}
 
 
 @pytest.mark.parametrize("chart", CHARTS)
 def test_hostile_names_are_shown_and_not_obeyed(chart):
     report = hostile_report()
     odd = 'a.b["c"]\\d\'e'
-    ledger = replace(a_ledger(device=odd, points=3), peak=(Amount(HOSTILE, 5, HOSTILE), Amount(odd, 7, "")))
+    ledger = replace(a_ledger(device=odd, points=3), peak=(Amount("in use", 5, HOSTILE), Amount("context", 7, odd)))
     stages = (Stage(odd, 1.0, ""), Stage(HOSTILE, 1.0, ""))
     first, second = report
     measured = replace(first, memory=(ledger,), compilation=replace(first.compilation, stages=stages))

@@ -579,13 +579,13 @@ def test_the_policies_of_torch_on_a_real_device(shell):
     for variant in report:
         ledger = variant.memory[0]
         assert ledger.device.startswith("cuda:")
-        amounts = {amount.name: amount for amount in ledger.peak}
+        amounts = {amount.kind: amount for amount in ledger.peak}
         if variant.name == "torch none":
             assert amounts["in use"].bytes is None
-            assert "without its cache" in amounts["in use"].source
+            assert "without its cache" in amounts["in use"].why
         else:
             assert amounts["in use"].bytes >= 2 << 28
-        assert [amount.name for amount in ledger.released] == ["after del", "after empty_cache()"]
+        assert [amount.kind for amount in ledger.released] == ["after del", "after empty_cache()"]
     assert "torch allocator = cudaMallocAsync" in report["torch async"].note
     assert "torch allocator = native" in report["torch caching"].note
     after_del = {variant.name: variant.memory[0].released[0].bytes for variant in report}

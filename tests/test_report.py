@@ -125,7 +125,8 @@ def test_what_is_no_report_is_refused(text, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state": 1}, "report.state: str was expected, not int"),
+        ({"state": 1}, "report.state: one of running, done, interrupted, failed was expected, not 1"),
+        ({"note": 1}, "report.note: str was expected, not int"),
         ({"budget": "2"}, "report.budget: float was expected, not str"),
         ({"budget": True}, "report.budget: float was expected, not bool"),
         ({"budget": None}, "report.budget: float was expected, not NoneType"),

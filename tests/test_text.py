@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from example_reports import (
@@ -15,6 +17,7 @@ from example_reports import (
     a_variant,
     four_variants,
     reports,
+    with_failure,
     with_memory,
 )
 from hypothesis import given, settings
@@ -32,6 +35,7 @@ from fwmagic.report import (
     Variant,
 )
 from fwmagic.report.text import to_markdown, to_text
+from fwmagic.report.words import to_words
 
 
 def top(report: Report) -> list[str]:
@@ -204,7 +208,9 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
         in block
     )
     assert "! memory" not in block
-    odd = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),), note="the driver reports less than is held")
+    odd = Ledger(
+        "cuda:0", None, (Amount("in use", None, why="no driver"),), note="the driver reports less than is held"
+    )
     block = remarks(a_report(a_variant("torch", memory=(odd,))), "torch")
     assert "! memory    peak on cuda:0: n/a; not available: in use (no driver); the driver reports less" in block
 
@@ -216,16 +222,16 @@ def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
     assert "3.52 GiB (cuda:0)" in first
     assert "1.17 GiB (cuda:0)" in first
     assert "800 MiB (cuda:0)" in second
-    static = Ledger("host", None, (Amount("in use (static)", 2048, "XLA"),))
-    none = Ledger("cuda:0", None, (Amount("in use", None, "no driver"),))
-    assert "+2.00 KiB (host)" in to_text(a_report(a_variant("jax", memory=(none, static))))
+    static = Ledger("CPU", None, (Amount("in use", 2048, "XLA"),), how="static")
+    none = Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))
+    assert "2.00 KiB (CPU (static))" in to_text(a_report(a_variant("jax", memory=(none, static))))
     assert "peak in use" not in to_text(a_report(a_variant("jax", memory=(none,))))
-    ended = Ledger("host", None, (Amount("in use (last seen)", 2048, "read every 50 ms"),))
+    ended = Ledger("host", None, (Amount("in use", 2048, "read every 50 ms"),), how="last seen")
     assert "+2.00 KiB (host, last seen)" in to_text(a_report(a_variant("jax", memory=(ended,))))
 
 
 def test_a_device_says_what_was_in_use_before_and_what_was_held_later():
-    later = (Amount("after del", 2048, "counters"), Amount("after empty_cache()", None, "no such call"))
+    later = (Amount("after del", 2048, "counters"), Amount("after empty_cache()", None, why="no such call"))
     ledger = a_ledger(start=2**20, released=later)
     text = to_text(a_report(a_variant("torch", memory=(ledger,))))
     assert "1.00 MiB of it in use before" in text
@@ -276,6 +282,12 @@ def test_any_report_has_a_text_and_a_markdown(report):
     assert "\x1b" not in to_text(report)
     assert to_markdown(report).endswith("\n")
     assert to_text(report) == str(report)
+
+
+def test_the_panel_copies_the_same_markdown():
+    path = Path(__file__).parent.parent / "labextension/test/markdown.json"
+    report = with_failure()
+    assert json.loads(path.read_text()) == {"words": to_words(report), "markdown": to_markdown(report)}
 
 
 def cells(row: str) -> list[str]:

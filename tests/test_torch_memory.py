@@ -289,10 +289,10 @@ class TestRecord:
             monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")
         found = TorchMemory().counters(SECOND)
         assert dataclasses.astuple(found)[:4] == (None,) * 4
-        assert found.source.startswith("not available: without its cache")
+        assert found.why.startswith("without its cache")
         with TorchMemory().record(SECOND) as events:
             pass
-        assert (events.moments, events.source) == ([], found.source)
+        assert (events.moments, events.source) == ([], f"not available: {found.why}")
         assert ("record", "all") not in cuda.calls
 
 
@@ -394,7 +394,7 @@ def test_the_peak_and_the_timeline_of_a_real_device():
     kept = []
     ledger = device.measure(lambda: kept.append(call()), memory, where)
     ((_, true),) = kept
-    amounts = {amount.name: amount for amount in ledger.peak}
+    amounts = {amount.kind: amount for amount in ledger.peak}
     assert amounts["in use"].bytes == pytest.approx(true, rel=0.005)
     assert amounts["in use"].bytes >= base.nbytes + 128 * MIB
     assert amounts["in use"].bytes < base.nbytes + 512 * MIB

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 
-from example_reports import a_report, four_variants, reports, with_memory
+from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
 from hypothesis import given, settings
 
+from fwmagic.report import Amount, Ledger, Timeline
 from fwmagic.report.words import to_words
 
 
 def test_the_parts_of_a_report():
     words = to_words(four_variants(10))
-    assert list(words) == ["headline", "table", "details", "conditions"]
+    assert list(words) == ["headline", "table", "charts", "details", "conditions", "budget"]
+    assert words["budget"] == "2.00 s"
     first, *_, last = words["headline"]
     assert first["text"].startswith("torch:compiled is 2.1x faster than torch:eager (ratio 0.478")
     assert first["warning"] is False
@@ -41,6 +44,44 @@ def test_the_words_of_any_report_are_those_of_its_text(report):
     for line in (*words["headline"], *lines, *words["conditions"]):
         assert line["text"] in text
     assert all(len(row) == len(words["table"]["head"]) for row in words["table"]["rows"])
+    for chart, variants in words["charts"].items():
+        head = json.loads(files("fwmagic").joinpath("charts", f"{chart}.json").read_text())["usermeta"]["table"]
+        known = 2 if head[-1] == "source" else 1
+        assert len(variants) == len(report.variants)
+        assert {len(row) for rows in variants for row in rows} == {len(head) - known}
+
+
+def test_the_figures_of_the_charts_are_words_a_list_a_variant():
+    charts = to_words(four_variants(40))["charts"]
+    assert list(charts) == ["times", "ratios", "stages"]
+    assert charts["times"][0] == [["2.30 ms", "2.28-2.35 ms", "40"]]
+    assert charts["ratios"][:2] == [[], [["torch:eager", "0.478", "0.468-0.488", "faster"]]]
+    assert charts["stages"][:2] == [[], [["trace", "12.0 ms"], ["backend", "800 ms"]]]
+    unsure = a_report(a_variant("torch", time=a_time(low=None)), ratios=(a_ratio(low=None, variant="torch"),))
+    unsure = to_words(unsure)["charts"]
+    assert unsure["times"] == [[["1.23 ms", "n/a", "40"]]]
+    assert unsure["ratios"] == [[["torch", "0.430", "n/a", "faster"]]]
+
+
+def test_the_memory_of_a_chart_is_that_of_its_segments_and_of_its_course():
+    charts = to_words(with_memory())["charts"]
+    torch, _jax = charts["memory"]
+    assert torch[2:4] == [["cuda:0", "in use", "1.17 GiB"], ["cuda:0", "free in pool", "2.34 GiB"]]
+    assert torch[-1] == ["host", "other processes", "not available"]
+    assert charts["timeline"][0] == [["cuda:0", "1.17 GiB", "3.52 GiB", "40"]]
+    course = Timeline((0.0, 1.0), (5, 8))
+    sampled = Ledger("host", None, (Amount("in use", 8, "sampled"),), course, how="sampled")
+    static = Ledger("CPU", None, (Amount("in use", 9, "XLA"),), how="static")
+    charts = to_words(a_report(a_variant("jax", memory=(sampled, static))))["charts"]
+    assert charts["memory"] == [[["host", "in use (sampled)", "8 B"], ["CPU (static)", "in use (static)", "9 B"]]]
+    assert charts["timeline"] == [[["host", "8 B", "n/a", "2"]]]
+
+
+def test_a_chart_that_would_show_nothing_has_no_words():
+    unknown = Ledger("host", None, (Amount("in use", None, why="no permission"),))
+    static = Ledger("CPU", None, (Amount("in use", 9, "XLA"),), how="static")
+    report = a_report(a_variant("jax", status="failed", memory=(unknown, static)))
+    assert to_words(report)["charts"] == {}
 
 
 def test_memory_is_among_the_words():

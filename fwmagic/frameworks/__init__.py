@@ -119,7 +119,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Counters:
-    """What an allocator says of one device, in bytes; None: it does not say, and `source` tells why.
+    """What an allocator says of one device, in bytes; None: it does not say, and `why` tells the reason if it has one.
 
     `in_use` is what arrays have, `held` what the allocator has from the driver, in use or not; the peaks are those
     since the process began, or since they were reset.
@@ -130,6 +130,7 @@ class Counters:
     peak_in_use: int | None = None
     peak_held: int | None = None
     source: str = ""
+    why: str = ""
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from operator import mul
 
-from fwmagic.report import Ratio
+from fwmagic.report import Ratio, Verdict
 
 #: Fewer batches than this bound no median at 95 %: the extremes of five do so at 93.75 %.
 LEAST_BATCHES = 6
@@ -112,7 +112,7 @@ def fastest(names: Sequence[str], ratios: Sequence[Ratio]) -> str | None:
     return next((name for name, beaten in beats.items() if beaten >= beats.keys() - {name}), None)
 
 
-def _verdict(low: float | None, high: float | None, margin: float) -> str:
+def _verdict(low: float | None, high: float | None, margin: float) -> Verdict:
     """Return what bounds of a log-ratio say; the margin is taken on the log scale, so that it has no side."""
     if low is None or high is None:
         return "undecided"

@@ -12,8 +12,8 @@ from fwmagic.errors import FwMagicError
 from fwmagic.format import size
 from fwmagic.frameworks import Counters, Device, Events, Memory
 from fwmagic.memory import nvml
-from fwmagic.memory.nvml import Reading
-from fwmagic.report import Amount, Ledger, Moment, Timeline
+from fwmagic.memory.nvml import Figure, Reading
+from fwmagic.report import Amount, Kind, Ledger, Moment, Timeline
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
@@ -74,8 +74,8 @@ def _known(uuid: str, source: str) -> tuple[str | None, str]:
         return None, f"device unknown: {error}"
 
 
-#: The names of a ledger's segments, in their order.
-SEGMENTS = (
+#: The kinds of a ledger's segments, in their order.
+SEGMENTS: tuple[Kind, ...] = (
     "other processes",
     "reserved by the driver",
     "context",
@@ -85,7 +85,7 @@ SEGMENTS = (
     "unexplained",
     "free",
 )
-_CONTRADICT = "not available: {} contradict each other"
+_CONTRADICT = "{} contradict each other"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Readings:
     peak: Counters
     after: Counters
     device: Reading
-    context: Amount
+    context: Figure
     others: tuple[tuple[str, int | None], ...] = ()
 
 
@@ -120,13 +120,13 @@ def of_readings(name: str, found: Readings, timeline: Sequence[Moment] = (), sou
         _other_processes(found.device, notes),
         found.device.reserved,
         found.context,
-        Amount("in use", found.peak.peak_in_use, found.peak.source),
+        _in_use(found.peak),
         _pool(found.peak, found.after, notes),
         others_here,
         _unexplained(found, others_here, notes),
         _free(found, notes),
     )
-    named = (Amount(title, one.bytes, one.source) for title, one in zip(SEGMENTS, segments, strict=True))
+    named = (Amount(kind, one.bytes, one.source, one.why) for kind, one in zip(SEGMENTS, segments, strict=True))
     return Ledger(
         device=name,
         total=found.device.total.bytes,
@@ -138,11 +138,11 @@ def of_readings(name: str, found: Readings, timeline: Sequence[Moment] = (), sou
     )
 
 
-def _other_processes(device: Reading, notes: list[str]) -> Amount:
+def _other_processes(device: Reading, notes: list[str]) -> Figure:
     """Return what is in use and not of this process."""
     for one in (device.used, device.own):
         if one.bytes is None:
-            return Amount("", None, one.source)
+            return one
     assert device.used.bytes is not None
     assert device.own.bytes is not None
     rest = device.used.bytes - device.own.bytes
@@ -151,15 +151,26 @@ def _other_processes(device: Reading, notes: list[str]) -> Amount:
             f"NVML's figures contradict each other: {size(device.own.bytes)} of this process, "
             f"but {size(device.used.bytes)} of all"
         )
-        return Amount("", None, _CONTRADICT.format("NVML's figures"))
-    return Amount("", rest, f"NVML: in use by all, less this process's ({device.own.source})")
+        return Figure(None, why=_CONTRADICT.format("NVML's figures"))
+    return Figure(rest, f"NVML: in use by all, less this process's ({device.own.source})")
 
 
-def _pool(peak: Counters, after: Counters, notes: list[str]) -> Amount:
+def _in_use(peak: Counters) -> Figure:
+    """Return what arrays had at the peak."""
+    count = peak.peak_in_use
+    return Figure(None, why=_why(peak)) if count is None else Figure(count, peak.source)
+
+
+def _why(counters: Counters) -> str:
+    """Return why an allocator does not say something: its own words, or else what it says all that it does say in."""
+    return counters.why or counters.source
+
+
+def _pool(peak: Counters, after: Counters, notes: list[str]) -> Figure:
     """Return what the allocator held at the peak and did not use."""
     if peak.peak_held is None or peak.peak_in_use is None:
-        return Amount("", None, f"not available: no counter of what is held ({peak.source})")
-    contradicting = Amount("", None, _CONTRADICT.format("the allocator's counters"))
+        return Figure(None, why=f"no counter of what is held ({_why(peak)})")
+    contradicting = Figure(None, why=_CONTRADICT.format("the allocator's counters"))
     if peak.peak_held < peak.peak_in_use:
         notes.append(
             f"the allocator's counters contradict each other: {size(peak.peak_in_use)} in use, "
@@ -172,23 +183,24 @@ def _pool(peak: Counters, after: Counters, notes: list[str]) -> Amount:
             f"but {size(peak.peak_held)} at most until now"
         )
         return contradicting
-    return Amount("", peak.peak_held - peak.peak_in_use, f"{peak.source}: held less in use, each at its peak")
+    return Figure(peak.peak_held - peak.peak_in_use, f"{peak.source}: held less in use, each at its peak")
 
 
-def _others_here(others: Sequence[tuple[str, int | None]]) -> Amount:
+def _others_here(others: Sequence[tuple[str, int | None]]) -> Figure:
     unknown = [who for who, count in others if count is None]
     if unknown:
-        return Amount("", None, f"not available: {', '.join(unknown)} does not tell what it holds")
+        return Figure(None, why=f"{', '.join(unknown)} does not tell what it holds")
     who = ", ".join(who for who, _ in others) or "none"
-    return Amount("", sum(count or 0 for _, count in others), f"counters of other frameworks in this process: {who}")
+    return Figure(sum(count or 0 for _, count in others), f"counters of other frameworks in this process: {who}")
 
 
-def _unexplained(found: Readings, others: Amount, notes: list[str]) -> Amount:
+def _unexplained(found: Readings, others: Figure, notes: list[str]) -> Figure:
     """Return what the process has on the device and nothing accounts for: memory of libraries, mostly."""
     own, held = found.device.own.bytes, found.after.held
-    for known, why in ((own, found.device.own.source), (held, found.after.source), (others.bytes, others.source)):
-        if known is None:
-            return Amount("", None, f"not available: {why.removeprefix('not available: ')}")
+    after = Figure(held, why=_why(found.after))
+    for figure in (found.device.own, after, others):
+        if figure.bytes is None:
+            return figure
     accounted = (held or 0) + (others.bytes or 0) + (found.context.bytes or 0)
     rest = (own or 0) - accounted
     if rest < 0:
@@ -196,17 +208,17 @@ def _unexplained(found: Readings, others: Amount, notes: list[str]) -> Amount:
             f"NVML and the allocators contradict each other: {size(own or 0)} of this process, "
             f"but {size(accounted)} for its context and its allocators"
         )
-        return Amount("", None, _CONTRADICT.format("NVML and the allocators"))
+        return Figure(None, why=_CONTRADICT.format("NVML and the allocators"))
     known = found.context.bytes is not None
     less = "less what is held and its context" if known else "less what is held, its context included"
-    return Amount("", rest, f"memory of this process, {less} ({found.device.own.source})")
+    return Figure(rest, f"memory of this process, {less} ({found.device.own.source})")
 
 
-def _free(found: Readings, notes: list[str]) -> Amount:
+def _free(found: Readings, notes: list[str]) -> Figure:
     """Return what was free at the peak."""
     free = found.device.free
     if free.bytes is None or found.peak.peak_held is None or found.after.held is None:
-        return Amount("", free.bytes, f"{free.source}, after the run" if free.bytes is not None else free.source)
+        return free if free.bytes is None else Figure(free.bytes, f"{free.source}, after the run")
     returned = found.peak.peak_held - found.after.held
     if returned < 0 or returned > free.bytes:
         if returned > 0:
@@ -214,12 +226,12 @@ def _free(found: Readings, notes: list[str]) -> Amount:
                 f"NVML's reading is not of the same time as the counters: {size(returned)} were given back since the "
                 f"peak, but {size(free.bytes)} are free"
             )
-        return Amount("", None, _CONTRADICT.format("NVML and the allocator's counters"))
-    return Amount("", free.bytes - returned, f"{free.source}, less what the pool gave back since the peak")
+        return Figure(None, why=_CONTRADICT.format("NVML and the allocator's counters"))
+    return Figure(free.bytes - returned, f"{free.source}, less what the pool gave back since the peak")
 
 
 _IN_A_FRESH_PROCESS = "--isolate measures it in a fresh process"
-UNKNOWN_CONTEXT = Amount("context", None, f"not available: this process uses the device already; {_IN_A_FRESH_PROCESS}")
+UNKNOWN_CONTEXT = Figure(None, why=f"this process uses the device already; {_IN_A_FRESH_PROCESS}")
 
 
 def measure(
@@ -227,7 +239,7 @@ def measure(
     memory: Memory,
     device: Device,
     others: Sequence[tuple[str, int | None]] = (),
-    context: Amount = UNKNOWN_CONTEXT,
+    context: Figure = UNKNOWN_CONTEXT,
 ) -> Ledger:
     """Return the ledger of a device at its peak while `call` ran, once.
 
@@ -247,15 +259,10 @@ def measure(
     with memory.record(device) as events:
         outputs = call()
     after = memory.counters(device)
-    reading = nvml.read(uuid, before=first)
+    reading = nvml.read(uuid, before=first) if uuid is not None else nvml.no_reading(how)
     del outputs
-    if uuid is None:
-        reading = replace(reading, **{one: replace(getattr(reading, one), source=how) for one in _READ})
     found = Readings(before, peak(before, after, events, reset), after, reading, context, tuple(others))
     return of_readings(device.name, found, events.moments, events.source)
-
-
-_READ = ("total", "used", "free", "reserved", "own")
 
 
 def peak(before: Counters, after: Counters, events: Events, reset: bool) -> Counters:
@@ -268,26 +275,26 @@ def peak(before: Counters, after: Counters, events: Events, reset: bool) -> Coun
         most = max(before.in_use or 0, *recorded)  # the first event may be one that frees
         return replace(after, peak_in_use=most, peak_held=held, source=events.source)
     if after.peak_in_use is None or before.peak_in_use is None:
-        why = after.source if after.in_use is None else f"not available: no peak in {after.source}"
-        return replace(after, peak_in_use=None, peak_held=held, source=why)
+        why = after.why or f"no peak in {after.source}"
+        return replace(after, peak_in_use=None, peak_held=held, source="", why=why)
     if after.peak_in_use > before.peak_in_use:
         return replace(after, peak_held=held, source=f"{after.source}: a new peak since the process began")
     why = (
-        f"not available: its peak counter cannot be reset, and the {size(after.peak_in_use)} that it has shown before "
+        f"its peak counter cannot be reset, and the {size(after.peak_in_use)} that it has shown before "
         f"were not exceeded; {_IN_A_FRESH_PROCESS}"
     )
-    return replace(after, peak_in_use=None, peak_held=held, source=why)
+    return replace(after, peak_in_use=None, peak_held=held, source="", why=why)
 
 
-def context_of(memory: Memory, device: Device) -> Amount:
+def context_of(memory: Memory, device: Device) -> Figure:
     """Return what the driver needs for this process; to be asked before anything was allocated on the device."""
     uuid, how = identify(device.ordinal, device.uuid)
     counters = memory.counters(device)
     own = nvml.read(uuid).own
     if own.bytes is None:
-        return Amount("context", None, own.source if uuid is not None else how)
+        return Figure(None, why=own.why if uuid is not None else how)
     if counters.held is None:
-        return Amount("context", None, f"not available: no counter of what is held ({counters.source})")
+        return Figure(None, why=f"no counter of what is held ({_why(counters)})")
     if own.bytes < counters.held:
-        return Amount("context", None, "not available: NVML counts less than the allocator holds")
-    return Amount("context", own.bytes - counters.held, f"{own.source}, before anything was allocated")
+        return Figure(None, why="NVML counts less than the allocator holds")
+    return Figure(own.bytes - counters.held, f"{own.source}, before anything was allocated")

@@ -217,7 +217,7 @@ def _quiet() -> contextlib.AbstractContextManager[object]:
 
 
 def _unknown(why: str) -> Ledger:
-    return Ledger(device="heap", total=None, peak=(Amount("in use", None, f"not available because {why}"),))
+    return Ledger(device="heap", total=None, peak=(Amount("in use", None, why=why),))
 
 
 def _missing(error: ImportError) -> str:

@@ -172,7 +172,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         peak = max((resident for _, resident in samples), default=last)
         why = f"so the true peak may be higher: no counter of the peak can be reset ({start.refusal})"
         sampled = _growth(max(peak, last), start.resident)
-        amount = Amount("in use (sampled)", sampled, f"{sampled_every(seconds, sampler.taken)}, {why}")
+        amount = Amount("in use", sampled, f"{sampled_every(seconds, sampler.taken)}, {why}")
     else:
         amount = Amount("in use", _growth(peak, start.resident), _EXACT)
     most = amount.bytes or 0
@@ -184,9 +184,11 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         timeline=Timeline.of(
             [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_growth(last, start.resident), most), None)]
         ),
-        source=f"resident memory less that before the call, or 0 where it was below, {sampled_every(seconds, len(samples))}",
+        source="resident memory less that before the call, or 0 where it was below, "
+        f"{sampled_every(seconds, len(samples))}",
         note=_of_lingering(kept) if kept > max(_LITTLE, _LITTLE_SHARE * most) else "",
         start=start.resident,
+        how="sampled" if start.refusal else "measured",
     )
 
 

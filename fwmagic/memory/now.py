@@ -82,14 +82,14 @@ def _host() -> Ledger:
     rest = int(memory.total - memory.available - own)
     others = Amount("other processes", rest, "psutil: not available, less this process's")
     if rest < 0:  # what this process shares with others counts as available
-        others = replace(others, bytes=None, source="not available: a part of this process's memory is shared")
+        others = Amount("other processes", None, why="a part of this process's memory is shared")
     mine = Amount("in use", own, "resident memory of this process")
     return Ledger("host", int(memory.total), (others, mine, Amount("free", int(memory.available), "psutil: available")))
 
 
 def _of_ledger(ledger: Ledger) -> str:
-    known = ", ".join(f"{one.name} {size(one.bytes)}" for one in ledger.peak if one.bytes is not None)
-    missing = ", ".join(f"{one.name}: {one.source}" for one in ledger.peak if one.bytes is None)
+    known = ", ".join(f"{one.kind} {size(one.bytes)}" for one in ledger.peak if one.bytes is not None)
+    missing = ", ".join(f"{one.kind}: not available: {one.why}" for one in ledger.peak if one.bytes is None)
     total = f" of {size(ledger.total)}" if ledger.total is not None else ""
     return "; ".join(part for part in (f"{ledger.device}{total}: {known}", missing, ledger.note) if part)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.errors import FwMagicError
-from fwmagic.report import Amount
 
 # Return codes of NVML, and what they mean to a reader.
 _UNINITIALIZED = 1
@@ -104,19 +103,26 @@ _MEMORY_V2 = 40 | 2 << 24
 _SLACK = 16 << 20
 # PIDs are below. Releases 535.43 to 535.86 of the driver mix up the list of processes and give others, and 0.
 _PIDS_END = 2**31
-_WHOLE = ("total", "in use by all processes", "free", "reserved by the driver")
-_OWN = "this process"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """So many bytes, and where they are from; or None, and why they are not known."""
+
+    bytes: int | None
+    source: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Reading:
     """The memory of one device at one moment; `used` is by all processes, without what the driver reserves."""
 
-    total: Amount
-    used: Amount
-    free: Amount
-    reserved: Amount
-    own: Amount
+    total: Figure
+    used: Figure
+    free: Figure
+    reserved: Figure
+    own: Figure
 
 
 def count() -> int:
@@ -170,11 +176,11 @@ def read(uuid: str | None, before: Reading | None = None) -> Reading:
     The list of processes takes the driver milliseconds, in which it holds a lock: do not read while timing.
     """
     if uuid is None:
-        return _unread("device unknown")
+        return no_reading("device unknown")
     try:
         handle = ask("nvmlDeviceGetHandleByUUID", uuid)
     except Fault as fault:
-        return _unread(str(fault))
+        return no_reading(str(fault))
     total, used, free, reserved = _memory(handle)
     return Reading(total, used, free, reserved, _own(handle, total, used, before))
 
@@ -187,33 +193,34 @@ def _is_partitioned(handle: Any) -> bool:
         return fault.code not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
 
 
-def _missing(name: str, reason: str) -> Amount:
-    return Amount(name, None, f"not available: {reason}")
+def _missing(why: str) -> Figure:
+    return Figure(None, why=why)
 
 
-def _unread(reason: str) -> Reading:
-    total, used, free, reserved, own = (_missing(name, reason) for name in (*_WHOLE, _OWN))
-    return Reading(total, used, free, reserved, own)
+def no_reading(why: str) -> Reading:
+    """Return the reading of a device of which nothing is known."""
+    return Reading(*[_missing(why)] * 5)
 
 
-def _memory(handle: Any) -> tuple[Amount, ...]:
+def _memory(handle: Any) -> tuple[Figure, Figure, Figure, Figure]:
     """Return total, used, free and reserved."""
     try:
         figures, version = _figures(handle)
     except Fault as fault:
-        return tuple(_missing(name, str(fault)) for name in _WHOLE)
+        unknown = _missing(str(fault))
+        return unknown, unknown, unknown, unknown
     total, used, free = int(figures.total), int(figures.used), int(figures.free)
     source = f"NVML's memory information, version {version}"
     if total == 0:
-        reason = "the device has no memory of its own but shares the host's (NVML gives a total of 0)"
-        return tuple(_missing(name, reason) for name in _WHOLE)
+        none = _missing("the device has no memory of its own but shares the host's (NVML gives a total of 0)")
+        return none, none, none, none
     if version == 1:
-        kept = _missing(_WHOLE[3], "this release of the driver does not tell it apart from what is in use")
+        kept = _missing("this release of the driver does not tell it apart from what is in use")
         in_use = _in_use(total, used, free, 0, f"{source}: what the driver reserves is counted in")
     else:
-        kept = Amount(_WHOLE[3], int(figures.reserved), source)
+        kept = Figure(int(figures.reserved), source)
         in_use = _in_use(total, used, free, int(figures.reserved), source)
-    return Amount(_WHOLE[0], total, source), in_use, Amount(_WHOLE[2], free, source), kept
+    return Figure(total, source), in_use, Figure(free, source), kept
 
 
 def _figures(handle: Any) -> tuple[Any, int]:
@@ -226,18 +233,18 @@ def _figures(handle: Any) -> tuple[Any, int]:
     return ask("nvmlDeviceGetMemoryInfo", handle), 1
 
 
-def _in_use(total: int, used: int, free: int, reserved: int, source: str) -> Amount:
+def _in_use(total: int, used: int, free: int, reserved: int, source: str) -> Figure:
     """Return what is used without what is reserved: releases of the driver differ in whether `used` counts it."""
     expected = total - free - reserved
     figures = f"total {total}, free {free}, reserved {reserved} and in use {used} bytes"
     if abs(used - reserved - expected) < abs(used - expected):
         used, source = used - reserved, f"{source}, less what the driver reserves"
     if abs(used - expected) > _SLACK or min(used, expected) < 0:
-        return _missing(_WHOLE[1], f"NVML's figures do not add up ({figures})")
-    return Amount(_WHOLE[1], used, source)
+        return _missing(f"NVML's figures do not add up ({figures})")
+    return Figure(used, source)
 
 
-def _own(handle: Any, total: Amount, used: Amount, before: Reading | None) -> Amount:
+def _own(handle: Any, total: Figure, used: Figure, before: Reading | None) -> Figure:
     """Return the memory of this process by NVML's list of processes, or else by the difference to `before`."""
     pid = os.getpid()
     try:
@@ -253,10 +260,10 @@ def _own(handle: Any, total: Amount, used: Amount, before: Reading | None) -> Am
         elif (own := listed[pid]) is None:
             reason = "the driver lists this process without its memory, as under WSL and for some MIG instances"
         else:
-            return Amount(_OWN, own, f"NVML's list of processes on the device, PID {pid}")
+            return Figure(own, f"NVML's list of processes on the device, PID {pid}")
     except Fault as fault:
         reason = str(fault)
-    return _missing(_OWN, reason) if before is None else _difference(total, used, before, reason)
+    return _missing(reason) if before is None else _difference(total, used, before, reason)
 
 
 def _exists(pid: int) -> bool:
@@ -303,14 +310,14 @@ def _listed(kind: str, handle: Any) -> list[Any]:
     return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v2", handle))
 
 
-def _difference(total: Amount, used: Amount, before: Reading, reason: str) -> Amount:
+def _difference(total: Figure, used: Figure, before: Reading, reason: str) -> Figure:
     """Return how much more the whole device uses than before, which stands for this process."""
     if used.bytes is None or before.used.bytes is None:
-        return _missing(_OWN, f"{reason}; and the use of the whole device is not known at both moments")
+        return _missing(f"{reason}; and the use of the whole device is not known at both moments")
     if (total.bytes, used.source) != (before.total.bytes, before.used.source):
-        return _missing(_OWN, f"{reason}; and the reading before is not of the same device by the same method")
+        return _missing(f"{reason}; and the reading before is not of the same device by the same method")
     more = used.bytes - before.used.bytes
     if more < 0:
-        return _missing(_OWN, f"{reason}; and the whole device uses {-more} bytes less than before")
+        return _missing(f"{reason}; and the whole device uses {-more} bytes less than before")
     source = "difference of the whole device since the reading before; other processes may have changed it"
-    return Amount(_OWN, more, f"{source} ({reason})")
+    return Figure(more, f"{source} ({reason})")

@@ -16,6 +16,7 @@ from fwmagic.frameworks import Device, Framework, Static
 from fwmagic.measure.bench import LEAD_IN
 from fwmagic.measure.calls import Timed
 from fwmagic.memory import device, heap, host
+from fwmagic.memory.nvml import Figure
 from fwmagic.report import Amount, Ledger
 
 #: One pass: it runs a call once, and returns its ledger.
@@ -38,7 +39,7 @@ class Passes:
     memray: bool = False
     flamegraph: str | None = None
     several: bool = False
-    context: Amount = device.UNKNOWN_CONTEXT
+    context: Figure = device.UNKNOWN_CONTEXT
     exact: bool = False
 
     def run(
@@ -129,4 +130,4 @@ def _static(where: str, engine: str, account: Static) -> Ledger:
     parts = ((account.argument, "arguments"), (account.output, "outputs"), (account.temp, "temporaries"))
     added = " + ".join(f"{size(count)} {what}" for count, what in parts)
     source = f"{engine}'s static analysis, not measured: {added} - {size(account.alias)} shared"
-    return Ledger(f"{where} (static)", None, (Amount("in use (static)", account.total, source),))
+    return Ledger(where, None, (Amount("in use", account.total, source),), how="static")

@@ -17,6 +17,8 @@ from fwmagic.report.report import (
     Conditions,
     Failure,
     Finding,
+    How,
+    Kind,
     Ledger,
     Moment,
     Place,
@@ -26,6 +28,8 @@ from fwmagic.report.report import (
     Time,
     Timeline,
     Variant,
+    Verdict,
+    Way,
     turned,
 )
 from fwmagic.report.words import to_words
@@ -42,6 +46,8 @@ __all__ = [
     "Conditions",
     "Failure",
     "Finding",
+    "How",
+    "Kind",
     "Ledger",
     "Moment",
     "Place",
@@ -51,6 +57,8 @@ __all__ = [
     "Time",
     "Timeline",
     "Variant",
+    "Verdict",
+    "Way",
     "turned",
 ]
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
-from fwmagic.report import wire
+from fwmagic.report import wire, words
 from fwmagic.report.report import MOST_POINTS, NEUTRAL, Report
-from fwmagic.report.words import compile_stages, ratios_to_baseline
 
 CHARTS = ("times", "stages", "ratios", "memory", "timeline")
 # The oldest that the package has: JupyterLab 4 brings Vega-Lite 5.6, which the charts are written for.
@@ -44,7 +43,7 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
     """
     if chart not in CHARTS:
         raise ValueError(f"there is no chart {chart!r}: choose one of {', '.join(CHARTS)}")
-    if not _has(report, chart):
+    if chart not in words.charts(report):
         raise ValueError(f"this report has nothing to draw in a chart of {chart}")
     try:
         import vl_convert
@@ -60,17 +59,6 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
     return vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE, allowed_base_urls=[])
 
 
-def _has(report: Report, chart: str) -> bool:
-    ledgers = [ledger for variant in report for ledger in variant.memory]
-    return {
-        "times": any(variant.time is not None for variant in report),
-        "stages": any(compile_stages(variant.compilation) for variant in report),
-        "ratios": bool(ratios_to_baseline(report)),
-        "memory": any(amount.bytes is not None for ledger in ledgers for amount in ledger.peak),
-        "timeline": any(ledger.timeline for ledger in ledgers),
-    }[chart]
-
-
 def _variants(report: Report) -> list[dict[str, Any]]:
     return [{**row, "label": one_line(row["name"])} for row in report.to_dict(MOST_POINTS)["variants"]]
 
@@ -78,6 +66,6 @@ def _variants(report: Report) -> list[dict[str, Any]]:
 def _ratios(report: Report) -> list[dict[str, Any]]:
     colours = {variant.name: variant.colour for variant in report}
     return [
-        {**wire.plain(r, None), "label": one_line(r.variant), "colour": colours.get(r.variant, NEUTRAL)}
-        for r in ratios_to_baseline(report).values()
+        {**wire.encode(r, None), "label": one_line(r.variant), "colour": colours.get(r.variant, NEUTRAL)}
+        for r in report.over_baseline().values()
     ]

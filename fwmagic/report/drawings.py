@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fwmagic.format import seconds, seconds_between, size
-from fwmagic.report.report import NEUTRAL, Ledger, Moment, Time, Variant
-from fwmagic.report.words import compile_stages
+from fwmagic.report.report import NEUTRAL, Kind, Ledger, Moment, Time, Variant
+from fwmagic.report.words import device, segment
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
-# Dots beyond these could not be told apart, and a stored report is to stay small.
-_MOST_DOTS = 36
+# The memory of a ledger: the height of its bar, what parts two segments, the height of its course.
+_LEDGER, _SEGMENT_GAP, _COURSE = 10, 6, 40
+# More dots and steps than these could hardly be told apart, and a stored report is to stay small.
+_MOST_DOTS, _MOST_STEPS = 36, 12
+_GREY = "#8C8C8C"
+
+
+def colour(variant: Variant) -> str:
+    """Return the colour of a variant's framework; a stored report may hold anything."""
+    return variant.colour if _COLOUR.fullmatch(variant.colour) else NEUTRAL
+
+
+def _opening(height: int, title: str, description: str) -> str:
+    """Return the start of a drawing of this height, with the words that stand for it."""
+    # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
+    return (
+        f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" height="{height}">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+    )
+
+
+# The samples of a time, and the stages of a compilation.
 
 
 class Scale(NamedTuple):
@@ -28,11 +49,6 @@ class Scale(NamedTuple):
         """Return where `value` lies, from 0 to the width of the drawing."""
         share = (value - self.low) / (self.high - self.low)
         return round(_WIDTH * min(max(share, 0.0), 1.0))
-
-
-def colour(variant: Variant) -> str:
-    """Return the colour of a variant's framework; a stored report may hold anything."""
-    return variant.colour if _COLOUR.fullmatch(variant.colour) else NEUTRAL
 
 
 def scale(times: Iterable[Time]) -> Scale | None:
@@ -58,45 +74,17 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
     drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}, median {seconds(time.median)}"
     interval = ""
-    if time.low is not None and time.high is not None:
-        described += f", 95 % interval {seconds_between(time.low, time.high)}"
-        left, right = on.x(time.low), on.x(time.high)
+    if time.interval is not None:
+        described += f", 95 % interval {seconds_between(*time.interval)}"
+        left, right = map(on.x, time.interval)
         interval = f'<rect x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" class="fw-interval"/>'
     if beyond:
         described += f"; {beyond} slower than the scale shows"
     middle = on.x(time.median)
     return (
-        f"{opening(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
+        f"{_opening(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
         f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
-    )
-
-
-def stage_bar(variant: Variant, longest: float) -> str:
-    """Return the compile stages of a variant as one bar; `longest` seconds (more than 0) fill the width."""
-    stages = compile_stages(variant.compilation)
-    described = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in stages)
-    start, parts = 0.0, []
-    for _, value in stages:
-        width = _WIDTH * value / longest
-        # the gap tells one stage from the next, without a colour for each
-        parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
-        start += width
-    bars = f'<g fill="{colour(variant)}">{"".join(parts)}</g>'
-    return f"{opening(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
-
-
-def axis(on: Scale) -> tuple[str, str, str]:
-    """Return the labels of a scale's left end, middle and right end."""
-    return seconds(on.low), seconds((on.low + on.high) / 2), seconds(on.high)
-
-
-def opening(height: int, title: str, description: str) -> str:
-    """Return the start of a drawing of this height, with the words that stand for it."""
-    # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
-    return (
-        f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" height="{height}">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
     )
 
 
@@ -113,13 +101,26 @@ def _percentile(samples: tuple[float, ...]) -> float:
     return sorted(samples)[math.ceil(0.95 * len(samples)) - 1]
 
 
-# The memory of a ledger: the height of its bar, what parts two segments, the height of its course.
-_LEDGER, _SEGMENT_GAP, _COURSE = 10, 6, 40
-_GREY = "#8C8C8C"
-# A stored report is to stay small, and more steps could hardly be told apart.
-_MOST_STEPS = 12
-#: Segments that are not the variant's own framework's.
-_REST = ("other processes", "reserved by the driver", "held by others here")
+def axis(on: Scale) -> tuple[str, str, str]:
+    """Return the labels of a scale's left end, middle and right end."""
+    return seconds(on.low), seconds((on.low + on.high) / 2), seconds(on.high)
+
+
+def stage_bar(variant: Variant, longest: float) -> str:
+    """Return the compile stages of a variant as one bar; `longest` seconds (more than 0) fill the width."""
+    stages = variant.compile_stages
+    described = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in stages)
+    start, parts = 0.0, []
+    for _, value in stages:
+        width = _WIDTH * value / longest
+        # the gap tells one stage from the next, without a colour for each
+        parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
+        start += width
+    bars = f'<g fill="{colour(variant)}">{"".join(parts)}</g>'
+    return f"{_opening(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
+
+
+# Memory at its peak and over time.
 
 
 class Extent(NamedTuple):
@@ -131,7 +132,7 @@ class Extent(NamedTuple):
 
 def measured(variants: Iterable[Variant]) -> list[tuple[Variant, Ledger]]:
     """Return the ledgers that are drawn, each with its variant: not what a compiler only worked out."""
-    return [(variant, one) for variant in variants for one in variant.memory if not one.device.endswith("(static)")]
+    return [(variant, one) for variant in variants for one in variant.memory if one.how != "static"]
 
 
 def extent(ledgers: Iterable[Ledger]) -> Extent:
@@ -149,17 +150,18 @@ def bar(paint: str, ledger: Ledger, on: Extent) -> str:
     Free memory is not drawn: on a large device it would leave no room for anything else.
     """
     start, lines = 0.0, {"use": "", "held": "", "rest": ""}
-    for name, count in drawn(ledger):
+    for kind, count in drawn(ledger):
         width = _WIDTH * count / on.bytes
-        lines[kind(name)] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
+        lines[whose(kind)] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
         start += width
-    described = ", ".join(f"{name} {size(count)}" for name, count in drawn(ledger) if kind(name) == "use")
+    used = (amount for amount in ledger.peak if amount.kind == "in use" and amount.bytes)
+    described = ", ".join(f"{segment(ledger, amount)} {size(amount.bytes or 0)}" for amount in used)
     paths = "".join(
         f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else paint}" d="{line}"/>'
         for name, line in lines.items()
         if line
     )
-    return f"{opening(_LEDGER, f'Memory on {ledger.device}', described)}{paths}</svg>"
+    return f"{_opening(_LEDGER, f'Memory on {device(ledger)}', described)}{paths}</svg>"
 
 
 def course(paint: str, ledger: Ledger, on: Extent) -> str:
@@ -171,23 +173,24 @@ def course(paint: str, ledger: Ledger, on: Extent) -> str:
     most = max(max(moment.in_use or 0, moment.held or 0) for moment in ledger.timeline)
     lasted = seconds(ledger.timeline[-1].seconds)
     described = f"{len(ledger.timeline)} moments in {lasted}, at most {size(most)}"
+    stroke = f'stroke="{paint}"'
     area = f'<path class="fw-area" fill="{paint}" d="{use}V{_COURSE}H0z"/>' if use else ""
-    line = f'<path class="fw-line" stroke="{paint}" d="{held}"/>' if held else ""
-    return f"{opening(_COURSE, f'Memory on {ledger.device} over time', described)}{area}{line}</svg>"
+    line = f'<path class="fw-line" {stroke} d="{held}"/>' if held else ""
+    return f"{_opening(_COURSE, f'Memory on {device(ledger)} over time', described)}{area}{line}</svg>"
 
 
-def kind(name: str) -> str:
+def whose(kind: Kind) -> Literal["use", "held", "rest"]:
     """Return what a segment is to the variant: in use, held (its own, but not in use), or the rest."""
-    if name.startswith("in use"):
+    if kind == "in use":
         return "use"
-    return "rest" if name in _REST else "held"
+    return "rest" if kind in ("other processes", "reserved by the driver", "held by others here") else "held"
 
 
-def drawn(ledger: Ledger) -> Iterator[tuple[str, int]]:
-    """Yield name and bytes of the segments of a ledger's bar."""
+def drawn(ledger: Ledger) -> Iterator[tuple[Kind, int]]:
+    """Yield kind and bytes of the segments of a ledger's bar."""
     for amount in ledger.peak:
-        if amount.bytes and amount.name != "free":
-            yield amount.name, amount.bytes
+        if amount.bytes and amount.kind != "free":
+            yield amount.kind, amount.bytes
 
 
 def _points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int, int]]:
@@ -199,8 +202,9 @@ def _points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int,
 
 
 def _steps(points: Sequence[tuple[int, int]]) -> str:
-    """Return a path that keeps each height until the next point."""
+    """Return a path that keeps each height until the next other one."""
     if not points:
         return ""
-    (x, y), *rest = points
-    return f"M{x} {y}" + "".join(f"H{x}V{y}" for x, y in rest)
+    first, last = points[0], points[-1]
+    steps = (now for before, now in itertools.pairwise(points) if now[1] != before[1] or now is last)
+    return f"M{first[0]} {first[1]}" + "".join(f"H{x}V{y}" for x, y in steps)

@@ -9,18 +9,7 @@ from importlib.resources import files
 from fwmagic.format import seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import (
-    ON_TOP,
-    Line,
-    Sentence,
-    Table,
-    compile_stages,
-    conditions,
-    details,
-    headline,
-    in_use,
-    table,
-)
+from fwmagic.report.words import Remark, Sentence, Table, conditions, details, device, headline, table
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
 # VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.
@@ -52,17 +41,15 @@ def _chart(variants: Iterable[Variant]) -> str:
     on = drawings.scale(time for _, time in timed)
     if on is None:
         return ""
-    compiling = {v.name: sum(value for _, value in compile_stages(v.compilation)) for v, _ in timed}
+    compiling = {v.name: sum(value for _, value in v.compile_stages) for v, _ in timed}
     longest = max(compiling.values())
     heading = "time per call; dots: blocks, the first at the top; line: median; band: its 95 % interval"
-    cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
-    for variant, time in timed:
-        cells.append(_name(variant))
-        cells.append(f'<div class="fw-strip">{drawings.strip(variant, time, on)}</div>')
-        cells.append(_compile_cell(variant, compiling[variant.name], longest))
-    labels = "".join(f"<i>{label}</i>" for label in drawings.axis(on))
-    cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
-    return f'<div class="fw-chart">{"".join(cells)}</div>'
+    rows = (
+        f'{_name(variant)}<div class="fw-strip">{drawings.strip(variant, time, on)}</div>'
+        f"{_compile_cell(variant, compiling[variant.name], longest)}"
+        for variant, time in timed
+    )
+    return _framed(heading, rows, drawings.axis(on))
 
 
 def _memory(variants: Iterable[Variant]) -> str:
@@ -72,21 +59,26 @@ def _memory(variants: Iterable[Variant]) -> str:
         return ""
     over = f", and over {seconds(on.seconds)}; area: in use; line: held" if on.seconds else ""
     heading = f"memory at the peak{over}; bar, thick: in use; thinner and paler: held, not in use; line: of others"
-    cells = [f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>']
-    for variant, ledger in found:
-        paint = drawings.colour(variant)
-        drawing = drawings.bar(paint, ledger, on) + drawings.course(paint, ledger, on)
-        cells.append(f'{_name(variant)}<div class="fw-memory">{drawing}</div><i>{escape(_in_use(ledger))}</i>')
-    labels = "".join(f"<i>{size(count)}</i>" for count in (0, on.bytes // 2, on.bytes))
-    cells.append(f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>')
-    return f'<div class="fw-chart">{"".join(cells)}</div>'
+    rows = (
+        f'{_name(variant)}<div class="fw-memory">{drawings.bar(drawings.colour(variant), ledger, on)}'
+        f"{drawings.course(drawings.colour(variant), ledger, on)}</div><i>{escape(_in_use(ledger))}</i>"
+        for variant, ledger in found
+    )
+    return _framed(heading, rows, map(size, (0, on.bytes // 2, on.bytes)))
+
+
+def _framed(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
+    """Return rows of three columns under a heading, with the labels of an axis below the middle one."""
+    top = f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>'
+    labels = "".join(f"<i>{label}</i>" for label in ends)
+    bottom = f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>'
+    return f'<div class="fw-chart">{top}{"".join(rows)}{bottom}</div>'
 
 
 def _in_use(ledger: Ledger) -> str:
-    count = in_use(ledger)
-    if count is None:
-        return ledger.device
-    return f"{ledger.device}: {size(count)} {'more' if ledger.device in ON_TOP else 'in use'}"
+    if ledger.in_use is None:
+        return device(ledger)
+    return f"{device(ledger)}: {size(ledger.in_use)} {'more' if ledger.on_top else 'in use'}"
 
 
 def _name(variant: Variant) -> str:
@@ -97,7 +89,7 @@ def _name(variant: Variant) -> str:
 def _compile_cell(variant: Variant, total: float, longest: float) -> str:
     if not total:
         return '<i class="fw-wide"></i>'
-    stages = ", ".join(stage.name for stage, _ in compile_stages(variant.compilation))
+    stages = ", ".join(stage.name for stage, _ in variant.compile_stages)
     label = f"compile {seconds(total)}: {escape(stages)}"
     return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
 
@@ -121,12 +113,12 @@ def _figure(cell: str) -> str:
     return escape(figure) + (f"<small>{escape(opening.strip() + rest)}</small>" if opening else "")
 
 
-def _list(lines: Iterable[Line], soft: bool = False) -> str:
+def _list(lines: Iterable[Remark], soft: bool = False) -> str:
     items = "".join(_item(line) for line in lines)
     return f'<ul class="fw-list{" fw-soft" if soft else ""}">{items}</ul>'
 
 
-def _item(line: Line) -> str:
+def _item(line: Remark) -> str:
     label = f"<b>{escape(line.label)}</b>" if line.warning else f"<span>{escape(line.label)}</span>"
     alarm = ' class="fw-alarm"' if line.warning else ""
     return f"<li{alarm}>{label}<span>{escape(line.text)}</span></li>"

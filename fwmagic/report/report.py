@@ -8,15 +8,49 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fwmagic.report import wire
 
-#: A stored report carries at most this many moments of a timeline: there may be one for each variant and device.
-MOST_MOMENTS = 12
+VERSION: Final = 1
+MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
+#: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
+MOST_POINTS = 50
+#: It carries at most this many moments of a timeline: there may be one for each variant and device.
+MOST_MOMENTS = 10
+
+# What the JSON Schema says of a number, beside its type.
+Positive = Annotated[float, ("exclusiveMinimum", 0)]
+NotNegative = Annotated[float, ("minimum", 0)]
+Share = Annotated[float, ("minimum", 0), ("maximum", 1)]
+Count = Annotated[int, ("minimum", 0)]
+#: A line of the user's cell, from 1.
+LineNumber = Annotated[int, ("minimum", 1)]
+
+State = Literal["running", "done", "interrupted", "failed"]
+Status = Literal["waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted"]
+Way = Literal["yours", "cell", "modules", "functions", "eager"]
+Agrees = Literal["agrees", "differs", "not compared"]
+Verdict = Literal["faster", "slower", "same", "undecided", "withheld"]
+#: What memory is to a variant; the last two stay with its allocator when the run is over.
+Kind = Literal[
+    "other processes",
+    "reserved by the driver",
+    "context",
+    "in use",
+    "free in pool",
+    "held by others here",
+    "unexplained",
+    "free",
+    "after del",
+    "after empty_cache()",
+]
+#: How memory in use was found: read off a counter, by samples, worked out by a compiler, or when its process was last
+#: looked at.
+How = Literal["measured", "sampled", "static", "last seen"]
 
 
-#: What is drawn in no framework's colour; also the variants of reports that were stored before they had one.
+#: What is drawn in no framework's colour.
 NEUTRAL = "#CC79A7"
 
 
@@ -24,103 +58,223 @@ NEUTRAL = "#CC79A7"
 class Time:
     """The time of one call of a variant, in seconds.
 
-    `samples` holds one value a block: its seconds divided by its `calls_per_block`. `low` and `high` bound
-    the median (None: too few samples for an interval). `dispatch` is the part until the call returned,
-    `wait` the part until its outputs were ready; `cores` is CPU time over wall time of this process.
+    Attributes
+    ----------
+    samples
+        One value a block: its seconds divided by its calls. A stored report holds at most 50.
+    median
+        Median of the samples, in seconds.
+    low
+        Lower bound of the median's 95 % interval, in seconds; null: too few samples for an interval.
+    high
+        Upper bound of the median's 95 % interval, in seconds; null: too few samples for an interval.
+    calls_per_block
+        Calls timed as one block.
+    calls
+        Calls timed in all.
+    dispatch
+        Seconds of a call until it returned; null: not known apart.
+    wait
+        Seconds of a call from its return until its outputs were ready; null: not known apart.
+    cores
+        CPU time of the process over wall time; null: not known.
+    warm
+        Whether the time had settled when the rounds began.
+    voided
+        Blocks left out because something was compiled in them.
+    items_per_second
+        Items that a call works on, per second; null: not asked for.
+    source
+        How the times were obtained.
     """
 
-    samples: tuple[float, ...]
-    median: float
-    low: float | None
-    high: float | None
-    calls_per_block: int
-    calls: int
-    dispatch: float | None = None
-    wait: float | None = None
-    cores: float | None = None
+    samples: tuple[NotNegative, ...]
+    median: NotNegative
+    low: NotNegative | None
+    high: NotNegative | None
+    calls_per_block: Count
+    calls: Count
+    dispatch: NotNegative | None = None
+    wait: NotNegative | None = None
+    cores: NotNegative | None = None
     warm: bool = True
-    voided: int = 0
-    items_per_second: float | None = None
+    voided: Count = 0
+    items_per_second: NotNegative | None = None
     source: str = "time.perf_counter around blocks of calls whose outputs were waited for"
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the median; None: too few samples for one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of making a program ready: prime, trace, lower, backend or first run; seconds or why not."""
+    """One stage of making a program ready.
+
+    Attributes
+    ----------
+    name
+        prime, trace, lower, backend or first run.
+    seconds
+        Seconds that it took; null: not available, and the source says why.
+    source
+        How the seconds were obtained, or why they are not available.
+    """
 
     name: str
-    seconds: float | None
+    seconds: NotNegative | None
     source: str
 
 
 @dataclass(frozen=True)
 class Place:
-    """Something that happened at a line of the user's cell (1-based; None: no line is known)."""
+    """Something that happened at a line of the user's cell.
 
-    line: int | None
+    Attributes
+    ----------
+    line
+        Line of the user's cell, from 1; null: no line is known.
+    reason
+        What happened there, and why.
+    """
+
+    line: LineNumber | None
     reason: str
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """How a variant's body was compiled: `way` is yours, cell, modules, functions or eager; `reason` says why."""
+    """How the body of a variant was compiled.
 
-    way: str
+    Attributes
+    ----------
+    way
+        yours: the cell compiles itself; cell: one function; modules, functions: compiled in place; eager: not compiled.
+    reason
+        Why it was compiled in this way and not in a fuller one; empty if there is none.
+    line
+        Line of the user's cell, from 1; null: no line is known.
+    compiled
+        Names of the modules or functions that were compiled in place.
+    stages
+        The stages, in their order.
+    cache
+        Whether the backend compiled afresh or read a cache, or unknown.
+    graphs
+        Graphs or traces that were compiled; null: not known.
+    breaks
+        Where a graph broke.
+    recompiles
+        Where something was compiled again.
+    lifted
+        Captured arrays that were made arguments.
+    every_call
+        Whether every call compiles.
+    """
+
+    way: Way
     reason: str
-    line: int | None = None
+    line: LineNumber | None = None
     compiled: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     cache: str = "unknown"
-    graphs: int | None = None
+    graphs: Count | None = None
     breaks: tuple[Place, ...] = ()
     recompiles: tuple[Place, ...] = ()
-    lifted: int = 0
+    lifted: Count = 0
     every_call: bool = False
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether a variant's outputs equal the reference's: status is agrees, differs or not compared."""
+    """Whether the outputs of a variant equal those of the reference.
+
+    Attributes
+    ----------
+    reference
+        What they were compared with.
+    status
+        The result of the comparison.
+    sentence
+        The first difference, the tolerance, or why nothing was compared.
+    path
+        Where in the outputs the first difference lies; null: there is none.
+    """
 
     reference: str
-    status: str
+    status: Agrees
     sentence: str
     path: str | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark on fairness or correctness: a code such as FW203, a sentence, and what to do about it."""
+    """One remark on fairness or correctness.
+
+    Attributes
+    ----------
+    code
+        Its code, such as FW203.
+    sentence
+        What was found.
+    fix
+        What to do about it.
+    variant
+        The variant that it is about; null: all of them.
+    line
+        Line of the user's cell, from 1; null: no line is known.
+    """
 
     code: str
     sentence: str
     fix: str
     variant: str | None = None
-    line: int | None = None
+    line: LineNumber | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a variant raised: the class, its message, the line of the user's cell, and the stage it happened in."""
+    """What a variant raised.
+
+    Attributes
+    ----------
+    error
+        The class of the exception.
+    message
+        Its message.
+    line
+        Line of the user's cell, from 1; null: no line is known.
+    stage
+        What was being done.
+    """
 
     error: str
     message: str
-    line: int | None
+    line: LineNumber | None
     stage: str
 
 
 @dataclass(frozen=True)
 class Amount:
-    """One segment of a ledger in bytes; None: not available, and `source` says why.
+    """One segment of a ledger.
 
-    `name` is other processes, context, in use, free in pool, unexplained or free; a name that begins with
-    `in use` tells in parentheses how it was found, such as `in use (static)`. Of what is `released` by a policy,
-    it says after what: after del, or after empty_cache().
+    Attributes
+    ----------
+    kind
+        What the memory is to the variant: its own, in use or not, or of others; or what a policy left held, and when.
+    bytes
+        Its bytes; null: not available.
+    source
+        How the bytes were obtained; empty where they are not available.
+    why
+        Why they are not available; empty where they are.
     """
 
-    name: str
-    bytes: int | None
-    source: str
+    kind: Kind
+    bytes: Count | None
+    source: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,11 +288,21 @@ class Moment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The course of a ledger, a column for each part of its moments; a column without entries is not known."""
+    """Memory over time, a column for each part of its moments; an empty one is not known.
 
-    seconds: tuple[float, ...] = ()
-    in_use: tuple[int | None, ...] = ()
-    held: tuple[int | None, ...] = ()
+    Attributes
+    ----------
+    seconds
+        Seconds from the start of the timeline. A stored report holds at most 10 moments.
+    in_use
+        Bytes in use then; null: not known.
+    held
+        Bytes held then, in use or not; null: not known.
+    """
+
+    seconds: tuple[NotNegative, ...] = ()
+    in_use: tuple[Count | None, ...] = ()
+    held: tuple[Count | None, ...] = ()
 
     @staticmethod
     def of(moments: Iterable[Moment]) -> Timeline:
@@ -170,55 +334,119 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Bytes that were allocated at the peak by one line of the user's cell (1-based; None: `what` says by what)."""
+    """What one line of the user's cell had allocated at the peak.
 
-    line: int | None
-    bytes: int
+    Attributes
+    ----------
+    line
+        The line of the cell, 1-based; null: `what` says what allocated.
+    bytes
+        Bytes.
+    what
+        What allocated, where it is not only the line.
+    """
+
+    line: LineNumber | None
+    bytes: Count
     what: str = ""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The memory of one device, or of the host, when a variant used the most of it, in bytes.
+    """The memory of one device, or of the host, when a variant used the most of it.
 
-    The segments of `peak` add up to `total` (None: not known). `start` was there before the run (None: not known):
-    on a device it is a part of what is in use, on the host `in use` is what came on top of it. `released` is what
-    the allocator still held later, and `lines` what allocated. `source` says where the timeline is from; `note`
-    names what does not add up, or is empty.
+    Attributes
+    ----------
+    device
+        The device, such as cuda:0, or host.
+    total
+        Bytes that it has; null: not known.
+    peak
+        The segments at the peak, in their order; they add up to the total.
+    timeline
+        Memory over time.
+    source
+        Where the timeline is from; empty if there is none.
+    note
+        What does not add up; empty if everything does.
+    start
+        Bytes that were there before the run: on a device in use, on the host what `in use` is on top of; null: not
+        known.
+    released
+        What the allocator still held after the run: after del, after empty_cache().
+    lines
+        What allocated what was in use at the peak, the most first.
+    how
+        How the bytes in use were found; static: worked out by the compiler, for no run at all.
     """
 
     device: str
-    total: int | None
+    total: Count | None
     peak: tuple[Amount, ...]
     timeline: Timeline = field(default=Timeline(), metadata={"most_points": MOST_MOMENTS, "thinned": Timeline.thinned})
     source: str = ""
     note: str = ""
-    start: int | None = None
+    start: Count | None = None
     released: tuple[Amount, ...] = ()
     lines: tuple[Allocation, ...] = ()
+    how: How = "measured"
 
+    @property
+    def in_use(self) -> int | None:
+        """The bytes in use at the peak; None: not known."""
+        return next((amount.bytes for amount in self.peak if amount.kind == "in use"), None)
 
-VERSION = 1
-MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
-#: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 60
+    @property
+    def on_top(self) -> bool:
+        """Whether what is in use came on top of the memory before the run."""
+        return self.device in ("host", "heap")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a section: framework, mode and what was found out about it.
+    """One way to run a section, and what was found out about it.
 
-    `status` is waiting, running, timed, run-once, failed, not timed or interrupted; `note` says why when it
-    is not `timed`. `returned` names the values that the program returns; `source` is the program as Python.
-    `memory` has one ledger a device, that which it computes on first; `source` is left out where a report is thinned.
-    `colour` is its framework's, as `#RRGGBB`. `outputs` are the live values of its first run, never part of the JSON.
+    `outputs` are the live values of its first run and never part of the JSON.
+
+    Attributes
+    ----------
+    name
+        Its name, unique in the report.
+    section
+        The section that it runs.
+    framework
+        torch, jax, numpy, or the name of another framework.
+    mode
+        eager, compiled, debug, or how else it runs.
+    status
+        How far it got; the note says why when it is not timed.
+    note
+        Why the status is what it is; empty if there is nothing to say.
+    options
+        Its own options.
+    returned
+        Names of the values that the program returns.
+    time
+        Its time; null: it was not timed.
+    compilation
+        How it was compiled; null: it did not get there.
+    agreement
+        Whether its outputs agree; null: it did not get there.
+    failure
+        What it raised; null: nothing.
+    memory
+        Its memory, one ledger a device; empty: it was not measured.
+    source
+        The program that was timed, as Python.
+    colour
+        Its framework's, as `#RRGGBB`.
     """
 
     name: str
     section: str
     framework: str
     mode: str
-    status: str
+    status: Status
     note: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     returned: tuple[str, ...] = ()
@@ -228,44 +456,102 @@ class Variant:
     failure: Failure | None = None
     memory: tuple[Ledger, ...] = ()
     source: str = field(default="", metadata={"thinned": lambda *_: ""})
-    colour: str = field(default=NEUTRAL, metadata={"optional": True})
+    colour: str = NEUTRAL
     outputs: Any = field(default=None, compare=False, repr=False, metadata={"json": False})
+
+    @property
+    def compile_stages(self) -> list[tuple[Stage, float]]:
+        """The stages whose seconds are known, without prime: that one is spent once a process."""
+        stages = self.compilation.stages if self.compilation is not None else ()
+        return [(stage, stage.seconds) for stage in stages if stage.seconds is not None and stage.name != "prime"]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time of `variant` over time of `over`, from paired blocks: below 1, `variant` is quicker.
+    """Time of one variant over that of another, from paired blocks: below 1, `variant` is quicker.
 
-    `verdict` says what `variant` is: faster, slower, same, undecided, or withheld (with `note` saying why).
-    `low` and `high` are the 95 % interval of the median ratio; None when there are fewer than six batches,
-    and `least` and `most` then give the range seen.
+    Attributes
+    ----------
+    variant
+        The variant whose time is divided.
+    over
+        The variant by whose time it is divided.
+    median
+        Median ratio.
+    low
+        Lower bound of its 95 % interval; null: fewer than six batches.
+    high
+        Upper bound of its 95 % interval; null: fewer than six batches.
+    least
+        Least ratio seen.
+    most
+        Greatest ratio seen.
+    verdict
+        What `variant` is; withheld: the note says why.
+    rounds
+        Rounds that it comes from.
+    batches
+        Batches of rounds that the interval comes from.
+    repeatable
+        Whether the parts of the run agreed; if not, the interval was widened.
+    note
+        What else is to be known; empty if there is nothing.
     """
 
     variant: str
     over: str
-    median: float
-    low: float | None
-    high: float | None
-    least: float
-    most: float
-    verdict: str
-    rounds: int
-    batches: int
+    median: Positive
+    low: NotNegative | None
+    high: NotNegative | None
+    least: NotNegative
+    most: NotNegative
+    verdict: Verdict
+    rounds: Count
+    batches: Count
     repeatable: bool = True
     note: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the median ratio; None: fewer than six batches."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the numbers hold for: versions, devices, threads, precision, and the load by other processes."""
+    """What the numbers hold for.
+
+    Attributes
+    ----------
+    versions
+        Versions by package.
+    devices
+        The device in words, by framework.
+    threads
+        Threads that a framework computes with, in words, by framework.
+    settings
+        Flags that change speed or precision.
+    inputs
+        Names, dtypes and shapes of the inputs that were converted; empty if there are none.
+    load_before
+        Cores busy with other processes before the timing; null: not known.
+    load_during
+        Cores busy with other processes while timing; null: not known.
+    neighbours
+        The busiest other processes, in words.
+    machine
+        Processor and cores, in words.
+    process
+        The process that the variants ran in, in words.
+    """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
     threads: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     inputs: str = ""
-    load_before: float | None = None
-    load_during: float | None = None
+    load_before: NotNegative | None = None
+    load_during: NotNegative | None = None
     neighbours: tuple[str, ...] = ()
     machine: str = ""
     process: str = "the kernel's own process"
@@ -273,30 +559,63 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything about one execution of a magic, or of `fwmagic.compare`.
+    """Everything about one execution of a fwmagic magic, or of fwmagic.compare. All times are seconds.
 
-    `state` is running, done, interrupted or failed; `progress` the share of the budget used, 0 to 1;
-    `budget` and `spent` are wall seconds of warm-up and rounds, all variants together; `margin` the relative
-    difference below which two variants are called the same.
+    Attributes
+    ----------
+    run_id
+        Tells this execution from every other.
+    started
+        When it began, in ISO 8601.
+    magic
+        The magic or function that was called.
+    state
+        running: an update will follow; the others are final.
+    variants
+        The variants, in the order of the cell.
+    ratios
+        The pairs that were timed against each other.
+    findings
+        Remarks on fairness and correctness.
+    conditions
+        What the numbers hold for.
+    budget
+        Wall seconds allowed for warm-up and rounds, all variants together.
+    spent
+        Wall seconds used of the budget.
+    margin
+        Relative difference below which two variants are called the same.
+    baseline
+        The variant that the others are compared with; null: there is none.
+    fastest
+        The variant that beats every other by verdict; null: there is none.
+    progress
+        Share of the budget used.
+    execution_count
+        The notebook's number of the cell; null: no notebook.
+    note
+        What else is to be known of the run; empty if there is nothing.
+    version
+        Version of this format.
     """
 
     run_id: str
     started: str
     magic: str
-    state: str
+    state: State
     variants: tuple[Variant, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     findings: tuple[Finding, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
-    budget: float = 2.0
-    spent: float = 0.0
-    margin: float = 0.01
+    budget: NotNegative = 2.0
+    spent: NotNegative = 0.0
+    margin: NotNegative = 0.01
     baseline: str | None = None
     fastest: str | None = None
-    progress: float = 0.0
-    execution_count: int | None = None
+    progress: Share = 0.0
+    execution_count: Count | None = None
     note: str = ""
-    version: int = VERSION
+    version: Literal[1] = VERSION
 
     def __getitem__(self, name: str) -> Variant:
         for variant in self.variants:
@@ -329,13 +648,24 @@ class Report:
         pairs = ", ".join(f"{r.variant}/{r.over}" for r in self.ratios) or "none"
         raise KeyError(f"no ratio of {wanted!r} over {base!r} in this report; it has: {pairs}")
 
+    def over_baseline(self) -> dict[str, Ratio]:
+        """Return each variant's ratio over the baseline by the variant's name; without a baseline, all as they are."""
+        names = {variant.name for variant in self.variants}
+        found: dict[str, Ratio] = {}
+        for r in self.ratios:
+            if self.baseline in (None, r.over):
+                found.setdefault(r.variant, r)
+            elif r.variant == self.baseline and {r.variant, r.over} <= names:
+                found.setdefault(r.over, turned(r))
+        return found
+
     def to_dict(self, most_points: int | None = None) -> dict[str, Any]:
         """Return the report as JSON-ready values.
 
         With `most_points`, samples are thinned evenly to that many (timelines to fewer), and numbers rounded to five
         digits: half the size.
         """
-        return typing.cast("dict[str, Any]", wire.plain(self, most_points))
+        return typing.cast("dict[str, Any]", wire.encode(self, most_points))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the whole report as JSON text, every sample included; write it to `path` if one is given."""
@@ -361,7 +691,7 @@ class Report:
                 f"report version {data.get('version')!r} is not known to this fwmagic (it reads {VERSION}): "
                 "update fwmagic to open it"
             )
-        return typing.cast("Report", wire.typed(Report, data, "report"))
+        return typing.cast("Report", wire.decode(Report, data, "report"))
 
     if TYPE_CHECKING:  # the views, which know the data and not the other way: the package binds them to this class
 
@@ -379,7 +709,7 @@ class Report:
 
 def turned(ratio: Ratio) -> Ratio:
     """Return the same pair seen from the other side."""
-    opposite = {"faster": "slower", "slower": "faster"}
+    opposite: dict[Verdict, Verdict] = {"faster": "slower", "slower": "faster"}
     return dataclasses.replace(
         ratio,
         variant=ratio.over,

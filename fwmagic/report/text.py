@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
-from fwmagic.report.drawings import Extent, drawn, extent, kind, measured
+from fwmagic.report.drawings import Extent, drawn, extent, measured, whose
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Line, conditions, details, headline, table
+from fwmagic.report.words import Remark, conditions, details, device, headline, table
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+# What is in use, held by the variant beside it, and of others; and how full a step of a course is.
+_WIDTH = 40
+_MARKS = {"use": "█", "held": "▒", "rest": "░"}
+_LEVELS = " ▁▂▃▄▅▆▇█"
 
 _ALL = "print(report) tells more: how each was compiled, what was measured, and the conditions."
 
@@ -33,48 +38,15 @@ def to_text(report: Report, short: bool = False) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def to_markdown(report: Report) -> str:
-    """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
-    blocks = [f"**{'Warning: ' if s.warning else ''}{_escape(s.text)}.**" for s in headline(report)]
-    if report.variants:
-        figures = table(report)
-        head, *rows = [_row([_escape(cell) for cell in row]) for row in (figures.head, *figures.rows)]
-        blocks.append("\n".join([head, _row(["---"] * len(figures.head)), *rows]))
-    blocks += [f"### {_escape(group.name)}\n\n{_bullets(group.lines)}" for group in details(report)]
-    blocks.append(f"### Conditions\n\n{_bullets(conditions(report))}")
-    return "\n\n".join(blocks) + "\n"
-
-
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
 
 
-def _labelled(lines: Sequence[Line]) -> str:
+def _labelled(lines: Sequence[Remark]) -> str:
     width = max((len(line.label) for line in lines), default=0)
     return "\n".join(f"{'!' if line.warning else ' '} {line.label.ljust(width)}  {line.text}" for line in lines)
-
-
-def _bullets(lines: Sequence[Line]) -> str:
-    return "\n".join(f"- {_label(line)}: {_escape(line.text)}" for line in lines)
-
-
-def _label(line: Line) -> str:
-    return f"**{_escape(line.label)}**" if line.warning else _escape(line.label)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\g<0>", text)
-
-
-_WIDTH = 40
-_MARKS = {"use": "█", "held": "▒", "rest": "░"}
-_LEVELS = " ▁▂▃▄▅▆▇█"
 
 
 def memory(variants: Iterable[Variant]) -> str:
@@ -84,7 +56,7 @@ def memory(variants: Iterable[Variant]) -> str:
     if not on.bytes:
         return ""
     rows = [
-        (f"{one_line(v.name, 30)}, {one_line(ledger.device, 30)}", _bar(ledger, on), _course(ledger, on))
+        (f"{one_line(v.name, 30)}, {one_line(device(ledger), 30)}", _bar(ledger, on), _course(ledger, on))
         for v, ledger in found
     ]
     shown = [row for row in rows if row[1] or row[2]]
@@ -99,9 +71,9 @@ def memory(variants: Iterable[Variant]) -> str:
 
 def _bar(ledger: Ledger, on: Extent) -> str:
     end, text = 0, ""
-    for name, count in drawn(ledger):
+    for kind, count in drawn(ledger):
         end += count
-        text += _MARKS[kind(name)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
+        text += _MARKS[whose(kind)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
     return text
 
 
@@ -120,3 +92,31 @@ def _course(ledger: Ledger, on: Extent) -> str:
         for part in range(first, end + 1):
             most[part] = max(most[part], count)
     return "".join(_LEVELS[min(-(-8 * count // on.bytes), 8)] for count in most)
+
+
+def to_markdown(report: Report) -> str:
+    """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
+    blocks = [f"**{'Warning: ' if s.warning else ''}{_escape(s.text)}.**" for s in headline(report)]
+    if report.variants:
+        figures = table(report)
+        head, *rows = [_row([_escape(cell) for cell in row]) for row in (figures.head, *figures.rows)]
+        blocks.append("\n".join([head, _row(["---"] * len(figures.head)), *rows]))
+    blocks += [f"### {_escape(group.name)}\n\n{_bullets(group.lines)}" for group in details(report)]
+    blocks.append(f"### Conditions\n\n{_bullets(conditions(report))}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _bullets(lines: Sequence[Remark]) -> str:
+    return "\n".join(f"- {_label(line)}: {_escape(line.text)}" for line in lines)
+
+
+def _label(line: Remark) -> str:
+    return f"**{_escape(line.label)}**" if line.warning else _escape(line.label)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\g<0>", text)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def plain(value: Any, most_points: int | None) -> Any:
+def encode(value: Any, most_points: int | None) -> Any:
     """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None.
 
     With `most_points`, a longer tuple is thinned to that many items: evenly, or to fewer and in its own way where
@@ -25,21 +25,21 @@ def plain(value: Any, most_points: int | None) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: plain(_thinned(f, getattr(value, f.name), most_points), most_points)
+            f.name: encode(_thinned(f, getattr(value, f.name), most_points), most_points)
             for f in dataclasses.fields(value)
             if f.metadata.get("json", True)
         }
     if isinstance(value, Mapping):
-        return {str(key): plain(item, most_points) for key, item in value.items()}
+        return {str(key): encode(item, most_points) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         if most_points is not None and len(value) > most_points:
             step = len(value) / most_points
             value = [value[int(i * step)] for i in range(most_points)]
-        return [plain(item, most_points) for item in value]
+        return [encode(item, most_points) for item in value]
     return value
 
 
-def typed(kind: Any, value: Any, where: str) -> Any:
+def decode(kind: Any, value: Any, where: str) -> Any:
     """Return `value` as the annotated type `kind`, or raise a ValueError that says where it does not fit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -47,17 +47,21 @@ def typed(kind: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return typed(next(a for a in arguments if a is not type(None)), value, where)
+        return decode(next(a for a in arguments if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ValueError(f"{where}: one of {', '.join(map(str, arguments))} was expected, not {value!r}")
+        return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where}: a list was expected, not {type(value).__name__}")
-        return tuple(typed(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise ValueError(f"{where}: an object was expected, not {type(value).__name__}")
-        return {str(key): typed(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): decode(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -80,7 +84,7 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
         if not f.metadata.get("json", True):
             continue
         if f.name in value:
-            arguments[f.name] = typed(hints[f.name], value[f.name], f"{where}.{f.name}")
+            arguments[f.name] = decode(hints[f.name], value[f.name], f"{where}.{f.name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}.{f.name} is missing")
     return kind(**arguments)

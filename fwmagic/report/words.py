@@ -1,4 +1,4 @@
-"""The words of a report: the sentences at its top, its table, its remarks; every view takes them from here."""
+"""The words of a report: its sentences, its tables, its remarks; every view takes them from here."""
 
 from __future__ import annotations
 
@@ -20,32 +20,135 @@ from fwmagic.format import (
     times,
 )
 from fwmagic.report import wire
-from fwmagic.report.report import (
-    Agreement,
-    Amount,
-    Compilation,
-    Finding,
-    Ledger,
-    Ratio,
-    Report,
-    Stage,
-    Time,
-    Variant,
-)
+from fwmagic.report.report import Agreement, Amount, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
+
+NOT_AVAILABLE = "n/a"
+_COMPILED = {
+    "yours": "by the cell itself",
+    "cell": "the whole cell as one function",
+    "modules": "the modules that it calls, in place",
+    "functions": "the functions that it calls, in place",
+    "eager": "no",
+}
+
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence at the top of a report; a warning is shown as one."""
+    """One sentence at the top of a report.
+
+    Attributes
+    ----------
+    text
+        The sentence, without a full stop.
+    warning
+        Whether it is to be shown as a warning.
+    """
 
     text: str
     warning: bool = False
 
 
+@dataclass(frozen=True)
+class Remark:
+    """One labelled remark.
+
+    Attributes
+    ----------
+    label
+        What it is about, in a word or two.
+    text
+        The remark.
+    warning
+        Whether it is to be shown as a warning.
+    """
+
+    label: str
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """The remarks on one variant, or on all of them.
+
+    Attributes
+    ----------
+    name
+        The variant, or `all variants`.
+    lines
+        The remarks, in their order.
+    """
+
+    name: str
+    lines: tuple[Remark, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The figures of a report as text.
+
+    Attributes
+    ----------
+    head
+        A heading for each column.
+    rows
+        One row a variant, with a cell for each column.
+    """
+
+    head: Row
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The report in words, as a notebook stores it: for a view that is to word nothing itself.
+
+    Attributes
+    ----------
+    headline
+        The verdicts, then what a reader must not miss.
+    table
+        The figures of the variants.
+    charts
+        What each chart shows: its name, and for each variant in its order the rows of a table (see `charts`).
+    details
+        The remarks on each variant, then those on the whole comparison.
+    conditions
+        What the numbers hold for.
+    budget
+        The budget.
+    """
+
+    headline: tuple[Sentence, ...]
+    table: Table
+    charts: Mapping[str, tuple[tuple[Row, ...], ...]]
+    details: tuple[Group, ...]
+    conditions: tuple[Remark, ...]
+    budget: str
+
+
+def to_words(report: Report) -> dict[str, Any]:
+    """Return the words of a report as JSON-ready values."""
+    words = Words(
+        headline=tuple(headline(report)),
+        table=table(report),
+        charts=charts(report),
+        details=tuple(details(report)),
+        conditions=tuple(conditions(report)),
+        budget=seconds(report.budget),
+    )
+    return typing.cast("dict[str, Any]", wire.encode(words, None))
+
+
+# The sentences at the top.
+
+
 def headline(report: Report) -> list[Sentence]:
     """Return the verdicts, then what a reader must not miss: sentences without a full stop."""
     sentences = [Sentence(text) for text in _state(report)]
-    verdicts = ratios_to_baseline(report)
+    verdicts = report.over_baseline()
     differ = {v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs"}
     for r in verdicts.values():
         but = ", and their outputs differ" if {r.variant, r.over} & differ else ""
@@ -66,18 +169,6 @@ def headline(report: Report) -> list[Sentence]:
     return [Sentence(one_line(s.text).rstrip("."), s.warning) for s in sentences]
 
 
-def ratios_to_baseline(report: Report) -> dict[str, Ratio]:
-    """Return each variant's ratio over the baseline by the variant's name; without a baseline, all as they are."""
-    names = {variant.name for variant in report.variants}
-    found: dict[str, Ratio] = {}
-    for r in report.ratios:
-        if report.baseline in (None, r.over):
-            found.setdefault(r.variant, r)
-        elif r.variant == report.baseline and {r.variant, r.over} <= names:
-            found.setdefault(r.over, report.ratio(r.over, over=r.variant))
-    return found
-
-
 def _state(report: Report) -> Iterator[str]:
     if report.state == "running":
         at_work = ", ".join(v.name for v in report.variants if v.status == "running")
@@ -91,8 +182,9 @@ def _state(report: Report) -> Iterator[str]:
 
 
 def _verdict(r: Ratio, margin: float) -> str:
-    span = f"95 % interval {ratio_between(r.low, r.high)}" if r.low is not None and r.high is not None else _range(r)
-    figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {'round' if r.rounds == 1 else 'rounds'})"
+    seen = f"range seen {ratio_between(r.least, r.most)}, no interval"
+    span = f"95 % interval {ratio_between(*r.interval)}" if r.interval is not None else seen
+    figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
     pair = f"{r.variant} and {r.over}"
     if r.verdict in ("faster", "slower"):
         text = f"{r.variant} is {_speed(r.median)} than {r.over} {figures}"
@@ -102,10 +194,10 @@ def _verdict(r: Ratio, margin: float) -> str:
         return f"{pair}: verdict withheld: {r.note}"
     elif r.note and r.repeatable:
         text = f"{pair}: undecided {figures}"
-    elif r.low is None or r.high is None:
+    elif r.interval is None:
         text = f"{pair}: undecided: too few rounds for an interval {figures}; a larger --budget may decide"
     else:
-        text = f"{pair}: undecided: {r.variant} is {_between(r.low, r.high)} {figures}; a larger --budget may decide"
+        text = f"{pair}: undecided: {r.variant} is {_between(*r.interval)} {figures}; a larger --budget may decide"
     if not r.repeatable:
         return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
     return f"{text}; {r.note}" if r.note else text
@@ -124,10 +216,6 @@ def _between(low: float, high: float) -> str:
     return f"between {first} and {second}"
 
 
-def _range(r: Ratio) -> str:
-    return f"range seen {ratio_between(r.least, r.most)}, no interval"
-
-
 def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentence]:
     """Yield what is to be said of a variant that no verdict speaks of."""
     why = f": {variant.note}" if variant.note else ""
@@ -144,63 +232,19 @@ def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentenc
         took = f" in {seconds(variant.time.median)}" if variant.time is not None else ""
         yield Sentence(f"{variant.name} ran once{took} and is not compared{why}")
     elif variant.time is not None:
-        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({block_count(variant.time)})")
+        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({_blocks(variant.time)})")
     elif variant.status in ("not timed", "interrupted"):
         yield Sentence(f"{variant.name} was {variant.status}{why}")
     elif state != "running":
         yield Sentence(f"{variant.name} was not timed{why}")
 
 
-def block_count(time: Time) -> str:
-    """Return the interval of the median and the number of blocks that it comes from."""
-    count = len(time.samples)
-    blocks = f"{count} {'block' if count == 1 else 'blocks'} of {number(time.calls_per_block)}"
-    blocks += " call" if time.calls_per_block == 1 else " calls"
-    if time.low is None or time.high is None:
-        return f"{blocks}, too few for an interval"
-    return f"95 % interval {seconds_between(time.low, time.high)}, {blocks}"
-
-
-MISSING = "n/a"
-#: Where what is in use is what came on top of the memory before the run.
-ON_TOP = ("host", "heap")
-_COMPILED = {
-    "yours": "by the cell itself",
-    "cell": "the whole cell as one function",
-    "modules": "the modules that it calls, in place",
-    "functions": "the functions that it calls, in place",
-    "eager": "no",
-}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One labelled remark on a variant; a warning asks for attention."""
-
-    label: str
-    text: str
-    warning: bool = False
-
-
-@dataclass(frozen=True)
-class Group:
-    """The remarks on one variant, or on all of them, under its name."""
-
-    name: str
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """The figures of a report as text: a heading for each column and one row a variant, in their order."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+# The table of the variants.
 
 
 def table(report: Report) -> Table:
     """Return the table of the variants; a column that holds nothing for any of them is left out."""
-    ratios = ratios_to_baseline(report)
+    ratios = report.over_baseline()
     over = report.baseline if report.baseline is not None else "the other"
     columns = {
         "variant": [variant.name for variant in report.variants],
@@ -210,17 +254,148 @@ def table(report: Report) -> Table:
         "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
-        "compile time": [_compile_cell(variant.compilation) for variant in report.variants],
-        "peak in use": [_memory_cell(variant) for variant in report.variants],
+        "compile time": [_compile_cell(variant) for variant in report.variants],
+        "peak in use": [_in_use_cell(variant) for variant in report.variants],
         "peak held": [_held_cell(variant) for variant in report.variants],
         **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
-        "way": [v.compilation.way if v.compilation else MISSING for v in report.variants],
+        "way": [v.compilation.way if v.compilation else NOT_AVAILABLE for v in report.variants],
     }
-    shown = {head: cells for head, cells in columns.items() if any(cell != MISSING for cell in cells)}
+    shown = {head: cells for head, cells in columns.items() if any(cell != NOT_AVAILABLE for cell in cells)}
     if not ratios:
         shown = {head: cells for head, cells in shown.items() if not head.startswith("ratio to ")}
     rows = zip(*([one_line(cell, 60) for cell in cells] for cells in shown.values()), strict=True)
     return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
+
+
+def _time_cell(variant: Variant) -> str:
+    time = variant.time
+    if time is None:
+        return variant.status
+    if variant.status == "run-once":
+        return f"{seconds(time.median)} (once)"
+    return f"{seconds(time.median)} ({'no interval' if time.interval is None else seconds_between(*time.interval)})"
+
+
+def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> str:
+    if name == baseline:
+        return "1 (baseline)"
+    r = ratios.get(name)
+    if r is None:
+        return NOT_AVAILABLE
+    span = f"range {ratio_between(r.least, r.most)}" if r.interval is None else ratio_between(*r.interval)
+    return f"{ratio(r.median)} ({span})"
+
+
+def _dispatch_cell(time: Time | None) -> str:
+    if time is None or time.dispatch is None or time.wait is None:
+        return NOT_AVAILABLE
+    return f"{seconds(time.dispatch)} / {seconds(time.wait)}"
+
+
+def _number_cell(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else number(value)
+
+
+def _compile_cell(variant: Variant) -> str:
+    compilation, known = variant.compilation, variant.compile_stages
+    if compilation is None or not known or compilation.cache == "none":
+        return NOT_AVAILABLE
+    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
+    compiling = sum(value for stage, value in known if stage.name != "first run")
+    return f"{seconds(compiling)}{cache}"
+
+
+def _in_use_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        if ledger.in_use is not None:
+            # of a process that ended, what its own start took is in it
+            seen = ", last seen" if ledger.how == "last seen" else ""
+            return f"{'+' if ledger.on_top else ''}{size(ledger.in_use)} ({device(ledger)}{seen})"
+    return NOT_AVAILABLE
+
+
+def _held_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        free = next((amount.bytes for amount in ledger.peak if amount.kind == "free in pool"), None)
+        if free is not None and ledger.in_use is not None:
+            return f"{size(ledger.in_use + free)} ({device(ledger)})"
+    return NOT_AVAILABLE
+
+
+def _released(report: Report) -> list[str]:
+    return list(dict.fromkeys(a.kind for v in report.variants for ledger in v.memory for a in ledger.released))
+
+
+def _released_cell(variant: Variant, kind: str) -> str:
+    found = (a for ledger in variant.memory for a in ledger.released if a.kind == kind)
+    return next((size(amount.bytes) for amount in found if amount.bytes is not None), NOT_AVAILABLE)
+
+
+# The figures of the charts.
+
+
+def charts(report: Report) -> dict[str, tuple[tuple[Row, ...], ...]]:
+    """Return what each chart shows, for who cannot see it: rows for each variant, and no chart that would show nothing.
+
+    The rows' first column, the variant, is left out, and so is the last one of what memory shows, the source: a stored
+    report has both already. The heads of the columns are the chart's own (`usermeta` in its file).
+    """
+    ledgers = [ledger for variant in report for ledger in variant.memory if ledger.how != "static"]
+    known = any(amount.bytes is not None for ledger in ledgers for amount in ledger.peak)
+    ratios = report.over_baseline()
+    rows: dict[str, list[Iterator[Row]]] = {
+        "times": [_of_time(variant.time) for variant in report],
+        "ratios": [_of_ratio(ratios.get(variant.name)) for variant in report],
+        "stages": [((stage.name, seconds(value)) for stage, value in variant.compile_stages) for variant in report],
+        "memory": [_of_peaks(variant.memory if known else ()) for variant in report],
+        "timeline": [_of_courses(variant.memory) for variant in report],
+    }
+    shown = {chart: tuple(tuple(some) for some in variants) for chart, variants in rows.items()}
+    return {chart: variants for chart, variants in shown.items() if any(variants)}
+
+
+def _of_time(time: Time | None) -> Iterator[Row]:
+    if time is not None and time.samples:
+        span = NOT_AVAILABLE if time.interval is None else seconds_between(*time.interval)
+        yield seconds(time.median), span, str(len(time.samples))
+
+
+def _of_ratio(r: Ratio | None) -> Iterator[Row]:
+    if r is not None:
+        span = NOT_AVAILABLE if r.interval is None else ratio_between(*r.interval)
+        yield r.over, ratio(r.median), span, r.verdict
+
+
+def _of_peaks(ledgers: tuple[Ledger, ...]) -> Iterator[Row]:
+    for ledger in ledgers:
+        for amount in ledger.peak:
+            figure = "not available" if amount.bytes is None else size(amount.bytes)
+            yield device(ledger), segment(ledger, amount), figure
+
+
+def _of_courses(ledgers: tuple[Ledger, ...]) -> Iterator[Row]:
+    for ledger in ledgers:
+        course = ledger.timeline
+        if course:
+            yield device(ledger), _most(course.in_use), _most(course.held), str(len(course))
+
+
+def _most(counts: tuple[int | None, ...]) -> str:
+    known = [count for count in counts if count is not None]
+    return size(max(known)) if known else NOT_AVAILABLE
+
+
+def device(ledger: Ledger) -> str:
+    """Return the device of a ledger, and whether it was only worked out."""
+    return f"{ledger.device} (static)" if ledger.how == "static" else ledger.device
+
+
+def segment(ledger: Ledger, amount: Amount) -> str:
+    """Return what a segment of a ledger is, and how what is in use was found where no counter told it."""
+    return f"{amount.kind} ({ledger.how})" if amount.kind == "in use" and ledger.how != "measured" else amount.kind
+
+
+# The remarks.
 
 
 def details(report: Report) -> list[Group]:
@@ -232,7 +407,126 @@ def details(report: Report) -> list[Group]:
     return [Group(one_line(name), tuple(_tidy(line) for line in lines)) for name, lines in groups if lines]
 
 
-def conditions(report: Report) -> list[Line]:
+def _remarks(variant: Variant) -> Iterator[Remark]:
+    if variant.options:
+        yield Remark("options", _pairs(variant.options, "="))
+    if variant.failure is not None:
+        failure = variant.failure
+        what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
+        yield Remark("failed", f"{_at(failure.line)}{what}: {failure.message}", True)
+    if variant.note:
+        yield Remark(variant.status, variant.note)
+    if variant.compilation is not None:
+        yield from _compiled(variant.compilation)
+    if variant.time is not None:
+        yield Remark("timed", _blocks(variant.time))
+        if not variant.time.warm and variant.status == "timed":
+            yield Remark("not warm", "its time had not settled when the rounds began", True)
+        if variant.time.voided:
+            yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
+    for ledger in variant.memory:
+        yield _peak(ledger)
+        yield from _allocated(ledger)
+    if variant.agreement is not None:
+        differs = variant.agreement.status == "differs"
+        where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
+        yield Remark("outputs", f"{variant.agreement.sentence}{where}", differs)
+    if variant.returned:
+        yield Remark("returned", ", ".join(variant.returned))
+
+
+def _blocks(time: Time) -> str:
+    """Return the interval of the median and the number of blocks that it comes from."""
+    count, calls = len(time.samples), time.calls_per_block
+    blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
+    if time.interval is None:
+        return f"{blocks}, too few for an interval"
+    return f"95 % interval {seconds_between(*time.interval)}, {blocks}"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def _adds(agreement: Agreement) -> bool:
+    """Say whether the path of the first difference is more than the sentence tells already."""
+    return bool(agreement.path) and str(agreement.path) not in agreement.sentence
+
+
+def _compiled(compilation: Compilation) -> Iterator[Remark]:
+    parts = [_COMPILED.get(compilation.way, compilation.way)]
+    if compilation.compiled:
+        parts[0] += f" ({', '.join(compilation.compiled)})"
+    if compilation.graphs is not None:
+        parts.append(f"{compilation.graphs} {_plural('graph', compilation.graphs)}")
+    if compilation.lifted:
+        parts.append(f"{compilation.lifted} captured arrays made arguments")
+    why = f": {_at(compilation.line)}{compilation.reason}" if compilation.reason else ""
+    yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
+    stages = [f"{s.name} {_stage(s)}" for s in compilation.stages]
+    if stages:
+        yield Remark("stages", ", ".join(stages))
+    for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
+        for place in places:
+            yield Remark(label, f"{_at(place.line)}{place.reason}", True)
+    if compilation.every_call:
+        yield Remark("compiles", "every call", True)
+
+
+def _stage(stage: Stage) -> str:
+    if stage.seconds is None:
+        return f"{NOT_AVAILABLE} ({stage.source})"
+    return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
+
+
+def _peak(ledger: Ledger) -> Remark:
+    known = [f"{segment(ledger, one)} {size(one.bytes)}" for one in ledger.peak if one.bytes is not None]
+    missing = [f"{segment(ledger, one)} ({one.why})" for one in ledger.peak if one.bytes is None]
+    held = [f"{one.kind} {_size(one)}" for one in ledger.released]
+    total = "" if ledger.total is None else f" of {size(ledger.total)}"
+    start = None if ledger.start is None else size(ledger.start)
+    parts = [
+        f"peak on {device(ledger)}{total}: {', '.join(known) or NOT_AVAILABLE}",
+        "" if start is None else f"on top of {start} before" if ledger.on_top else f"{start} of it in use before",
+        next((one.source for one in ledger.peak if one.kind == "in use"), ""),
+        f"not available: {', '.join(missing)}" if missing else "",
+        f"then held: {', '.join(held)}" if held else "",
+        ledger.note,
+    ]
+    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note))
+
+
+def _size(amount: Amount) -> str:
+    return f"{NOT_AVAILABLE} ({amount.why})" if amount.bytes is None else size(amount.bytes)
+
+
+def _allocated(ledger: Ledger) -> Iterator[Remark]:
+    """Yield what allocated what was in use at the peak: lines of the cell, and what is known instead of one."""
+    parts = [f"{_at(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
+    if parts:
+        yield Remark("allocated", ", ".join(parts))
+
+
+def _findings(report: Report, variants: Set[str | None]) -> list[Remark]:
+    return [_finding(finding) for finding in report.findings if finding.variant in variants]
+
+
+def _finding(finding: Finding) -> Remark:
+    return Remark(finding.code, f"{_at(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True)
+
+
+def _at(line: int | None) -> str:
+    return "" if line is None else f"line {line}: "
+
+
+def _tidy(line: Remark) -> Remark:
+    return Remark(one_line(line.label, 40), one_line(line.text, 600), line.warning)
+
+
+# The conditions.
+
+
+def conditions(report: Report) -> list[Remark]:
     """Return what the numbers hold for, in two to four lines."""
     c = report.conditions
     known = (("before", c.load_before), ("during", c.load_during))
@@ -250,218 +544,8 @@ def conditions(report: Report) -> list[Line]:
         ],
     }
     joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
-    return [Line(label, one_line(text, 600)) for label, text in joined.items() if text]
-
-
-def compile_stages(compilation: Compilation | None) -> list[tuple[Stage, float]]:
-    """Return the stages whose seconds are known, without prime: that one is spent once a process."""
-    stages = compilation.stages if compilation is not None else ()
-    return [(stage, stage.seconds) for stage in stages if stage.seconds is not None and stage.name != "prime"]
-
-
-def in_use(ledger: Ledger) -> int | None:
-    """Return the bytes in use at the peak of a ledger; None: not known."""
-    return next((amount.bytes for amount in ledger.peak if amount.name.startswith("in use")), None)
-
-
-def _time_cell(variant: Variant) -> str:
-    time = variant.time
-    if time is None:
-        return variant.status
-    if variant.status == "run-once":
-        return f"{seconds(time.median)} (once)"
-    if time.low is None or time.high is None:
-        return f"{seconds(time.median)} (no interval)"
-    return f"{seconds(time.median)} ({seconds_between(time.low, time.high)})"
-
-
-def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> str:
-    if name == baseline:
-        return "1 (baseline)"
-    r = ratios.get(name)
-    if r is None:
-        return MISSING
-    low, high = (r.least, r.most) if r.low is None or r.high is None else (r.low, r.high)
-    return f"{ratio(r.median)} ({'range ' if r.low is None or r.high is None else ''}{ratio_between(low, high)})"
-
-
-def _dispatch_cell(time: Time | None) -> str:
-    if time is None or time.dispatch is None or time.wait is None:
-        return MISSING
-    return f"{seconds(time.dispatch)} / {seconds(time.wait)}"
-
-
-def _number_cell(value: float | None) -> str:
-    return MISSING if value is None else number(value)
-
-
-def _compile_cell(compilation: Compilation | None) -> str:
-    known = compile_stages(compilation)
-    if compilation is None or not known or compilation.cache == "none":
-        return MISSING
-    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
-    compiling = sum(value for stage, value in known if stage.name != "first run")
-    return f"{seconds(compiling)}{cache}"
-
-
-def _memory_cell(variant: Variant) -> str:
-    known = ((ledger, in_use(ledger)) for ledger in variant.memory)
-    found = next(((ledger, count) for ledger, count in known if count is not None), None)
-    if found is None:
-        return MISSING
-    ledger, count = found
-    # of a process that ended, what its own start took is in it
-    seen = ", last seen" if any("last seen" in amount.name for amount in ledger.peak) else ""
-    return f"{'+' if ledger.device in ON_TOP else ''}{size(count)} ({ledger.device}{seen})"
-
-
-def _held_cell(variant: Variant) -> str:
-    for ledger in variant.memory:
-        free = next((amount.bytes for amount in ledger.peak if amount.name == "free in pool"), None)
-        count = in_use(ledger)
-        if free is not None and count is not None:
-            return f"{size(count + free)} ({ledger.device})"
-    return MISSING
-
-
-def _released(report: Report) -> list[str]:
-    return list(dict.fromkeys(a.name for v in report.variants for ledger in v.memory for a in ledger.released))
-
-
-def _released_cell(variant: Variant, name: str) -> str:
-    found = (a for ledger in variant.memory for a in ledger.released if a.name == name)
-    return next((size(amount.bytes) for amount in found if amount.bytes is not None), MISSING)
-
-
-def _remarks(variant: Variant) -> Iterator[Line]:
-    if variant.options:
-        yield Line("options", _pairs(variant.options, "="))
-    if variant.failure is not None:
-        failure = variant.failure
-        what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
-        yield Line("failed", f"{_at(failure.line)}{what}: {failure.message}", True)
-    if variant.note:
-        yield Line(variant.status, variant.note)
-    if variant.compilation is not None:
-        yield from _compilation(variant.compilation)
-    if variant.time is not None:
-        yield Line("timed", block_count(variant.time))
-        if not variant.time.warm and variant.status == "timed":
-            yield Line("not warm", "its time had not settled when the rounds began", True)
-        if variant.time.voided:
-            yield Line("voided", f"{variant.time.voided} blocks in which something was compiled")
-    for ledger in variant.memory:
-        yield _memory(ledger)
-        yield from _allocated(ledger)
-    if variant.agreement is not None:
-        differs = variant.agreement.status == "differs"
-        where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
-        yield Line("outputs", f"{variant.agreement.sentence}{where}", differs)
-    if variant.returned:
-        yield Line("returned", ", ".join(variant.returned))
-
-
-def _adds(agreement: Agreement) -> bool:
-    """Say whether the path of the first difference is more than the sentence tells already."""
-    return bool(agreement.path) and str(agreement.path) not in agreement.sentence
-
-
-def _compilation(compilation: Compilation) -> Iterator[Line]:
-    parts = [_COMPILED.get(compilation.way, compilation.way)]
-    if compilation.compiled:
-        parts[0] += f" ({', '.join(compilation.compiled)})"
-    if compilation.graphs is not None:
-        parts.append(f"{compilation.graphs} {'graph' if compilation.graphs == 1 else 'graphs'}")
-    if compilation.lifted:
-        parts.append(f"{compilation.lifted} captured arrays made arguments")
-    why = f": {_at(compilation.line)}{compilation.reason}" if compilation.reason else ""
-    yield Line("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
-    stages = [f"{s.name} {_stage(s)}" for s in compilation.stages]
-    if stages:
-        yield Line("stages", ", ".join(stages))
-    for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
-        for place in places:
-            yield Line(label, f"{_at(place.line)}{place.reason}", True)
-    if compilation.every_call:
-        yield Line("compiles", "every call", True)
-
-
-def _stage(stage: Stage) -> str:
-    if stage.seconds is None:
-        return f"{MISSING} ({stage.source})"
-    return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
-
-
-def _memory(ledger: Ledger) -> Line:
-    on_top = ledger.device in ON_TOP
-    known = [f"{amount.name} {size(amount.bytes)}" for amount in ledger.peak if amount.bytes is not None]
-    missing = [_missing(amount) for amount in ledger.peak if amount.bytes is None]
-    total = f" of {size(ledger.total)}" if ledger.total is not None else ""
-    start = None if ledger.start is None else size(ledger.start)
-    source = next((one.source for one in ledger.peak if one.bytes is not None and one.name.startswith("in use")), "")
-    parts = [
-        f"peak on {ledger.device}{total}: {', '.join(known) or MISSING}",
-        "" if start is None else f"on top of {start} before" if on_top else f"{start} of it in use before",
-        source,
-        f"not available: {', '.join(missing)}" if missing else "",
-        f"then held: {', '.join(_held(amount) for amount in ledger.released)}" if ledger.released else "",
-        ledger.note,
-    ]
-    return Line("memory", "; ".join(part for part in parts if part), bool(ledger.note))
-
-
-def _missing(amount: Amount) -> str:
-    why = amount.source.removeprefix("not available: ").removeprefix("not available because ")
-    return f"{amount.name} ({why})"
-
-
-def _held(amount: Amount) -> str:
-    return f"{amount.name} {size(amount.bytes) if amount.bytes is not None else f'{MISSING} ({amount.source})'}"
-
-
-def _allocated(ledger: Ledger) -> Iterator[Line]:
-    """Yield what allocated what was in use at the peak: lines of the cell, and what is known instead of one."""
-    parts = [f"{_at(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
-    if parts:
-        yield Line("allocated", ", ".join(parts))
-
-
-def _findings(report: Report, variants: Set[str | None]) -> list[Line]:
-    return [_finding(finding) for finding in report.findings if finding.variant in variants]
-
-
-def _finding(finding: Finding) -> Line:
-    return Line(finding.code, f"{_at(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True)
-
-
-def _at(line: int | None) -> str:
-    return "" if line is None else f"line {line}: "
+    return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
 
 
 def _pairs(values: Mapping[str, str], between: str) -> str:
     return ", ".join(f"{key}{between}{value}" for key, value in values.items())
-
-
-def _tidy(line: Line) -> Line:
-    return Line(one_line(line.label, 40), one_line(line.text, 600), line.warning)
-
-
-@dataclass(frozen=True)
-class Words:
-    """All that the text of a report says, in its parts."""
-
-    headline: tuple[Sentence, ...]
-    table: Table
-    details: tuple[Group, ...]
-    conditions: tuple[Line, ...]
-
-
-def to_words(report: Report) -> dict[str, Any]:
-    """Return the words of a report as JSON-ready values."""
-    words = Words(
-        headline=tuple(headline(report)),
-        table=table(report),
-        details=tuple(details(report)),
-        conditions=tuple(conditions(report)),
-    )
-    return typing.cast("dict[str, Any]", wire.plain(words, None))

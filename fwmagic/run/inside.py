@@ -20,13 +20,14 @@ from IPython.display import display
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
-from fwmagic.frameworks import Framework
+from fwmagic.frameworks import Counters, Framework
 from fwmagic.measure.calls import Block, Local
 from fwmagic.memory import host
 from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
+from fwmagic.memory.nvml import Figure
 from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
-from fwmagic.report import Amount, Conditions, Finding, Ledger, Variant
+from fwmagic.report import Amount, Conditions, Finding, Kind, Ledger, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.place import Here, conditions_here, passes
 from fwmagic.run.preparation import Contender, Preparation
@@ -159,11 +160,12 @@ class Inside:
         first = memory.counters(where)
         how = memory.empty_cache(where)
         last = memory.counters(where)
-        after = Amount("after empty_cache()", last.held, f"{last.source}, after {how}")
         if not how:
-            why = f"not available: {self._framework.title} has no call that gives free memory back"
-            after = Amount(after.name, None, why)
-        return (Amount("after del", first.held, first.source), after)
+            last = Counters(why=f"{self._framework.title} has no call that gives free memory back")
+        return (
+            _held("after del", first, first.source),
+            _held("after empty_cache()", last, f"{last.source}, after {how}"),
+        )
 
     def in_force(self) -> dict[str, str]:
         """Return how this process allocates, as its framework reads it back."""
@@ -180,6 +182,12 @@ def _memory(contender: Contender, wanted: Passes, exact: bool) -> tuple[Ledger, 
     """Measure the memory of a variant; `exact`: in a process that gives back at once what is freed."""
     (entrant,) = Here([contender.section.framework]).entrants([contender], replace(wanted, exact=exact))
     return entrant.memory()
+
+
+def _held(kind: Kind, counters: Counters, source: str) -> Amount:
+    if counters.held is None:
+        return Amount(kind, None, why=counters.why or counters.source)
+    return Amount(kind, counters.held, source)
 
 
 def _settle(sent: Sent) -> None:
@@ -207,7 +215,7 @@ def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     return namespace, held
 
 
-def _context(framework: Framework, options: Options) -> Amount:
+def _context(framework: Framework, options: Options) -> Figure:
     """Return what the driver needs for this process, in which nothing was allocated yet."""
     where = framework.memory.device(options.device)
     return UNKNOWN_CONTEXT if where is None else context_of(framework.memory, where)

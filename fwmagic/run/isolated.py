@@ -235,7 +235,7 @@ class Remote:
             with self._window():
                 return self.worker.ask(Inside.memory, timeout=self._timeout)
         except WorkerEnded as error:
-            return (Ledger("host", None, (Amount("in use", None, f"not available: {error}"),)),)
+            return (Ledger("host", None, (Amount("in use", None, why=str(error)),)),)
 
     def in_force(self) -> dict[str, str]:
         """Return how its process allocates, as its framework reads it back."""
@@ -257,4 +257,5 @@ def last_seen(worker: Worker | None) -> tuple[Ledger, ...]:
         "growth of the process, in which it also starts up: its resident memory was read every 50 ms until it ended, "
         "so that the true peak may be higher"
     )
-    return (Ledger("host", None, (Amount("in use (last seen)", max(last - start, 0), source),), start=start),)
+    grown = Amount("in use", max(last - start, 0), source)
+    return (Ledger("host", None, (grown,), start=start, how="last seen"),)

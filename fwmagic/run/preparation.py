@@ -16,7 +16,7 @@ from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework
 from fwmagic.measure.agree import agree
-from fwmagic.report import Agreement, Compilation, Finding, Stage, findings
+from fwmagic.report import Agreement, Compilation, Finding, Stage, Way, findings
 from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
 from fwmagic.run.section import Section
@@ -167,7 +167,7 @@ class Preparation:
             scene.overlay.off()
 
     def _eager(
-        self, section: Section, scene: Scene, name: str, way: str, reason: str, line: int | None = None
+        self, section: Section, scene: Scene, name: str, way: Way, reason: str, line: int | None = None
     ) -> Contender:
         program, outcome = self._plain.get(section.name), self.reference(section)
         if program is None or outcome is None:

@@ -1,5 +1,6 @@
 // Makes src/generated from the Python package: the report's types and its validator from the JSON Schema, and the charts.
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -8,12 +9,15 @@ import standaloneCode from 'ajv/dist/standalone/index.js';
 import { compile } from 'json-schema-to-typescript';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const python = join(root, '..', 'fwmagic');
+const repository = join(root, '..');
 const generated = join(root, 'src', 'generated');
 
-const schema = JSON.parse(readFileSync(join(python, 'schema.json'), 'utf-8'));
+const python = process.env.PYTHON ?? 'python3';
+const schema = JSON.parse(
+  execFileSync(python, ['-m', 'fwmagic.report.schema'], { cwd: repository, encoding: 'utf-8' })
+);
 mkdirSync(generated, { recursive: true });
-cpSync(join(python, 'charts'), join(generated, 'charts'), { recursive: true, filter: path => !path.endsWith('.py') });
+cpSync(join(repository, 'fwmagic', 'charts'), join(generated, 'charts'), { recursive: true });
 writeFileSync(join(generated, 'report.ts'), await compile(schema, 'Report', { additionalProperties: false }));
 // A report of the same version from a later fwmagic may have fields that this panel does not know: they are no fault.
 const open = JSON.parse(JSON.stringify(schema), (key, value) =>

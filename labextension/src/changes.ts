@@ -1,7 +1,8 @@
 /** What is different between two reports: conditions, options and figures. */
 
-import { ratio, seconds } from './format';
+import { ratio } from './format';
 import type { Report, Variant } from './read';
+import { figures } from './specs';
 
 export interface Change {
   readonly what: string;
@@ -13,14 +14,17 @@ export interface Change {
 export function changes(before: Report, after: Report): Change[] {
   const names = [...new Set([...before.variants, ...after.variants].map(v => v.name))];
   return [
-    ...names.flatMap(name => ofVariant(name, find(before, name), find(after, name))),
+    ...names.flatMap(name => [
+      ...ofVariant(name, find(before, name), find(after, name)),
+      ...ofTime(name, before, after)
+    ]),
     ...verdicts(before, after),
     ...(['versions', 'devices', 'threads', 'settings'] as const).flatMap(part =>
       ofMap(before.conditions[part], after.conditions[part], `${part}: `)
     ),
     ...different('machine', before.conditions.machine, after.conditions.machine),
     ...different('inputs', before.conditions.inputs, after.conditions.inputs),
-    ...different('budget', seconds(before.budget), seconds(after.budget))
+    ...different('budget', before.words?.budget ?? '–', after.words?.budget ?? '–')
   ];
 }
 
@@ -36,18 +40,24 @@ function ofVariant(name: string, before: Variant | undefined, after: Variant | u
     ...different(name, before.status, after.status),
     ...different(`${name} mode`, before.mode, after.mode),
     ...different(`${name} compiled`, before.compilation?.way ?? '–', after.compilation?.way ?? '–'),
-    ...ofMap(before.options, after.options, `${name} --`),
-    ...ofTime(name, before, after)
+    ...ofMap(before.options, after.options, `${name} --`)
   ];
 }
 
-function ofTime(name: string, { time: before }: Variant, { time: after }: Variant): Change[] {
-  if (before === null || after === null || before.median === 0) {
+/** Return what changed of a time, worded as in the tables behind the charts; only the ratio of the two is new. */
+function ofTime(name: string, before: Report, after: Report): Change[] {
+  const [old, now] = [find(before, name)?.time, find(after, name)?.time];
+  if (!old || !now || old.median === 0) {
     return [];
   }
-  const meet = (before.low ?? 0) <= (after.high ?? Infinity) && (after.low ?? 0) <= (before.high ?? Infinity);
-  const factor = `${seconds(after.median)} (ratio ${ratio(after.median / before.median)})`;
-  return meet ? [] : [{ what: `${name} per call`, before: seconds(before.median), after: factor }];
+  const meet = (old.low ?? 0) <= (now.high ?? Infinity) && (now.low ?? 0) <= (old.high ?? Infinity);
+  const factor = `${median(after, name)} (ratio ${ratio(now.median / old.median)})`;
+  return meet ? [] : [{ what: `${name} per call`, before: median(before, name), after: factor }];
+}
+
+function median(report: Report, name: string): string {
+  const place = report.variants.findIndex(v => v.name === name);
+  return figures('times', report, place).at(0)?.at(0) ?? '–';
 }
 
 function verdicts(before: Report, after: Report): Change[] {

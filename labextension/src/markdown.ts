@@ -1,10 +1,8 @@
-/** A report as Markdown (GitHub's dialect), as fwmagic/text.py writes it. */
+/** A report as Markdown (GitHub's dialect), as fwmagic/report/text.py writes it. */
 
-import type { Report } from './read';
+import type { Words } from './read';
 
 const SPECIAL = /[\\`*[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])/g;
-
-type Words = NonNullable<Report['words']>;
 
 /** Return verdicts, table and remarks; whatever a report says is shown, never obeyed. */
 export function toMarkdown(words: Words): string {

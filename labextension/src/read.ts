@@ -11,6 +11,7 @@ export const ANY_VERSION = /^application\/vnd\.fwmagic\.report\.v(\d+)\+json$/;
 export type { Report };
 export type Variant = Report['variants'][number];
 export type Ratio = Report['ratios'][number];
+export type Words = NonNullable<Report['words']>;
 
 export type Read =
   | { readonly kind: 'report'; readonly report: Report }

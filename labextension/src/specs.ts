@@ -5,13 +5,14 @@ import ratios from './generated/charts/ratios.json';
 import stages from './generated/charts/stages.json';
 import timeline from './generated/charts/timeline.json';
 import times from './generated/charts/times.json';
-import { ratio, seconds, size } from './format';
 import type { Ratio, Report, Variant } from './read';
 
 export type ChartName = 'times' | 'ratios' | 'stages' | 'memory' | 'timeline';
 
 /** What Vega-Lite draws; its own type is not needed here. */
 export type Spec = Record<string, unknown>;
+
+type File = Spec & { readonly usermeta: { readonly table: readonly string[] } };
 
 export interface Table {
   readonly head: readonly string[];
@@ -25,7 +26,12 @@ export interface Chart {
   readonly table: Table;
 }
 
-const FILES: Record<ChartName, Spec> = { times, ratios, stages, memory: ledgers, timeline };
+const FILES: Record<ChartName, File> = { times, ratios, stages, memory: ledgers, timeline };
+/** Where the figures of a chart are from, which its words leave out because the report has it already. */
+const SOURCES: Partial<Record<ChartName, (variant: Variant) => string[]>> = {
+  memory: ({ memory }) => memory.flatMap(ledger => ledger.peak.map(amount => amount.why || amount.source)),
+  timeline: ({ memory }) => memory.filter(({ timeline }) => timeline.seconds.length > 0).map(({ source }) => source)
+};
 /** The width in pixels of a column of a legend, and the one from which all of it stands in one row. */
 const LEGEND = 140;
 const WIDE = 3 * LEGEND;
@@ -37,16 +43,13 @@ type Row<T> = T & { readonly label: string };
 export function charts(reports: readonly Report[]): Chart[] {
   const variants = reports.flatMap((report, i) => report.variants.map(v => labelled(v, v.name, reports, i)));
   const pairs = reports.flatMap((report, i) => overBaseline(report).map(r => labelled(r, r.variant, reports, i)));
-  const tables: Record<ChartName, Table> = {
-    times: timesTable(variants),
-    ratios: ratiosTable(pairs),
-    stages: stagesTable(variants),
-    memory: memoryTable(variants),
-    timeline: timelineTable(variants)
-  };
-  return (Object.keys(tables) as ChartName[])
-    .filter(name => tables[name].rows.length > 0)
-    .map(name => ({ name, spec: { ...FILES[name], datasets: { variants, ratios: pairs } }, table: tables[name] }));
+  return (Object.keys(FILES) as ChartName[])
+    .map(name => ({
+      name,
+      spec: { ...FILES[name], datasets: { variants, ratios: pairs } },
+      table: { head: FILES[name].usermeta.table, rows: reports.flatMap((_, i) => rows(name, reports, i)) }
+    }))
+    .filter(({ table }) => table.rows.length > 0);
 }
 
 /** Return the spec as it is drawn into `width` pixels: however long the names are, most of it is for the figures. */
@@ -80,62 +83,28 @@ function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
     .map(r => ({ ...r, colour: colours.get(r.variant) }));
 }
 
+/** Return what a chart shows of a variant, as its report words it: rows without the variant's name. */
+export function figures(name: ChartName, report: Report, variant: number): string[][] {
+  const words: string[][][] = report.words?.charts[name] ?? [];
+  return words.at(variant) ?? [];
+}
+
+/** Return the rows of a chart's table for one of the reports. */
+function rows(name: ChartName, reports: readonly Report[], i: number): string[][] {
+  return reports[i].variants.flatMap((variant, j) => {
+    const sources = SOURCES[name]?.(variant).map(source => [source]);
+    return figures(name, reports[i], j).map((row, k) => [
+      label(variant.name, reports, i),
+      ...row,
+      ...(sources?.at(k) ?? [])
+    ]);
+  });
+}
+
 function labelled<T>(row: T, name: string, reports: readonly Report[], i: number): Row<T> {
-  return { ...row, label: reports.length > 1 ? `${MARKS[i]} ${name}` : name };
+  return { ...row, label: label(name, reports, i) };
 }
 
-function interval(low: number | null, high: number | null, words: (value: number) => string): string {
-  return low === null || high === null ? '–' : `${words(low)} – ${words(high)}`;
-}
-
-function timesTable(variants: readonly Row<Variant>[]): Table {
-  const rows = variants.flatMap(({ label, time }) =>
-    time === null || time.samples.length === 0
-      ? []
-      : [[label, seconds(time.median), interval(time.low, time.high, seconds), String(time.samples.length)]]
-  );
-  return { head: ['variant', 'median per call', '95 % interval', 'samples'], rows };
-}
-
-function ratiosTable(pairs: readonly Row<Ratio>[]): Table {
-  const rows = pairs.map(r => [r.label, r.over, ratio(r.median), interval(r.low, r.high, ratio), r.verdict]);
-  return { head: ['variant', 'over', 'ratio', '95 % interval', 'verdict'], rows };
-}
-
-function stagesTable(variants: readonly Row<Variant>[]): Table {
-  const rows = variants.flatMap(({ label, compilation }) =>
-    (compilation?.stages ?? [])
-      .filter(stage => stage.name !== 'prime' && stage.seconds !== null)
-      .map(stage => [label, stage.name, seconds(stage.seconds ?? 0)])
-  );
-  return { head: ['variant', 'stage', 'time'], rows };
-}
-
-function memoryTable(variants: readonly Row<Variant>[]): Table {
-  const rows = variants.flatMap(({ label, memory }) =>
-    memory.flatMap(ledger =>
-      ledger.peak.map(a => [label, ledger.device, a.name, a.bytes === null ? 'not available' : size(a.bytes), a.source])
-    )
-  );
-  return { head: ['variant', 'device', 'part', 'size at the peak', 'source'], rows };
-}
-
-function timelineTable(variants: readonly Row<Variant>[]): Table {
-  const most = (values: readonly (number | null)[]): string => {
-    const known = values.filter(value => value !== null);
-    return known.length === 0 ? '–' : size(Math.max(...known));
-  };
-  const rows = variants.flatMap(({ label, memory }) =>
-    memory
-      .filter(({ timeline }) => timeline.seconds.length > 0)
-      .map(({ device, timeline, source }) => [
-        label,
-        device,
-        most(timeline.in_use),
-        most(timeline.held),
-        String(timeline.seconds.length),
-        source
-      ])
-  );
-  return { head: ['variant', 'device', 'most in use', 'most held', 'moments', 'source'], rows };
+function label(name: string, reports: readonly Report[], i: number): string {
+  return reports.length > 1 ? `${MARKS[i]} ${name}` : name;
 }

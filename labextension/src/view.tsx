@@ -6,7 +6,7 @@ import * as React from 'react';
 
 import { changes } from './changes';
 import { ChartView, TableView } from './chart';
-import type { Report } from './read';
+import type { Report, Words } from './read';
 import { charts } from './specs';
 
 export interface Surroundings {
@@ -14,12 +14,6 @@ export interface Surroundings {
   readonly trans: TranslationBundle;
   /** The name of the theme: charts are drawn again when it changes. */
   readonly theme: string;
-}
-
-interface Line {
-  label: string;
-  text: string;
-  warning: boolean;
 }
 
 /** Show reports; `unfinished` holds the ids of those whose end was not seen. */
@@ -43,7 +37,7 @@ export function ReportView(
       {reports.map((report, i) => (
         <section key={report.run_id}>
           {reports.length > 1 && <h3>{i === 0 ? '①' : '②'}</h3>}
-          <Words report={report} trans={trans} />
+          <Details report={report} trans={trans} />
         </section>
       ))}
     </div>
@@ -107,7 +101,7 @@ function Changes(props: { before: Report; after: Report; trans: TranslationBundl
   );
 }
 
-function Words(props: { report: Report; trans: TranslationBundle }): React.JSX.Element | null {
+function Details(props: { report: Report; trans: TranslationBundle }): React.JSX.Element | null {
   const { trans } = props;
   const words = props.report.words;
   if (words === undefined) {
@@ -130,7 +124,7 @@ function Words(props: { report: Report; trans: TranslationBundle }): React.JSX.E
   );
 }
 
-function Lines(props: { lines: readonly Line[] }): React.JSX.Element {
+function Lines(props: { lines: Words['conditions'] }): React.JSX.Element {
   return (
     <dl>
       {props.lines.map((line, i) => (

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { changes } from '../src/changes';
-import { report, variant } from './reports';
+import { report, variant, words } from './reports';
 
 describe('changes', () => {
   it('finds none between equal runs, nor between times whose intervals meet', () => {
@@ -10,7 +10,11 @@ describe('changes', () => {
   });
 
   it('names a time whose interval lies apart', () => {
-    const later = report({ variants: [variant('torch'), variant('jax', 0.25e-3)] });
+    const times = [[['1.00 ms', '', '3']], [['250 µs', '', '3']]];
+    const later = report({
+      variants: [variant('torch'), variant('jax', 0.25e-3)],
+      words: words({ charts: { times } })
+    });
     expect(changes(report(), later)).toEqual([
       { what: 'jax per call', before: '500 µs', after: '250 µs (ratio 0.500)' }
     ]);
@@ -21,7 +25,8 @@ describe('changes', () => {
       variants: [variant('torch', 1e-3, { mode: 'eager', options: { seed: '1' } }), variant('numpy')],
       ratios: [{ ...report().ratios[0], verdict: 'same' }],
       conditions: { ...report().conditions, versions: { torch: '2.14.0' }, machine: 'another' },
-      budget: 5
+      budget: 5,
+      words: words({ budget: '5.00 s' })
     });
     expect(changes(report(), later)).toEqual([
       { what: 'torch mode', before: 'auto', after: 'eager' },

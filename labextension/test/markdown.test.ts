@@ -1,15 +1,19 @@
 import { expect, it } from 'vitest';
 
 import { toMarkdown } from '../src/markdown';
+import type { Words } from '../src/read';
+import written from './markdown.json';
+import { words } from './reports';
 
 it('shows whatever a report says, and obeys none of it', () => {
   const line = { label: 'a|b', text: '<b>', warning: true };
-  const text = toMarkdown({
+  const fields = {
     headline: [{ text: 'x_y is *fast*', warning: true }],
     table: { head: ['variant'], rows: [['a_b']] },
     details: [{ name: '# torch', lines: [{ ...line, warning: false }] }],
     conditions: [line]
-  });
+  };
+  const text = toMarkdown(words(fields));
   expect(text).toBe(
     [
       '**Warning: x_y is \\*fast\\*.**',
@@ -18,4 +22,9 @@ it('shows whatever a report says, and obeys none of it', () => {
       '### Conditions\n\n- **a\\|b**: \\<b\\>\n'
     ].join('\n\n')
   );
+});
+
+// tests/test_text.py holds to_markdown() to the same.
+it('writes what Python writes', () => {
+  expect(toMarkdown(words(written.words as Partial<Words>))).toBe(written.markdown);
 });

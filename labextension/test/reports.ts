@@ -1,6 +1,6 @@
-/** Reports for the tests, as a notebook stores them. */
+/** Reports for the tests, as a notebook stores them: the words are short, but in their places. */
 
-import type { Report, Variant } from '../src/read';
+import type { Report, Variant, Words } from '../src/read';
 
 export function variant(name: string, median = 1e-3, fields: Partial<Variant> = {}): Variant {
   return {
@@ -32,6 +32,21 @@ export function variant(name: string, median = 1e-3, fields: Partial<Variant> = 
     failure: null,
     memory: [],
     source: '',
+    ...fields
+  };
+}
+
+export function words(fields: Partial<Words> = {}): Words {
+  return {
+    headline: [],
+    table: { head: [], rows: [] },
+    charts: {
+      times: [[['1.00 ms', '0.950-1.05 ms', '3']], [['500 µs', '475-525 µs', '3']]],
+      ratios: [[], [['torch', '0.500', '0.480-0.520', 'faster']]]
+    },
+    details: [],
+    conditions: [],
+    budget: '2.00 s',
     ...fields
   };
 }
@@ -81,6 +96,7 @@ export function report(fields: Partial<Report> = {}): Report {
     execution_count: 1,
     note: '',
     version: 1,
+    words: words(),
     ...fields
   };
 }

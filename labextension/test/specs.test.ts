@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { charts, sized } from '../src/specs';
-import { report, variant } from './reports';
+import { report, variant, words } from './reports';
 
 const stage = (name: string, seconds: number | null) => ({ name, seconds, source: '' });
 const compilation = {
@@ -21,39 +21,65 @@ const ledger = {
   device: 'cuda:0',
   total: 100,
   peak: [
-    { name: 'in use', bytes: 2048, source: 'counters' },
-    { name: 'context', bytes: null, source: 'no driver' }
+    { kind: 'in use' as const, bytes: 2048, source: 'counters', why: '' },
+    { kind: 'context' as const, bytes: null, source: '', why: 'no driver' }
   ],
   timeline: { seconds: [0, 1], in_use: [10, 1024], held: [20, null] },
   source: 'events',
   note: '',
   start: null,
   released: [],
-  lines: []
+  lines: [],
+  how: 'measured' as const
 };
+const all = report({
+  variants: [variant('torch', 1e-3, { compilation, memory: [ledger] })],
+  words: words({
+    charts: {
+      times: [[['1.00 ms', '0.950-1.05 ms', '3']]],
+      ratios: [[['numpy', '0.500', '0.480-0.520', 'faster']]],
+      stages: [
+        [
+          ['trace', '100 ms'],
+          ['backend', '500 ms']
+        ]
+      ],
+      memory: [
+        [
+          ['cuda:0', 'in use', '2.00 KiB'],
+          ['cuda:0', 'context', 'not available']
+        ]
+      ],
+      timeline: [[['cuda:0', '1.00 KiB', '20 B', '2']]]
+    }
+  })
+});
 
 describe('charts', () => {
   it('draws only what there are figures for', () => {
     expect(charts([report()]).map(chart => chart.name)).toEqual(['times', 'ratios']);
-    expect(charts([report({ variants: [], ratios: [] })])).toEqual([]);
-    const all = report({ variants: [variant('torch', 1, { compilation, memory: [ledger] })] });
+    expect(charts([report({ words: words({ charts: {} }) })])).toEqual([]);
+    expect(charts([report({ words: undefined })])).toEqual([]);
     expect(charts([all]).map(chart => chart.name)).toEqual(['times', 'ratios', 'stages', 'memory', 'timeline']);
   });
 
-  it('has the same figures in the table behind each', () => {
-    const all = report({ variants: [variant('torch', 1e-3, { compilation, memory: [ledger] })] });
-    const rows = Object.fromEntries(charts([all]).map(chart => [chart.name, chart.table.rows]));
-    expect(rows.times).toEqual([['torch', '1.00 ms', '950 µs – 1.05 ms', '3']]);
-    expect(rows.ratios).toEqual([['jax', 'torch', '0.500', '0.480 – 0.520', 'faster']]);
-    expect(rows.stages).toEqual([
+  it('has the words of the report in the table behind each, and the sources beside them', () => {
+    const tables = Object.fromEntries(charts([all]).map(chart => [chart.name, chart.table]));
+    expect(tables.times.head).toEqual(['variant', 'median per call', '95 % interval', 'samples']);
+    expect(tables.times.rows).toEqual([['torch', '1.00 ms', '0.950-1.05 ms', '3']]);
+    expect(tables.ratios.rows).toEqual([['torch', 'numpy', '0.500', '0.480-0.520', 'faster']]);
+    expect(tables.stages.rows).toEqual([
       ['torch', 'trace', '100 ms'],
       ['torch', 'backend', '500 ms']
     ]);
-    expect(rows.memory).toEqual([
+    expect(tables.memory.rows).toEqual([
       ['torch', 'cuda:0', 'in use', '2.00 KiB', 'counters'],
       ['torch', 'cuda:0', 'context', 'not available', 'no driver']
     ]);
-    expect(rows.timeline).toEqual([['torch', 'cuda:0', '1.00 KiB', '20 B', '2', 'events']]);
+    expect(tables.timeline.rows).toEqual([['torch', 'cuda:0', '1.00 KiB', '20 B', '2', 'events']]);
+    for (const { head, rows } of Object.values(tables)) {
+      expect(rows.map(row => row.length)).toEqual(rows.map(() => head.length));
+    }
   });
 
   it('puts two reports into one chart and tells their rows apart', () => {
@@ -61,12 +87,6 @@ describe('charts', () => {
     expect(times.table.rows.map(row => row[0])).toEqual(['① torch', '① jax', '② torch', '② jax']);
     const { variants } = times.spec.datasets as { variants: { label: string }[] };
     expect(variants.map(v => v.label)).toEqual(['① torch', '① jax', '② torch', '② jax']);
-  });
-
-  it('shows no interval where there is none', () => {
-    const bare = variant('torch');
-    const time = bare.time && { ...bare.time, low: null, high: null };
-    expect(charts([report({ variants: [{ ...bare, time }] })])[0].table.rows[0][2]).toBe('–');
   });
 
   it('fits the width, with a legend in columns where that is narrow', () => {

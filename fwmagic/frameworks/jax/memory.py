@@ -65,7 +65,7 @@ class JaxMemory(Memory):
         try:
             return counters(_device(device.name).memory_stats())
         except jax.errors.JaxRuntimeError as error:
-            return Counters(source=f"not available: XLA's allocator does not tell ({one_line(str(error), 100)})")
+            return Counters(why=f"XLA's allocator does not tell ({one_line(str(error), 100)})")
 
     def reset_peak(self, device: Device) -> bool:
         """Make the peak begin anew where this JAX can do that."""
@@ -189,7 +189,7 @@ def counters(stats: Mapping[str, Any] | None) -> Counters:
     The allocator `cuda_async` counts what is in use, but not what the driver's pool holds.
     """
     if not stats:
-        return Counters(source="not available: XLA's allocator keeps no counters for this device")
+        return Counters(why="XLA's allocator keeps no counters for this device")
     in_use, peak = (_number(stats.get(name)) for name in ("bytes_in_use", "peak_bytes_in_use"))
     held, peak_held = (_number(stats.get(name)) for name in ("pool_bytes", "peak_pool_bytes"))
     source = "Device.memory_stats()" if held is not None else f"Device.memory_stats(), {_NO_POOL}"

@@ -22,7 +22,7 @@ _COUNTERS = "torch.cuda.memory_stats: {} of the caching allocator"
 # The spellings of one variable, in the order in which torch looks for them (c10/core/AllocatorConfig.cpp).
 _CONFIGURATION = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 _UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
-_NO_CACHE = f"not available: without its cache ({_UNCACHED}), torch counts nothing"
+_NO_CACHE = f"without its cache ({_UNCACHED}), torch counts nothing"
 
 
 def _policy(name: str, variable: str, value: str, what: str) -> Policy:
@@ -60,7 +60,7 @@ class TorchMemory(Memory):
     def counters(self, device: Device) -> Counters:
         """Return what the caching allocator counts."""
         torch.cuda.synchronize(device.ordinal)
-        return counters(torch.cuda.memory_stats(device.ordinal)) if _caches() else Counters(source=_NO_CACHE)
+        return counters(torch.cuda.memory_stats(device.ordinal)) if _caches() else Counters(why=_NO_CACHE)
 
     def reset_peak(self, device: Device) -> bool:
         """Make the peaks begin at what is in use and held now."""
@@ -195,7 +195,7 @@ def _begin_history() -> str:
     if record is None or not hasattr(torch.cuda.memory, "_snapshot"):
         return "not available: this torch records no history of its allocator"
     if not _caches():
-        return _NO_CACHE
+        return f"not available: {_NO_CACHE}"
     try:
         record("all", context=None, stacks="python", max_entries=_MOST_EVENTS, clear_history=True)
     except RuntimeError as error:  # the backend cudaMallocAsync has no history

@@ -14,7 +14,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-from fwmagic.display import INTERVAL, Live, for_shell
+from fwmagic.display import INTERVAL, Display, for_shell
 from fwmagic.report import MIME, Report
 from fwmagic.report.text import to_text
 
@@ -70,7 +70,7 @@ def test_at_most_four_updates_a_second_and_a_final_one():
         times.append(clock.now)
         shown(report, update)
 
-    live = Live(publish, clock=clock)
+    live = Display(publish, clock=clock)
     for i in range(100):
         clock.now = 100 + i * 0.01
         live.update(running(i / 100))
@@ -88,7 +88,7 @@ def test_updates_that_take_long_take_a_hundredth_of_the_time_all_the_same():
         began.append(clock.now)
         clock.now += 0.02
 
-    live = Live(publish, clock=clock)
+    live = Display(publish, clock=clock)
     while clock.now < 130:
         live.update(running(0.1))
         clock.now += 0.001
@@ -106,7 +106,7 @@ def test_after_an_update_that_took_very_long_the_others_wait_and_then_go_on():
         clock.now += 0.05 if len(began) == 3 else 0.001
         began.append(clock.now)
 
-    live = Live(publish, clock=clock)
+    live = Display(publish, clock=clock)
     while clock.now < 120:
         live.update(running(0.1))
         clock.now += 0.001
@@ -118,19 +118,19 @@ def test_after_an_update_that_took_very_long_the_others_wait_and_then_go_on():
 
 def test_closing_shows_the_last_update_if_it_was_held_back():
     shown = Shown()
-    with Live(shown, clock=Clock()) as live:
+    with Display(shown, clock=Clock()) as live:
         live.update(running(0.1))
         live.update(running(0.2))
     assert [report.progress for report, _ in shown] == [0.1, 0.2]
     shown.clear()
-    with Live(shown, clock=Clock()) as live:
+    with Display(shown, clock=Clock()) as live:
         live.update(running(0.1))
     assert len(shown) == 1, "it was shown already"
 
 
 def test_closing_twice_and_updating_afterwards_do_nothing():
     shown = Shown()
-    live = Live(shown)
+    live = Display(shown)
     live.close(DONE)
     live.close(DONE)
     live.close()
@@ -140,8 +140,8 @@ def test_closing_twice_and_updating_afterwards_do_nothing():
 
 def test_closing_what_never_showed_anything_shows_nothing():
     shown = Shown()
-    Live(shown).close()
-    Live(shown, terminal=True, stream=Terminal()).close()
+    Display(shown).close()
+    Display(shown, terminal=True, stream=Terminal()).close()
     assert shown == []
 
 
@@ -149,7 +149,7 @@ def test_an_error_in_the_cell_passes_through():
     shown = Shown()
 
     def cell():
-        with Live(shown, clock=Clock()) as live:
+        with Display(shown, clock=Clock()) as live:
             live.update(running(0.1))
             live.update(running(0.2))
             raise ZeroDivisionError
@@ -160,7 +160,7 @@ def test_an_error_in_the_cell_passes_through():
 
 
 def test_silent_shows_nothing(shell, capsys):
-    for live in (for_shell(shell, silent=True), for_shell(None), Live(None, terminal=True, stream=Terminal())):
+    for live in (for_shell(shell, silent=True), for_shell(None), Display(None, terminal=True, stream=Terminal())):
         live.update(running(0.1))
         live.close(DONE)
         live.close(DONE)
@@ -199,7 +199,7 @@ def test_a_terminal_gets_the_report_once_and_at_the_end(terminal_shell, capsys):
 
 def test_the_bar_of_a_terminal_moves_and_vanishes():
     clock, shown, stream = Clock(), Shown(), Terminal()
-    live = Live(shown, terminal=True, stream=stream, clock=clock)
+    live = Display(shown, terminal=True, stream=stream, clock=clock)
     live.update(running(0.25))
     clock.now += INTERVAL
     live.update(running(0.5))
@@ -215,7 +215,7 @@ def test_the_bar_of_a_terminal_moves_and_vanishes():
 
 def test_the_bar_is_throttled_too():
     stream = Terminal()
-    live = Live(Shown(), terminal=True, stream=stream, clock=Clock())
+    live = Display(Shown(), terminal=True, stream=stream, clock=Clock())
     live.update(running(0.25))
     live.update(running(0.5))
     assert "50 %|" not in stream.getvalue()
@@ -224,7 +224,7 @@ def test_the_bar_is_throttled_too():
 
 def test_there_is_no_bar_where_the_stream_is_not_a_terminal():
     shown, stream = Shown(), io.StringIO()
-    live = Live(shown, terminal=True, stream=stream)
+    live = Display(shown, terminal=True, stream=stream)
     live.update(running(0.25))
     live.close(DONE)
     assert stream.getvalue() == ""
@@ -235,7 +235,7 @@ def test_the_bar_starts_no_thread_and_leaves_tqdm_as_it_was():
     from tqdm.std import tqdm
 
     before, interval, had_lock = threading.active_count(), tqdm.monitor_interval, hasattr(tqdm, "_lock")
-    live = Live(Shown(), terminal=True, stream=Terminal())
+    live = Display(Shown(), terminal=True, stream=Terminal())
     live.update(running(0.25))
     assert threading.active_count() == before
     live.close(DONE)
@@ -244,5 +244,5 @@ def test_the_bar_starts_no_thread_and_leaves_tqdm_as_it_was():
 
 
 def test_importing_it_imports_neither_ipython_nor_tqdm():
-    code = "import sys, fwmagic.live; sys.exit(any(name in sys.modules for name in ('IPython', 'tqdm')))"
+    code = "import sys, fwmagic.display; sys.exit(any(name in sys.modules for name in ('IPython', 'tqdm')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

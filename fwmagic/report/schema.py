@@ -1,0 +1,95 @@
+"""The JSON Schema of a report: made from the dataclasses, where it is wanted (`python -m fwmagic.report.schema`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fwmagic.report.report import VERSION, Report
+from fwmagic.report.words import Words
+
+_TYPES = {str: "string", float: "number", int: "integer", bool: "boolean"}
+# Only a report that a notebook stores has its words with it; they are no part of the dataclass.
+_STORED = {
+    "words": {
+        "description": "The report in words; only a report stored in a notebook has them.",
+        "$ref": "#/$defs/Words",
+    }
+}
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema, of draft 2020-12: types, enumerations and bounds from the annotations, texts from docstrings.
+
+    Raises
+    ------
+    KeyError
+        A field is not described in its class's docstring.
+    """
+    root = _object(Report)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:fwmagic:report:v{VERSION}",
+        **root,
+        "properties": {**root["properties"], **_STORED},
+        "$defs": {kind.__name__: _object(kind) for kind in dict.fromkeys((*_inside(Report), *_inside(Words), Words))},
+    }
+
+
+def _object(kind: Any) -> dict[str, Any]:
+    summary, described = _docstring(kind)
+    fields = {name: {"description": described[name], **_type(hint)} for name, hint in _fields(kind).items()}
+    return {
+        "title": kind.__name__,
+        "description": summary,
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(fields),
+        "properties": fields,
+    }
+
+
+def _type(hint: Any) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return {**_type(arguments[0]), **dict(arguments[1:])}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)} if len(arguments) > 1 else {"const": arguments[0]}
+    if origin in (types.UnionType, typing.Union):
+        inner = _type(arguments[0])
+        return {"anyOf": [inner, {"type": "null"}]} if "$ref" in inner else {**inner, "type": [inner["type"], "null"]}
+    if origin is tuple:
+        return {"type": "array", "items": _type(arguments[0])}
+    if origin is Mapping:
+        return {"type": "object", "additionalProperties": _type(arguments[1])}
+    return {"type": _TYPES[hint]} if hint in _TYPES else {"$ref": f"#/$defs/{hint.__name__}"}
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("json", True)}
+
+
+def _inside(kind: Any) -> Iterator[Any]:
+    """Yield the dataclasses that the fields of one hold, those inside them included."""
+    for argument in _fields(kind).values() if dataclasses.is_dataclass(kind) else typing.get_args(kind):
+        if dataclasses.is_dataclass(argument):
+            yield argument
+        yield from _inside(argument)
+
+
+def _docstring(kind: Any) -> tuple[str, dict[str, str]]:
+    """Return the first paragraph of a class's docstring, and what it says of each attribute."""
+    text, _, attributes = inspect.cleandoc(kind.__doc__).partition("Attributes\n----------\n")
+    found = re.findall(r"^(\w+)\n((?:    .*\n?)+)", attributes, re.MULTILINE)
+    return " ".join(text.partition("\n\n")[0].split()), {name: " ".join(lines.split()) for name, lines in found}
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2))
