@@ -23,7 +23,7 @@ _MOST_PARTS = 16  # of a path; one that is longer loses its middle
 _READABLE = (
     (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
     (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
-    (re.compile(r"\._raw_value\b"), ""),
+    (re.compile(r"\._?raw_value\b"), ""),
 )
 
 
