@@ -113,9 +113,13 @@ class TestForwardMode:
 
     def test_no_level_is_left(self):
         function, filename = compiled(self.FAILS)
-        with pytest.raises(Exception) as error, TORCH.watch(filename):  # noqa: PT011 - one of Dynamo's own
-            function(X)
-        assert TORCH.explain(error.value, filename).line is not None
+        raised = None
+        try:
+            with TORCH.watch(filename):
+                function(X)
+        except Exception as error:  # one of Dynamo's own; torch 2.10 breaks the graph and goes on
+            raised = error
+        assert raised is None or TORCH.explain(raised, filename).line is not None
         with torch.autograd.forward_ad.dual_level():  # there can be only one
             pass
 
