@@ -14,7 +14,7 @@ NPM_CI := ci --ignore-scripts --no-audit --no-fund
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lab clean
+.PHONY: help setup demo test matrix lint bench lab clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -48,6 +48,9 @@ test: lint  ## lint, then all tests with coverage
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
+matrix:  ## run the core of the tests under other versions of Python, torch and JAX (gigabytes, many minutes)
+	$(PYTHON) tests/matrix.py $(ROWS)
+
 bench: $(READY)  ## run the benchmarks (many minutes; leave the machine alone meanwhile)
 	$(PIP) install --quiet -c $(CONSTRAINTS) memory-profiler
 	$(BIN)/python -m benchmarks
@@ -56,5 +59,5 @@ lab: $(READY)  ## open the examples in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/examples/quickstart.ipynb
 
 clean:  ## remove .venv, build outputs and caches
-	rm -rf $(VENV) build dist fwmagic/labextension labextension/node_modules labextension/lib labextension/src/generated tests/chromium/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-matrix-* build dist fwmagic/labextension labextension/node_modules labextension/lib labextension/src/generated tests/chromium/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

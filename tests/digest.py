@@ -245,7 +245,9 @@ class Digest:
         self._see(f"{path}.args", value.args)
 
     def _variable(self, path: str, value: Any) -> None:
-        self._see(f"{path}.value", value.get_raw_value())
+        # Before Flax 0.12 there was no such method.
+        raw = value.get_raw_value() if hasattr(type(value), "get_raw_value") else value.raw_value
+        self._see(f"{path}.value", raw)
         self._see(f"{path}.metadata", value.get_metadata())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import io
 import random
@@ -231,24 +232,34 @@ class Witness:
         return set(self.jax) | set(resumed)
 
 
-@contextlib.contextmanager
-def witness() -> Iterator[Witness]:
-    """Watch the compilers themselves: JAX's monitoring events, Dynamo's metrics."""
-    import jax
+_witnesses: list[Witness] = []
 
-    seen = Witness()
+
+@functools.cache
+def _listen() -> None:
+    """Tell the witnesses from now on what JAX compiles: older versions of JAX let no listener go."""
+    import jax
 
     def on_event(event: str, seconds: float, **facts: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             name = str(facts.get("fun_name", ""))
-            seen.jax.append(name.removeprefix("jit(").removesuffix(")"))
+            for seen in _witnesses:
+                seen.jax.append(name.removeprefix("jit(").removesuffix(")"))
 
-    before = {id(m) for m in _metrics()}
     jax.monitoring.register_event_duration_secs_listener(on_event)
+
+
+@contextlib.contextmanager
+def witness() -> Iterator[Witness]:
+    """Watch the compilers themselves: JAX's monitoring events, Dynamo's metrics."""
+    _listen()
+    seen = Witness()
+    before = {id(m) for m in _metrics()}
+    _witnesses.append(seen)
     try:
         yield seen
     finally:
-        jax.monitoring.unregister_event_duration_listener(on_event)
+        _witnesses[:] = [other for other in _witnesses if other is not seen]
         seen.torch += [m.co_name for m in _metrics() if id(m) not in before and _holds_a_graph(m)]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
-from fwmagic.options import arguments, parse, parse_header
+from fwmagic.options import OptionLine, arguments, parse, parse_header
 
 EVERY_OPTION = [
     ("--mode compiled", "mode", "compiled"),

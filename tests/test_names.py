@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import sys
 import textwrap
 
 import pytest
@@ -138,6 +139,13 @@ def test_every_syntax(source, reads, surely):
 def test_the_names_of_a_class_body_are_its_own():
     found = names_of.of_statements(ast.parse("class A:\n    x = y\n    def f(self):\n        return z").body)
     assert (found.reads, found.writes) == ({"y", "z"}, {"A"})
+
+
+def test_a_type_alias_in_a_class_body_reads_what_it_stands_for():
+    alias = "type X = a" if sys.version_info >= (3, 12) else "X: TypeAlias = a"
+    names = names_of.of_code(compile(f"class C:\n    {alias}", "cell", "exec"))
+    assert "a" in names.reads
+    assert names.writes == {"C"}
 
 
 def test_loops_that_run_bind_what_is_read_after_them():

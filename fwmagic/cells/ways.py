@@ -135,7 +135,8 @@ def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | str:
     finally:
         scene.exit()
     stages = _stages(log, outcome.seconds)
-    compilation = replace(kept.compilation, stages=stages, cache="reused" if not log.compiled else log.cache)
+    reused = log.told and not log.compiled
+    compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
     return Ready(program, compilation, outcome, kept.withheld)
 
 
@@ -183,21 +184,22 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
             "no array reaches it from outside, so that the compiler may have computed its result ahead; "
             "make its inputs in %%setup or in an earlier cell"
         )
-    if "cell" not in log.compiled:
+    if log.told and "cell" not in log.compiled:
         first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
         raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
     if traced is None and not fills and not log.breaks and outcome.is_plain:
         line = (body.last or body.statements[-1]).lineno
         raise CannotCompile("the cell returns no array, so that all of its work would be dropped", line)
+    reason = "the whole body is one compiled function"
+    if log.breaks:
+        reason = "the whole body, with Python between its graphs"
     compilation = Compilation(
         way="cell",
-        reason="the whole body is one compiled function"
-        if not log.breaks
-        else "the whole body, with Python between its graphs",
-        compiled=("cell",),
+        reason=reason if log.told else f"the whole body was given to the compiler as one function; {_untold(scene)}",
+        compiled=("cell",) if log.told else (),
         stages=_stages(log, outcome.seconds, ahead=traced is not None),
         cache=log.cache,
-        graphs=log.graphs if traced is None else 1,
+        graphs=log.graphs if traced is None or not log.told else 1,
         breaks=tuple(log.breaks),
         recompiles=tuple(log.recompiles),
         lifted=lifted,
@@ -244,15 +246,16 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
             raise CannotCompile(
                 f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line
             ) from error
-    names = tuple(sorted({label(patch) for patch in patches if code_name(patch) in log.compiled}))
-    if not names:
+    compiled = [patch for patch in patches if code_name(patch) in log.compiled or not log.told]
+    if not compiled:
         raise whole
-    is_module = any(not isinstance(patch.owner, dict) for patch in patches if code_name(patch) in log.compiled)
+    is_module = any(not isinstance(patch.owner, dict) for patch in compiled)
+    reason = f"the body stays Python: {whole.reason}"
     compilation = Compilation(
         way="modules" if is_module else "functions",
-        reason=f"the body stays Python: {whole.reason}",
+        reason=reason if log.told else f"{reason}; {_untold(scene)}",
         line=whole.line,
-        compiled=names,
+        compiled=tuple(sorted({label(patch) for patch in compiled})) if log.told else (),
         stages=_stages(log, outcome.seconds),
         cache=log.cache,
         graphs=log.graphs,
@@ -260,6 +263,10 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
         recompiles=tuple(log.recompiles),
     )
     return Ready(program, compilation, outcome), None
+
+
+def _untold(scene: Scene) -> str:
+    return f"what was compiled is unknown: this version of {scene.framework.title} does not tell"
 
 
 def _stages(log: CompileLog, seconds: float, ahead: bool = False) -> tuple[Stage, ...]:

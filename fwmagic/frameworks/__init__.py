@@ -53,11 +53,13 @@ class CompileLog:
     """What a framework compiled while it was watched.
 
     `stages` are seconds by name (trace, lower, backend); `compiled` counts the operations, or 1 where that is
-    not known, by the name of the function that they come from; `cache` is cold, disk-warm or unknown.
+    not known, by the name of the function that they come from; `cache` is cold, disk-warm or unknown. Where this
+    version of the framework does not tell what it compiles, `told` is False and a name that is not there means nothing.
     """
 
     stages: dict[str, float] = field(default_factory=dict)
     compiled: dict[str, int] = field(default_factory=dict)
+    told: bool = True
     graphs: int | None = None
     breaks: list[Place] = field(default_factory=list)
     recompiles: list[Place] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -40,13 +41,16 @@ class _Array:
         array, (shape, dtype, writeable) = self._array, self._form
         if not array.flags.writeable:
             array.flags.writeable = True
-        if array.dtype != dtype:
-            array.dtype = dtype  # type: ignore[misc]
-        if array.shape != shape:
-            if self._base is None:
-                array.resize(shape, refcheck=False)
-            else:
-                array.shape = shape
+        with warnings.catch_warnings():
+            # NumPy 2.5 would rather make another array; this one has to be as it was.
+            warnings.filterwarnings("ignore", "Setting the", DeprecationWarning)
+            if array.dtype != dtype:
+                array.dtype = dtype  # type: ignore[misc]
+            if array.shape != shape:
+                if self._base is None:
+                    array.resize(shape, refcheck=False)
+                else:
+                    array.shape = shape
         if self._saved is not None:
             _fill(array, self._saved)
         if array.flags.writeable != writeable:

@@ -80,7 +80,7 @@ function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
   const colours = new Map(report.variants.map(v => [v.name, v.colour]));
   return report.ratios
     .filter(r => report.baseline === null || r.over === report.baseline)
-    .map(r => ({ ...r, colour: colours.get(r.variant) }));
+    .map(r => ({ ...r, colour: colours.get(r.variant) ?? '' }));
 }
 
 /** Return what a chart shows of a variant, as its report words it: rows without the variant's name. */

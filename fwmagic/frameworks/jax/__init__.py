@@ -41,7 +41,7 @@ class Jax(Framework):
     )
     uncompiled = ("disable_jit",)
     pure = ("jnp",)
-    readable = ((re.compile(r"\._raw_value\b"), ""),)  # the slot of a variable of flax.nnx
+    readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
     decorator = "@jax.jit"
     traced_print = "jax.debug.print"
     memory = JaxMemory()

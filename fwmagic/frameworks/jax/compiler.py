@@ -38,9 +38,11 @@ def listen() -> None:
             _events += 1
         for log in _logs:
             log.stages[stage] = log.stages.get(stage, 0.0) + duration_secs
-            if stage == "backend":
-                name = str(details.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
+            if stage == "backend" and "fun_name" in details:
+                name = str(details["fun_name"]).removeprefix("jit(").removesuffix(")")
                 log.compiled[name] = log.compiled.get(name, 0) + 1
+            elif stage == "backend":  # before JAX 0.6.1
+                log.told = False
 
     def happened(event: str, **_: Any) -> None:
         for log in _logs:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 
@@ -68,7 +69,8 @@ def keep(value: Any) -> Kept | None:
 
 
 def _ref_type() -> Any:
-    return getattr(jax, "Ref", ())  # no type at all where JAX is too old to have it
+    # Before JAX 0.7.1 or so a Ref went by another name.
+    return getattr(jax, "Ref", None) or getattr(jax.experimental, "MutableArray", ())
 
 
 def is_stateless(value: Any) -> bool:

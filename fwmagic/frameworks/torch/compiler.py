@@ -111,8 +111,8 @@ def watch(filename: str) -> Iterator[CompileLog]:
     """Log graphs, breaks, recompiles and stages of what Dynamo compiles in the block."""
     from torch._dynamo import utils
 
-    log = CompileLog()
     metrics = getattr(utils, "get_compilation_metrics", list)
+    log = CompileLog(told=metrics is not list)
     reasons: list[Any] = getattr(utils, "graph_break_reasons", [])
     seen_metrics = {id(entry): entry for entry in metrics()}
     seen_reasons = len(reasons)
@@ -144,6 +144,7 @@ def _in_forward_mode() -> bool:
 
 def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
     totals = {"trace": 0.0, "lower": 0.0, "backend": 0.0}
+    log.told = log.told and all(hasattr(entry, name) for entry in entries for name in ("co_name", "graph_op_count"))
     for entry in entries:
         operations = getattr(entry, "graph_op_count", None) or 0
         name = str(getattr(entry, "co_name", "?"))
@@ -165,7 +166,7 @@ def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
             log.recompiles.append(Place(getattr(entry, "co_firstlineno", None) if own else None, _sentence(reason)))
     if entries:
         log.stages = totals
-        log.graphs = log.graphs or 0
+        log.graphs = (log.graphs or 0) if log.told else None
 
 
 def _cache_counts() -> tuple[int, int]:
