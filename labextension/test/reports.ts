@@ -32,6 +32,7 @@ export function variant(name: string, median = 1e-3, fields: Partial<Variant> = 
     failure: null,
     memory: [],
     source: '',
+    colour: '#2080C4',
     ...fields
   };
 }
