@@ -102,13 +102,11 @@ def untraced() -> Iterator[None]:
     sys.settrace(trace)
 
 
-@pytest.fixture(scope="module")
-def small_heap() -> Iterator[None]:
-    """Keep all objects of now, a million of the frameworks' own, out of the garbage collections of this module."""
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Keep what is there already, a million objects of the frameworks', out of the garbage collections from now on."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # One for all modules: each takes seconds to come up. What a test leaves running there is ended with its module.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ BUDGET = 0.05
 COMPILED = ("cell", "modules", "functions")
 
 # Other tests cover what these run through.
-pytestmark = pytest.mark.usefixtures("imported", "small_heap", "untraced")
+pytestmark = pytest.mark.usefixtures("imported", "untraced")
 
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 
@@ -152,10 +153,10 @@ def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str
 
 
 @pytest.fixture(scope="module")
-def imported() -> None:
-    """Import the frameworks, so that `small_heap` finds their objects there."""
+def imported(small_heap: None) -> None:
+    """Import the frameworks whole, and keep their objects out of the garbage collections, too."""
     with notebook():
-        pass
+        gc.freeze()
 
 
 def test_the_corpus_holds_what_it_must():

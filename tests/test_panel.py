@@ -172,6 +172,7 @@ class TestLiveRun:
         expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
 
 
+@pytest.mark.usefixtures("new_page")  # JupyterLab's dialog about it stays on the old one
 def test_a_kernel_that_ends_leaves_the_run_marked_unfinished(lab, lab_server):
     # without a margin, equal work is never decided
     endless = "%%compare --budget 60 --margin 0\n%%numpy a\nnp.sort(np.ones(9))\n%%numpy b\nnp.sort(np.ones(9))"

@@ -33,7 +33,7 @@ from fwmagic.run import isolated
 from fwmagic.run.alloc import Policies
 from fwmagic.worker.process import Worker
 
-pytestmark = [pytest.mark.memory, pytest.mark.usefixtures("small_heap")]
+pytestmark = pytest.mark.memory
 
 JAX = {policy.name: policy for policy in POLICIES if policy.framework == "jax"}
 TORCH = {policy.name: policy for policy in POLICIES if policy.framework == "torch"}
