@@ -14,10 +14,10 @@ NPM_CI := ci --ignore-scripts --no-audit --no-fund
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix lint bench lab clean
+.PHONY: help setup demo test test-all matrix lint bench lab clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
 setup: $(READY)  ## install everything that the other targets need into .venv
 
@@ -43,10 +43,13 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	$(BIN)/mypy
 	cd labextension && $(NPM) run --silent lint
 
-test: lint  ## lint, then all tests with coverage
+test: TIER := -m 'not slow'
+test: lint  ## lint, then the tests of the first tier with coverage (12 minutes with all that make setup does)
+test-all: lint  ## lint, then all tests with coverage (40 minutes)
+test test-all:
 	cd labextension && $(NPM) test
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile $(TIER) --cov --cov-report=term
 
 matrix:  ## run the core of the tests under other versions of Python, torch and JAX (gigabytes, many minutes)
 	$(PYTHON) tests/matrix.py $(ROWS)

@@ -43,22 +43,18 @@ class Server:
     """A Jupyter server on a free port; `folder` is what it serves."""
 
     def __init__(self, home: Path, application: str = "lab") -> None:
-        self.folder = home / "notebooks"
-        self.folder.mkdir(parents=True)
         self.application = application
+        self.folder = home / "notebooks"
+        self.settings = home / "settings"
+        self.configuration = home / "config"
+        self._begin()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        settings = home / "settings" / "@jupyterlab" / "apputils-extension"
-        settings.mkdir(parents=True)
-        quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
-        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet), encoding="utf-8")
         folders = {
             "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
             "IPYTHONDIR": "ipython", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         }  # fmt: skip
-        self.settings = home / "settings"
-        self.configuration = home / "config"
         env = {**os.environ, **{name: str(home / folder) for name, folder in folders.items()}}
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
         command = [
@@ -84,6 +80,19 @@ class Server:
         nbformat.write(notebook, path)
         return path
 
+    def clear(self) -> None:
+        """End all kernels, and remove all notebooks and settings."""
+        for kernel in json.loads(self._ask("GET", "kernels")):
+            self._ask("DELETE", f"kernels/{kernel['id']}")
+        shutil.rmtree(self.folder)
+        shutil.rmtree(self.settings)
+        self._begin()
+
+    def _ask(self, method: str, what: str) -> str:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/{what}", method=method)
+        with urllib.request.urlopen(request) as answer:
+            return str(answer.read(), "utf-8")
+
     def close(self) -> None:
         self.process.terminate()
         try:
@@ -92,6 +101,13 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.log.close()
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True)
+        settings = self.settings / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True)
+        quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet), encoding="utf-8")
 
     def _wait_until_up(self) -> None:
         end = time.monotonic() + 60
@@ -141,12 +157,39 @@ class Lab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.panel = page.locator("#fwmagic-panel")
+        #: What the page threw.
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def open(self, server: Server, notebook: str) -> Lab:
-        """Open a notebook, and no other, and wait until its kernel is ready."""
-        self.page.goto(f"{server.url(notebook)}?reset")
+        """Open a notebook, on a page that is there as on a new one, and wait until its kernel is ready."""
+        if self.page.evaluate("() => window.jupyterapp === undefined"):
+            self.page.goto(f"{server.url(notebook)}?reset")
+        else:
+            self.command("docmanager:open", {"path": notebook})
         self.wait_for_kernel(notebook)
         return self
+
+    def leave(self) -> None:
+        """Leave the page, so that the next notebook is opened on a new one."""
+        self.page.goto("about:blank")
+
+    def tidy(self) -> None:
+        """Close all notebooks with their kernels, and the panel."""
+        self.page.evaluate(
+            """async () => {
+                const app = window.jupyterapp;
+                if (app === undefined) {
+                    return;
+                }
+                for (const widget of [...app.shell.widgets('main')]) {
+                    await widget.sessionContext?.ready;
+                    await widget.sessionContext?.shutdown();
+                    widget.dispose();
+                }
+                app.shell.collapseRight();
+            }"""
+        )
 
     def wait_for_kernel(self, notebook: str) -> None:
         # After a reload, the restored layout may show another notebook first.

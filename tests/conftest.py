@@ -7,8 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,11 @@ def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inte
 
 
 @pytest.fixture
-def shell(bare_shell: InteractiveShell) -> Iterator[InteractiveShell]:
-    """A fresh shell with fwmagic loaded."""
+def shell(bare_shell: InteractiveShell, request: pytest.FixtureRequest) -> Iterator[InteractiveShell]:
+    """A fresh shell with fwmagic loaded, as a user's; but the passes for memory are for tests marked `memory`."""
     bare_shell.run_line_magic("load_ext", "fwmagic")
+    if request.node.get_closest_marker("memory") is None:
+        bare_shell.run_line_magic("config", "FwMagics.memory = False")
     yield bare_shell
     bare_shell.run_line_magic("unload_ext", "fwmagic")
 
@@ -101,22 +102,27 @@ def untraced() -> Iterator[None]:
     sys.settrace(trace)
 
 
-@pytest.fixture(scope="module")
-def small_heap() -> Iterator[None]:
-    """Keep all objects of now, a million of the frameworks' own, out of the garbage collections of this module."""
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Keep what is there already, a million objects of the frameworks', out of the garbage collections from now on."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
+
+
+# One for all modules: each takes seconds to come up. What a test leaves running there is ended with its module.
+@pytest.fixture(scope="session")
+def _jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    import browser
+
+    with browser.server(tmp_path_factory.mktemp("jupyter")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A JupyterLab server of this module's own."""
-    import browser
-
-    with browser.server(tmp_path_factory.mktemp("lab")) as running:
-        yield running
+def lab_server(_jupyter: Any) -> Iterator[Any]:
+    """A Jupyter server, on which no kernel runs and whose folder is empty when this module begins."""
+    yield _jupyter
+    _jupyter.clear()
 
 
 # Not for the whole session: while it lives, no other test can run an event loop in this thread.
@@ -133,30 +139,37 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def a_page(chromium: Any) -> Callable[[], AbstractContextManager[Any]]:
-    """Open a page in a fresh profile; an error that it throws is raised at its end."""
+def profile(chromium: Any) -> Iterator[Any]:
+    """A profile in which the pages of a module are opened: what JupyterLab consists of is fetched once."""
+    context = chromium.new_context(
+        viewport={"width": 1500, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    context.set_default_timeout(30_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def _lab(profile: Any) -> Iterator[Any]:
     import browser
 
-    @contextmanager
-    def opened() -> Iterator[Any]:
-        context = chromium.new_context(
-            viewport={"width": 1500, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
-        )
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        try:
-            yield browser.Lab(page)
-        finally:
-            context.close()
-        assert errors == []
-
-    return opened
+    opened = browser.Lab(profile.new_page())
+    yield opened
+    opened.page.close()
 
 
 @pytest.fixture
-def lab(a_page: Any) -> Iterator[Any]:
-    """A page of the test's own."""
-    with a_page() as opened:
-        yield opened
+def lab(_lab: Any) -> Iterator[Any]:
+    """A page of JupyterLab without a notebook, the same for the tests of a module: a new one takes seconds to load."""
+    yield _lab
+    _lab.tidy()
+    errors, _lab.errors = _lab.errors, []
+    assert errors == []
+
+
+@pytest.fixture
+def new_page(lab: Any) -> Iterator[None]:
+    """Let the test load the page anew, and the test after it, too."""
+    lab.leave()
+    yield
+    lab.leave()

@@ -75,28 +75,43 @@ def goal(runs, start):
     return found, met
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """The file and the output of one quick run of all suites."""
+@pytest.fixture(scope="module", params=["loading,cost,alike-torch", pytest.param("", marks=pytest.mark.slow)])
+def quick(request, tmp_path_factory):
+    """The file and the output of one quick run of some suites, and of all."""
     path = tmp_path_factory.mktemp("benchmarks") / "quick.json"
     arguments = [sys.executable, "-m", "benchmarks", "--quick", "--seed", "1", "--out", path]
+    if request.param:
+        arguments += ["--only", request.param]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return path, done.stdout
 
 
-def test_every_suite_runs_in_its_quick_form(quick):
+#: The suites that only the run of all has.
+of_all = pytest.mark.parametrize("quick", [pytest.param("", marks=pytest.mark.slow)], indirect=True, ids=["all"])
+
+
+def test_every_suite_runs_in_its_quick_form(quick, request):
     runs = Runs(load(quick[0])["runs"])
+    asked = request.node.callspec.params["quick"]
     assert [run["failed"] for run in runs.failed] == []
-    assert {run["suite"] for run in runs} == set(SUITES)
+    assert {run["suite"] for run in runs} == set(asked.split(",") if asked else SUITES)
 
 
 def test_every_method_is_run_in_random_order_on_the_same_set_up(quick):
-    runs = Runs(load(quick[0])["runs"]).of("alike-torch", "frameworks")
+    runs = Runs(load(quick[0])["runs"]).of("alike-torch")
     assert {run["method"] for run in runs} == set(methods.METHODS)
     assert all(run["raw"]["samples"] for run in runs)
 
 
+@of_all
+def test_every_method_times_two_frameworks(quick):
+    runs = Runs(load(quick[0])["runs"]).of("frameworks")
+    assert {run["method"] for run in runs} == set(methods.METHODS)
+    assert all(run["raw"]["samples"] for run in runs)
+
+
+@of_all
 def test_the_isolated_pair_is_run_beside_one_process_and_the_peers(quick):
     runs = Runs(load(quick[0])["runs"]).of("isolated")
     peers = set(methods.METHODS) - {OWN}
@@ -105,6 +120,7 @@ def test_the_isolated_pair_is_run_beside_one_process_and_the_peers(quick):
     assert "1 thread for each framework" in pinned["process"]
 
 
+@of_all
 def test_every_cell_with_a_known_temporary_is_measured_by_every_method(quick):
     runs = Runs(load(quick[0])["runs"]).of("memory")
     for (setup,), some in runs.groups("setup"):
@@ -115,6 +131,7 @@ def test_every_cell_with_a_known_temporary_is_measured_by_every_method(quick):
     assert {setup for (setup,), _ in runs.groups("setup")} == set(memory.KINDS)
 
 
+@of_all
 def test_what_runs_while_blocks_run_is_counted(quick):
     (counts,) = Runs(load(quick[0])["runs"]).of("perturbation", setup="counts")
     assert counts["blocks"] > 0
@@ -123,6 +140,7 @@ def test_what_runs_while_blocks_run_is_counted(quick):
     assert {"host", "heap"} <= set(counts["ledgers"])
 
 
+@of_all
 def test_arrays_of_every_kind_reach_a_worker(quick):
     sends = Runs(load(quick[0])["runs"]).of("workers", method="send")
     assert {(run["setup"], run["kind"]) for run in sends} == {
@@ -130,6 +148,7 @@ def test_arrays_of_every_kind_reach_a_worker(quick):
     }
 
 
+@of_all
 def test_the_pair_that_fails_is_no_part_of_the_replays(quick):
     data = load(quick[0])
     runs = Runs(data["runs"]).of("coverage")
@@ -156,6 +175,7 @@ def test_conditions_commit_and_loads_are_in_the_file(quick):
     assert all({"before", "after", "others"} <= run["load"].keys() for run in data["runs"])
 
 
+@of_all
 def test_a_busy_process_is_seen_by_the_suite_with_a_neighbour(quick):
     runs = Runs(load(quick[0])["runs"]).of("neighbour", method="fwmagic")
     assert goals.load_named(runs) == 1.0

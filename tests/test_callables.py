@@ -17,8 +17,6 @@ import fwmagic
 from fwmagic.errors import FwMagicError
 from fwmagic.report import Report
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 VECTOR = np.ones(20_000)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +25,51 @@ BUDGET = 0.05
 COMPILED = ("cell", "modules", "functions")
 
 # Other tests cover what these run through.
-pytestmark = pytest.mark.usefixtures("imported", "small_heap", "untraced")
+pytestmark = pytest.mark.usefixtures("imported", "untraced")
 
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+
+QUICK = "aot_eager"
+#: A torch cell of each way to be compiled, and of each kind of state that a kernel may change.
+THROUGH_INDUCTOR = (
+    "pure-expression", "define-and-call", "train-step-adam", "dropout", "add-in-place", "views-of-one-storage",
+)  # fmt: skip
+
+
+def backend_of(cell: Cell) -> str:
+    """Return the backend of `torch.compile` in the first tier.
+
+    What becomes of the notebook, and which way is taken, is settled before a backend sees the graph; so it is one
+    that generates no code, and Inductor for some cells.
+    """
+    return QUICK if cell.framework == "torch" and cell.name not in THROUGH_INDUCTOR else "inductor"
+
+
+def compiled(cells: list[Cell]) -> Any:
+    """Parametrize a test by cell and backend; the second tier has Inductor for all."""
+    quick = [pytest.param(cell, backend_of(cell), id=cell.id) for cell in cells]
+    full = [
+        pytest.param(cell, "inductor", id=f"{cell.id}-inductor", marks=pytest.mark.slow)
+        for cell in cells
+        if backend_of(cell) == QUICK
+    ]
+    return pytest.mark.parametrize(("cell", "backend"), [*quick, *full])
+
+
+@contextmanager
+def compiling_with(backend: str) -> Iterator[None]:
+    """Let `torch.compile` use a backend where the caller names none."""
+    import torch
+
+    usual = torch.compile
+
+    @functools.wraps(usual)
+    def compile(*args: Any, **options: Any) -> Any:
+        return usual(*args, **{"backend": backend, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", compile)
+        yield
 
 
 @dataclass(frozen=True)
@@ -41,11 +85,18 @@ class Seen:
 
 
 def _seen(
-    cell: Cell, text: str, *, idle: str = IDLE, extension: bool = False, look: Callable[[Notebook], Report | None]
+    cell: Cell,
+    text: str,
+    *,
+    idle: str = IDLE,
+    backend: str = "",
+    look: Callable[[Notebook], Report | None] = lambda book: None,
 ) -> Seen:
-    """Run `idle`, then the cell as `text`, then the cell after it, in a notebook of their own."""
-    with notebook() as book:
-        if extension:
+    """Run `idle`, then the cell as `text`, then the cell after it, in a notebook of their own; with fwmagic if a
+    backend is named.
+    """
+    with notebook() as book, compiling_with(backend) if backend else nullcontext():
+        if backend:
             book.shell.run_line_magic("load_ext", "fwmagic")
         prepared(book, cell)
         with witness() as compilers:
@@ -55,7 +106,7 @@ def _seen(
         variant = None if report is None else next(iter(report), None)
         wrong = () if variant is None else tuple(_unlike_outputs(variant, book.shell.user_ns))
         then = book.run(body_lines(cell.then), cell.volatile)
-        if extension:
+        if backend:
             book.shell.run_line_magic("unload_ext", "fwmagic")
     if variant is not None:
         variant = dataclasses.replace(variant, outputs=None)
@@ -65,21 +116,21 @@ def _seen(
 @functools.cache
 def plainly(cell: Cell) -> Seen:
     """Run the cell without a magic."""
-    return _seen(cell, body_lines(cell.body), look=lambda book: None)
+    return _seen(cell, body_lines(cell.body))
 
 
 @functools.cache
-def under_magic(cell: Cell) -> Seen:
+def under_magic(cell: Cell, backend: str) -> Seen:
     """Run the cell under `%%torch` or `%%jax`."""
     text = f"%%{cell.framework} --budget {BUDGET} -o {REPORT}\n{body_lines(cell.body)}"
-    return _seen(cell, text, extension=True, look=lambda book: book.shell.user_ns.get(REPORT))
+    return _seen(cell, text, backend=backend, look=lambda book: book.shell.user_ns.get(REPORT))
 
 
 @functools.cache
-def after_comparing(cell: Cell) -> Seen:
+def after_comparing(cell: Cell, backend: str) -> Seen:
     """Run the cell as a section of `%%compare`, and then plainly."""
     section = f"%%compare --budget {BUDGET}\n%%{cell.framework}\n{body_lines(cell.body)}"
-    return _seen(cell, body_lines(cell.body), idle=section, extension=True, look=lambda book: None)
+    return _seen(cell, body_lines(cell.body), idle=section, backend=backend)
 
 
 def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str]:
@@ -102,10 +153,10 @@ def _unlike_outputs(variant: Variant, namespace: dict[str, Any]) -> Iterator[str
 
 
 @pytest.fixture(scope="module")
-def imported() -> None:
-    """Import the frameworks, so that `small_heap` finds their objects there."""
+def imported(small_heap: None) -> None:
+    """Import the frameworks whole, and keep their objects out of the garbage collections, too."""
     with notebook():
-        pass
+        gc.freeze()
 
 
 def test_the_corpus_holds_what_it_must():
@@ -133,17 +184,17 @@ def test_two_plain_runs_are_one_to_the_oracle(cell: Cell):
     assert unlike(once.then, again.then) == []
 
 
-@every_cell
-def test_under_its_magic_the_notebook_is_as_after_one_plain_run(cell: Cell):
-    plain, magic = plainly(cell), under_magic(cell)
+@compiled(CELLS)
+def test_under_its_magic_the_notebook_is_as_after_one_plain_run(cell: Cell, backend: str):
+    plain, magic = plainly(cell), under_magic(cell, backend)
     aliases = frozenset(ALIASES)
     assert unlike(plain.run, magic.run, allowed=aliases) == []
     assert unlike(plain.then, magic.then, allowed=aliases) == []
 
 
-@every_cell
-def test_after_compare_the_notebook_is_untouched(cell: Cell):
-    compared = after_comparing(cell)
+@compiled(CELLS)
+def test_after_compare_the_notebook_is_untouched(cell: Cell, backend: str):
+    compared = after_comparing(cell, backend)
     untouched = plainly(cell)
     compared_itself = dataclasses.replace(compared.idle, error=None, shown_errors=0)
     ends_in = compared.idle.error[0] if compared.idle.error else None
@@ -167,9 +218,9 @@ def test_a_section_that_raises_ends_compare_in_an_error(cell: Cell):
         book.shell.run_line_magic("unload_ext", "fwmagic")
 
 
-def _witnessed(cell: Cell) -> bool:
+def _witnessed(cell: Cell, backend: str) -> bool:
     """Say whether the compilers themselves saw what the report says they compiled."""
-    seen = under_magic(cell)
+    seen = under_magic(cell, backend)
     way = seen.variant.compilation.way if seen.variant and seen.variant.compilation else None
     if way == "cell":
         return "cell" in seen.compiled
@@ -178,32 +229,40 @@ def _witnessed(cell: Cell) -> bool:
     return way in COMPILED and bool(users & (seen.compiled - plainly(cell).compiled))
 
 
-@every_cell
-def test_what_the_report_calls_compiled_was_compiled(cell: Cell):
-    variant = under_magic(cell).variant
+@compiled(CELLS)
+def test_what_the_report_calls_compiled_was_compiled(cell: Cell, backend: str):
+    variant = under_magic(cell, backend).variant
     if variant is None:  # nothing was measured: the user's error is all there is to say, or there was nothing to time
         assert cell.raises or "nothing-to-time" in cell.tags
         return
     made = variant.compilation
     if made is not None and made.way in COMPILED:
-        assert _witnessed(cell), (made.way, made.compiled, sorted(under_magic(cell).compiled))
+        assert _witnessed(cell, backend), (made.way, made.compiled, sorted(under_magic(cell, backend).compiled))
         assert variant.agreement is None or variant.agreement.status != "differs"
         if variant.agreement is not None and variant.agreement.status == "agrees":
-            assert under_magic(cell).wrong_outputs == ()
+            assert under_magic(cell, backend).wrong_outputs == ()
 
 
-@pytest.mark.parametrize(("framework", "least"), [("jax", 29), ("torch", 31)])
-def test_so_many_cells_of_the_facts_end_compiled(framework: str, least: int):
-    cells = [cell for cell in FACTS if cell.framework == framework]
-    others = {cell.id: _why(under_magic(cell).variant) for cell in cells if not _witnessed(cell)}
+@pytest.mark.parametrize(
+    ("framework", "least", "backend"),
+    [
+        ("jax", 29, backend_of),
+        ("torch", 31, backend_of),
+        pytest.param("torch", 31, lambda cell: "inductor", marks=pytest.mark.slow),
+    ],
+    ids=["jax", "torch", "torch-inductor"],
+)
+def test_so_many_cells_of_the_facts_end_compiled(framework: str, least: int, backend: Callable[[Cell], str]):
+    cells = [(cell, backend(cell)) for cell in FACTS if cell.framework == framework]
+    others = {cell.id: _why(under_magic(cell, how).variant) for cell, how in cells if not _witnessed(cell, how)}
     assert len(cells) - len(others) >= least, others
 
 
-@pytest.mark.parametrize("cell", [c for c in FACTS if not c.raises], ids=lambda cell: cell.id)
-def test_a_cell_that_was_not_compiled_names_its_reason_and_line(cell: Cell):
-    if _witnessed(cell):
+@compiled([c for c in FACTS if not c.raises])
+def test_a_cell_that_was_not_compiled_names_its_reason_and_line(cell: Cell, backend: str):
+    if _witnessed(cell, backend):
         return
-    reason, line = _why(under_magic(cell).variant)
+    reason, line = _why(under_magic(cell, backend).variant)
     assert len(reason) > 10
     assert line is not None
     assert 2 <= line <= 1 + len(body_lines(cell.body).splitlines())
@@ -218,16 +277,16 @@ def _why(variant: Variant | None) -> tuple[str, int | None]:
     return ("", None) if variant.compilation is None else (variant.compilation.reason, variant.compilation.line)
 
 
-@pytest.mark.parametrize("cell", [c for c in CELLS if "disable-jit" in c.tags], ids=lambda cell: cell.id)
-def test_a_cell_under_disable_jit_is_not_called_compiled(cell: Cell):
-    variant = under_magic(cell).variant
+@compiled([c for c in CELLS if "disable-jit" in c.tags])
+def test_a_cell_under_disable_jit_is_not_called_compiled(cell: Cell, backend: str):
+    variant = under_magic(cell, backend).variant
     assert variant is not None
     assert variant.compilation is not None
     assert variant.compilation.way not in COMPILED
 
 
-@every_cell
-def test_no_timed_block_saw_a_compilation(cell: Cell):
-    variant = under_magic(cell).variant
+@compiled(CELLS)
+def test_no_timed_block_saw_a_compilation(cell: Cell, backend: str):
+    variant = under_magic(cell, backend).variant
     if variant is not None and variant.time is not None and "recompiles" not in cell.tags:
         assert variant.time.voided == 0

@@ -66,8 +66,10 @@ def run(shell, block: Block, page: str) -> None:
         assert block.raises in names, f"{where}: {block.raises} was expected, not {type(error).__name__}: {error}"
 
 
+@pytest.mark.parametrize("budget", [0.05, pytest.param(2.0, marks=pytest.mark.slow)], ids=["quick", "as read"])
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_blocks_of_a_page_run(path, bare_shell):
+def test_the_blocks_of_a_page_run(path, budget, bare_shell):
+    bare_shell.config.FwMagics.budget = budget
     found = blocks(path.read_text(encoding="utf-8"))
     for block in found:
         assert block.language, f"{path.name}, line {block.line}: name the language of this block"

@@ -83,6 +83,7 @@ print([name for name in ("torch", "jax", "flax", "optax", "numpy", "pandas") if 
     assert python(SHELL + code).splitlines()[-2:] == ["[fine]", "[]"]
 
 
+@pytest.mark.slow
 def test_with_torch_only_torch_cells_work_and_jax_cells_say_what_to_install(python):
     code = """
 cell("%load_ext fwmagic")
@@ -130,9 +131,9 @@ print(shell.user_ns["report"].ratio("b", over="a").variant)
 def test_a_section_of_an_absent_framework_says_what_to_install(python):
     code = """
 cell("%load_ext fwmagic")
-cell("%%compare\\n%%torch\\ntorch.ones(3).sum()\\n%%jax\\njnp.ones(3).sum()")
+cell("%%compare\\n%%numpy\\nnp.ones(3).sum()\\n%%jax\\njnp.ones(3).sum()")
 """
-    printed = python(SHELL + code, JAX)
+    printed = python(SHELL + code, JAX + TORCH)
     assert "pip install 'fwmagic[jax]'" in printed
     assert "[fine]" not in printed.splitlines()[-1]
 
@@ -147,15 +148,22 @@ print(fwmagic.Report.from_json(report.to_json()) == report)
     assert python(code, ("IPython", "ipykernel", *JAX, *TORCH)).split()[-3:] == ["True", "True", "True"]
 
 
-def test_in_terminal_ipython(environment):
+#: Two sections; those without a framework to be imported are the first tier's.
+pairs = pytest.mark.parametrize(
+    "names", [("numpy a", "numpy b"), pytest.param(("torch", "jax"), marks=pytest.mark.slow)], ids=["numpy", "both"]
+)
+
+
+@pairs
+def test_in_terminal_ipython(environment, names):
     # Two empty lines end a cell magic at a prompt.
-    typed = """%load_ext fwmagic
+    typed = f"""%load_ext fwmagic
 import numpy as np
 A = np.ones(4, np.float32)
 %%compare --inputs A --budget 0.5 -o report
-%%torch
+%%{names[0]}
 A.sum()
-%%jax
+%%{names[1]}
 A.sum()
 
 
@@ -165,14 +173,17 @@ exit
 """
     command = [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=nocolor"]
     done = subprocess.run(command, input=typed, env=environment, capture_output=True, text=True)
-    assert "variants: torch jax" in done.stdout, done.stdout + done.stderr
+    assert f"variants: {' '.join(name.split()[-1] for name in names)}" in done.stdout, done.stdout + done.stderr
     assert "95 %" in done.stdout or "undecided" in done.stdout
 
 
-def test_in_a_kernel_a_comparison_is_one_output_in_three_forms(environment, monkeypatch):
+@pairs
+def test_in_a_kernel_a_comparison_is_one_output_in_three_forms(environment, monkeypatch, names):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    source = "%%compare --budget 0.5\n%%torch\ntorch.ones(4).sum()\n%%jax\njnp.ones(4).sum()"
+    source = "%%compare --budget 0.5\n%%setup\nA = np.ones(4, np.float32)\n" + "\n".join(
+        f"%%{name}\nA.sum()" for name in names
+    )
     cells = [nbformat.v4.new_code_cell(text) for text in ("%load_ext fwmagic", source)]
     notebook = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name="python3", timeout=300).execute()
     assert notebook.cells[0].outputs == []
@@ -180,7 +191,7 @@ def test_in_a_kernel_a_comparison_is_one_output_in_three_forms(environment, monk
     assert set(output["data"]) == {MIME, "text/html", "text/plain"}
     report = Report.from_json(output["data"][MIME])
     assert report.state == "done"
-    assert [variant.name for variant in report] == ["torch", "jax"]
+    assert [variant.name for variant in report] == [name.split()[-1] for name in names]
 
 
 def test_in_a_kernel_a_traceback_shows_the_users_own_line(environment, monkeypatch):

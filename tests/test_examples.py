@@ -135,6 +135,7 @@ def test_the_training_steps_are_compiled_as_the_text_says_and_their_losses_agree
     assert report.ratio("flax", over="module").verdict in demo.VERDICTS
 
 
+@pytest.mark.slow
 def test_the_training_step_leaves_the_models_as_they_were(quickstart, demonstrated):
     """Run it again, with the weights looked at before and after: the comparison changes none of them."""
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
@@ -209,6 +210,7 @@ def printed(notebook, needle: str) -> str:
     return "".join(output.get("text", "") for output in cell_with(notebook, needle).outputs)
 
 
+@pytest.mark.slow
 def test_claim_2_is_answered_from_what_was_measured(memory):
     table = printed(memory, "names = [")
     last = table.splitlines()[-1]
@@ -221,6 +223,7 @@ def test_claim_2_is_answered_from_what_was_measured(memory):
     assert "against torch:compiled it " in answer
 
 
+@pytest.mark.slow
 def test_claim_10_needs_a_gpu_and_says_so(memory):
     answer = printed(memory, "def claim_10(")
     assert answer.startswith("Claim 10: it ")

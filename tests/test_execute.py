@@ -10,8 +10,6 @@ from cells import fail, run, shown
 
 from fwmagic.report import Report
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 QUICK = "--budget 0.05"
 
 

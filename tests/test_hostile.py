@@ -12,6 +12,7 @@ from browser import Lab, code, output, output_of, stored
 from example_reports import a_ratio, a_report, a_variant, four_variants, with_memory
 from nbformat.sign import NotebookNotary
 from playwright.sync_api import expect
+from tiers import tiered
 
 from fwmagic.report import MIME, Failure, Report
 
@@ -64,8 +65,9 @@ def bundle(payload: str) -> dict[str, Any]:
     return {MIME: changed, "text/html": html, "text/plain": payload}
 
 
-@pytest.fixture(scope="module", params=["not trusted", "trusted"])
-def stranger(request, lab_server, chromium):
+# What a browser obeys, it obeys in a trusted notebook only.
+@pytest.fixture(scope="module", params=[pytest.param("not trusted", marks=pytest.mark.slow), "trusted"])
+def stranger(request, lab_server, profile):
     """The page with a hostile notebook, and all that the page asked for."""
     name = f"{request.param.replace(' ', '-')}.ipynb"
     control = output({"text/html": '<img src="control" onerror="window.obeyed=1">', "text/plain": "control"})
@@ -74,24 +76,21 @@ def stranger(request, lab_server, chromium):
     if request.param == "trusted":
         with NotebookNotary(data_dir=str(lab_server.folder.parent / "data")) as notary:
             notary.sign(nbformat.read(path, as_version=4))
-    context = chromium.new_context(viewport={"width": 1500, "height": 1000})
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    errors: list[str] = []
+    lab = Lab(profile.new_page())
+    page = lab.page
     asked: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda one: asked.append(one.url))
-    lab = Lab(page).open(lab_server, name)
+    lab.open(lab_server, name)
     lab.open_panel()
     expect(lab.panel.locator(".fwm-runs li")).to_have_count(len(PAYLOADS))
-    # What a browser obeys, it obeys in a trusted notebook only: here is the sign of that.
+    # The sign of it.
     obeyed = "1" if request.param == "trusted" else "undefined"
     page.wait_for_function(f"() => String(window.obeyed) === '{obeyed}'")
     yield lab
     assert page.evaluate("() => window.hacked") is None
     assert not [url for url in asked if url.endswith("/x")]
-    assert errors == []
-    context.close()
+    assert lab.errors == []
+    page.close()
 
 
 def shows(place: Any, payload: str) -> None:
@@ -106,7 +105,7 @@ def shows(place: Any, payload: str) -> None:
     assert place.page.evaluate("() => window.hacked") is None
 
 
-@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+@pytest.mark.parametrize("payload", tiered(PAYLOADS, "image"))
 class TestPayloads:
     def test_the_output_shows_it_as_text(self, stranger, payload):
         index = list(PAYLOADS.values()).index(payload)
@@ -144,7 +143,7 @@ class TestPayloads:
         assert stranger.page.evaluate("() => window.hacked") is None
 
 
-@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+@pytest.mark.parametrize("payload", tiered(PAYLOADS, "image", "end of an attribute"))
 def test_the_static_html_shows_it_as_text(lab, payload):
     data = {k: v for k, v in hostile(everything()._repr_mimebundle_()[MIME], payload).items() if k != "words"}
     asked: list[str] = []
@@ -182,7 +181,7 @@ def because(why: str) -> str:
 NEWER = "This report has version {} of the format, which this panel does not know: update fwmagic."
 LONG = "x" * 2**20
 
-# Values that are no report, and what is said of them.
+# Values that are no report, and what is said of them. In the first tier, one page holds all of them together.
 NONE = {
     "a text": ("a report", because("it is no JSON object")),
     "a list": ([changed()], because("it is no JSON object")),
@@ -234,34 +233,17 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def page(lab_server, chromium):
-    """A page on which one notebook after another is opened, beside one with a report that is fine."""
+@pytest.fixture
+def reader(lab, lab_server):
+    """A page that shows a report that is fine, and does so again after the test."""
     lab_server.write("fine.ipynb", [code("1", output_of(a_report()))])
-    context = chromium.new_context(viewport={"width": 1500, "height": 1000})
-    context.set_default_timeout(30_000)
-    lab = Lab(context.new_page()).open(lab_server, "fine.ipynb")
+    lab.open(lab_server, "fine.ipynb")
     lab.open_panel()
     yield lab
-    context.close()
-
-
-@pytest.fixture
-def reader(page):
-    """The same page; after the test, it has thrown nothing and shows the next notebook."""
-    errors: list[str] = []
-
-    def note(error: Any) -> None:
-        errors.append(str(error))
-
-    page.page.on("pageerror", note)
-    yield page
-    page.close_notebook()
-    page.command("docmanager:open", {"path": "fine.ipynb"})
-    expect(page.panel.locator("h2")).to_have_text("fine.ipynb")
-    expect(page.panel.locator("figure[data-chart=times] svg")).to_be_visible()
-    page.page.remove_listener("pageerror", note)
-    assert errors == []
+    lab.close_notebook()
+    lab.command("docmanager:open", {"path": "fine.ipynb"})
+    expect(lab.panel.locator("h2")).to_have_text("fine.ipynb")
+    expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
 
 
 def opened(lab: Lab, server: Any, value: Any) -> Any:
@@ -272,7 +254,7 @@ def opened(lab: Lab, server: Any, value: Any) -> Any:
     return lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .fwm-output")
 
 
-@pytest.mark.parametrize(("value", "sentence"), NONE.values(), ids=NONE)
+@pytest.mark.parametrize(("value", "sentence"), tiered(NONE, "a text"))
 def test_what_is_no_report_gets_one_sentence(reader, lab_server, value, sentence):
     shown = opened(reader, lab_server, value)
     expect(shown).to_have_text(sentence)
@@ -280,7 +262,7 @@ def test_what_is_no_report_gets_one_sentence(reader, lab_server, value, sentence
     expect(reader.panel.locator(".fwm-runs, .fwm-report")).to_have_count(0)
 
 
-@pytest.mark.parametrize(("value", "words"), ODD.values(), ids=ODD)
+@pytest.mark.parametrize(("value", "words"), tiered(ODD, "no words", "one megabyte in a name"))
 def test_an_odd_report_is_shown(reader, lab_server, value, words):
     shown = opened(reader, lab_server, value)
     for place in (shown, reader.panel):
@@ -303,7 +285,7 @@ def test_a_newer_type_is_named_in_the_panel_and_its_text_stays_in_the_output(rea
     expect(reader.page.get_by_text("what its text says")).to_be_visible()
 
 
-@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+@pytest.mark.parametrize("number", ["NaN", pytest.param("-Infinity", marks=pytest.mark.slow)])
 def test_a_file_with_a_number_that_json_lacks_does_not_open(lab, lab_server, number):
     lab_server.write("fine.ipynb", [code("1", output_of(a_report()))])
     path = lab_server.write("bare.ipynb", [code("1", stored(changed(budget=12345)))])

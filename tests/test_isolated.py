@@ -20,8 +20,6 @@ from leftovers import shared_memory, workers
 from fwmagic.run.isolated import Remote
 from fwmagic.worker.process import Worker
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 def report_of(shell, cell):
     run(shell, cell)

@@ -455,6 +455,7 @@ class TestStatic:
         assert program.static.temp >= X.nbytes
         assert book.plain("y = x + 1\ny").static is None
 
+    @pytest.mark.memory
     def test_is_a_ledger_of_the_report(self, shell):
         run(shell, "import jax.numpy as jnp\nx = jnp.ones((512, 512))")
         run(shell, "%%jax --budget 0.1\njnp.sort(jnp.sin(x), axis=0)[0]")
@@ -467,6 +468,7 @@ class TestStatic:
         assert f"{size(wanted.temp)} temporaries" in amount.source
         assert (static.total, len(static.timeline)) == (None, 0)
 
+    @pytest.mark.memory
     @pytest.mark.parametrize("options", ["--mode eager", "--no-memory"])
     def test_is_not_there_where_nothing_is_compiled_or_no_memory_is_wanted(self, shell, options):
         run(shell, "import jax.numpy as jnp\nx = jnp.ones((512, 512))")

@@ -16,8 +16,6 @@ from fwmagic import frameworks
 from fwmagic.options import OPTIONS
 from fwmagic.report import MIME, Report
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 MAGICS = ("torch", "jax", "compare")
 QUICK = "--budget 0.1"
 

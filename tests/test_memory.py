@@ -15,6 +15,8 @@ from fwmagic.measure.calls import Local
 from fwmagic.memory import host, nvml
 from fwmagic.report import Report
 
+pytestmark = pytest.mark.memory
+
 MIB = 1 << 20
 #: A cell of each framework that has one array of 32 MiB for a moment, and returns a number.
 CELLS = {

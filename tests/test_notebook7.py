@@ -29,12 +29,10 @@ def notebook(chromium):
     context = chromium.new_context(viewport={"width": 1500, "height": 1000})
     context.set_default_timeout(30_000)
     lab = Lab(context.new_page())
-    errors: list[str] = []
-    lab.page.on("pageerror", lambda error: errors.append(str(error)))
     yield lab
     context.close()
     # Notebook 7 itself looks for the schema of a plugin that it does not have.
-    assert [error for error in errors if "reading 'schema'" not in error] == []
+    assert [error for error in lab.errors if "reading 'schema'" not in error] == []
 
 
 def choose(lab, menu, item):
@@ -62,6 +60,7 @@ def test_a_stored_report_is_drawn_in_the_output_and_in_the_right_area(notebook, 
     assert panel["x"] >= output["x"] + output["width"]
 
 
+@pytest.mark.slow
 def test_a_run_is_followed(notebook, notebook_server):
     notebook_server.write("live.ipynb", [code("%load_ext fwmagic"), code(COMPARE)])
     opened(notebook, notebook_server, "live.ipynb")

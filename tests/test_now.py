@@ -28,7 +28,6 @@ from fwmagic.memory.now import Now
 from fwmagic.memory.nvml import Figure, Reading
 from fwmagic.report import Amount, Ledger
 
-pytestmark = pytest.mark.usefixtures("small_heap")
 SIZES = itertools.count(1_234_567, 1001)  # no two tests have an array of one size
 PREPARED = "import numpy as np, torch, jax, jax.numpy as jnp"
 

@@ -25,6 +25,9 @@ jnp.tanh(A @ A)
 """
 
 
+QUICK = "%%compare --budget 0.2\n%%numpy a\nnp.sort(np.ones(9))\n%%numpy b\nnp.sort(np.ones(9))"
+
+
 def live(budget=0.3):
     return [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))]
 
@@ -34,13 +37,11 @@ def samples_in(place) -> int:
 
 
 @pytest.fixture(scope="module")
-def run(lab_server, chromium):
+def run(lab_server, profile):
     """The page after one run, the values seen meanwhile, and the report in the kernel."""
     lab_server.write("live.ipynb", live(budget=6))
     lab_server.write("second.ipynb", [code("1")])
-    context = chromium.new_context(viewport={"width": 1500, "height": 1000})
-    context.set_default_timeout(30_000)
-    lab = Lab(context.new_page()).open(lab_server, "live.ipynb")
+    lab = Lab(profile.new_page()).open(lab_server, "live.ipynb")
     lab.run_all()
     progress = lab.page.locator(".fwm-output progress")
     seen = []
@@ -52,7 +53,7 @@ def run(lab_server, chromium):
     lab.wait_until_idle()
     expect(lab.panel.locator(".fwm-chart")).to_have_count(5)
     yield lab, seen, lab.report_in_kernel("report")
-    context.close()
+    lab.page.close()
 
 
 class TestLiveRun:
@@ -166,6 +167,7 @@ class TestLiveRun:
         expect(lab.panel.locator("figure[data-chart=times] svg")).to_be_visible()
 
 
+@pytest.mark.usefixtures("new_page")  # JupyterLab's dialog about it stays on the old one
 def test_a_kernel_that_ends_leaves_the_run_marked_unfinished(lab, lab_server):
     # without a margin, equal work is never decided
     endless = "%%compare --budget 60 --margin 0\n%%numpy a\nnp.sort(np.ones(9))\n%%numpy b\nnp.sort(np.ones(9))"
@@ -180,20 +182,8 @@ def test_a_kernel_that_ends_leaves_the_run_marked_unfinished(lab, lab_server):
     expect(lab.panel.locator("progress")).to_have_count(0)
 
 
-@pytest.fixture(scope="class")
-def page(a_page, lab_server):
-    """A page that stays while notebooks come and go."""
-    lab_server.write("none.ipynb", [code("1")])
-    with a_page() as lab:
-        yield lab.open(lab_server, "none.ipynb")
-
-
 class TestStoredReports:
-    """Each test opens a notebook of its own on one page."""
-
-    @pytest.fixture
-    def lab(self, page):
-        return page
+    """Each test opens a notebook of its own."""
 
     @pytest.fixture
     def two(self, request, lab, lab_server):
@@ -207,14 +197,12 @@ class TestStoredReports:
         filling = [code("\n".join(f"x{i} = {i}" for i in range(80))) for _ in range(3)]
         name = f"{request.node.name}.ipynb"
         lab_server.write(name, [code("first", output_of(older)), *filling, code("second", output_of(newer))])
-        lab.command("docmanager:open", {"path": name})
-        lab.wait_for_kernel(name)
+        lab.open(lab_server, name)
         lab.open_panel()
         expect(lab.panel.locator("h2")).to_have_text(name)
         expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
         yield older, newer
         lab.page.keyboard.press("Escape")  # closes a menu or the palette
-        lab.close_notebook()
 
     def test_the_newest_comes_first_and_is_shown(self, lab, two):
         picks = lab.panel.locator(".fwm-pick")
@@ -339,13 +327,14 @@ def test_memory_is_drawn_on_one_scale(lab, lab_server):
         )
 
 
+@pytest.mark.usefixtures("new_page")
 def test_the_setting_keeps_it_from_opening(lab, lab_server):
     folder = lab_server.settings / "fwmagic"
     folder.mkdir(exist_ok=True)
     setting = folder / "panel.jupyterlab-settings"
     setting.write_text(json.dumps({"openByItself": False}), encoding="utf-8")
     try:
-        lab_server.write("closed.ipynb", live())
+        lab_server.write("closed.ipynb", [code("%load_ext fwmagic"), code(QUICK)])
         lab.open(lab_server, "closed.ipynb")
         lab.run_all()
         lab.wait_until_idle()

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import code, output_of, stored
+from browser import Lab, code, output_of, stored
 from example_reports import a_report, a_variant, four_variants, two_runs, with_failure, with_memory
 from playwright.sync_api import expect
+from tiers import tiered
 
 from fwmagic.report import MIME, Report
 
@@ -39,13 +40,15 @@ STATES = {
 
 
 @pytest.fixture(scope="module")
-def state(request, a_page, lab_server):
+def state(request, profile, lab_server):
     """A page with the panel in a state, everything in it opened; both themes are tried on it."""
     name = request.param
-    with a_page() as lab:
-        opened(lab, lab_server, name)
-        yield lab
-        lab.theme("Light")
+    lab = Lab(profile.new_page())
+    opened(lab, lab_server, name)
+    yield lab
+    lab.theme("Light")
+    lab.page.close()
+    assert lab.errors == []
 
 
 def opened(lab, lab_server, name):
@@ -73,7 +76,7 @@ def opened(lab, lab_server, name):
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-@pytest.mark.parametrize("state", STATES, indirect=True)
+@pytest.mark.parametrize("state", tiered({name: name for name in STATES}, "four variants", "failed"), indirect=True)
 def test_axe_finds_nothing(state, theme):
     lab = state
     lab.theme(theme)

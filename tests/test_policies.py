@@ -34,7 +34,7 @@ from fwmagic.run import isolated
 from fwmagic.run.alloc import Policies
 from fwmagic.worker.process import Worker
 
-pytestmark = pytest.mark.usefixtures("small_heap")
+pytestmark = pytest.mark.memory
 
 POLICIES = every()
 JAX = {policy.name: policy for policy in POLICIES if policy.framework == "jax"}
@@ -458,6 +458,7 @@ def test_a_policy_whose_process_dies_is_its_variants_failure_and_no_others(shell
     assert len(one_at_a_time) == 2
 
 
+@pytest.mark.slow
 def test_an_error_under_one_policy_leaves_no_process_beside_the_next_one(shell, device, one_at_a_time):
     error = fail(shell, TWO.format("--budget 0.2", "1 / 0"))
     report = shown(shell)[-1]
@@ -467,6 +468,7 @@ def test_an_error_under_one_policy_leaves_no_process_beside_the_next_one(shell, 
     assert len(one_at_a_time) == 2
 
 
+@pytest.mark.slow
 def test_a_policy_whose_process_dies_while_its_memory_is_measured(shell, device, monkeypatch):
     memory = isolated.Remote.memory
 
@@ -483,6 +485,7 @@ def test_a_policy_whose_process_dies_while_its_memory_is_measured(shell, device,
     assert str(error).startswith("jax platform: its process ")
 
 
+@pytest.mark.slow
 def test_a_policy_whose_process_dies_while_it_is_timed(shell, device, monkeypatch):
     block, names = isolated.Remote.block, []
 
@@ -524,7 +527,9 @@ def test_the_timeout_ends_a_policy_that_hangs_and_none_that_is_timed_for_longer(
     assert "did not answer within 3 s" in str(error)
 
 
-@pytest.mark.parametrize(("chosen", "seen"), [(None, "cuda,cpu"), ("", "cuda,cpu"), ("cpu", "cpu")])
+@pytest.mark.parametrize(
+    ("chosen", "seen"), [(None, "cuda,cpu"), pytest.param("", "cuda,cpu", marks=pytest.mark.slow), ("cpu", "cpu")]
+)
 def test_jax_is_told_to_start_on_the_gpu_unless_the_user_has_chosen(shell, monkeypatch, chosen, seen):
     """Else it would only log that it cannot, and compute on the CPU."""
     monkeypatch.setattr(Policies, "_no_device", lambda self: "")

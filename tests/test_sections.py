@@ -11,8 +11,6 @@ from cells import fail, generators, names, run, shown, untouched
 
 from fwmagic.cells.function import LAST
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 QUICK = "--budget 0.1"
 torch_compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -12,8 +12,6 @@ import torch
 from cells import fail, generators, names, run, shown, untouched
 from IPython.core.error import UsageError
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 QUICK = "--budget 0.1"
 #: torch's compiler warns of its own functions while it is imported.
 torch_compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning")

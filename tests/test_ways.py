@@ -19,7 +19,6 @@ from fwmagic.frameworks import CompileOptions
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # among torch's own modules, while it compiles
-    pytest.mark.usefixtures("small_heap"),
 ]
 
 TORCH = """
