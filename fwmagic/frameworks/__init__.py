@@ -434,7 +434,7 @@ class Framework(ABC):
         """Run without compiling, even what the user compiled: for `--mode debug`."""
         return nullcontext()
 
-    def is_compilers(self, function: str, file: str) -> bool:
+    def is_compiler_frame(self, function: str, file: str) -> bool:
         """Say whether a frame on a stack calls what the compiler made, or is a rest of a function that it rewrote.
 
         The function above such a frame stands at the line of its `def`, and not at the one that runs.
