@@ -307,8 +307,8 @@ class TestMeasure:
     @pytest.mark.parametrize(
         ("where", "why"),
         [
-            (Device("gpu:0", 0), "do not say which GPU has the CUDA ordinal 0"),
-            (Device("gpu:5", 5), "there is no device with the CUDA ordinal 5"),
+            (Device("gpu:0", 0), "does not name the device with the ordinal 0"),
+            (Device("gpu:5", 5), "does not name the device with the ordinal 5"),
             (
                 Device("cuda:0", 0, "12345678-0000-0000-0000-000000000000"),
                 "NVML knows no device with the UUID 12345678",
