@@ -241,6 +241,7 @@ def test_states_of_generators(left, right, same):
 
 def test_what_some_code_is_going_to_import_is_known_before():
     """A cell that is the first to import torch has the effects of what it calls there all the same."""
-    text = "import os, sys\nif True:\n    from torch import nn\nimport jax.numpy as jnp\nimport nowhere\nx = 'import numpy'"
+    lines = ("import os, sys", "if True:", "    from torch import nn", "import jax.numpy as jnp", "x = 'import numpy'")
+    text = "\n".join([*lines, "import nowhere"])
     assert [framework.name for framework in frameworks.imported_in(text)] == ["torch", "jax"]
     assert frameworks.imported_in("important = 1") == []
