@@ -12,7 +12,7 @@ from cells import run, shown
 from leftovers import workers
 
 from fwmagic import frameworks
-from fwmagic.report.charts import CHARTS
+from fwmagic.report.words import CHARTS
 
 TOY = Path(__file__).parent / "toy"
 COLOUR = "#7B61C4"
