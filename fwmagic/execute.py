@@ -78,7 +78,7 @@ class Execution:
         # IPython drops leading blank lines.
         stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
         plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
-        flags, known = self._shell.compile.flags, frameworks.loaded()
+        flags, known = self._shell.compile.flags, [*frameworks.loaded(), *frameworks.imported_in(plain)]
         return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
 
     def _filename(self, magic: str, text: str, cell: str) -> str:

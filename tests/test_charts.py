@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fwmagic.report import NEUTRAL
-from fwmagic.report.charts import CHARTS
+from fwmagic.report.words import CHARTS
 
 TEXTS = {
     path.name.removesuffix(".json"): path.read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_a_specification_brings_neither_data_nor_an_address(chart):
     ]
     assert TEXTS[chart].count("//") == 1, "the only address is that of the schema"
     assert not {"datasets", "width", "config", "autosize", "params"} & set(spec)
-    assert list(spec["usermeta"]) == ["table"], "the heads of the table behind the chart"
+    assert list(spec["usermeta"]) == ["title", "table"], "what stands over the chart, and the heads of its table"
     assert not any({"url", "href", "values"} & set(part) and "labelExpr" not in part for part in objects(spec))
 
 

@@ -237,3 +237,11 @@ def test_what_is_no_array_of_numpy():
 )
 def test_states_of_generators(left, right, same):
     assert frameworks.same_state(left, right) is same
+
+
+def test_what_some_code_is_going_to_import_is_known_before():
+    """A cell that is the first to import torch has the effects of what it calls there all the same."""
+    lines = ("import os, sys", "if True:", "    from torch import nn", "import jax.numpy as jnp", "x = 'import numpy'")
+    text = "\n".join([*lines, "import nowhere"])
+    assert [framework.name for framework in frameworks.imported_in(text)] == ["torch", "jax"]
+    assert frameworks.imported_in("important = 1") == []

@@ -13,7 +13,8 @@ from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
 from fwmagic.report import MOST_POINTS, NEUTRAL, Amount, Ledger, Report, Stage, Timeline
-from fwmagic.report.charts import CHARTS, to_svg
+from fwmagic.report.charts import to_svg
+from fwmagic.report.words import CHARTS
 
 SVG = "{http://www.w3.org/2000/svg}"
 

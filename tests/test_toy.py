@@ -12,7 +12,7 @@ from cells import run, shown
 from leftovers import workers
 
 from fwmagic import frameworks
-from fwmagic.report.charts import CHARTS
+from fwmagic.report.words import CHARTS
 
 TOY = Path(__file__).parent / "toy"
 COLOUR = "#7B61C4"
@@ -95,6 +95,7 @@ def test_a_finding_says_its_title(shell, options):
     assert sentences == ["toy returned and changed no Toylib array: this timed Python or NumPy"]
 
 
+@pytest.mark.memory
 def test_its_memory_is_measured(shell):
     run(shell, "%%compare --budget 0.1\n%%toy\ntoylib.ones(1 << 18)")
     (ledger,) = shown(shell)[-1]["toy"].memory
@@ -111,6 +112,7 @@ def test_its_arrays_are_among_the_largest(shell):
     assert "toy float64 (123456,)" in str(found)
 
 
+@pytest.mark.memory
 def test_it_is_drawn_in_its_colour(shell):
     run(shell, CELL.format(options="--baseline numpy").replace("--no-memory", ""))
     report = shown(shell)[-1]

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: The adapters of the frameworks that belong to the package, by name, which is also that of the library.
 BUILT_IN = {name: f"fwmagic.frameworks.{name}" for name in ("torch", "jax", "numpy")}
 
+# A statement that imports, at the beginning of a line.
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
+
 #: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
 LEAST_PACKED = 1 << 16
 
@@ -434,7 +437,7 @@ class Framework(ABC):
         """Run without compiling, even what the user compiled: for `--mode debug`."""
         return nullcontext()
 
-    def is_compilers(self, function: str, file: str) -> bool:
+    def is_compiler_frame(self, function: str, file: str) -> bool:
         """Say whether a frame on a stack calls what the compiler made, or is a rest of a function that it rewrote.
 
         The function above such a frame stands at the line of its `def`, and not at the one that runs.
@@ -550,6 +553,12 @@ def loaded() -> list[Framework]:
 def installed() -> list[Framework]:
     """Return the frameworks of the package whose library is installed, importing them."""
     return [get(name) for name in BUILT_IN if find_spec(name) is not None]
+
+
+def imported_in(text: str) -> list[Framework]:
+    """Return the frameworks of the package that are installed and that some code is going to import, importing them."""
+    roots = {name.partition(".")[0] for name in _IMPORT.findall(text)}
+    return [get(name) for name in BUILT_IN if name in roots and find_spec(name) is not None]
 
 
 # What several of them need

@@ -78,11 +78,6 @@ class Load:
         who = f"{threads} threads" if threads > 1 else "one thread"
         return f"other processes used {self.during:.1f} of {cores} cores, and {who} of a variant had to share the rest"
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether other processes used enough of the machine to disturb a measurement."""
-        return any(cores is not None and cores > BUSY for cores in (self.before, self.during))
-
 
 def usable_cores() -> int:
     """Return how many cores this process may use."""

@@ -139,7 +139,7 @@ def _owner(stack: Sequence[tuple[str, str, int]], filename: str, inside: str) ->
     for function, file, line in stack:
         if file == filename and not of_the_compiler:
             return line, ""
-        of_the_compiler = any(framework.is_compilers(function, file) for framework in known)
+        of_the_compiler = any(framework.is_compiler_frame(function, file) for framework in known)
     if not stack:
         return None, f"inside {inside}, line unknown" if inside else "in threads without Python, line unknown"
     function, file, _ = stack[0]

@@ -11,7 +11,6 @@ from fwmagic.format import one_line
 from fwmagic.report import wire, words
 from fwmagic.report.report import MOST_POINTS, NEUTRAL, Report
 
-CHARTS = ("times", "stages", "ratios", "memory", "timeline")
 # The oldest that the package has: JupyterLab 4 brings Vega-Lite 5.6, which the charts are written for.
 _VEGA_LITE = "5.8"
 # A grey that is read on a light and on a dark ground, since the picture brings no ground.
@@ -41,8 +40,8 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
     FwMagicError
         The package that draws it is not installed.
     """
-    if chart not in CHARTS:
-        raise ValueError(f"there is no chart {chart!r}: choose one of {', '.join(CHARTS)}")
+    if chart not in words.CHARTS:
+        raise ValueError(f"there is no chart {chart!r}: choose one of {', '.join(words.CHARTS)}")
     if chart not in words.charts(report):
         raise ValueError(f"this report has nothing to draw in a chart of {chart}")
     try:

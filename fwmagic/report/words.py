@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -338,46 +338,55 @@ def charts(report: Report) -> dict[str, tuple[tuple[Row, ...], ...]]:
     """Return what each chart shows, for who cannot see it: rows for each variant, and no chart that would show nothing.
 
     The rows' first column, the variant, is left out, and so is the last one of what memory shows, the source: a stored
-    report has both already. The heads of the columns are the chart's own (`usermeta` in its file).
+    report has both already. The title and the heads of the columns are the chart's own (`usermeta` in its file).
     """
-    ledgers = [ledger for variant in report for ledger in variant.memory if ledger.how != "static"]
-    known = any(amount.bytes is not None for ledger in ledgers for amount in ledger.peak)
-    ratios = report.over_baseline()
-    rows: dict[str, list[Iterator[Row]]] = {
-        "times": [_of_time(variant.time) for variant in report],
-        "ratios": [_of_ratio(ratios.get(variant.name)) for variant in report],
-        "stages": [((stage.name, seconds(value)) for stage, value in variant.compile_stages) for variant in report],
-        "memory": [_of_peaks(variant.memory if known else ()) for variant in report],
-        "timeline": [_of_courses(variant.memory) for variant in report],
-    }
-    shown = {chart: tuple(tuple(some) for some in variants) for chart, variants in rows.items()}
-    return {chart: variants for chart, variants in shown.items() if any(variants)}
+    rows = {chart: tuple(tuple(of(report, variant)) for variant in report) for chart, of in CHARTS.items()}
+    return {chart: variants for chart, variants in rows.items() if any(variants)}
 
 
-def _of_time(time: Time | None) -> Iterator[Row]:
+def _of_times(_: Report, variant: Variant) -> Iterator[Row]:
+    time = variant.time
     if time is not None and time.samples:
         span = NOT_AVAILABLE if time.interval is None else seconds_between(*time.interval)
         yield seconds(time.median), span, str(len(time.samples))
 
 
-def _of_ratio(r: Ratio | None) -> Iterator[Row]:
+def _of_ratios(report: Report, variant: Variant) -> Iterator[Row]:
+    r = report.over_baseline().get(variant.name)
     if r is not None:
         span = NOT_AVAILABLE if r.interval is None else ratio_between(*r.interval)
         yield r.over, ratio(r.median), span, r.verdict
 
 
-def _of_peaks(ledgers: tuple[Ledger, ...]) -> Iterator[Row]:
-    for ledger in ledgers:
+def _of_stages(_: Report, variant: Variant) -> Iterator[Row]:
+    return ((stage.name, seconds(value)) for stage, value in variant.compile_stages)
+
+
+def _of_memory(report: Report, variant: Variant) -> Iterator[Row]:
+    measured = (ledger for other in report for ledger in other.memory if ledger.how != "static")
+    if all(amount.bytes is None for ledger in measured for amount in ledger.peak):
+        return
+    for ledger in variant.memory:
         for amount in ledger.peak:
             figure = "not available" if amount.bytes is None else size(amount.bytes)
             yield device(ledger), segment(ledger, amount), figure
 
 
-def _of_courses(ledgers: tuple[Ledger, ...]) -> Iterator[Row]:
-    for ledger in ledgers:
+def _of_timeline(_: Report, variant: Variant) -> Iterator[Row]:
+    for ledger in variant.memory:
         course = ledger.timeline
         if course:
             yield device(ledger), _most(course.in_use), _most(course.held), str(len(course))
+
+
+CHARTS: dict[str, Callable[[Report, Variant], Iterator[Row]]] = {
+    "times": _of_times,
+    "ratios": _of_ratios,
+    "stages": _of_stages,
+    "memory": _of_memory,
+    "timeline": _of_timeline,
+}
+"""What each chart shows of a variant, in the order in which the charts are drawn."""
 
 
 def _most(counts: tuple[int | None, ...]) -> str:

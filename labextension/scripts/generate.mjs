@@ -18,6 +18,27 @@ const schema = JSON.parse(
 );
 mkdirSync(generated, { recursive: true });
 cpSync(join(repository, 'fwmagic', 'charts'), join(generated, 'charts'), { recursive: true });
+const names = JSON.parse(
+  execFileSync(
+    python,
+    ['-c', 'import json; from fwmagic.report.words import CHARTS; print(json.dumps(list(CHARTS)))'],
+    {
+      cwd: repository,
+      encoding: 'utf-8'
+    }
+  )
+);
+writeFileSync(
+  join(generated, 'charts.ts'),
+  `${names.map(name => `import ${name} from './charts/${name}.json';`).join('\n')}
+
+const files: Record<
+  string,
+  Record<string, unknown> & { readonly usermeta: { readonly title: string; readonly table: readonly string[] } }
+> = { ${names.join(', ')} };
+export default files;
+`
+);
 writeFileSync(join(generated, 'report.ts'), await compile(schema, 'Report', { additionalProperties: false }));
 // A report of the same version from a later fwmagic may have fields that this panel does not know: they are no fault.
 const open = JSON.parse(JSON.stringify(schema), (key, value) =>

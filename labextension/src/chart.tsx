@@ -5,7 +5,7 @@ import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { type Chart, type ChartName, sized } from './specs';
+import { type Chart, sized } from './specs';
 import { draw } from './vega';
 
 /** Vega's widget has margins of its own. */
@@ -52,15 +52,14 @@ export function ChartView(props: {
   }, [drawing, width, theme]);
   React.useEffect(() => () => drawn.current?.dispose(), []);
 
-  const title = titles(trans)[chart.name];
   return (
     <figure className="fwm-chart" data-chart={chart.name}>
-      <figcaption>{title}</figcaption>
+      <figcaption>{chart.title}</figcaption>
       <div ref={host} className="fwm-drawing" />
       {failed && <p>{trans.__('This chart could not be drawn; its table has the same figures.')}</p>}
       <details open={failed}>
         <summary>{trans.__('Table')}</summary>
-        <TableView head={chart.table.head} rows={chart.table.rows} label={title} />
+        <TableView head={chart.table.head} rows={chart.table.rows} label={chart.title} />
       </details>
     </figure>
   );
@@ -114,16 +113,6 @@ function Figure(props: { text: string }): React.JSX.Element {
       {rest.length > 0 && <small> {rest.join(' ')}</small>}
     </>
   );
-}
-
-function titles(trans: TranslationBundle): Record<ChartName, string> {
-  return {
-    times: trans.__('Time per call: every sample, median and 95 % interval'),
-    ratios: trans.__('Ratio to the baseline with its 95 % interval: left of 1 is quicker'),
-    stages: trans.__('Compile stages'),
-    memory: trans.__('Memory at the peak: in use, and merely held'),
-    timeline: trans.__('Memory over time: in use, and held (dashed)')
-  };
 }
 
 function useWidth(host: React.RefObject<HTMLDivElement>): number {

@@ -1,18 +1,10 @@
 /** The charts of one report, or of two on the same scales: the package's Vega-Lite specs with the report's rows in them. */
 
-import ledgers from './generated/charts/memory.json';
-import ratios from './generated/charts/ratios.json';
-import stages from './generated/charts/stages.json';
-import timeline from './generated/charts/timeline.json';
-import times from './generated/charts/times.json';
+import files from './generated/charts';
 import type { Ratio, Report, Variant } from './read';
-
-export type ChartName = 'times' | 'ratios' | 'stages' | 'memory' | 'timeline';
 
 /** What Vega-Lite draws; its own type is not needed here. */
 export type Spec = Record<string, unknown>;
-
-type File = Spec & { readonly usermeta: { readonly table: readonly string[] } };
 
 export interface Table {
   readonly head: readonly string[];
@@ -20,15 +12,15 @@ export interface Table {
 }
 
 export interface Chart {
-  readonly name: ChartName;
+  readonly name: string;
+  readonly title: string;
   readonly spec: Spec;
   /** The same figures for who cannot see the chart. */
   readonly table: Table;
 }
 
-const FILES: Record<ChartName, File> = { times, ratios, stages, memory: ledgers, timeline };
 /** Where the figures of a chart are from, which its words leave out because the report has it already. */
-const SOURCES: Partial<Record<ChartName, (variant: Variant) => string[]>> = {
+const SOURCES: Partial<Record<string, (variant: Variant) => string[]>> = {
   memory: ({ memory }) => memory.flatMap(ledger => ledger.peak.map(amount => amount.why || amount.source)),
   timeline: ({ memory }) => memory.filter(({ timeline }) => timeline.seconds.length > 0).map(({ source }) => source)
 };
@@ -39,15 +31,16 @@ const MARKS = ['①', '②'];
 
 type Row<T> = T & { readonly label: string };
 
-/** Return the charts that the reports (one, or two side by side) have figures for. */
+/** Return the charts that the reports (one, or two side by side) have figures for, in the order of the package. */
 export function charts(reports: readonly Report[]): Chart[] {
   const variants = reports.flatMap((report, i) => report.variants.map(v => labelled(v, v.name, reports, i)));
   const pairs = reports.flatMap((report, i) => overBaseline(report).map(r => labelled(r, r.variant, reports, i)));
-  return (Object.keys(FILES) as ChartName[])
-    .map(name => ({
+  return Object.entries(files)
+    .map(([name, spec]) => ({
       name,
-      spec: { ...FILES[name], datasets: { variants, ratios: pairs } },
-      table: { head: FILES[name].usermeta.table, rows: reports.flatMap((_, i) => rows(name, reports, i)) }
+      title: spec.usermeta.title,
+      spec: { ...spec, datasets: { variants, ratios: pairs } },
+      table: { head: spec.usermeta.table, rows: reports.flatMap((_, i) => rows(name, reports, i)) }
     }))
     .filter(({ table }) => table.rows.length > 0);
 }
@@ -84,13 +77,13 @@ function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
 }
 
 /** Return what a chart shows of a variant, as its report words it: rows without the variant's name. */
-export function figures(name: ChartName, report: Report, variant: number): string[][] {
+export function figures(name: string, report: Report, variant: number): string[][] {
   const words: string[][][] = report.words?.charts[name] ?? [];
   return words.at(variant) ?? [];
 }
 
 /** Return the rows of a chart's table for one of the reports. */
-function rows(name: ChartName, reports: readonly Report[], i: number): string[][] {
+function rows(name: string, reports: readonly Report[], i: number): string[][] {
   return reports[i].variants.flatMap((variant, j) => {
     const sources = SOURCES[name]?.(variant).map(source => [source]);
     return figures(name, reports[i], j).map((row, k) => [

@@ -96,7 +96,7 @@ class Torch(Framework):
     watch = staticmethod(compiler.watch)
     compile = staticmethod(compiler.compile)
     explain = staticmethod(compiler.explain)
-    is_compilers = staticmethod(compiler.is_compilers)
+    is_compiler_frame = staticmethod(compiler.is_compiler_frame)
     is_generated = staticmethod(compiler.is_generated)
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:

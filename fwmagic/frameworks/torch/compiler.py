@@ -177,7 +177,7 @@ def _cache_counts() -> tuple[int, int]:
     return hits, inductor["fxgraph_cache_miss"] + inductor["fxgraph_cache_bypass"]
 
 
-def is_compilers(function: str, file: str) -> bool:
+def is_compiler_frame(function: str, file: str) -> bool:
     """Say whether a frame on a stack calls what was compiled, or is the rest of a function after a graph break.
 
     A function that Dynamo has rewritten stands under its old name, at the line of its `def` or of a graph break, and
