@@ -125,8 +125,8 @@ def exact() -> list:
 def test_the_peak_is_that_of_a_known_temporary(exact, framework, mib):
     found = [(*rest,) for name, size, *rest in exact if (name, size) == (framework, mib)]
     assert len(found) == 3
-    for name, count, note in found:
-        assert name == "in use"
+    for how, count, note in found:
+        assert how == "measured"
         assert is_right(count, mib), f"{count / MIB:.2f} MiB"
         assert note == ""
 

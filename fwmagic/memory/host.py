@@ -346,8 +346,8 @@ def _of_lingering(count: int) -> str:
 
 
 def _unknown(reason: str) -> Ledger:
-    why = f"not available because the resident memory of this process cannot be read: {reason}"
-    return Ledger(device="host", total=None, peak=(Amount("in use", None, why),))
+    why = f"the resident memory of this process cannot be read: {reason}"
+    return Ledger(device="host", total=None, peak=(Amount("in use", None, why=why),))
 
 
 def _reason(error: Exception) -> str:

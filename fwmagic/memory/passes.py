@@ -98,8 +98,8 @@ class Passes:
                 _until_nothing_lingers(call)
             return measure(call)
         except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
-            why = f"not available: the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
-            return Ledger(where, None, (Amount("in use", None, why),))
+            why = f"the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
+            return Ledger(where, None, (Amount("in use", None, why=why),))
         finally:
             program.exit()
 
