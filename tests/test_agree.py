@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import enum
 from collections import namedtuple
 from dataclasses import dataclass
@@ -279,6 +280,17 @@ def test_nan_and_infinity_at_the_same_places_agree():
     x = np.array([np.nan, np.inf, -np.inf, 1.0], dtype="float32")
     assert compare([torch.from_numpy(x)], [jnp.asarray(x) * np.float32(1 + 1e-6)]).status == "agrees"
     assert compare([np.array([complex(np.nan, 1)])], [np.array([complex(np.nan, 1)])]).status == "agrees"
+
+
+def test_an_array_that_has_neither_a_dtype_nor_a_shape_is_compared_as_its_framework_converts_it():
+    def to_numpy(value):
+        return np.array(value) if isinstance(value, array.array) else None
+
+    names = ("arrays", "others")
+    one, other = array.array("d", [1.0, 2.0]), array.array("d", [1.0, 2.5])
+    assert agree(one, array.array("d", one), names=names, to_numpy=to_numpy).status == "agrees"
+    found = agree(one, other, names=names, to_numpy=to_numpy)
+    assert (found.status, found.path) == ("differs", "output[1]")
 
 
 def test_empty_arrays_agree():

@@ -196,8 +196,10 @@ class TestDefaults:
         assert self.plain.names() == {"array": array}
 
     def test_what_is_told_of_an_array_needs_only_the_usual_names(self):
-        memory, given = self.plain.memory, array.array("d", [1])
-        assert (memory.memory_of(given)[1], memory.label(given)) == (0, ("array ()", "cpu"))
+        memory = self.plain.memory
+        given = array.array("d", bytes(8 << 10))
+        assert (memory.memory_of(given)[1], memory.label(given)) == (sys.getsizeof(given), ("array ()", "cpu"))
+        assert memory.memory_of(given)[1] > 8 << 10
         assert (memory.memory_of(np.ones(3))[1], memory.size_of(np.ones(3))) == (24, 24)
         assert memory.label(np.ones((3, 1))) == ("float64 (3, 1)", "cpu")
         assert self.plain.describe(np.ones((3, 1))) == "float64 (3, 1) cpu"

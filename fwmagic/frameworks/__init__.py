@@ -224,7 +224,7 @@ class Memory:
 
     def memory_of(self, array: Any) -> tuple[Hashable, int]:
         """Return an identity of the memory that an array keeps alive, its address if it has one, and its bytes."""
-        return ("object", id(array)), int(getattr(array, "nbytes", 0))
+        return ("object", id(array)), int(getattr(array, "nbytes", sys.getsizeof(array)))
 
     def size_of(self, array: Any) -> int:
         """Return the bytes that the array itself shows of its memory."""
@@ -330,7 +330,13 @@ class Framework(ABC):
 
     @abstractmethod
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
-        """Return a private copy of a NumPy array as an array of this framework."""
+        """Return a private copy of a NumPy array as an array of this framework; it may have any shape and dtype.
+
+        Raises
+        ------
+        FwMagicError
+            The framework has no array like it.
+        """
 
     @abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:

@@ -72,7 +72,7 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
     UnreadableError
         It is an array whose values cannot be had or compared, such as a donated one.
     """
-    if isinstance(value, type) or not (hasattr(value, "dtype") and hasattr(value, "shape")):
+    if isinstance(value, type):
         return None
     try:
         values = to_numpy(value)
@@ -83,12 +83,14 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
         values = numpy.asarray(value)
     if values is None:
         return None
-    dtype = str(getattr(value.dtype, "name", value.dtype)).rpartition(".")[2]  # torch.float32
+    shape: tuple[int, ...] = getattr(value, "shape", values.shape)
+    kind = getattr(value, "dtype", values.dtype)
+    dtype = str(getattr(kind, "name", kind)).rpartition(".")[2]  # torch.float32
     if values.dtype.kind == "V" and dtype.startswith(("float", "int", "uint")):  # 4 and 8 bits, unknown to NumPy
         values = values.astype("float32" if dtype.startswith("float") else "int16")
     if values.dtype.kind in "OV":
         raise UnreadableError(f"arrays of dtype {dtype} cannot be compared")
-    return Array(values, tuple(value.shape), dtype, type(value).__module__.partition(".")[0])
+    return Array(values, tuple(shape), dtype, type(value).__module__.partition(".")[0])
 
 
 def closeness(a: Array, b: Array) -> Closeness:
