@@ -83,7 +83,7 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
         values = numpy.asarray(value)
     if values is None:
         return None
-    shape: tuple[int, ...] = getattr(value, "shape", values.shape)
+    shape = value.shape if hasattr(value, "shape") else values.shape
     kind = getattr(value, "dtype", values.dtype)
     dtype = str(getattr(kind, "name", kind)).rpartition(".")[2]  # torch.float32
     if values.dtype.kind == "V" and dtype.startswith(("float", "int", "uint")):  # 4 and 8 bits, unknown to NumPy
