@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from tiers import tiered
 
 from fwmagic.report import MIME, Failure, Report
+from fwmagic.report.words import CHARTS
 
 PAYLOADS = {
     "image": '<img src=x onerror="window.hacked=1">',
@@ -26,7 +27,6 @@ PAYLOADS = {
 }
 # What a payload would be if it were obeyed.
 MADE = "img, script, iframe, object, embed, svg[onload], [onerror], [href^='javascript:'], [src^='javascript:']"
-MARKS = ("samples", "medians", "intervals", "stages", "ratios", "ratio_intervals", "segments", "moments")
 # Of these the format allows some words only.
 FIXED = ("state", "status", "way", "verdict")
 KEYS = ("options", "versions", "devices", "threads", "settings")
@@ -95,7 +95,7 @@ def stranger(request, lab_server, profile):
 
 def shows(place: Any, payload: str) -> None:
     """Check that a view of the report says the payload everywhere, and has made nothing of it."""
-    expect(place.locator("figure svg")).to_have_count(5)
+    expect(place.locator("figure svg")).to_have_count(len(CHARTS))
     expect(place.locator(".fwm-headline p").first).to_contain_text(payload)
     for part in ("h3", "dt", "dd", "figure tbody th", "section tbody th", "figure svg text"):
         # A chart cuts long labels.
@@ -126,13 +126,7 @@ class TestPayloads:
     def test_the_tooltip_of_a_mark_shows_it_as_text(self, stranger, payload, marks):
         index = list(PAYLOADS.values()).index(payload)
         stranger.panel.locator(".fwm-pick").nth(index).click()
-        for chart in (
-            "times",
-            "ratios",
-            "stages",
-            "memory",
-            "timeline",
-        ):
+        for chart in CHARTS:
             # The drawing before stays until the next is ready.
             drawn = stranger.panel.locator(f"figure[data-chart={chart}] svg text")
             expect(drawn.filter(has_text=payload[:8]).first).to_be_attached()

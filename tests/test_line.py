@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 
 from fwmagic.options import OptionLine, arguments, parse, parse_header
 
-EVERY_OPTION = [
+OPTIONS = [
     ("--mode compiled", "mode", "compiled"),
     ("--compile-mode max-autotune", "compile_mode", "max-autotune"),
     ("--fullgraph", "fullgraph", True),
@@ -30,7 +30,7 @@ EVERY_OPTION = [
 ]
 
 
-@pytest.mark.parametrize(("text", "field", "value"), EVERY_OPTION)
+@pytest.mark.parametrize(("text", "field", "value"), OPTIONS)
 @pytest.mark.parametrize("magic", ["compare", "torch"])
 def test_each_option_is_read(magic, text, field, value):
     if magic == "torch" and field in ("baseline", "keep_going"):
@@ -41,9 +41,9 @@ def test_each_option_is_read(magic, text, field, value):
         assert parse(magic, text.replace(" ", "=")).values == {field: value}
 
 
-@pytest.mark.parametrize("field", [field for _, field, _ in EVERY_OPTION])
+@pytest.mark.parametrize("field", [field for _, field, _ in OPTIONS])
 def test_a_section_takes_the_options_that_can_differ_between_sections(field):
-    text = next(text for text, name, _ in EVERY_OPTION if name == field)
+    text = next(text for text, name, _ in OPTIONS if name == field)
     if field in ("budget", "margin", "baseline", "keep_going", "output"):
         flag = text.split()[0]
         with pytest.raises(UsageError, match=f"^%%torch in line 5: {flag} holds for all sections .*%%compare line$"):
@@ -52,7 +52,7 @@ def test_a_section_takes_the_options_that_can_differ_between_sections(field):
         assert field in parse_header("torch", text, 5).values
 
 
-options = st.permutations([(text, field, value) for text, field, value in EVERY_OPTION if field not in
+options = st.permutations([(text, field, value) for text, field, value in OPTIONS if field not in
                            ("baseline", "keep_going")] + [("'my name'", "name", "my name")])  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def help_of(shell, magic):
 def test_the_help_of_a_magic_lists_its_options(bare_shell):
     torch, jax, compare = (help_of(bare_shell, magic) for magic in ("torch", "jax", "compare"))
     assert "%%torch [--mode" in torch
-    for text, field, _ in EVERY_OPTION:
+    for text, field, _ in OPTIONS:
         flag = text.split()[0]
         assert (flag in torch) is (field not in ("baseline", "keep_going"))
         assert (flag in jax) is (field not in ("baseline", "keep_going", "compile_mode", "fullgraph"))

@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 
 from fwmagic.format import ratio, seconds, seconds_between, size
 from fwmagic.report import MOST_POINTS, Report
+from fwmagic.report.words import CHARTS
 
 COMPARE = """%%compare --budget {budget} --baseline torch -o report
 %%setup
@@ -51,7 +52,7 @@ def run(lab_server, profile):
             break
         lab.page.wait_for_timeout(50)
     lab.wait_until_idle()
-    expect(lab.panel.locator(".fwm-chart")).to_have_count(5)
+    expect(lab.panel.locator(".fwm-chart")).to_have_count(len(CHARTS))
     yield lab, seen, lab.report_in_kernel("report")
     lab.page.close()
 

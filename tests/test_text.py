@@ -287,7 +287,8 @@ def test_any_report_has_a_text_and_a_markdown(report):
 def test_the_panel_copies_the_same_markdown():
     path = Path(__file__).parent.parent / "labextension/test/markdown.json"
     report = with_failure()
-    assert json.loads(path.read_text()) == {"words": to_words(report), "markdown": to_markdown(report)}
+    written = {"words": to_words(report), "markdown": to_markdown(report)}
+    assert json.loads(path.read_text()) == written, f"put this into {path.name}: {json.dumps(written)}"
 
 
 def cells(row: str) -> list[str]:

@@ -431,7 +431,7 @@ class Variant:
     compilation
         How it was compiled; null: it did not get there.
     agreement
-        Whether its outputs agree; null: it did not get there.
+        Whether its outputs agree; null: it did not get there, or `--no-check`.
     failure
         What it raised; null: nothing.
     memory
