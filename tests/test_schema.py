@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 from example_reports import AGREEMENTS, STATES, STATUSES, VERDICTS, WAYS, a_report, four_variants, reports, with_memory
-from hypothesis import given, settings
+from hypothesis import given
 
 from fwmagic.report import MIME, MOST_POINTS, Report
 from fwmagic.report.words import Words
@@ -118,7 +118,6 @@ def test_enumerations(name, field, values):
 
 
 @given(reports())
-@settings(max_examples=60, deadline=None)
 def test_any_report_is_valid_whole_and_thinned(report):
     VALIDATOR.validate(json.loads(report.to_json()))
     VALIDATOR.validate(report._repr_mimebundle_()[MIME])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from example_reports import a_report, four_variants, reports, with_memory
-from hypothesis import given, settings
+from hypothesis import given
 
 from fwmagic.report.words import to_words
 
@@ -33,7 +33,6 @@ def test_a_report_without_variants_has_words():
 
 
 @given(reports())
-@settings(max_examples=60, deadline=None)
 def test_the_words_of_any_report_are_those_of_its_text(report):
     words, text = to_words(report), str(report)
     assert json.loads(json.dumps(words)) == words
