@@ -46,17 +46,16 @@ def backend_of(cell: Cell) -> str:
 
 
 def compiled(cells: list[Cell], first: Callable[[Cell], bool] = lambda cell: True) -> Any:
-    """Parametrize a test by cell and backend; the second tier has Inductor for all, and what is not `first`."""
-    quick = [
-        pytest.param(cell, backend_of(cell), id=cell.id, marks=() if first(cell) else pytest.mark.slow)
-        for cell in cells
-    ]
-    full = [
-        pytest.param(cell, "inductor", id=f"{cell.id}-inductor", marks=pytest.mark.slow)
-        for cell in cells
-        if backend_of(cell) == QUICK_BACKEND
-    ]
-    return pytest.mark.parametrize(("cell", "backend"), [*quick, *full])
+    """Parametrize a test by cell and backend: the first tier has the cells that are `first`, the second has Inductor."""
+    slow = pytest.mark.slow
+    cases = []
+    for cell in cells:
+        quick = backend_of(cell) == QUICK_BACKEND
+        if first(cell):
+            cases.append(pytest.param(cell, backend_of(cell), id=cell.id))
+        if quick or not first(cell):
+            cases.append(pytest.param(cell, "inductor", id=f"{cell.id}-inductor" if quick else cell.id, marks=slow))
+    return pytest.mark.parametrize(("cell", "backend"), cases)
 
 
 @dataclass(frozen=True)
