@@ -46,7 +46,7 @@ def backend_of(cell: Cell) -> str:
 
 
 def compiled(cells: list[Cell], first: Callable[[Cell], bool] = lambda cell: True) -> Any:
-    """Parametrize a test by cell and backend: the first tier has the cells that are `first`, the second has Inductor."""
+    """Parametrize a test by cell and backend: the first tier has the cells that are `first`, the second Inductor."""
     slow = pytest.mark.slow
     cases = []
     for cell in cells:
