@@ -43,7 +43,7 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	$(BIN)/mypy
 	cd labextension && $(NPM) run --silent lint
 
-test: TIER := -m 'not slow'
+test: TIER := -m 'not slow' --hypothesis-profile quick
 test: lint  ## lint, then the tests of the first tier with coverage (12 minutes with all that make setup does)
 test-all: lint  ## lint, then all tests with coverage (40 minutes)
 test test-all:

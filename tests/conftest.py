@@ -21,8 +21,9 @@ os.environ.pop("VIRTUAL_ENV", None)  # an empty one makes every IPython shell wa
 # A shell starts what runs in the background with Ctrl-C ignored, and tests of Ctrl-C send themselves one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long one example takes says something of the machine only.
+# How long one example takes says something of the machine only. `make test` takes the quick profile.
 hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("unhurried")
 
 

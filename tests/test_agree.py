@@ -174,7 +174,7 @@ def copied(tree, sequence=tuple):
 
 
 @given(trees)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 def test_a_copy_of_any_tree_is_never_said_to_differ(tree):
     found = compare(tree, copied(tree))
     assert found.status in ("agrees", "not compared"), found.sentence
@@ -185,7 +185,6 @@ def test_a_copy_of_any_tree_is_never_said_to_differ(tree):
     arrays.arrays("float64", arrays.array_shapes(max_side=5), elements=st.floats(0.1, 10)),
     st.data(),
 )
-@settings(max_examples=100, deadline=None)
 def test_a_single_wrong_element_is_found_wherever_it_is(array, data):
     index = tuple(data.draw(st.integers(0, side - 1)) for side in array.shape)
     wrong = array.copy()

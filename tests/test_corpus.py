@@ -8,13 +8,14 @@ import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from corpus import Cell, load
 from oracle import ALIASES, REPORT, Notebook, Run, body_lines, notebook, prepared, unlike, witness
+from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.report import Report, Variant
 
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("imported", "untraced")
 
 every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 
-QUICK = "aot_eager"
 #: A torch cell of each way to be compiled, and of each kind of state that a kernel may change.
 THROUGH_INDUCTOR = (
     "pure-expression", "define-and-call", "train-step-adam", "dropout", "add-in-place", "views-of-one-storage",
@@ -42,34 +42,20 @@ def backend_of(cell: Cell) -> str:
     What becomes of the notebook, and which way is taken, is settled before a backend sees the graph; so it is one
     that generates no code, and Inductor for some cells.
     """
-    return QUICK if cell.framework == "torch" and cell.name not in THROUGH_INDUCTOR else "inductor"
+    return QUICK_BACKEND if cell.framework == "torch" and cell.name not in THROUGH_INDUCTOR else "inductor"
 
 
-def compiled(cells: list[Cell]) -> Any:
-    """Parametrize a test by cell and backend; the second tier has Inductor for all."""
-    quick = [pytest.param(cell, backend_of(cell), id=cell.id) for cell in cells]
-    full = [
-        pytest.param(cell, "inductor", id=f"{cell.id}-inductor", marks=pytest.mark.slow)
-        for cell in cells
-        if backend_of(cell) == QUICK
-    ]
-    return pytest.mark.parametrize(("cell", "backend"), [*quick, *full])
-
-
-@contextmanager
-def compiling_with(backend: str) -> Iterator[None]:
-    """Let `torch.compile` use a backend where the caller names none."""
-    import torch
-
-    usual = torch.compile
-
-    @functools.wraps(usual)
-    def compile(*args: Any, **options: Any) -> Any:
-        return usual(*args, **{"backend": backend, **options})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "compile", compile)
-        yield
+def compiled(cells: list[Cell], first: Callable[[Cell], bool] = lambda cell: True) -> Any:
+    """Parametrize a test by cell and backend: the first tier has the cells that are `first`, the second Inductor."""
+    slow = pytest.mark.slow
+    cases = []
+    for cell in cells:
+        quick = backend_of(cell) == QUICK_BACKEND
+        if first(cell):
+            cases.append(pytest.param(cell, backend_of(cell), id=cell.id))
+        if quick or not first(cell):
+            cases.append(pytest.param(cell, "inductor", id=f"{cell.id}-inductor" if quick else cell.id, marks=slow))
+    return pytest.mark.parametrize(("cell", "backend"), cases)
 
 
 @dataclass(frozen=True)
@@ -192,7 +178,7 @@ def test_under_its_magic_the_notebook_is_as_after_one_plain_run(cell: Cell, back
     assert unlike(plain.then, magic.then, allowed=aliases) == []
 
 
-@compiled(CELLS)
+@compiled(CELLS, first=lambda cell: "facts" in cell.tags or cell.raises is not None)
 def test_after_compare_the_notebook_is_untouched(cell: Cell, backend: str):
     compared = after_comparing(cell, backend)
     untouched = plainly(cell)

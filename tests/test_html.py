@@ -20,7 +20,7 @@ from example_reports import (
     reports,
     with_memory,
 )
-from hypothesis import given, settings
+from hypothesis import given
 
 from fwmagic.report import (
     NEUTRAL,
@@ -171,7 +171,6 @@ def test_hostile_markup_in_every_state(state):
 
 
 @given(reports())
-@settings(max_examples=60, deadline=None)
 def test_any_report_is_harmless_html(report):
     assert_harmless(to_html(report))
 

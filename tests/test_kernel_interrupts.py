@@ -186,7 +186,7 @@ def phase(report: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("count", "least_of_a_phase"), [(8, 0), pytest.param(40, 3, marks=pytest.mark.slow)], ids=["some", "many"]
+    ("count", "least_of_a_phase"), [(6, 0), pytest.param(40, 3, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_the_state_is_right_after_an_interrupt_at_any_moment(kernel, count, least_of_a_phase):
     assert kernel.run(SETUP).how == "ok"

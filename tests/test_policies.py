@@ -427,6 +427,7 @@ def test_a_section_that_is_to_run_on_the_cpu_has_no_policies(shell, monkeypatch,
     assert [anew for _, _, anew in one_at_a_time] == [False, True]
 
 
+@pytest.mark.slow
 def test_modes_have_each_policy(shell, device, monkeypatch):
     monkeypatch.setattr("fwmagic.measure.load.BUSY", -1.0)
     run(
@@ -504,6 +505,7 @@ def test_a_policy_whose_process_dies_while_it_is_timed(shell, device, monkeypatc
     assert report["jax platform"].time is None
 
 
+@pytest.mark.slow
 def test_an_error_while_a_policy_is_timed_is_its_failure(shell, device, tmp_path):
     code = (
         f"from pathlib import Path\n    calls = Path({str(tmp_path)!r}, 'calls')\n"
@@ -518,6 +520,7 @@ def test_an_error_while_a_policy_is_timed_is_its_failure(shell, device, tmp_path
     assert report.state == "failed"
 
 
+@pytest.mark.slow
 def test_the_timeout_ends_a_policy_that_hangs_and_none_that_is_timed_for_longer(shell, device, one_at_a_time):
     cell = TWO.format("--timeout 3 --budget 8", "import time; time.sleep(60)")
     error = fail(shell, cell)
@@ -528,7 +531,8 @@ def test_the_timeout_ends_a_policy_that_hangs_and_none_that_is_timed_for_longer(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "seen"), [(None, "cuda,cpu"), pytest.param("", "cuda,cpu", marks=pytest.mark.slow), ("cpu", "cpu")]
+    ("chosen", "seen"),
+    [(None, "cuda,cpu"), pytest.param("", "cuda,cpu", marks=pytest.mark.slow), ("cpu", "cpu")],
 )
 def test_jax_is_told_to_start_on_the_gpu_unless_the_user_has_chosen(shell, monkeypatch, chosen, seen):
     """Else it would only log that it cannot, and compute on the CPU."""

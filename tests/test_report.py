@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from example_reports import a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fwmagic.report import MIME, MOST_POINTS, Moment, Report, Timeline
@@ -17,7 +17,6 @@ from fwmagic.report.words import to_words
 
 
 @given(reports())
-@settings(max_examples=80, deadline=None)
 def test_json_and_back_gives_an_equal_report(report):
     assert Report.from_json(report.to_json()) == report
     assert Report.from_json(report.to_json().encode()) == report

@@ -27,7 +27,7 @@ from example_reports import (
     with_failure,
     with_memory,
 )
-from hypothesis import given, settings
+from hypothesis import given
 
 from fwmagic.report import MIME, Allocation
 from fwmagic.report import schema as generator
@@ -80,7 +80,6 @@ def test_enumerations(name, field, values):
 
 
 @given(reports())
-@settings(max_examples=60, deadline=None)
 def test_any_report_is_valid_whole_and_thinned(report):
     VALIDATOR.validate(json.loads(report.to_json()))
     VALIDATOR.validate(report._repr_mimebundle_()[MIME])

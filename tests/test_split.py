@@ -143,7 +143,7 @@ def test_the_parts_joined_are_the_text_and_bodies_survive_verbatim(drawn, end, f
 
 
 @given(bodies, bodies)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 def test_any_text_is_cut_without_loss_or_refused_in_one_sentence(first, second):
     cell = "\n".join(["%%torch", "x", *first, "%%jax", "y", *second])
     try:
@@ -160,7 +160,7 @@ python_strings = st.lists(st.sampled_from(["\n", "%%torch", "'", '"', "\\", "#",
 
 
 @given(st.lists(python_strings, min_size=1, max_size=3), st.sampled_from(['"""', "'''"]))
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 def test_strings_are_seen_as_python_sees_them(contents, quotes):
     body = "".join(
         f"x = {quotes}" + text.replace("\\", "\\\\").replace(quotes[0], f"\\{quotes[0]}") + f"{quotes}  # it's\n"

@@ -543,7 +543,7 @@ def picture(value: Any, seen: dict[int, int]) -> Any:
     return (id(value), type(value).__name__, inside)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3 * settings().max_examples, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**64))
 def test_any_structure_comes_back_bit_for_bit_and_object_for_object(seed):
     pick = random.Random(seed)  # hypothesis' own Random draws small structures only

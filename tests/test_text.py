@@ -20,7 +20,7 @@ from example_reports import (
     with_failure,
     with_memory,
 )
-from hypothesis import given, settings
+from hypothesis import given
 
 from fwmagic.report import (
     Agreement,
@@ -277,7 +277,6 @@ def test_conditions_are_two_to_four_lines():
 
 
 @given(reports())
-@settings(max_examples=60, deadline=None)
 def test_any_report_has_a_text_and_a_markdown(report):
     assert "\x1b" not in to_text(report)
     assert to_markdown(report).endswith("\n")

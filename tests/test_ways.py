@@ -11,15 +11,14 @@ import torch
 from jax._src import monitoring
 from oracle import witness
 from scenes import call, notebook, same, unchanged
+from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.cells.function import LAST
 from fwmagic.cells.program import traced
 from fwmagic.cells.ways import MOST_KEPT, Programs
 from fwmagic.frameworks import CompileOptions
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # among torch's own modules, while it compiles
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
 
 TORCH = """
 w, x, k, hist = torch.ones(3, 3), torch.linspace(-1.0, 1.0, 3), 2, []
@@ -48,14 +47,21 @@ def ways(ready):
     return compilation.way, compilation.compiled, compilation.line
 
 
-@pytest.fixture(params=["torch", "jax"])
+# Which way is taken, and what it leaves behind, is settled before a backend sees the graph.
+INDUCTOR = pytest.param(("torch", "inductor"), id="torch-inductor", marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[("torch", QUICK_BACKEND), ("jax", QUICK_BACKEND), INDUCTOR], ids=lambda param: param[0])
 def book(request):
-    return notebook(request.param, SETUPS[request.param])
+    framework, backend = request.param
+    with compiling_with(backend):
+        yield notebook(framework, SETUPS[framework])
 
 
-@pytest.fixture
-def torch_book():
-    return notebook("torch", TORCH)
+@pytest.fixture(params=[("torch", QUICK_BACKEND), INDUCTOR], ids=lambda param: param[0])
+def torch_book(request):
+    with compiling_with(request.param[1]):
+        yield notebook("torch", TORCH)
 
 
 @pytest.fixture

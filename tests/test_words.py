@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 
 from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
-from hypothesis import given, settings
+from hypothesis import given
 
 from fwmagic.report import Amount, Ledger, Timeline
 from fwmagic.report.words import to_words
@@ -36,7 +36,6 @@ def test_a_report_without_variants_has_words():
 
 
 @given(reports())
-@settings(max_examples=60, deadline=None)
 def test_the_words_of_any_report_are_those_of_its_text(report):
     words, text = to_words(report), str(report)
     assert json.loads(json.dumps(words)) == words

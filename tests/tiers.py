@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+#: A backend of `torch.compile` that generates no code.
+QUICK_BACKEND = "aot_eager"
 
 
 def tiered(cases: Mapping[str, Any], *first: str) -> list[Any]:
@@ -18,3 +23,19 @@ def tiered(cases: Mapping[str, Any], *first: str) -> list[Any]:
         )
         for name, value in cases.items()
     ]
+
+
+@contextmanager
+def compiling_with(backend: str) -> Iterator[None]:
+    """Let `torch.compile` use a backend where the caller names none."""
+    import torch
+
+    usual = torch.compile
+
+    @functools.wraps(usual)
+    def compile(*args: Any, **options: Any) -> Any:
+        return usual(*args, **{"backend": backend, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", compile)
+        yield
