@@ -10,12 +10,12 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from IPython.core.error import UsageError
-from IPython.core.magic_arguments import argument, magic_arguments
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fwmagic.errors import FwMagicError
+
+if TYPE_CHECKING:
+    from IPython.core.error import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -382,6 +382,8 @@ class OptionLine:
 
     def error(self, sentence: str) -> UsageError:
         """Return the error that says `sentence` of this line."""
+        from IPython.core.error import UsageError
+
         where = f"%%{self.magic}" if self.number is None else f"%%{self.magic} in line {self.number}"
         return UsageError(f"{where}: {sentence}")
 
@@ -402,6 +404,8 @@ def arguments(magic: str) -> Callable[[F], F]:
     """Return the decorator that gives the magic `torch`, `jax` or `compare` its help, for `%%torch?`."""
 
     def decorate(function: F) -> F:
+        from IPython.core.magic_arguments import argument, magic_arguments
+
         place = "compare" if magic == "compare" else "lone"
         if place == "lone":
             argument("name", nargs="?", metavar="NAME", help="a name for the report")(function)  # type: ignore[no-untyped-call]

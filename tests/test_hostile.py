@@ -28,7 +28,7 @@ PAYLOADS = {
 # What a payload would be if it were obeyed.
 MADE = "img, script, iframe, object, embed, svg[onload], [onerror], [href^='javascript:'], [src^='javascript:']"
 # Of these the format allows some words only.
-FIXED = ("state", "status", "way", "verdict")
+FIXED = ("state", "status", "way", "verdict", "kind", "how")
 KEYS = ("options", "versions", "devices", "threads", "settings")
 
 

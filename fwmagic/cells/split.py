@@ -6,11 +6,12 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
-
-from IPython.core.error import UsageError
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from fwmagic import frameworks
+
+if TYPE_CHECKING:
+    from IPython.core.error import UsageError
 
 #: The cell that a magic gets starts in the second line: the first is the %%compare line itself.
 FIRST_LINE = 2
@@ -123,7 +124,7 @@ def split(
     if setups and parts[0] is not setups[0]:
         raise _error(setups[0].line, f"%%setup comes first; move it above {parts[0]}")
     if len(setups) == len(parts):
-        raise UsageError(f"%%compare: there is no section to compare; begin one with a line {_any(known)}")
+        raise _error(None, f"there is no section to compare; begin one with a line {_any(known)}")
     setup = None
     for part in setups:
         read("setup", part.rest, part.line)
@@ -203,5 +204,8 @@ def _any(known: list[str]) -> str:
     return " or ".join(f"%%{name}" for name in known)
 
 
-def _error(line: int, sentence: str) -> UsageError:
-    return UsageError(f"%%compare in line {line}: {sentence}")
+def _error(line: int | None, sentence: str) -> UsageError:
+    from IPython.core.error import UsageError
+
+    where = "%%compare" if line is None else f"%%compare in line {line}"
+    return UsageError(f"{where}: {sentence}")
