@@ -27,8 +27,8 @@ PAYLOADS = {
 }
 # What a payload would be if it were obeyed.
 MADE = "img, script, iframe, object, embed, svg[onload], [onerror], [href^='javascript:'], [src^='javascript:']"
-# Of these the format allows some words only.
-FIXED = ("state", "status", "way", "verdict", "kind", "how")
+# Of these the format allows some values only.
+FIXED = ("state", "status", "way", "verdict", "kind", "how", "colour")
 KEYS = ("options", "versions", "devices", "threads", "settings")
 
 

@@ -100,6 +100,7 @@ def test_the_examples_are_valid():
         (("version",), 2),
         (("progress",), 1.5),
         (("unknown",), 1),
+        (("variants", 0, "colour"), "red"),
         (("variants", 0, "status"), "ok"),
         (("variants", 0, "outputs"), None),
         (("variants", 0, "compilation", "way"), "magic"),

@@ -26,6 +26,7 @@ Share = Annotated[float, ("minimum", 0), ("maximum", 1)]
 Count = Annotated[int, ("minimum", 0)]
 #: A line of the user's cell, from 1.
 LineNumber = Annotated[int, ("minimum", 1)]
+Colour = Annotated[str, ("pattern", "^#[0-9a-fA-F]{6}$")]
 
 State = Literal["running", "done", "interrupted", "failed"]
 Status = Literal["waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted"]
@@ -456,7 +457,7 @@ class Variant:
     failure: Failure | None = None
     memory: tuple[Ledger, ...] = ()
     source: str = field(default="", metadata={"thinned": lambda *_: ""})
-    colour: str = NEUTRAL
+    colour: Colour = NEUTRAL
     outputs: Any = field(default=None, compare=False, repr=False, metadata={"json": False})
 
     @property
