@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from fwmagic.errors import FwMagicError
 from fwmagic.format import size
@@ -74,17 +75,8 @@ def _known(uuid: str, source: str) -> tuple[str | None, str]:
         return None, f"device unknown: {error}"
 
 
-#: The kinds of a ledger's segments, in their order.
-SEGMENTS: tuple[Kind, ...] = (
-    "other processes",
-    "reserved by the driver",
-    "context",
-    "in use",
-    "free in pool",
-    "held by others here",
-    "unexplained",
-    "free",
-)
+#: The kinds of a ledger's segments, in their order: all but what stays when a run is over.
+SEGMENTS: tuple[Kind, ...] = get_args(Kind)[:-2]
 _CONTRADICT = "{} contradict each other"
 
 
