@@ -64,9 +64,9 @@ class Row:
         tests = [f"tests/test_{name}.py" for name in CORE]
         with tempfile.TemporaryDirectory() as folder:
             results = Path(folder) / "results.xml"
-            options = ("-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", f"--junitxml={results}")
+            options = ("-q", "-n", "2", "--dist", "loadfile", "-m", "not slow", "-p", "no:cacheprovider")
             subprocess.run(
-                [self.interpreter, "-m", "pytest", *options, *tests],
+                [self.interpreter, "-m", "pytest", *options, f"--junitxml={results}", *tests],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 check=False,
