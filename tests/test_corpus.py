@@ -163,7 +163,9 @@ def test_the_plain_cell_ends_as_it_is_meant_to(cell: Cell):
     assert seen.then.error is None
 
 
-@every_cell
+@pytest.mark.parametrize(
+    "cell", [pytest.param(c, id=c.id, marks=() if "facts" in c.tags else pytest.mark.slow) for c in CELLS]
+)
 def test_two_plain_runs_are_one_to_the_oracle(cell: Cell):
     once, again = plainly(cell), plainly.__wrapped__(cell)
     assert unlike(once.run, again.run) == []
