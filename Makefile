@@ -44,13 +44,12 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	cd labextension && $(NPM) run --silent lint
 
 test: TIER := -m 'not slow' --hypothesis-profile quick
-test-all: TIER := --cov --cov-report=term
-test: lint  ## lint, then the tests of the first tier (12 minutes with all that make setup does)
+test: lint  ## lint, then the tests of the first tier, with coverage (12 minutes with all that make setup does)
 test-all: lint  ## lint, then all tests, with coverage (40 minutes)
 test test-all:
 	cd labextension && $(NPM) test
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TIER)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile $(TIER) --cov --cov-report=term
 
 matrix:  ## run the core of the tests under other versions of Python, torch and JAX (gigabytes, many minutes)
 	$(PYTHON) tests/matrix.py $(ROWS)

@@ -26,18 +26,6 @@ hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("unhurried")
 
-#: The files that take longest, in this order first, so that no process is left with one of them at the end.
-LONGEST = (
-    *("corpus", "policies", "isolated", "ways", "panel", "panel_states", "host_memory", "kernel_interrupts"),
-    *("packaging", "hostile", "examples", "benchmarks", "memory", "panel_axe", "worker", "docs", "notebook7"),
-    *("heap", "magics", "single", "sections", "torch_compile", "environments", "state"),
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
-
 
 @pytest.fixture
 def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:

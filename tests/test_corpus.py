@@ -28,12 +28,17 @@ COMPILED = ("cell", "modules", "functions")
 # Other tests cover what these run through.
 pytestmark = pytest.mark.usefixtures("imported", "untraced")
 
-every_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
-
 #: A torch cell of each way to be compiled, and of each kind of state that a kernel may change.
 THROUGH_INDUCTOR = (
     "pure-expression", "define-and-call", "train-step-adam", "dropout", "add-in-place", "views-of-one-storage",
 )  # fmt: skip
+
+
+#: The cells of the first tier: those of the facts, those that raise, and one of each framework for each other tag.
+FIRST = {
+    *(cell.id for cell in CELLS if "facts" in cell.tags or cell.raises or cell.name in THROUGH_INDUCTOR),
+    *{(cell.framework, tag): cell.id for cell in CELLS for tag in cell.tags}.values(),
+}
 
 
 def backend_of(cell: Cell) -> str:
@@ -45,7 +50,7 @@ def backend_of(cell: Cell) -> str:
     return QUICK_BACKEND if cell.framework == "torch" and cell.name not in THROUGH_INDUCTOR else "inductor"
 
 
-def compiled(cells: list[Cell], first: Callable[[Cell], bool] = lambda cell: True) -> Any:
+def compiled(cells: list[Cell], first: Callable[[Cell], bool] = lambda cell: cell.id in FIRST) -> Any:
     """Parametrize a test by cell and backend: the first tier has the cells that are `first`, the second Inductor."""
     slow = pytest.mark.slow
     cases = []
@@ -156,6 +161,11 @@ def test_the_corpus_holds_what_it_must():
     assert len({cell.id for cell in CELLS}) == len(CELLS)
 
 
+every_cell = pytest.mark.parametrize(
+    "cell", [pytest.param(cell, id=cell.id, marks=() if cell.id in FIRST else pytest.mark.slow) for cell in CELLS]
+)
+
+
 @every_cell
 def test_the_plain_cell_ends_as_it_is_meant_to(cell: Cell):
     seen = plainly(cell)
@@ -163,9 +173,7 @@ def test_the_plain_cell_ends_as_it_is_meant_to(cell: Cell):
     assert seen.then.error is None
 
 
-@pytest.mark.parametrize(
-    "cell", [pytest.param(c, id=c.id, marks=() if "facts" in c.tags else pytest.mark.slow) for c in CELLS]
-)
+@every_cell
 def test_two_plain_runs_are_one_to_the_oracle(cell: Cell):
     once, again = plainly(cell), plainly.__wrapped__(cell)
     assert unlike(once.run, again.run) == []

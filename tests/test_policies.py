@@ -532,7 +532,11 @@ def test_the_timeout_ends_a_policy_that_hangs_and_none_that_is_timed_for_longer(
 
 @pytest.mark.parametrize(
     ("chosen", "seen"),
-    [(None, "cuda,cpu"), pytest.param("", "cuda,cpu", marks=pytest.mark.slow), ("cpu", "cpu")],
+    [
+        (None, "cuda,cpu"),
+        pytest.param("", "cuda,cpu", marks=pytest.mark.slow),
+        pytest.param("cpu", "cpu", marks=pytest.mark.slow),
+    ],
 )
 def test_jax_is_told_to_start_on_the_gpu_unless_the_user_has_chosen(shell, monkeypatch, chosen, seen):
     """Else it would only log that it cannot, and compute on the CPU."""
