@@ -63,7 +63,7 @@ class TestLiveRun:
     def test_the_output_is_updated_while_the_cell_runs(self, run):
         lab, seen, _ = run
         values = [value[0] for value in seen if value]
-        assert len(set(values)) > 1, values  # on a busy machine there are few updates
+        assert len(set(values)) > 2, values
         assert values == sorted(values)
         expect(lab.page.locator("progress")).to_have_count(0)
 
