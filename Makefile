@@ -44,8 +44,8 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	cd labextension && $(NPM) run --silent lint
 
 test: TIER := -m 'not slow' --hypothesis-profile quick
-test: lint  ## lint, then the tests of the first tier, with coverage (12 minutes with all that make setup does)
-test-all: lint  ## lint, then all tests, with coverage (40 minutes)
+test: lint  ## lint, then the tests of the first tier, with coverage
+test-all: lint  ## lint, then all tests, with coverage; several times as long
 test test-all:
 	cd labextension && $(NPM) test
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
