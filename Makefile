@@ -25,7 +25,8 @@ setup: $(READY)  ## install everything that the other targets need into .venv
 $(READY): pyproject.toml $(CONSTRAINTS) $(shell git ls-files labextension fwmagic/charts) fwmagic/report/report.py fwmagic/report/words.py fwmagic/report/schema.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[torch,jax,test]'
+	@# Not compiled to bytecode: that takes longer than all the rest, and most modules of torch are never imported.
+	$(PIP) install --quiet --no-compile -c $(CONSTRAINTS) -e '.[torch,jax,test]'
 	@touch $@
 
 # Building the package has filled this folder, unless the bundle came along or another node was used.
@@ -40,8 +41,8 @@ demo: $(READY)  ## run examples/quickstart.ipynb and print its comparisons
 lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	cd labextension && $(NPM) run --silent lint
+	@# The two slow ones side by side; each waits for nothing of the other.
+	cd labextension && $(NPM) run --silent lint & node=$$!; $(BIN)/mypy; python=$$?; wait $$node && exit $$python
 
 test: TIER := -m 'not slow' --hypothesis-profile quick
 test: lint  ## lint, then the tests of the first tier, with coverage

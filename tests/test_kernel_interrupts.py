@@ -192,7 +192,7 @@ def test_the_state_is_right_after_an_interrupt_at_any_moment(kernel, count, leas
     assert kernel.run(SETUP).how == "ok"
     lengths: dict[tuple[str, bool], float] = {(TORCH, True): 4.0}
     wrong, interrupted = [], Counter()
-    for text, number, share in itertools.islice(moments(), 2 * count):
+    for text, number, share in itertools.islice(moments(), 6 * count):
         if interrupted.total() == count:
             break
         kernel.run("reset()")
