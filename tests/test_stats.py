@@ -17,12 +17,8 @@ from fwmagic.report import Ratio
 times = st.floats(1e-7, 100.0)
 
 
-def thirds(rounds: int) -> list[int]:
-    return [3 * i // rounds for i in range(rounds)]
-
-
 def ratio_of(logs: list[float], margin: float = 0.01) -> Ratio:
-    return stats.paired_ratio("b", "a", [math.exp(x) for x in logs], [1.0] * len(logs), thirds(len(logs)), margin)
+    return stats.ratio("b", "a", logs, margin)
 
 
 def white(rng: random.Random, size: float = 0.02) -> Iterator[float]:
@@ -138,8 +134,8 @@ def test_parts_seldom_disagree_by_chance() -> None:
 
 @given(st.lists(st.tuples(times, times), min_size=1, max_size=60))
 def test_a_ratio_seen_from_the_other_side_is_its_inverse(pairs: list[tuple[float, float]]) -> None:
-    a, b = zip(*pairs, strict=True)
-    there, back = (stats.paired_ratio(*names, thirds(len(a))) for names in (("a", "b", a, b), ("b", "a", b, a)))
+    logs = [math.log(a / b) for a, b in pairs]
+    there, back = ratio_of(logs), ratio_of([-x for x in logs])
     assert there.median == pytest.approx(1 / back.median)
     assert there.least <= there.median * (1 + 1e-9)
     assert there.median <= there.most * (1 + 1e-9)
@@ -169,12 +165,9 @@ def test_order_statistics_bound_the_median_at_95_percent(count: int) -> None:
     assert outside(cut + 3) > 0.05
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "segments"), [([], [], []), ([1.0], [1.0, 2.0], [0]), ([0.0], [1.0], [0]), ([1.0], [1.0], [])]
-)
-def test_rounds_that_are_no_pairs_are_refused(a: list[float], b: list[float], segments: list[int]) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        stats.paired_ratio("a", "b", a, b, segments)
+def test_a_ratio_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        ratio_of([])
 
 
 def test_an_interval_of_nothing_is_refused() -> None:

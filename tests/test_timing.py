@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from fwmagic import frameworks
-from fwmagic.measure.bench import FILL, steady
+from fwmagic.measure.bench import steady
 from fwmagic.measure.calls import Harness, Local, Timed
-from fwmagic.measure.timing import Measurement, Progress, time_variants
+from fwmagic.measure.timing import BLOCK, Measurement, Progress, time_variants
 
 
 class World:
@@ -124,7 +124,7 @@ def blocks(world: World) -> list[str]:
 def test_the_budget_is_kept_within_a_tenth_or_one_call_each(seconds: float, budget: float) -> None:
     world = World()
     programs = [Program(world, "a", seconds, 0.01), Program(world, "b", seconds, 0.01)]
-    found = run(world, programs, budget, margin=1e-9)
+    found = run(world, programs, budget, least=2.0)
     assert found.spent == pytest.approx(world.now)
     assert found.spent <= max(1.1 * budget, 1.1 * 2 * seconds)
     assert found.stopped == "out of budget"
@@ -148,13 +148,13 @@ def test_a_call_of_ten_seconds_is_made_at_most_twice(compiles: int) -> None:
     assert (ratio.verdict, ratio.low) == ("undecided", None)
 
 
-def test_samples_are_seconds_per_call_of_blocks_of_a_millisecond() -> None:
+def test_samples_are_seconds_per_call_of_short_blocks() -> None:
     world = World()
     found = run(world, [Program(world, "a", 1e-5), Program(world, "b", 0.004)], 0.5)
     short, long = found.variants
     assert statistics.median(short.samples) == pytest.approx(1e-5)
     assert statistics.median(long.samples) == pytest.approx(0.004)
-    assert short.calls_per_block * 1e-5 == pytest.approx(FILL)
+    assert short.calls_per_block * 1e-5 == pytest.approx(BLOCK)
     assert long.calls_per_block == 1
     assert short.calls == short.calls_per_block * len(short.samples)
 
@@ -185,7 +185,7 @@ def test_rounds_have_one_block_of_each_in_an_order_that_only_the_seed_decides() 
     for seed in (1, 1, 2):
         world = World()
         programs = [Program(world, name, 0.001, 0.01) for name in "abc"]
-        found = run(world, programs, 0.5, seed=seed, margin=1e-9)
+        found = run(world, programs, 0.5, seed=seed, least=2.0)
         in_rounds = blocks(world)[-3 * len(found.rounds) :]
         rounds = [tuple(in_rounds[i : i + 3]) for i in range(0, len(in_rounds), 3)]
         assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
@@ -211,8 +211,6 @@ def test_pairs_are_taken_within_rounds() -> None:
     assert found.rounds[-1][0] is not None
     assert found.rounds[0][0] is not None
     assert found.rounds[-1][0] > 1.08 * found.rounds[0][0]
-    assert sorted(set(found.segments)) == [0, 1, 2]
-    assert len(found.segments) == len(found.rounds)
 
 
 def test_a_lead_in_call_is_made_and_not_timed_where_frameworks_alternate() -> None:
@@ -237,7 +235,7 @@ def test_a_block_with_a_compilation_is_void_and_the_variant_is_warmed_again() ->
             world.compiled += 1
             world.now += 5e-2
 
-    found = run(world, [Program(world, "a", 0.001), Program(world, "b", 0.001, 0.02, recompile)], 1.0, margin=1e-9)
+    found = run(world, [Program(world, "a", 0.001), Program(world, "b", 0.001, 0.02, recompile)], 1.0, least=2.0)
     variant = found.variants[1]
     assert variant.voided == 1
     assert not variant.every_call
@@ -327,7 +325,7 @@ def test_an_interrupt_propagates_after_exit(at: int, error: type[BaseException])
 
     program = Program(world, "a", 0.001, 0.02, interrupt)
     with pytest.raises(error):
-        run(world, [program, Program(world, "b", 0.001)], 2.0, margin=1e-9)
+        run(world, [program, Program(world, "b", 0.001)], 2.0, least=2.0)
     assert program.calls == at
     assert not program.entered
     assert not world.open
@@ -345,7 +343,7 @@ def test_it_stops_when_decided_but_not_before_its_share_of_the_budget(share, lea
     assert least <= found.spent <= most
 
 
-def test_a_clear_difference_that_drifts_waits_for_one_more_look() -> None:
+def test_a_clear_difference_that_drifts_is_decided_all_the_same() -> None:
     world = World()
 
     def drift(_: int) -> None:
@@ -354,7 +352,38 @@ def test_a_clear_difference_that_drifts_waits_for_one_more_look() -> None:
     programs = [Program(world, "a", 0.001, 0.001), Program(world, "b", 0.003, 0.001, during=drift)]
     found = run(world, programs, 5.0)
     assert (found.stopped, found.ratios[0].verdict, found.ratios[0].repeatable) == ("decided", "slower", False)
-    assert 2.0 <= found.spent <= 4.5
+
+
+def test_variants_that_may_be_close_make_the_same_number_of_calls() -> None:
+    world = World()
+    found = run(world, [Program(world, name, each, 0.01) for name, each in (("a", 3e-5), ("b", 6e-5), ("c", 2e-3))])
+    assert [variant.calls_per_block for variant in found.variants] == [2, 2, 1]
+
+
+def test_where_one_starts_anew_in_every_call_so_do_all() -> None:
+    world = World()
+    anew, free = Program(world, "a", 1e-5, 0.01), Program(world, "b", 1e-5, 0.01)
+    anew.most_calls = 1
+    found = run(world, [anew, free])
+    assert [variant.calls_per_block for variant in found.variants] == [1, 1]
+
+
+def test_what_surrounds_a_block_is_charged_alike() -> None:
+    """The first call of a block is slower for both; one estimate is off. With unlike calls, that were a difference."""
+    world = World()
+
+    def first_is_slow(program: Program) -> Callable[[int], None]:
+        def during(_: int) -> None:
+            if world.log[-2][0] == "enter":
+                world.now += 1e-5
+
+        return during
+
+    a, b = Program(world, "a", 3.2e-5, 0.01), Program(world, "b", 3.4e-5, 0.01)
+    a._during, b._during = first_is_slow(a), first_is_slow(b)
+    (ratio,) = run(world, [a, b]).ratios
+    (extra,) = {1e-5 / variant.calls_per_block for variant in run(world, [a, b]).variants}
+    assert ratio.median == pytest.approx((3.4e-5 + extra) / (3.2e-5 + extra), rel=0.005)
 
 
 def test_one_variant_alone_stops_when_its_median_is_known_within_the_margin() -> None:
@@ -430,7 +459,7 @@ def test_progress_is_told_at_most_five_times_a_second_between_blocks() -> None:
         told.append((world.now, one))
 
     programs = [Program(world, "a", 0.001, 0.01), Program(world, "b", 0.001, 0.01)]
-    run(world, programs, 2.0, margin=1e-9, progress=progress)
+    run(world, programs, 2.0, least=2.0, progress=progress)
     gaps = [b - a for (a, _), (b, _) in pairwise(told)]
     assert 6 <= len(told) <= 8
     assert min(gaps) >= 0.25

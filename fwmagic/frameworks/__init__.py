@@ -475,13 +475,6 @@ class Framework(ABC):
         """Return how many threads the framework computes with, in words, or `unknown`."""
         return "unknown"
 
-    def workers(self) -> int:
-        """Return how many threads one computation may use at most.
-
-        Linear algebra libraries use all cores unless they are told otherwise.
-        """
-        return os.cpu_count() or 1
-
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision, by name."""
         return {}

@@ -245,10 +245,6 @@ class NumPy(Framework):
         sizes = {f"{pool['num_threads']} ({pool['internal_api']})" for pool in _pools()}
         return ", ".join(sorted(sizes)) or "unknown"
 
-    def workers(self) -> int:
-        """Return the size of that pool."""
-        return max((pool["num_threads"] for pool in _pools()), default=super().workers())
-
     def use_threads(self, count: int) -> None:
         """Give that pool so many threads."""
         threadpool_limits(count, user_api="blas")

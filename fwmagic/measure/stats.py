@@ -26,6 +26,7 @@ _LEAST_VALUES = 12
 # Medians of batches of this many correlation lengths are taken as independent.
 _LENGTHS = 3
 _EXACT = 300
+_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -54,31 +55,22 @@ def interval(samples: Sequence[float]) -> tuple[float, float | None, float | Non
     return bounds.median, bounds.low, bounds.high
 
 
-def paired_ratio(
-    variant: str,
-    over: str,
-    a_samples: Sequence[float],
-    b_samples: Sequence[float],
-    segments: Sequence[int],
-    margin: float = MARGIN,
-) -> Ratio:
-    """Return the time of `variant` over that of `over`, from samples that were taken in the same rounds.
+def ratio(variant: str, over: str, logs: Sequence[float], margin: float = MARGIN) -> Ratio:
+    """Return the time of `variant` over that of `over`, from the logarithms of their ratio in each round.
 
-    `a_samples` (of `variant`) and `b_samples` (of `over`) hold one positive time a round, in time order;
-    `segments` holds the part of the run, 0, 1, 2 ..., that each round belongs to. Each part gets an interval
-    of its own; where two of them do not meet, the result spans all of them and is not repeatable.
+    `logs` are in time order. Each third of the run gets an interval of its own; where two of them do not meet, the
+    result spans all of them and is not repeatable.
 
     Raises
     ------
     ValueError
-        There is no round, the lengths differ, or a time is not positive.
+        There is no round.
     """
-    if not a_samples:
+    if not logs:
         raise ValueError("a ratio needs at least one round")
-    logs = [math.log(a / b) for a, b, _ in zip(a_samples, b_samples, segments, strict=True)]
     bounds = _bounds(logs)
     low, high = bounds.low, bounds.high
-    parts = _part_bounds(logs, segments)
+    parts = _part_bounds(logs)
     repeatable = not parts or max(part[0] for part in parts) <= min(part[1] for part in parts)
     if low is not None and high is not None and not repeatable:
         low = min(low, *(part[0] for part in parts))
@@ -123,18 +115,13 @@ def _verdict(low: float | None, high: float | None, margin: float) -> Verdict:
     return "same" if -margin <= low and high <= margin else "undecided"
 
 
-def _part_bounds(logs: Sequence[float], segments: Sequence[int]) -> list[tuple[float, float]]:
-    """Return the interval of every part of the run; none at all if a part is too short to have one."""
-    parts: dict[int, list[float]] = {}
-    for value, segment in zip(logs, segments, strict=True):
-        parts.setdefault(segment, []).append(value)
-    found = []
-    for values in parts.values():
-        bounds = _bounds(values)
-        if bounds.low is None or bounds.high is None:
-            return []
-        found.append((bounds.low, bounds.high))
-    return found
+def _part_bounds(logs: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the interval of every third of the run; none at all if a third is too short to have one."""
+    edges = [i * len(logs) // _PARTS for i in range(_PARTS + 1)]
+    if edges[1] < LEAST_BATCHES:
+        return []
+    parts = [_bounds(logs[a:b]) for a, b in pairwise(edges)]
+    return [(part.low, part.high) for part in parts if part.low is not None and part.high is not None]
 
 
 def _bounds(values: Sequence[float]) -> _Bounds:

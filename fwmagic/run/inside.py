@@ -72,7 +72,6 @@ class Found:
     findings: tuple[Finding, ...]
     errors: tuple[bytes, ...]
     results: Address
-    workers: int
     ready: bool = False
     withheld: str = ""
     most_calls: int | None = None
@@ -126,7 +125,6 @@ class Inside:
             findings=() if contender is None else contender.findings,
             errors=tuple(packed(error) for error in draft.errors),
             results=self._results.address,
-            workers=framework.workers(),
             ready=contender is not None,
             withheld="" if contender is None else contender.withheld,
             most_calls=None if contender is None else contender.program.most_calls,

@@ -173,7 +173,7 @@ class Isolation:
         facts = {field: getattr(variant, field) for field in _TAKEN}
         self._draft.variant(name, **facts)
         self._draft.errors += [Raised(error).error() for error in found.errors]
-        self._apart.add(found.conditions, found.workers)
+        self._apart.add(found.conditions)
         self._apart.state(*found.stated)
         first = self._preparation.reference(section)
         if reference is not None and first is None:

@@ -64,10 +64,6 @@ class Location(Protocol):
     def least(self) -> float:
         """The share of the budget before which nothing is decided."""
 
-    @property
-    def threads(self) -> int:
-        """How many threads one computation may use at most."""
-
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for; `load` was stopped when they were there."""
 
@@ -102,11 +98,6 @@ class Here:
     def least(self) -> float:
         """The share of the budget before which nothing is decided."""
         return _LEAST_ALTERNATING if self.alternate else LEAST
-
-    @property
-    def threads(self) -> int:
-        """How many threads one computation may use at most."""
-        return max((framework.workers() for framework in self._frameworks), default=1)
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
@@ -170,17 +161,11 @@ class Apart:
         self.cores = _last_cores(threads) if threads is not None else ()
         self._process = process
         self._wanted = threads
-        self._workers = 1
         self._found = Conditions()
         self._stated: list[str] = []
 
-    @property
-    def threads(self) -> int:
-        """How many threads one computation may use at most."""
-        return self._wanted or self._workers
-
-    def add(self, new: Conditions, workers: int) -> None:
-        """Take the conditions of one more process in, in which a computation may use so many threads."""
+    def add(self, new: Conditions) -> None:
+        """Take the conditions of one more process in."""
         now = self._found
         self._found = replace(
             now,
@@ -189,7 +174,6 @@ class Apart:
             threads={**now.threads, **new.threads},
             settings={**now.settings, **new.settings},
         )
-        self._workers = max(self._workers, workers)
 
     def state(self, *sentences: str) -> None:
         """Take sentences on what was converted, or could not be sent, each once."""

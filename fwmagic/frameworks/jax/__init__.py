@@ -153,11 +153,6 @@ class Jax(Framework):
         named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC")
         return f"{named} by PJRT_NPROC or NPROC" if named else "unknown: XLA starts one for each core by default"
 
-    def workers(self) -> int:
-        """Return what sets the size of XLA's pool on a CPU, or the number of cores."""
-        named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
-        return int(named) if named.isdigit() else super().workers()
-
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""
         return {

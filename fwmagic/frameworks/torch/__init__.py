@@ -130,10 +130,6 @@ class Torch(Framework):
         """Return the size of torch's thread pool."""
         return f"{torch.get_num_threads()} intra-op, {torch.get_num_interop_threads()} inter-op"
 
-    def workers(self) -> int:
-        """Return the size of the intra-op pool."""
-        return torch.get_num_threads()
-
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""
         return {
