@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fwmagic.measure.calls import Block, Calls
 
-#: Calls that are shorter than this many seconds get an untimed lead-in call where one is needed.
+#: Calls that are shorter than this many seconds get an untimed lead-in call, where one is needed.
 LEAD_IN = 0.25
 #: A call that is longer than this many seconds is not made a third time only to see whether it still compiles.
 LONG = 0.5
@@ -25,12 +25,11 @@ class Bench:
     """One variant while it is timed.
 
     `each` is the latest known seconds per call, `most_calls` how many may follow each other, and `failure` what the
-    program raised: then it is dropped. `calls`, `seconds` and `cpu` are the sums over the blocks that count. `alternate`
-    says that variants of several frameworks, or in several processes, take turns: after a call of another one, thread
-    pools and caches take one call to settle, which is then made untimed.
+    program raised: then it is dropped. `calls`, `seconds` and `cpu` are sums over the blocks that count. `lead_in` says
+    that blocks begin with an untimed call, as long as calls are short: those of all variants, if one needs it.
     """
 
-    def __init__(self, program: Calls, alternate: bool) -> None:
+    def __init__(self, program: Calls, lead_in: bool) -> None:
         self.name = program.name
         self.most_calls = program.most_calls or MOST_CALLS
         self.each = 0.0
@@ -45,17 +44,17 @@ class Bench:
         self.wait: float | None = None
         self.only: Block | None = None
         self._program = program
-        self._leads_in = alternate or program.lead_in
+        self._lead_in = lead_in
         self._voided_in_a_row = 0
 
     def block(self, calls: int) -> Block | None:
         """Run one block and return it; None if the program raised an exception."""
-        return self._try(lambda: self._program.block(calls, self._leads_in and 0 < self.each < LEAD_IN))
+        return self._try(lambda: self._program.block(calls, self._lead_in and 0 < self.each < LEAD_IN))
 
     def split(self, count: int) -> None:
         """Find out how much of a call is dispatch and how much waiting: medians of `count` single calls."""
         if count > 0:
-            parts = self._try(lambda: self._program.split(count, self._leads_in and self.each < LEAD_IN))
+            parts = self._try(lambda: self._program.split(count, self._lead_in and self.each < LEAD_IN))
             if parts:
                 self.dispatch, self.wait = (statistics.median(part) for part in zip(*parts, strict=True))
 

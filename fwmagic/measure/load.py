@@ -69,7 +69,7 @@ class Load:
         self.neighbours = _busiest(self._start, end) or self.neighbours
 
     def crowds(self, used: float) -> str:
-        """Return why others left too little of the machine for a program that used so many cores; empty if they did not.
+        """Return why others left too little of the machine for a program that used so many cores, or nothing.
 
         Blocks are short, and the median is that of blocks that nobody disturbed, as long as most were not. Threads
         that work on one thing wait for the slowest: where one of them shares its core with another process, times grow

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from fwmagic.measure import stats
 from fwmagic.measure.bench import LEAD_IN, Bench
@@ -18,12 +20,14 @@ _SPLIT = 0.05
 _SPLIT_CALLS = 25
 _TELL = 0.25
 #: Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
-LEAST = 0.2
+LEAST = 0.3
 _LOOK = 1.5  # the next look at the data is at so many times the seconds of the last one
 
 #: Seconds that a block should take. What disturbs a machine lasts longer, so that it meets all variants of a round; and
 #: a block is long against the clock, and what reading it costs.
 BLOCK = 5e-5
+# So many seconds of rounds run in one go, before anybody is told.
+_STRETCH = 0.05
 # Variants that are further apart than so many times need not make the same number of calls: no bias is as large.
 _APART = 20
 
@@ -83,7 +87,8 @@ class Measurement:
     """Everything that `time_variants` found out.
 
     `rounds` has one row a round with one value a variant (None: failed, or void). `stopped` is decided, out of
-    budget, or failed (no variant is left). `baseline` names the variant that the ratios are over: the first one that works if the one asked for failed.
+    budget, or failed (no variant is left). `baseline` names the variant that the ratios are over: the first one that
+    works if the one asked for failed.
     """
 
     variants: tuple[Timing, ...]
@@ -100,9 +105,9 @@ def time_variants(
     *,
     budget: float,
     seed: int,
-    alternate: bool,
     least: float = LEAST,
     length: float = BLOCK,
+    surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext,
     margin: float = stats.MARGIN,
     baseline: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -111,11 +116,11 @@ def time_variants(
 ) -> Measurement:
     """Time programs against each other, within `budget` wall seconds for warm-up and rounds of all of them.
 
-    Every program is called at least once. The order within a round is random, from `seed`. `alternate` says
-    that the programs belong to different frameworks, or run in different processes; `least` is the share of the
-    budget before which nothing is decided, `length` the seconds that a block should take. `progress` is called between blocks, at most four times a second. An
-    exception of a program drops that program; KeyboardInterrupt and the like propagate, after `partial` was called
-    with what was measured until then.
+    Every program is called at least once. The order within a round is random, from `seed`. `least` is the share of
+    the budget before which nothing is decided, `length` the seconds that a block should take, `surroundings` what many
+    blocks together run in. `progress` is called outside of that, at most four times a second. An exception of a
+    program drops that program; KeyboardInterrupt and the like propagate, after `partial` was called with what was
+    measured until then.
 
     Raises
     ------
@@ -126,11 +131,12 @@ def time_variants(
     if not programs or budget <= 0 or len(set(names)) < len(names):
         raise ValueError(f"programs with different names and a positive budget were expected, not {names}, {budget}")
     engine = _Engine(
-        [Bench(program, alternate) for program in programs],
+        [Bench(program, any(one.lead_in for one in programs)) for program in programs],
         Rounds(names, baseline, margin),
         budget,
         least * budget,
         length,
+        surroundings,
         random.Random(seed),
         progress,
         clock,
@@ -154,6 +160,7 @@ class _Engine:
         budget: float,
         least: float,
         length: float,
+        surroundings: Callable[[], AbstractContextManager[Any]],
         rng: random.Random,
         progress: Callable[[Progress], None] | None,
         clock: Callable[[], float],
@@ -163,37 +170,53 @@ class _Engine:
         self._budget = budget
         self._least = least
         self._length = length
+        self._surroundings = surroundings
         self._rng = rng
         self._progress = progress
         self._clock = clock
         self._start = self._told = clock()
         self._per_block: dict[Bench, int] = {}
+        self._look = 0.0
 
     def warm_up(self) -> None:
         """Warm every variant up, each with its share of the time for that; then split dispatch and waiting."""
         share = _WARM_UP * self._budget / len(self._benches)
         for turn, bench in enumerate(self._shuffled(), start=1):
             # What one leaves over is for the next; what a single long call took too much is not taken from it.
-            bench.warm_up(max(self._start + turn * share, self._clock() + share), self._clock)
-            if bench.only is None and bench.failure is None:
-                bench.split(self._split_calls(bench))
+            deadline = max(self._start + turn * share, self._clock() + share)
+            with self._surroundings():
+                bench.warm_up(deadline, self._clock)
+                if bench.only is None and bench.failure is None:
+                    bench.split(self._split_calls(bench))
             self._tell(warming=True)
 
     def run_rounds(self) -> str:
         """Run rounds until all is decided, the next one would pass the budget, or nothing is left; say which."""
-        look = self._least
-        took: list[float] = []
         self._per_block = self._calls()
+        self._look = self._least
+        stopped = ""
+        while not stopped:
+            with self._surroundings():
+                stopped = self._stretch()
+            self._tell(warming=False)
+        return stopped
+
+    def _stretch(self) -> str:
+        """Run rounds for a while; return why they have to stop, or an empty string."""
+        begun = self._clock()
+        took: list[float] = []
         while self._alive():
             took = [*took[-2:], self._round()]
             spent = self._spent()
-            if spent >= look:
-                look = _LOOK * spent
+            if spent >= self._look:
+                self._look = _LOOK * spent
                 if self._rounds.decided(self._alive()):
                     return "decided"
             # The quickest of the last three: one disturbed round is no reason to stop early.
             if spent + min(took) > self._budget:
                 return "out of budget"
+            if self._clock() - begun > _STRETCH:
+                return ""
         return "failed"
 
     def measurement(self, stopped: str) -> Measurement:
@@ -235,7 +258,6 @@ class _Engine:
 
     def _sample(self, bench: Bench, calls: int) -> float | None:
         """Return the seconds per call of one block; None if it is void (then warm up again) or has failed."""
-        self._tell(warming=False)
         block, bench.only = bench.only, None
         if block is None or (block.each < LEAD_IN and self._spent() + block.each <= self._budget):
             block = bench.block(calls)

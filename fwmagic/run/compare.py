@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fwmagic.cells.analyse import Body
@@ -100,7 +101,8 @@ class Comparison:
             for section in self._sections:
                 staging.prepare(section)
             self._preparation.compare_across(self._sections)
-            here = Here(self._frameworks(), window, "; ".join(staging.stated), devices_of(self._sections))
+            silence = partial(quiet, self._session.shell)
+            here = Here(self._frameworks(), window, "; ".join(staging.stated), devices_of(self._sections), silence)
             contenders = self._preparation.contenders
             wanted = passes(self.options, window, several=len(contenders) > 1)
             Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))

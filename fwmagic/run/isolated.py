@@ -200,7 +200,8 @@ class Remote:
     def __init__(self, worker: Worker, section: Section, found: Found, window: Window) -> None:
         self.name = found.variant.name
         self.most_calls = found.most_calls
-        self.lead_in = found.lead_in
+        # After blocks in other processes, this one's threads and caches take one call to settle.
+        self.lead_in = True
         self.worker = worker
         self._section = section
         self._found = found

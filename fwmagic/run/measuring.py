@@ -60,8 +60,9 @@ class Measuring:
                 margin=self._options.margin,
                 baseline=names.index(self._options.baseline) if self._options.baseline in names else 0,
                 seed=random.SystemRandom().getrandbits(32),
-                alternate=self._place.alternate,
                 least=self._place.least,
+                length=self._place.length,
+                surroundings=self._place.surroundings,
                 progress=self._tell,
                 partial=self._take,
             )

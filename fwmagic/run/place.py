@@ -14,7 +14,7 @@ from fwmagic.cells.outcome import Window
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
-from fwmagic.measure.timing import LEAST
+from fwmagic.measure.timing import BLOCK, LEAST
 from fwmagic.memory.host import only_new_garbage
 from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
@@ -22,8 +22,8 @@ from fwmagic.report import Conditions, Finding, Ledger
 from fwmagic.run.preparation import Contender
 from fwmagic.run.session import distinct
 
-# Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
-_LEAST_ALTERNATING = 0.3
+# Asking another process for a block takes longer than a short one.
+_BLOCK_APART = 1e-3
 
 
 def _nothing() -> tuple[Ledger, ...]:
@@ -57,12 +57,16 @@ class Location(Protocol):
     """Where variants are timed: this process, or a process for each of them."""
 
     @property
-    def alternate(self) -> bool:
-        """Whether a variant that gets its turn finds threads and caches as another one left them."""
-
-    @property
     def least(self) -> float:
         """The share of the budget before which nothing is decided."""
+
+    @property
+    def length(self) -> float:
+        """The seconds that a block should take."""
+
+    @property
+    def surroundings(self) -> Callable[[], AbstractContextManager[Any]]:
+        """What many blocks together run in."""
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for; `load` was stopped when they were there."""
@@ -74,7 +78,8 @@ class Location(Protocol):
 class Here:
     """The kernel's own process.
 
-    `devices` are those that the user asked for, by framework; `inputs` says what was converted.
+    `devices` are those that the user asked for, by framework; `inputs` says what was converted. `surroundings` is what
+    many blocks together run in, such as without output.
     """
 
     def __init__(
@@ -83,21 +88,15 @@ class Here:
         window: Window = nullcontext,
         inputs: str = "",
         devices: Mapping[str, str] | None = None,
+        surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        self.least = LEAST
+        self.length = BLOCK
+        self.surroundings = surroundings
         self._frameworks = distinct(frameworks)
         self._window = window
         self._inputs = inputs
         self._devices = dict(devices or {})
-
-    @property
-    def alternate(self) -> bool:
-        """Whether there are several frameworks, each with threads of its own."""
-        return len(self._frameworks) > 1
-
-    @property
-    def least(self) -> float:
-        """The share of the budget before which nothing is decided."""
-        return _LEAST_ALTERNATING if self.alternate else LEAST
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
@@ -154,7 +153,8 @@ class Apart:
     """
 
     def __init__(self, threads: int | None, process: str = "a process for each variant", alone: bool = False) -> None:
-        self.alternate = not alone
+        self.length = _BLOCK_APART
+        self.surroundings = nullcontext
         # Who pays for processes wants the ratio of another day, too: stopping early doubles its spread from run to run.
         self.least = LEAST if alone else 1.0
         self.memory_passes = nullcontext

@@ -7,12 +7,13 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fwmagic.cells.function import LAST
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.outcome import Outcome, copy_of, drew_random, state_values
-from fwmagic.cells.scene import Overlay, Scene
+from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.measure.load import Load
 from fwmagic.report import Report
@@ -93,7 +94,8 @@ def run_single(session: Session, section: Section, show: Show) -> Ran:
                     scene = _scene(session, section, committed, inputs)
                     load.start()
                     preparation.prepare(section, scene)
-                    here = Here([framework], guard.window, stated, devices_of([section]))
+                    silence = partial(quiet, session.shell)
+                    here = Here([framework], guard.window, stated, devices_of([section]), silence)
                     contenders = preparation.contenders
                     wanted = passes(options, guard.window, several=len(contenders) > 1)
                     Measuring(draft, here, options, load).run(here.entrants(contenders, wanted))
