@@ -39,12 +39,12 @@ def world():
     return SimpleNamespace(events=0, now=0.0, drained=0)
 
 
-def bench(world, program, lead_in=False):
+def bench(world, program):
     def drain():
         world.drained += 1
 
     harness = Harness(lambda: world.events, drain, nullcontext, lambda: world.now)
-    return Bench(Local(program.name, program, harness), lead_in)
+    return Bench(Local(program.name, program, harness))
 
 
 def taking(world, seconds):
@@ -107,8 +107,8 @@ def test_how_many_calls_fill_a_millisecond(world, each, most, calls):
 def test_a_lead_in_call_is_not_part_of_the_block(world):
     for wanted, seconds, calls in [(True, 0.1, 3), (False, 0.1, 2), (True, 0.3, 2)]:
         program = Program(taking(world, seconds))
-        tried = bench(world, program, wanted)
-        tried.each = seconds
+        tried = bench(world, program)
+        tried.each, tried.lead_in = seconds, wanted
         assert tried.block(2).seconds == pytest.approx(2 * seconds)
         assert len(program.calls) == calls
 

@@ -109,7 +109,7 @@ class Scene:
     def look(self) -> Changes:
         """Return what a run has changed; every later run begins with these put back."""
         before, self._changes = self._changes, self.snapshot.changes()
-        # Once a run has drawn numbers, all later ones begin alike: those of another variant may draw where this did not.
+        # Once a run has drawn numbers, all later ones begin alike: another variant may draw where this one did not.
         self._changes.globals_too |= self._seen and before.globals_too
         self._seen = True
         return self._changes

@@ -25,13 +25,15 @@ class Bench:
     """One variant while it is timed.
 
     `each` is the latest known seconds per call, `most_calls` how many may follow each other, and `failure` what the
-    program raised: then it is dropped. `calls`, `seconds` and `cpu` are sums over the blocks that count. `lead_in` says
-    that blocks begin with an untimed call, as long as calls are short: those of all variants, if one needs it.
+    program raised: then it is dropped. A block is `per_block` calls, and begins with one that is not timed if `lead_in`
+    and if that is short. `calls`, `seconds` and `cpu` are sums over the blocks that count.
     """
 
-    def __init__(self, program: Calls, lead_in: bool) -> None:
+    def __init__(self, program: Calls) -> None:
         self.name = program.name
         self.most_calls = program.most_calls or MOST_CALLS
+        self.per_block = 1
+        self.lead_in = program.lead_in
         self.each = 0.0
         self.warm = False
         self.every_call = False
@@ -44,17 +46,16 @@ class Bench:
         self.wait: float | None = None
         self.only: Block | None = None
         self._program = program
-        self._lead_in = lead_in
         self._voided_in_a_row = 0
 
     def block(self, calls: int) -> Block | None:
         """Run one block and return it; None if the program raised an exception."""
-        return self._try(lambda: self._program.block(calls, self._lead_in and 0 < self.each < LEAD_IN))
+        return self._try(lambda: self._program.block(calls, self.lead_in and 0 < self.each < LEAD_IN))
 
     def split(self, count: int) -> None:
         """Find out how much of a call is dispatch and how much waiting: medians of `count` single calls."""
         if count > 0:
-            parts = self._try(lambda: self._program.split(count, self._lead_in and self.each < LEAD_IN))
+            parts = self._try(lambda: self._program.split(count, self.lead_in and self.each < LEAD_IN))
             if parts:
                 self.dispatch, self.wait = (statistics.median(part) for part in zip(*parts, strict=True))
 

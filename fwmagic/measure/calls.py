@@ -142,10 +142,10 @@ class Local:
 
     def _block(self, calls: int, lead_in: bool) -> Block:
         harness, timed = self._harness, self._timed
-        if lead_in:
-            self._call()
         events = harness.events()
         cpu = time.process_time()
+        if lead_in:
+            self._call()
         seconds = _loop(timed.call, timed.args, timed.wait, calls, harness.clock)
         cpu = time.process_time() - cpu
         return Block(max(seconds, _LEAST_SECONDS), cpu, calls, harness.events() != events)

@@ -25,7 +25,9 @@ _LOOK = 1.5  # the next look at the data is at so many times the seconds of the 
 
 #: Seconds that a block should take. What disturbs a machine lasts longer, so that it meets all variants of a round; and
 #: a block is long against the clock, and what reading it costs.
-BLOCK = 5e-5
+BLOCK = 2e-5
+# A thread that has to be woken takes about so many seconds to come: calls that are shorter get a lead-in call.
+_WAKING = 2e-4
 # So many seconds of rounds run in one go, before anybody is told.
 _STRETCH = 0.05
 # Variants that are further apart than so many times need not make the same number of calls: no bias is as large.
@@ -131,7 +133,7 @@ def time_variants(
     if not programs or budget <= 0 or len(set(names)) < len(names):
         raise ValueError(f"programs with different names and a positive budget were expected, not {names}, {budget}")
     engine = _Engine(
-        [Bench(program, any(one.lead_in for one in programs)) for program in programs],
+        [Bench(program) for program in programs],
         Rounds(names, baseline, margin),
         budget,
         least * budget,
@@ -175,7 +177,6 @@ class _Engine:
         self._progress = progress
         self._clock = clock
         self._start = self._told = clock()
-        self._per_block: dict[Bench, int] = {}
         self._look = 0.0
 
     def warm_up(self) -> None:
@@ -192,7 +193,7 @@ class _Engine:
 
     def run_rounds(self) -> str:
         """Run rounds until all is decided, the next one would pass the budget, or nothing is left; say which."""
-        self._per_block = self._calls()
+        self._put_on_equal_footing()
         self._look = self._least
         stopped = ""
         while not stopped:
@@ -234,33 +235,36 @@ class _Engine:
             stopped=stopped,
         )
 
-    def _calls(self) -> dict[Bench, int]:
-        """Return how many calls of each variant make a block: as many of one as of any other that it may be close to.
+    def _put_on_equal_footing(self) -> None:
+        """Give all variants that may be close to each other blocks of as many calls, and with or without a lead-in.
 
-        What surrounds the calls of a block, and is charged to the first of them, weighs the same for both then.
+        What surrounds the calls of a block, and is charged to the first of them, weighs the same for all of them then.
         """
         alive = [bench for bench in self._benches if bench.failure is None]
         if not alive:
-            return {}
+            return
         quickest = min(alive, key=lambda bench: bench.each)
         most = min(bench.most_calls for bench in alive)
-        shared = min(most, quickest.fill(self._length))
-        near = _APART * quickest.each
-        return {b: shared if b.each <= near else min(most, b.fill(self._length)) for b in alive}
+        near = [bench for bench in alive if bench.each <= _APART * quickest.each]
+        calls = min(most, quickest.fill(self._length))
+        lead_in = quickest.each < _WAKING or any(bench.lead_in for bench in near)
+        for bench in alive:
+            bench.per_block = calls if bench in near else min(most, bench.fill(self._length))
+            bench.lead_in |= lead_in and bench in near
 
     def _round(self) -> float:
         """Run one block of every variant in random order; return the wall seconds that such a round takes."""
         begun = self._clock()
-        row = {bench: self._sample(bench, self._per_block[bench]) for bench in self._shuffled()}
+        row = {bench: self._sample(bench) for bench in self._shuffled()}
         self._rounds.add([row.get(bench) for bench in self._benches])
         # A sample may be the only call that was made, before this round.
-        return max(self._clock() - begun, sum(bench.each * self._per_block[bench] for bench in row))
+        return max(self._clock() - begun, sum(bench.each * bench.per_block for bench in row))
 
-    def _sample(self, bench: Bench, calls: int) -> float | None:
+    def _sample(self, bench: Bench) -> float | None:
         """Return the seconds per call of one block; None if it is void (then warm up again) or has failed."""
         block, bench.only = bench.only, None
         if block is None or (block.each < LEAD_IN and self._spent() + block.each <= self._budget):
-            block = bench.block(calls)
+            block = bench.block(bench.per_block)
         if block is None:
             return None
         if not bench.keep(block):
@@ -302,7 +306,7 @@ class _Engine:
         return Timing(
             name=bench.name,
             samples=samples,
-            calls_per_block=self._per_block.get(bench, 1),
+            calls_per_block=bench.per_block,
             calls=bench.calls,
             dispatch=bench.dispatch,
             wait=bench.wait,
