@@ -309,7 +309,7 @@ def test_of_pairs_the_larger_stays(values):
 @given(st.lists(st.integers(0, 1 << 40), max_size=300), st.integers(2, 17))
 def test_samples_stay_few_and_keep_the_largest(values, most):
     read = iter(values)
-    sampler = host._Sampler(lambda: next(read), interval=1.0, most=most)
+    sampler = host._ResidentSampler(lambda: next(read), interval=1.0, most=most)
     sampler.begin()
     for count in range(1, len(values) + 1):
         sampler.take()
@@ -327,7 +327,7 @@ def test_samples_stay_few_and_keep_the_largest(values, most):
 
 def test_a_long_call_has_a_timeline_of_bounded_length(monkeypatch):
     monkeypatch.setattr(host, "MOST_KEPT", 12)
-    monkeypatch.setattr(host._Sampler.__init__, "__defaults__", (1e-4, 10))
+    monkeypatch.setattr(host._ResidentSampler.__init__, "__defaults__", (1e-4, 10))
     ledger = host.measure(lambda: hold(8, 0.3))
     assert len(ledger.timeline) <= 12
     assert max(moment.in_use for moment in ledger.timeline) > 7 * MIB
@@ -388,7 +388,7 @@ def test_without_a_counter_the_peak_is_sampled_and_called_so(monkeypatch, tmp_pa
 
 def test_a_short_call_without_a_counter_is_read_at_its_end(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(host, "_CLEAR_REFS", tmp_path / "none")
-    monkeypatch.setattr(host._Sampler.__init__, "__defaults__", (60.0, 10))
+    monkeypatch.setattr(host._ResidentSampler.__init__, "__defaults__", (60.0, 10))
     ledger = host.measure(lambda: np.full(64 * MIB, 1, np.uint8))
     assert is_right(growth(ledger), 64)
     assert ledger.peak[0].source.startswith("read at the start and at the end only, so the true peak may be higher")

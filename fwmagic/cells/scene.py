@@ -147,7 +147,7 @@ def quiet(shell: Any = None) -> Iterator[None]:
         stack.enter_context(_no_warnings())
         stack.callback(_set_streams, *before)
         logging.disable(logging.CRITICAL)
-        _set_streams(_Nowhere(), _Nowhere(), _no_input)
+        _set_streams(_QuietStream(), _QuietStream(), _no_input)
         if shell is not None:
             stack.enter_context(_no_displays(shell))
         yield
@@ -168,7 +168,7 @@ def _no_warnings() -> Iterator[None]:
         filters[:] = before
 
 
-class _Nowhere(io.TextIOBase):
+class _QuietStream(io.TextIOBase):
     """A stream that forgets what is written to it."""
 
     encoding = "utf-8"

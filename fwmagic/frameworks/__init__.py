@@ -499,7 +499,7 @@ class Framework(ABC):
 
 
 @cache
-def _offered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+def _offered_frameworks(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Return what the packages on `path`, which is `sys.path`, offer.
 
     Their metadata is read once, which takes some 30 ms: what is installed later is there after a restart of the kernel.
@@ -509,7 +509,7 @@ def _offered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 def names() -> list[str]:
     """Return the names of all frameworks that could be asked for."""
-    return [*BUILT_IN, *(point.name for point in _offered(tuple(sys.path)))]
+    return [*BUILT_IN, *(point.name for point in _offered_frameworks(tuple(sys.path)))]
 
 
 def get(name: str) -> Framework:
@@ -522,7 +522,7 @@ def get(name: str) -> Framework:
     """
     where = BUILT_IN.get(name)
     if where is None:
-        found = [point for point in _offered(tuple(sys.path)) if point.name == name]
+        found = [point for point in _offered_frameworks(tuple(sys.path)) if point.name == name]
         if not found:
             raise FwMagicError(f"There is no framework {name!r}; there are: {', '.join(names())}.")
         where = found[0].module
@@ -544,7 +544,9 @@ def loaded() -> list[Framework]:
 
     The name of one of another package may be that of its library; else it counts from its first use.
     """
-    points = [point for point in _offered(tuple(sys.path)) if {point.name, point.module} & sys.modules.keys()]
+    points = [
+        point for point in _offered_frameworks(tuple(sys.path)) if {point.name, point.module} & sys.modules.keys()
+    ]
     return [get(name) for name in [*(name for name in BUILT_IN if name in sys.modules), *(p.name for p in points)]]
 
 

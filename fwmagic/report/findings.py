@@ -76,14 +76,14 @@ def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
     `engines` names what takes a call's work over in a thread of its own, by the frameworks that have such a thing.
     """
     for variant in report:
-        yield from _of_compilation(variant)
-        yield from _of_time(variant)
-    yield from _of_agreement(report)
-    yield from _of_fairness(report, engines)
-    yield from _of_load(report)
+        yield from _findings_of_compilation(variant)
+        yield from _findings_of_time(variant)
+    yield from _findings_of_agreement(report)
+    yield from _findings_of_fairness(report, engines)
+    yield from _findings_of_load(report)
 
 
-def _of_compilation(variant: Variant) -> Iterator[Finding]:
+def _findings_of_compilation(variant: Variant) -> Iterator[Finding]:
     compilation = variant.compilation
     if compilation is None:
         return
@@ -104,7 +104,7 @@ def _of_compilation(variant: Variant) -> Iterator[Finding]:
         )
 
 
-def _of_time(variant: Variant) -> Iterator[Finding]:
+def _findings_of_time(variant: Variant) -> Iterator[Finding]:
     time = variant.time
     if time is None:
         return
@@ -131,7 +131,7 @@ def _of_time(variant: Variant) -> Iterator[Finding]:
         )
 
 
-def _of_agreement(report: Report) -> Iterator[Finding]:
+def _findings_of_agreement(report: Report) -> Iterator[Finding]:
     for variant in report:
         agreement = variant.agreement
         if agreement is not None and agreement.status == "differs":
@@ -143,7 +143,7 @@ def _of_agreement(report: Report) -> Iterator[Finding]:
             )
 
 
-def _of_fairness(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
+def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
     timed = [(variant, variant.time) for variant in report if variant.time is not None and variant.status == "timed"]
     if len({variant.framework for variant, _ in timed}) < 2:
         return
@@ -182,7 +182,7 @@ def _cores_of_others(report: Report) -> float:
     return max(report.conditions.load_before or 0.0, report.conditions.load_during or 0.0)
 
 
-def _of_load(report: Report) -> Iterator[Finding]:
+def _findings_of_load(report: Report) -> Iterator[Finding]:
     if _is_busy(report):
         who = ", ".join(report.conditions.neighbours[:2]) or "processes of others"
         yield Finding(

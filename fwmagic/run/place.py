@@ -100,7 +100,7 @@ class Here:
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
-        return with_load(conditions_here(self._frameworks, self._devices), load, self._inputs)
+        return conditions_with_load(conditions_here(self._frameworks, self._devices), load, self._inputs)
 
     def memory_passes(self) -> AbstractContextManager[Any]:
         """Collect garbage once, and not anew for each pass."""
@@ -158,7 +158,7 @@ class Apart:
         # Who pays for processes wants the ratio of another day, too: stopping early doubles its spread from run to run.
         self.least = LEAST if alone else 1.0
         self.memory_passes = nullcontext
-        self.cores = _last_cores(threads) if threads is not None else ()
+        self.cores = _cores_apart(threads) if threads is not None else ()
         self._process = process
         self._wanted = threads
         self._found = Conditions()
@@ -186,7 +186,7 @@ class Apart:
             number = "1 thread" if self._wanted == 1 else f"{self._wanted} threads"
             process += f" and {number} for each framework"
             process += f", pinned to core {', '.join(map(str, self.cores))}" if self.cores else ", not pinned to cores"
-        return with_load(replace(self._found, process=process), load, "; ".join(self._stated))
+        return conditions_with_load(replace(self._found, process=process), load, "; ".join(self._stated))
 
 
 def passes(options: Options, window: Window, several: bool, **facts: Any) -> Passes:
@@ -218,7 +218,7 @@ def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str])
     )
 
 
-def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
+def conditions_with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
     """Return conditions with the machine, its load, and what was converted."""
     return replace(
         found,
@@ -230,6 +230,6 @@ def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
     )
 
 
-def _last_cores(count: int) -> tuple[int, ...]:
+def _cores_apart(count: int) -> tuple[int, ...]:
     """Return the numbers of the last cores that may be used; none where the system cannot pin a process."""
     return tuple(sorted(os.sched_getaffinity(0))[-count:]) if hasattr(os, "sched_setaffinity") else ()
