@@ -20,8 +20,8 @@ import torch
 from benchmarks.methods import run_cell, shell
 from benchmarks.results import Watch
 from benchmarks.work import SMALL, size_for, torch_arrays
-from fwmagic.measure.bench import FILL
 from fwmagic.measure.calls import Block, Local
+from fwmagic.measure.timing import BLOCK
 from fwmagic.memory import nvml
 
 Run = dict[str, Any]
@@ -121,7 +121,7 @@ def _by_hand(call: Callable[..., Any], x: torch.Tensor, w: torch.Tensor, share: 
     """Return the seconds per call of loops that are about as long as the engine's blocks."""
     gc.disable()
     try:
-        calls = max(1, round(FILL / statistics.median(_loops(call, x, w, 1, _WARM * share))))
+        calls = max(1, round(BLOCK / statistics.median(_loops(call, x, w, 1, _WARM * share))))
         return _loops(call, x, w, calls, _BY_HAND * share)
     finally:
         gc.enable()

@@ -197,10 +197,3 @@ def test_a_variant_that_ran_once():
     assert (variant.status, variant.note, variant.source) == ("run-once", "it reads the keyboard", "input()")
     assert (variant.time.samples, variant.time.median, variant.time.low, variant.time.calls) == ((0.5,), 0.5, None, 1)
     assert [stage.name for stage in variant.compilation.stages] == ["first run"]
-
-
-def test_two_frameworks_are_not_decided_as_early_as_one():
-    one, two = Here([NUMPY]), Here([NUMPY, frameworks.get("jax")])
-    assert (one.alternate, two.alternate) == (False, True)
-    assert one.least == pytest.approx(0.2)
-    assert two.least == pytest.approx(0.3)

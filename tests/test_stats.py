@@ -18,7 +18,7 @@ times = st.floats(1e-7, 100.0)
 
 
 def ratio_of(logs: list[float], margin: float = 0.01) -> Ratio:
-    return stats.ratio("b", "a", logs, margin)
+    return stats.ratio_of_logs("b", "a", logs, margin)
 
 
 def white(rng: random.Random, size: float = 0.02) -> Iterator[float]:

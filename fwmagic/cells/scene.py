@@ -137,7 +137,7 @@ def quiet(shell: Any = None) -> Iterator[None]:
 
     Inside of another such block this does nothing, and costs next to nothing.
     """
-    if isinstance(sys.stdout, _Nowhere) and isinstance(sys.stderr, _Nowhere):
+    if isinstance(sys.stdout, _QuietStream) and isinstance(sys.stderr, _QuietStream):
         yield
         return
     before = sys.stdout, sys.stderr, builtins.input

@@ -90,4 +90,4 @@ class Rounds:
         logs = [
             math.log(a / b) for row in self._rows if (a := row[variant]) is not None and (b := row[over]) is not None
         ]
-        return stats.ratio(self._names[variant], self._names[over], logs, self._margin) if logs else None
+        return stats.ratio_of_logs(self._names[variant], self._names[over], logs, self._margin) if logs else None

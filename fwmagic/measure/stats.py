@@ -55,7 +55,7 @@ def interval(samples: Sequence[float]) -> tuple[float, float | None, float | Non
     return bounds.median, bounds.low, bounds.high
 
 
-def ratio(variant: str, over: str, logs: Sequence[float], margin: float = MARGIN) -> Ratio:
+def ratio_of_logs(variant: str, over: str, logs: Sequence[float], margin: float = MARGIN) -> Ratio:
     """Return the time of `variant` over that of `over`, from the logarithms of their ratio in each round.
 
     `logs` are in time order. Each third of the run gets an interval of its own; where two of them do not meet, the
