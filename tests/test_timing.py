@@ -368,6 +368,9 @@ def test_where_one_starts_anew_in_every_call_so_do_all() -> None:
     anew.most_calls = 1
     found = run(world, [anew, free])
     assert [variant.calls_per_block for variant in found.variants] == [1, 1]
+    starts = [index for index, (what, name) in enumerate(world.log) if (what, name) == ("enter", "a")]
+    between = [world.log[one + 1 : other].count(("call", "a")) for one, other in pairwise(starts)]
+    assert set(between[1:]) == {1}  # no lead-in call, after which the state would not be that of the start
 
 
 def test_what_surrounds_a_block_is_charged_alike() -> None:

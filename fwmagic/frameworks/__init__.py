@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.report import NEUTRAL, Moment, Place
@@ -29,6 +29,23 @@ _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
 
 #: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
 LEAST_PACKED = 1 << 16
+
+_PAGE = 4096
+
+
+def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a contiguous copy that begins on a page, so that no variant has an input at a luckier address.
+
+    Its order is C, or Fortran's if that is the array's own.
+    """
+    import numpy as np
+
+    room = np.empty(array.nbytes + _PAGE, np.uint8)
+    start = -room.__array_interface__["data"][0] % _PAGE
+    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    copy = np.ndarray(array.shape, array.dtype, room, start, order=order)
+    copy[...] = array
+    return copy
 
 
 # State

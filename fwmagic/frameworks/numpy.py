@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, Memory, same_state
+from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, Memory, aligned_copy, same_state
 
 # threadpoolctl sets this when it is imported, and the environment is the user's.
 _SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"
@@ -187,7 +187,7 @@ class NumPy(Framework):
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a copy."""
         self.device(device)
-        return np.array(array, copy=True, order="K")
+        return aligned_copy(array)
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return the array itself."""

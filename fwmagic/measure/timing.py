@@ -247,7 +247,8 @@ class _Engine:
         most = min(bench.most_calls for bench in alive)
         near = [bench for bench in alive if bench.each <= _APART * quickest.each]
         calls = min(most, quickest.fill(self._length))
-        lead_in = quickest.each < _WAKING or any(bench.lead_in for bench in near)
+        # A call that has to start from the start state cannot have one before it.
+        lead_in = most > 1 and (quickest.each < _WAKING or any(bench.lead_in for bench in near))
         for bench in alive:
             bench.per_block = calls if bench in near else min(most, bench.fill(self._length))
             bench.lead_in |= lead_in and bench in near

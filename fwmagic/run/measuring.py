@@ -19,7 +19,7 @@ from fwmagic.run.place import Entrant, Location
 #: While a run goes on, this many samples of a variant are shown.
 _SHOWN = 100
 #: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
-_SHORT = 2e-5
+_SHORT = 5e-6
 #: In a crowd, a ratio that is further from 1 tells the direction.
 _CLEAR = 2.0
 
