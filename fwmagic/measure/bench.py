@@ -26,7 +26,8 @@ class Bench:
 
     `each` is the latest known seconds per call, `most_calls` how many may follow each other, and `failure` what the
     program raised: then it is dropped. A block is `per_block` calls, and begins with one that is not timed if `lead_in`
-    and if that is short. `calls`, `seconds` and `cpu` are sums over the blocks that count.
+    and if that is short. `calls`, `seconds`, `cpu` and `page_faults` are sums over the blocks that count. `alone` is
+    the seconds per call in a tight loop, once the variant is warm.
     """
 
     def __init__(self, program: Calls) -> None:
@@ -42,6 +43,8 @@ class Bench:
         self.calls = 0
         self.seconds = 0.0
         self.cpu = 0.0
+        self.page_faults = 0.0
+        self.alone: float | None = None
         self.dispatch: float | None = None
         self.wait: float | None = None
         self.only: Block | None = None
@@ -73,6 +76,7 @@ class Bench:
         self.calls += block.calls
         self.seconds += block.seconds
         self.cpu += block.cpu
+        self.page_faults += block.page_faults
         return True
 
     def settle(self) -> Block | None:
@@ -118,6 +122,7 @@ class Bench:
             self.each = statistics.median(later)
             if earlier and steady(earlier, later):
                 self.warm = True
+                self.alone = statistics.median(earlier + later) if calls > 1 else None
                 return
             earlier, later = later, []
 

@@ -58,7 +58,9 @@ class Timing:
     calls: int
     dispatch: float | None
     wait: float | None
+    alone: float | None
     cores: float | None
+    page_faults: float | None
     warm: bool
     voided: int
     every_call: bool
@@ -78,7 +80,9 @@ class Timing:
             calls=self.calls,
             dispatch=self.dispatch,
             wait=self.wait,
+            alone=self.alone,
             cores=self.cores,
+            page_faults=self.page_faults,
             warm=self.warm,
             voided=self.voided,
         )
@@ -311,7 +315,9 @@ class _Engine:
             calls=bench.calls,
             dispatch=bench.dispatch,
             wait=bench.wait,
+            alone=bench.alone,
             cores=bench.cpu / bench.seconds if bench.seconds > 0 else None,
+            page_faults=bench.page_faults / bench.calls if bench.calls else None,
             warm=bench.warm,
             voided=bench.voided,
             every_call=bench.every_call,

@@ -25,6 +25,8 @@ from fwmagic.report import Amount, Ledger, Moment, Timeline
 # heap goes back; and the size that both are set to.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _MAPPED_FROM = 1 << 16
+_KEPT_BELOW = 32 << 20
+_TUNABLES = "GLIBC_TUNABLES"
 # A heap begins with 132 KiB, most of which nobody has written yet: so little at its end is not known to be resident.
 _LEAST = 1 << 18
 # Other C libraries lack functions of glibc, and Windows has no handle of the whole process.
@@ -95,6 +97,22 @@ def map_large_blocks() -> bool:
             library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM) and library.mallopt(_M_TRIM_THRESHOLD, _MAPPED_FROM)
         )
     return False
+
+
+def keep_large_blocks() -> None:
+    """Let glibc keep what is freed, as it does in a process that has lived for a while.
+
+    A young process maps each block from 128 KiB on separately, and gives it back when it is freed, so that every call
+    that makes such an array pays for clearing its pages. glibc raises that threshold to the size of each block that is
+    freed, up to 32 MiB, and that of what it gives back to twice as much (mallopt(3)): here both are at their end from
+    the start. Where the user has set one of them, they stay as they are.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(_TUNABLES, ""):
+        return
+    with suppress(*_NO_GLIBC):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BELOW)
 
 
 def _free_at_the_end(heap: ET.Element) -> int:

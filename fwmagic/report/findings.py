@@ -13,6 +13,8 @@ BUSY = 0.25
 _TINY = 1e-6
 #: Below this the hand-over to another thread is a visible part of a call on a CPU; seconds.
 _SMALL = 1e-3
+# A page from the system costs so many seconds at least; more than such a share of a call is worth a word.
+_FAULT, _MUCH = 0.25e-6, 0.25
 #: Below this share of waiting, a call was not handed over at all.
 _WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
@@ -120,6 +122,14 @@ def _findings_of_time(variant: Variant) -> Iterator[Finding]:
             "FW302",
             f"{variant.name} had not settled when its warm-up was over",
             "give it a larger --budget",
+            variant.name,
+        )
+    if time.page_faults is not None and time.page_faults * _FAULT > _MUCH * time.median:
+        yield Finding(
+            "FW304",
+            f"{variant.name} gets about {time.page_faults:.0f} new pages of memory from the system in every call, "
+            "which is a large part of its time",
+            "reuse memory (out=, in-place operations): how much the C library keeps decides what this call takes",
             variant.name,
         )
     if time.voided:

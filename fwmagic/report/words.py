@@ -200,6 +200,10 @@ def _verdict_in_words(r: Ratio, margin: float) -> str:
         text = (
             f"{pair}: undecided: {r.variant} is {_span_in_words(*r.interval)} {figures}; a larger --budget may decide"
         )
+    if r.regimes:
+        low, high = r.regimes
+        share = percent(low.share, 2)
+        return f"{text}; it moved between {ratio(low.median)}, in {share} of the rounds, and {ratio(high.median)}"
     if not r.repeatable:
         return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
     return f"{text}; {r.note}" if r.note else text
@@ -431,6 +435,7 @@ def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
         yield from _compilation_in_words(variant.compilation)
     if variant.time is not None:
         yield Remark("timed", _blocks_in_words(variant.time))
+        yield from _alone_remark(variant.time)
         if not variant.time.warm and variant.status == "timed":
             yield Remark("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
@@ -444,6 +449,17 @@ def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
         yield Remark("outputs", f"{variant.agreement.sentence}{where}", differs)
     if variant.returned:
         yield Remark("returned", ", ".join(variant.returned))
+
+
+_LOOSE = 1.05  # what a tight loop of a few milliseconds tells of a time, as a factor
+
+
+def _alone_remark(time: Time) -> Iterator[Remark]:
+    """Yield what a call takes in a tight loop, where that differs from its time by more than either is known to."""
+    if time.alone is not None and time.interval is not None:
+        low, high = time.interval
+        if not low / _LOOSE < time.alone < high * _LOOSE:
+            yield Remark("alone", f"{seconds(time.alone)} in a tight loop, without the others in between")
 
 
 def _blocks_in_words(time: Time) -> str:
