@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,6 +195,10 @@ class Isolation:
 _TAKEN = ("status", "note", "returned", "time", "compilation", "agreement", "failure", "memory", "source", "outputs")
 
 
+# The threads of a pool wait for more work by keeping their cores busy, for a millisecond or two, before they sleep.
+_SPINNING = 3e-3
+
+
 class IsolatedVariant:
     """A variant in its worker, ready to be timed."""
 
@@ -201,12 +206,13 @@ class IsolatedVariant:
         self.name = found.variant.name
         self.most_calls = found.most_calls
         # After blocks in other processes, this one's threads and caches take one call to settle.
-        self.lead_in = True
+        self.lead_in = found.lead_in or found.most_calls is None
         self.worker = worker
         self._section = section
         self._found = found
         self._window = window
         self._timeout = section.options.timeout
+        self._pause = 0.0 if section.options.threads == 1 else _SPINNING
 
     def entrant(self) -> Entrant:
         """Return the variant as the last act of a run takes it."""
@@ -221,8 +227,9 @@ class IsolatedVariant:
         )
 
     def block(self, calls: int, lead_in: bool) -> Block:
-        """Time so many calls as one."""
+        """Time so many calls as one, when the threads of the process that had the last turn have gone to sleep."""
         with self._window():
+            time.sleep(self._pause)
             return self.worker.ask(Inside.block, calls, lead_in, timeout=self._timeout)
 
     def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
