@@ -15,7 +15,7 @@ from benchmarks import engine
 from benchmarks.apart import Remote
 from benchmarks.engine import Program
 from benchmarks.results import Watch
-from benchmarks.work import Setup, setup
+from benchmarks.work import LARGE, SMALL, Setup, setup
 from fwmagic import frameworks
 from fwmagic.measure import stats
 from fwmagic.measure.bench import Bench
@@ -67,7 +67,7 @@ class Recording:
 
 def coverage(rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
     """Record blocks of the engine in rounds of random order, without a verdict; then replay each recording."""
-    lengths = ("small",) if quick else ("small", "large")
+    lengths = (SMALL,) if quick else (SMALL, LARGE)
     jobs = [(pair, setup(*pair.frameworks, length)) for pair in _PAIRS for length in lengths]
     count = sum(pair.counted for pair, _ in jobs)
     for turn, (pair, one) in enumerate(jobs):

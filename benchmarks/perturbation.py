@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.methods import run_cell, shell
 from benchmarks.results import Watch
-from benchmarks.work import SMALL, size_for, torch_arrays
+from benchmarks.work import LENGTHS, SMALL, size_for, torch_arrays
 from fwmagic.measure.calls import Block, Local
 from fwmagic.measure.timing import BLOCK
 from fwmagic.memory import nvml
@@ -81,7 +81,7 @@ def probe() -> None:
 
 def perturbation(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Time a program in whole `%%torch` runs and by hand, interleaved; then count what is there while blocks run."""
-    size = size_for("torch", SMALL)
+    size = size_for("torch", LENGTHS[SMALL])
     x, w = torch_arrays(size)
     budget = 0.1 if quick else _BUDGET
     run_cell("import torch")
@@ -99,7 +99,7 @@ def _times(x: torch.Tensor, w: torch.Tensor, budget: float, rng: random.Random) 
         return (torch.tanh(x @ w),)  # as the program that is made of the cell: a tuple of results
 
     watch, start = Watch(), time.perf_counter()
-    run: Run = {"setup": "torch small", "method": "fwmagic"}
+    run: Run = {"setup": f"torch {SMALL}", "method": "fwmagic"}
     samples: dict[str, list[float]] = {}
     try:
         for way in rng.sample([*_OPTIONS, "by hand", "by hand again"], 4):
