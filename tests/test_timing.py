@@ -386,7 +386,7 @@ def test_what_surrounds_a_block_is_charged_alike() -> None:
 
 
 def test_one_variant_alone_stops_when_its_median_is_known_within_the_margin() -> None:
-    for noise, stopped in ((0.005, "decided"), (0.5, "out of budget")):
+    for noise, stopped in ((0.005, "decided"), (0.2, "out of budget")):
         world = World()
         found = run(world, [Program(world, "a", 0.01, noise)], 1.0)
         assert found.stopped == stopped
@@ -469,6 +469,67 @@ def test_progress_is_told_at_most_five_times_a_second_between_blocks() -> None:
     medians = [statistics.median(variant.samples) for variant in told[-1][1].variants]
     assert medians == pytest.approx([0.001, 0.001], rel=0.05)
     assert told[-1][1].rounds > told[0][1].rounds
+
+
+def test_a_clock_that_stands_still_gives_no_figure() -> None:
+    world = World()
+    found = run(world, [Program(world, "a", 0.0), Program(world, "b", 0.0)])
+    assert found.stopped == "the clock stood still"
+    assert (found.ratios, [variant.time() for variant in found.variants]) == ((), [None, None])
+
+
+@pytest.mark.parametrize(
+    ("jump", "stopped"), [(-1000.0, "the clock went back"), (-1e-3, "out of budget"), (1000.0, "decided")]
+)
+def test_a_clock_that_jumps_ends_the_run_and_spoils_one_sample_at_most(jump: float, stopped: str) -> None:
+    world = World()
+
+    def leap(call: int) -> None:
+        world.now += jump * (call == 500)
+
+    found = run(world, [Program(world, "a", 1e-3, 0.01, leap), Program(world, "b", 1e-3, 0.01)], 10.0, least=2.0)
+    assert found.stopped == stopped
+    for variant in found.variants:
+        assert statistics.median(variant.samples) == pytest.approx(1e-3, rel=0.01)
+        assert sum(abs(one / 1e-3 - 1) > 0.1 for one in variant.samples) <= 1
+
+
+def test_twenty_variants_one_of_them_ten_thousand_times_as_slow() -> None:
+    world = World()
+    programs = [Program(world, f"v{i}", 2e-6 if i else 0.02, 0.01) for i in range(20)]
+    found = run(world, programs, 5.0)
+    slow, *quick = found.variants
+    assert statistics.median(slow.samples) == pytest.approx(0.02, rel=0.02)
+    for variant in quick:
+        assert statistics.median(variant.samples) == pytest.approx(2e-6, rel=0.02)
+    over_slow = [ratio for ratio in found.ratios if ratio.over == "v0"]
+    assert {ratio.verdict for ratio in over_slow} == {"faster"}
+    assert len(over_slow) == 19
+    assert found.spent <= 5.5
+
+
+def test_the_order_of_the_variants_gives_the_inverse_ratio() -> None:
+    for names in (("a", "b"), ("b", "a")):
+        world = World()
+        seconds = {"a": 3e-4, "b": 4e-4}
+        (ratio,) = run(world, [Program(world, name, seconds[name], 0.02) for name in names]).ratios
+        assert ratio.low is not None
+        assert ratio.high is not None
+        assert ratio.low <= seconds[names[1]] / seconds[names[0]] <= ratio.high
+
+
+def test_the_time_in_a_tight_loop_is_kept_apart_from_that_in_turns() -> None:
+    world = World()
+
+    def slow_after_a_pause(_: int) -> None:
+        world.now += 1e-4 if world.log[-2][0] == "enter" else 0.0
+
+    found = run(world, [Program(world, name, 3e-4, 0.01, slow_after_a_pause) for name in "ab"])
+    for variant in found.variants:
+        time = variant.time()
+        assert time is not None
+        assert time.median == pytest.approx(4e-4, rel=0.01)
+        assert time.alone == pytest.approx(3e-4 + 1e-4 / 3, rel=0.02)  # three calls fill a loop
 
 
 def test_the_time_of_a_report_has_an_interval_and_the_cores_used() -> None:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from fwmagic.measure.calls import Block, Calls
+from fwmagic.measure.calls import LEAST_SECONDS, Block, Calls
 
 #: Calls that are shorter than this many seconds get an untimed lead-in call, where one is needed.
 LEAD_IN = 0.25
@@ -127,8 +127,8 @@ class Bench:
             earlier, later = later, []
 
     def fill(self, seconds: float) -> int:
-        """Return how many calls take about so many seconds."""
-        return max(1, min(self.most_calls, round(seconds / self.each))) if self.each > 0 else self.most_calls
+        """Return how many calls take about so many seconds; one, where no clock has told what a call takes."""
+        return max(1, min(self.most_calls, round(seconds / self.each))) if self.each > LEAST_SECONDS else 1
 
     def _try(self, work: Callable[[], _T]) -> _T | None:
         try:

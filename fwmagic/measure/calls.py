@@ -16,8 +16,8 @@ if sys.platform == "win32":
 else:
     import resource
 
-# A coarse clock may not move during a call, but no call takes no time: a ratio would have no logarithm.
-_LEAST_SECONDS = 1e-9
+#: A coarse clock may not move during a call, but no call takes no time: a ratio would have no logarithm.
+LEAST_SECONDS = 1e-9
 
 _T = TypeVar("_T")
 
@@ -161,7 +161,7 @@ class Local:
         whole = harness.clock() - begun
         share = seconds / whole if whole > 0 else 1.0
         cpu, faults = (share * (after - earlier) for after, earlier in zip(_usage(), before, strict=True))
-        return Block(max(seconds, _LEAST_SECONDS), cpu, calls, harness.events() != events, faults)
+        return Block(max(seconds, LEAST_SECONDS), cpu, calls, harness.events() != events, faults)
 
     def _split(self, wait: Callable[[Any], Any], calls: int, lead_in: bool) -> list[tuple[float, float]]:
         clock, call, args = self._harness.clock, self._timed.call, self._timed.args

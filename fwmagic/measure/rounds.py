@@ -45,6 +45,10 @@ class Rounds:
             del self._rows[1::2]
             self._step *= 2
 
+    def clear(self) -> None:
+        """Forget all rounds."""
+        self._rows.clear()
+
     def samples(self, variant: int) -> tuple[float, ...]:
         """Return the values of one variant."""
         return tuple(sample for row in self._rows if (sample := row[variant]) is not None)

@@ -30,6 +30,8 @@ BLOCK = 2e-5
 _WAKING = 2e-4
 # So many seconds of rounds run in one go, before anybody is told.
 _STRETCH = 0.05
+# A clock that has not moved for so many rounds does not move.
+_STILL = 1000
 # Variants that are further apart than so many times need not make the same number of calls: no bias is as large.
 _APART = 20
 
@@ -93,8 +95,8 @@ class Measurement:
     """Everything that `time_variants` found out.
 
     `rounds` has one row a round with one value a variant (None: failed, or void). `stopped` is decided, out of
-    budget, or failed (no variant is left). `baseline` names the variant that the ratios are over: the first one that
-    works if the one asked for failed.
+    budget, failed (no variant is left), or what the clock did. `baseline` names the variant that the ratios are over:
+    the first one that works if the one asked for failed.
     """
 
     variants: tuple[Timing, ...]
@@ -208,11 +210,18 @@ class _Engine:
 
     def _stretch(self) -> str:
         """Run rounds for a while; return why they have to stop, or an empty string."""
-        begun = self._clock()
+        begun, still = self._clock(), 0
+        spent = self._spent()
         took: list[float] = []
         while self._alive():
             took = [*took[-2:], self._round()]
-            spent = self._spent()
+            before, spent = spent, self._spent()
+            still = still + 1 if spent == before else 0
+            if spent < before:
+                return "the clock went back"
+            if still > _STILL:
+                self._rounds.clear()  # nothing was measured, and no figure is better than one that is made up
+                return "the clock stood still"
             if spent >= self._look:
                 self._look = _LOOK * spent
                 if self._rounds.decided(self._alive()):
