@@ -229,6 +229,15 @@ def test_what_another_thread_freed_may_hide_growth_and_then_the_note_says_how_mu
     assert note_of_more.startswith("up to 16."), "6 % of the figure matter"
 
 
+def test_where_freed_memory_may_hide_growth_the_figure_is_a_span(monkeypatch):
+    monkeypatch.setattr(host, "lingering", lambda: 24 * MIB)
+    (amount,) = host.measure(lambda: None).peak
+    assert amount.most == amount.bytes + 24 * MIB
+    monkeypatch.setattr(host, "lingering", lambda: 0)
+    (amount,) = host.measure(lambda: None).peak
+    assert amount.most is None
+
+
 def test_freed_memory_that_does_not_matter_gets_no_note(monkeypatch):
     monkeypatch.setattr(host, "lingering", lambda: MIB)
     assert host.measure(lambda: None).note == ""

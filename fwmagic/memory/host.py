@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -194,6 +194,9 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
     else:
         amount = Amount("in use", _resident_growth(peak, start.resident), _EXACT)
     most = amount.bytes or 0
+    hidden = kept > max(_LITTLE, _LITTLE_SHARE * most)
+    if hidden:
+        amount = replace(amount, most=most + kept)
     timeline = [Moment(at, min(_resident_growth(resident, start.resident), most), None) for at, resident in samples]
     return Ledger(
         device="host",
@@ -204,7 +207,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         ),
         source="resident memory less that before the call, or 0 where it was below, "
         f"{sampled_every(seconds, len(samples))}",
-        note=_lingering_note(kept) if kept > max(_LITTLE, _LITTLE_SHARE * most) else "",
+        note=_lingering_note(kept) if hidden else "",
         start=start.resident,
         how="sampled" if start.refusal else "measured",
     )
@@ -361,7 +364,7 @@ def _resident_growth(resident: int, start: int) -> int:
 def _lingering_note(count: int) -> str:
     return (
         f"up to {size(count)} that was freed before stayed resident in the C library's heaps; "
-        "what the call took from there is not in this figure"
+        "what the call took from there is not counted: the figure is between without and with it"
     )
 
 

@@ -9,7 +9,17 @@ from importlib.resources import files
 from fwmagic.format import seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Remark, Sentence, Table, conditions, details, device_in_words, headline, table
+from fwmagic.report.words import (
+    Remark,
+    Sentence,
+    Table,
+    conditions,
+    details,
+    device_in_words,
+    headline,
+    table,
+    used_in_words,
+)
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
 # VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.
@@ -78,7 +88,7 @@ def _framed_html(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
 def _in_use_for_html(ledger: Ledger) -> str:
     if ledger.in_use is None:
         return device_in_words(ledger)
-    return f"{device_in_words(ledger)}: {size(ledger.in_use)} {'more' if ledger.on_top else 'in use'}"
+    return f"{device_in_words(ledger)}: {used_in_words(ledger)} {'more' if ledger.on_top else 'in use'}"
 
 
 def _name_html(variant: Variant) -> str:

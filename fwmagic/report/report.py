@@ -276,12 +276,15 @@ class Amount:
         How the bytes were obtained; empty where they are not available.
     why
         Why they are not available; empty where they are.
+    most
+        What the bytes may be at most, where they are a lower bound; null: they are what was counted.
     """
 
     kind: Kind
     bytes: Count | None
     source: str = ""
     why: str = ""
+    most: Count | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fwmagic.format import (
     seconds_between,
     setting,
     size,
+    size_between,
     times,
 )
 from fwmagic.report import wire
@@ -316,7 +317,7 @@ def _in_use_cell(variant: Variant) -> str:
         if ledger.in_use is not None:
             # of a process that ended, what its own start took is in it
             seen = ", last seen" if ledger.how == "last seen" else ""
-            return f"{'+' if ledger.on_top else ''}{size(ledger.in_use)} ({device_in_words(ledger)}{seen})"
+            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)} ({device_in_words(ledger)}{seen})"
     return NOT_AVAILABLE
 
 
@@ -374,7 +375,7 @@ def _memory_in_words(report: Report, variant: Variant) -> Iterator[Row]:
         return
     for ledger in variant.memory:
         for amount in ledger.peak:
-            figure = "not available" if amount.bytes is None else size(amount.bytes)
+            figure = "not available" if amount.bytes is None else _bytes_in_words(amount)
             yield device_in_words(ledger), segment_in_words(ledger, amount), figure
 
 
@@ -507,7 +508,7 @@ def _stage_in_words(stage: Stage) -> str:
 
 
 def _peak_in_words(ledger: Ledger) -> Remark:
-    known = [f"{segment_in_words(ledger, one)} {size(one.bytes)}" for one in ledger.peak if one.bytes is not None]
+    known = [f"{segment_in_words(ledger, one)} {_bytes_in_words(one)}" for one in ledger.peak if one.bytes is not None]
     missing = [f"{segment_in_words(ledger, one)} ({one.why})" for one in ledger.peak if one.bytes is None]
     held = [f"{one.kind} {_size_in_words(one)}" for one in ledger.released]
     total = "" if ledger.total is None else f" of {size(ledger.total)}"
@@ -521,6 +522,16 @@ def _peak_in_words(ledger: Ledger) -> Remark:
         ledger.note,
     ]
     return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note))
+
+
+def used_in_words(ledger: Ledger) -> str:
+    """Return how much was in use at the peak: a size, or from which one to which."""
+    return next((_bytes_in_words(one) for one in ledger.peak if one.kind == "in use"), NOT_AVAILABLE)
+
+
+def _bytes_in_words(amount: Amount) -> str:
+    count = amount.bytes or 0
+    return size(count) if amount.most is None else size_between(count, amount.most)
 
 
 def _size_in_words(amount: Amount) -> str:
