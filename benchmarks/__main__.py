@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.figures import to_markdown
 from benchmarks.results import ROOT, THREADS, Results
 from benchmarks.runs import is_busy
-from benchmarks.suites import SUITES, Suite
+from benchmarks.suites import NEIGHBOURS, SUITES, Suite
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for suite in suites:
         start = time.perf_counter()
         try:
-            with _busy_process() if suite.neighbour else nullcontext():
+            with _beside(suite.neighbour) if suite.neighbour else nullcontext():
                 for run in _runs(suite, asked.seed, asked.quick):
                     results.add(run)
                     print(_progress(run), flush=True)
@@ -82,9 +82,9 @@ def _runs(suite: Suite, seed: int, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _busy_process() -> Iterator[None]:
-    """Keep one core busy, with a process that is no child of the one that measures."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+def _beside(neighbour: str) -> Iterator[None]:
+    """Run a neighbour, as a process that is no child of the one that measures."""
+    with subprocess.Popen([sys.executable, "-c", NEIGHBOURS[neighbour]]) as busy:
         try:
             time.sleep(0.5)
             yield

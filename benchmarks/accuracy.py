@@ -3,50 +3,75 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.methods import METHODS, QUICK, WHOLE, Effort
-from benchmarks.results import Watch
-from benchmarks.work import Setup, setup, turns_for
+from benchmarks.results import watched
+from benchmarks.runs import HAND, OWN
+from benchmarks.work import LARGE, LENGTHS, SMALL, Setup, setup, turns_for
+from fwmagic.measure.stats import MARGIN
 
 Run = dict[str, Any]
 
-#: The share of extra work that is planted.
-PLANTED = 0.03
-_ALIKE = {"fwmagic": 40, "%timeit": 6, "Timer blocked": 16, "Timer adaptive": 16}
-_FRAMEWORKS = {"fwmagic": 12, "%timeit": 6, "Timer blocked": 12, "Timer adaptive": 12}
-# A run of %timeit takes up to 25 s: six of them have to do, and there are none where other methods answer as well.
-_PLANTED = {"fwmagic": 15, "Timer blocked": 5, "Timer adaptive": 5}
-_BUSY_ALIKE = {"fwmagic": 10, "Timer blocked": 3, "Timer adaptive": 3}
-_BUSY_PLANTED = {"fwmagic": 5}
-_ALL = (("torch", "torch"), ("jax", "jax"))
+# At every length; then, at two of them, beside the peers. A run of %timeit takes up to 25 s: a few of them have to do,
+# and there are none where other methods answer as well.
+_ALIKE = {OWN: 24, HAND: 24}
+_ALIKE_PEERS = {"%timeit": 4, "Timer blocked": 8, "Timer adaptive": 8}
+_FRAMEWORKS = {OWN: 24, HAND: 24, "%timeit": 6, "Timer blocked": 12, "Timer adaptive": 12}
+_PLANTED = {OWN: 10}
+_PLANTED_PEERS = {"Timer blocked": 4, "Timer adaptive": 4}
+_BUSY_ALIKE = {OWN: 14, "Timer blocked": 2, "Timer adaptive": 2}
+_BUSY_PLANTED = {OWN: 4}
+_ALL = (("torch", "torch"), ("jax", "jax"), ("numpy", "numpy"))
+_TWO = (SMALL, LARGE)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Extra work: its share of a call, and the difference that fwmagic is told to take for none."""
+
+    share: float
+    margin: float = MARGIN
+
+
+#: What is planted on a machine that is left alone, the first also for the peers; and what is beside a neighbour.
+PLANTS = (Plant(0.02), Plant(0.015), Plant(0.005, margin=0.002))
+BESIDE = Plant(0.03)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One comparison to make: how, of what, and the side that work is planted in (None: in neither)."""
+    """One comparison to make: how, of what, and what is planted in which side (None: in neither)."""
 
     method: str
     setup: Setup
     planted: str | None = None
+    plant: Plant | None = None
 
 
 def alike_torch(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare two identical torch functions on the same buffers."""
-    yield from _run(_jobs([("torch", "torch")], _ALIKE, quick), rng, quick)
+    yield from _alike("torch", rng, quick)
 
 
 def alike_jax(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare two identical functions under `jax.jit` on the same buffers."""
-    yield from _run(_jobs([("jax", "jax")], _ALIKE, quick), rng, quick)
+    yield from _alike("jax", rng, quick)
+
+
+def alike_numpy(rng: random.Random, quick: bool) -> Iterator[Run]:
+    """Compare two identical NumPy functions on the same buffers."""
+    yield from _alike("numpy", rng, quick)
 
 
 def planted(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare identical functions, one of which, a or b by chance, has extra work in it."""
-    yield from _run(_planted(_jobs(_ALL, _PLANTED, quick), rng), rng, quick)
+    jobs = _planted(_jobs(_ALL, _PLANTED_PEERS, quick), PLANTS[0], rng)
+    for plant in PLANTS:
+        jobs += _planted(_jobs(_ALL, _PLANTED, quick), plant, rng)
+    yield from _run(jobs, rng, quick)
 
 
 def frameworks(rng: random.Random, quick: bool) -> Iterator[Run]:
@@ -55,21 +80,28 @@ def frameworks(rng: random.Random, quick: bool) -> Iterator[Run]:
 
 
 def neighbour(rng: random.Random, quick: bool) -> Iterator[Run]:
-    """Compare identical functions, and planted work, while another process keeps one core busy."""
-    jobs = _jobs(_ALL, _BUSY_ALIKE, quick) + _planted(_jobs(_ALL, _BUSY_PLANTED, quick), rng)
+    """Compare identical functions, and planted work, while another process keeps a core busy, always or in bursts."""
+    jobs = _jobs(_ALL, _BUSY_ALIKE, quick) + _planted(_jobs(_ALL, _BUSY_PLANTED, quick), BESIDE, rng)
     yield from _run(jobs, rng, quick)
 
 
-def _jobs(pairs: Sequence[tuple[str, str]], counts: Mapping[str, int], quick: bool) -> list[Job]:
-    """Return so many jobs for each method, small and large; one each, and small ones only, for a smoke test."""
-    setups = [setup(*pair, length) for pair in pairs for length in (("small",) if quick else ("small", "large"))]
+def _alike(framework: str, rng: random.Random, quick: bool) -> Iterator[Run]:
+    pairs = [(framework, framework)]
+    yield from _run(_jobs(pairs, _ALIKE, quick, tuple(LENGTHS)) + _jobs(pairs, _ALIKE_PEERS, quick), rng, quick)
+
+
+def _jobs(
+    pairs: Sequence[tuple[str, str]], counts: Mapping[str, int], quick: bool, lengths: Sequence[str] = _TWO
+) -> list[Job]:
+    """Return so many jobs for each method and length; one each, of one length, for a smoke test."""
+    setups = [setup(*pair, length) for pair in pairs for length in ((SMALL,) if quick else lengths)]
     if quick:
         counts = dict.fromkeys(counts, 1)
     return [Job(method, one) for one in setups for method, count in counts.items() for _ in range(count)]
 
 
-def _planted(jobs: Sequence[Job], rng: random.Random) -> list[Job]:
-    return [Job(job.method, job.setup, rng.choice("ab")) for job in jobs]
+def _planted(jobs: Sequence[Job], plant: Plant, rng: random.Random) -> list[Job]:
+    return [replace(job, planted=rng.choice("ab"), plant=plant) for job in jobs]
 
 
 def _run(jobs: list[Job], rng: random.Random, quick: bool) -> Iterator[Run]:
@@ -80,19 +112,14 @@ def _run(jobs: list[Job], rng: random.Random, quick: bool) -> Iterator[Run]:
 
 
 def _one(job: Job, effort: Effort) -> Run:
-    run: Run = {"setup": job.setup.name, "method": job.method, "size": job.setup.size, "planted": job.planted}
-    turns, run["true"] = (0, 0), None if len(set(job.setup.frameworks)) > 1 else 1.0
-    if job.planted is not None:
-        count, base = turns_for(PLANTED, job.setup.functions()[0])
+    run: Run = {"setup": job.setup.name, "method": job.method, "size": job.setup.size, "length": job.setup.length}
+    turns, true = (0, 0), None if len(set(job.setup.frameworks)) > 1 else 1.0
+    if job.plant is not None:
+        count, base = turns_for(job.plant.share, job.setup.functions()[0])
         turns = (count, 0) if job.planted == "a" else (0, count)
-        run["true"] = 1 + PLANTED if job.planted == "b" else 1 / (1 + PLANTED)
-        run["turns"], run["base"] = count, base
+        true = 1 + job.plant.share if job.planted == "b" else 1 / (1 + job.plant.share)
+        run.update(share=job.plant.share, margin=job.plant.margin, turns=count, base=base)
+        effort = replace(effort, margin=job.plant.margin)
+    run.update(planted=job.planted, true=true)
     a, b = job.setup.functions(turns)
-    watch, start = Watch(), time.perf_counter()
-    try:
-        run.update(METHODS[job.method](a, b, effort))
-    except Exception as error:  # whatever went wrong, the run stays in the results as a failed one
-        run["failed"] = f"{type(error).__name__}: {error}"
-    run["seconds"] = time.perf_counter() - start
-    run["load"] = watch.load()
-    return run
+    return {**run, **watched(lambda: METHODS[job.method](a, b, effort))}

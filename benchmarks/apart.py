@@ -10,7 +10,7 @@ from benchmarks import engine
 from benchmarks.engine import Program
 from fwmagic import frameworks
 from fwmagic.measure.calls import Block, Local
-from fwmagic.worker.process import Setting, Worker
+from fwmagic.worker.process import Worker, WorkerSetting
 
 
 class Remote:
@@ -22,7 +22,7 @@ class Remote:
     def __init__(self, name: str, framework: str, size: int) -> None:
         self.name = name
         cores = tuple(sorted(os.sched_getaffinity(0))[-1:]) if hasattr(os, "sched_setaffinity") else ()
-        self._worker = Worker(Setting(dict(os.environ), str(Path.cwd()), tuple(sys.path), cores))
+        self._worker = Worker(WorkerSetting(dict(os.environ), str(Path.cwd()), tuple(sys.path), cores))
         try:
             self._worker.call(make, name, framework, size)
         except BaseException:

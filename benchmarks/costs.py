@@ -21,9 +21,10 @@ from benchmarks.methods import shell
 from benchmarks.results import ROOT, Watch
 from benchmarks.work import size_for
 from fwmagic import frameworks
-from fwmagic.measure.bench import FILL
 
 _LOOPS = 2000
+#: Seconds of one loop.
+_FILL = 1e-3
 _LOADS = 10
 _AGAIN = 10
 #: Seconds of one call of each of the cells that are run again.
@@ -117,20 +118,16 @@ def _cost(
 ) -> dict[str, Any]:
     framework = frameworks.get(name)
     bench = engine.bench(Program(name, call, (x,), framework.waiter(call(x))), [framework])
-    for _ in range(10):
-        found = bench.block(bench.calls)
-        if found is None:
-            return {"failed": str(bench.failure)}
-        bench.fill(found.each)
-    calls = bench.calls
+    engine.fill(bench, _FILL)
+    calls = bench.per_block
     samples: dict[str, list[float]] = {"fwmagic": [], "by hand": []}
     for _ in range(10 if quick else _LOOPS):
         for loop in rng.sample(sorted(samples), 2):
             if loop == "by hand":
                 samples[loop].append(by_hand(call, x, calls))
-            elif (block := bench.block(calls)) is not None:
-                samples[loop].append(block.each)
-    return {"calls": calls, "fill": FILL, "samples": samples}
+            else:
+                samples[loop].append(engine.each(bench))
+    return {"calls": calls, "fill": _FILL, "samples": samples}
 
 
 def _by_hand(call: Callable[[Any], Any], x: Any, calls: int) -> float:

@@ -15,16 +15,16 @@ from benchmarks import engine
 from benchmarks.apart import Remote
 from benchmarks.engine import Program
 from benchmarks.results import Watch
-from benchmarks.work import Setup, setup
+from benchmarks.work import LARGE, SMALL, Setup, setup
 from fwmagic import frameworks
 from fwmagic.measure import stats
 from fwmagic.measure.bench import Bench
+from fwmagic.measure.timing import BLOCK
 
 _RECORD = 8.0
 _REPLAYS = 1000
 #: Budgets, in seconds of rounds, that a replay is as long as.
 _BUDGETS = (0.3, 1.0, 2.0)
-_SEGMENTS = 3
 # A stretch is at least so many rounds, and so many times as long as the noise remembers itself.
 _LEAST_STRETCH = 20
 _MEMORIES = 5
@@ -67,7 +67,7 @@ class Recording:
 
 def coverage(rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
     """Record blocks of the engine in rounds of random order, without a verdict; then replay each recording."""
-    lengths = ("small",) if quick else ("small", "large")
+    lengths = (SMALL,) if quick else (SMALL, LARGE)
     jobs = [(pair, setup(*pair.frameworks, length)) for pair in _PAIRS for length in lengths]
     count = sum(pair.counted for pair, _ in jobs)
     for turn, (pair, one) in enumerate(jobs):
@@ -98,13 +98,12 @@ def coverage(rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
 def record(benches: Sequence[Bench], seconds: float, rng: random.Random) -> Recording:
     """Run rounds for so many seconds, with the engine's own blocks, and keep every sample."""
     for bench in benches:
-        for _ in range(10):
-            bench.fill(_each(bench))
+        engine.fill(bench, BLOCK)
     rows: dict[Bench, list[float]] = {bench: [] for bench in benches}
     start = time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
         for bench in rng.sample(list(benches), len(benches)):
-            rows[bench].append(_each(bench))
+            rows[bench].append(engine.each(bench))
     first, second = rows.values()
     return Recording(first, second, passed / len(first))
 
@@ -123,7 +122,7 @@ def _benches(one: Setup, isolated: bool) -> Iterator[list[Bench]]:
         for name, framework in zip("ab", one.frameworks, strict=True):
             remotes.append(Remote(name, framework, one.size))
             stack.callback(remotes[-1].close)
-        yield [Bench(remote, True, time.perf_counter) for remote in remotes]
+        yield [Bench(remote) for remote in remotes]
 
 
 def replay(recording: Recording, stretch: int, budget: float, rng: random.Random) -> dict[str, Any]:
@@ -142,13 +141,7 @@ def replay(recording: Recording, stretch: int, budget: float, rng: random.Random
     for turn in range(rounds):
         at = rng.randrange(len(logs)) if turn == 0 or rng.random() < 1 / stretch else (at + 1) % len(logs)
         places.append(at)
-    found = stats.paired_ratio(
-        "b",
-        "a",
-        [recording.b[place] * math.exp(shift) for place in places],
-        [recording.a[place] for place in places],
-        [_SEGMENTS * turn // rounds for turn in range(rounds)],
-    )
+    found = stats.ratio_of_logs("b", "a", [logs[place] + shift for place in places])
     return {"budget": budget, "rounds": rounds, "true": true, "low": found.low, "high": found.high}
 
 
@@ -171,10 +164,3 @@ def _memory(signs: Sequence[int]) -> float:
             break
         total += 2 * correlation
     return total
-
-
-def _each(bench: Bench) -> float:
-    block = bench.block(bench.calls)
-    if block is None:
-        raise RuntimeError(f"the function {bench.name} failed: {bench.failure}")
-    return block.each

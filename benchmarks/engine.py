@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,7 +32,34 @@ class Program:
 
 def bench(program: Program, used: Sequence[Framework]) -> Bench:
     """Return what runs blocks of a program as in a comparison of these frameworks."""
-    return Bench(local(program, used), len(used) > 1, time.perf_counter)
+    return Bench(local(program, used))
+
+
+def fill(one: Bench, seconds: float) -> None:
+    """Run blocks until it is known how many calls take so many seconds, and let blocks have so many calls.
+
+    Raises
+    ------
+    RuntimeError
+        The program failed.
+    """
+    for _ in range(10):
+        one.each = each(one)
+        one.per_block = one.fill(seconds)
+
+
+def each(one: Bench) -> float:
+    """Return the seconds per call of one more block.
+
+    Raises
+    ------
+    RuntimeError
+        The program failed.
+    """
+    block = one.block(one.per_block)
+    if block is None:
+        raise RuntimeError(f"the function {one.name} failed: {one.failure}")
+    return block.each
 
 
 def local(program: Program, used: Sequence[Framework]) -> Local:

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import figures_of_memory, figures_of_workers, goals
 from benchmarks.markdown import median, number, percent, table
 from benchmarks.results import load
-from benchmarks.runs import Run, Runs, busy, deviations, errors, share, spread
+from benchmarks.runs import ALIKE, HAND, OWN, Run, Runs, busy, deviations, errors, share, spread
 
 
 def to_markdown(data: Mapping[str, Any]) -> str:
@@ -54,8 +54,8 @@ def _failures(failed: Iterable[Run]) -> list[str]:
 def _alike(runs: Runs) -> str:
     heads = ("set-up", "method", "ms a call", "runs", "failed", "ratio error, median", "worst", 'false "different"')
     rows = []
-    for (setup, method), group in runs.groups("setup", "method"):
-        found = errors(group)
+    for (_, _, setup, method), group in runs.groups("suite", "length", "setup", "method"):
+        found, own = errors(group), method == OWN
         rows.append(
             (
                 setup,
@@ -65,19 +65,22 @@ def _alike(runs: Runs) -> str:
                 str(len(group.failed)),
                 percent(median(found), 2),
                 percent(max(found, default=None), 2),
-                percent(share(group, "faster", "slower")),
-                percent(share(group, "same")) if method == "fwmagic" else "–",
-                percent(share(group, "undecided")) if method == "fwmagic" else "–",
+                percent(share(group, "faster", "slower")) if method != HAND else "–",
+                percent(share(group, "same")) if own else "–",
+                percent(share(group, "undecided")) if own else "–",
+                percent(goals.holding(group)) if own else "–",
+                number(goals.deciding(group)) if own else "–",
                 number(median(run["seconds"] for run in group.good)),
             )
         )
-    return table((*heads, "`same`", "undecided", "s a run"), rows)
+    return table((*heads, "`same`", "undecided", "interval holds 1", "decided, s, median", "s a run"), rows)
 
 
 def _planted(runs: Runs) -> str:
-    heads = ("set-up", "method", "runs", "failed", "found", "wrong side", '"same" or "not different"', "undecided")
+    heads = ("planted", "set-up", "method", "runs", "failed", "found", "wrong side", '"same" or "not different"')
     rows = [
         (
+            percent(planted, 1),
             setup,
             method,
             str(len(group)),
@@ -88,9 +91,9 @@ def _planted(runs: Runs) -> str:
             percent(share(group, "undecided")),
             percent(median(errors(group)), 2),
         )
-        for (setup, method), group in runs.groups("setup", "method")
+        for (planted, setup, method), group in runs.groups("share", "setup", "method")
     ]
-    return table((*heads, "ratio error, median"), rows)
+    return table((*heads, "undecided", "ratio error, median"), rows)
 
 
 def _frameworks(runs: Runs) -> str:
@@ -122,12 +125,12 @@ def _neighbour(runs: Runs) -> str:
         for planted in (False, True):
             group = Runs(run for run in both if (run.get("planted") is not None) == planted)
             if group:
-                own = method == "fwmagic"
+                own = method == OWN
                 rows.append(
                     (
                         setup,
                         method,
-                        "3 %" if planted else "no",
+                        percent(next(iter(group)).get("share")) if planted else "no",
                         str(len(group)),
                         str(len(group.failed)),
                         percent(goals.false_verdicts(group)),
@@ -242,11 +245,13 @@ def _budget(runs: Runs) -> str:
 
 
 _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
-    ("Identical functions on the same buffers", ("alike-torch", "alike-jax"), _alike),
-    ("3 % of extra work in one of two identical functions", ("planted",), _planted),
+    ("Identical functions on the same buffers", ALIKE, _alike),
+    ("Identical sections of a `%%compare` cell", ("cells",), _alike),
+    ("Extra work in one of two identical functions", ("planted",), _planted),
     ("torch against JAX on equal work, run to run", ("frameworks",), _frameworks),
     ("torch against JAX in processes of their own, and in one, run to run", ("isolated",), _frameworks),
     ("With a busy neighbour", ("neighbour",), _neighbour),
+    ("With a neighbour that is busy in bursts", ("bursts",), _neighbour),
     ("How often the 95 % interval holds the true ratio", ("coverage",), _coverage),
     ("Cost of a timed call", ("cost",), _cost),
     ("`%load_ext fwmagic` in fresh processes", ("loading",), _loading),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.methods import METHODS, QUICK, WHOLE, Effort, of_report, run_cell, shell
-from benchmarks.results import Watch
+from benchmarks.results import watched
 from benchmarks.runs import PINNED, TOGETHER
-from benchmarks.work import Setup, setup
+from benchmarks.work import INPUTS, LARGE, SMALL, Setup, setup
 
 Run = dict[str, Any]
 
@@ -20,21 +19,16 @@ _OPTIONS = {PINNED: "--threads 1", TOGETHER: ""}
 _COUNTS = {PINNED: 20, TOGETHER: 20, "Timer blocked": 20, "Timer adaptive": 20, "%timeit": 6}
 
 # The functions of `benchmarks.work`, on the same numbers; what is not timing is left out.
-_CELL = """%%compare {options} --budget {budget} --no-memory --no-check -o timed
-%%setup
-generator = np.random.default_rng(0)
-x, w = (generator.standard_normal(({size}, {size}), dtype=np.float32) for _ in range(2))
-w = w / np.float32({size}**0.5)
-%%torch --mode eager
-torch.tanh(x @ w)
-%%jax --mode compiled
-jnp.tanh(x @ w)
-"""
+_CELL = (
+    "%%compare {options} --budget {budget} --no-memory --no-check -o timed\n"
+    + INPUTS
+    + "%%torch --mode eager\ntorch.tanh(x @ w)\n%%jax --mode compiled\njnp.tanh(x @ w)\n"
+)
 
 
 def isolated(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare torch and JAX on equal work, again and again, all methods in random order."""
-    setups = [setup("torch", "jax", length) for length in (("small",) if quick else ("small", "large"))]
+    setups = [setup("torch", "jax", length) for length in ((SMALL,) if quick else (SMALL, LARGE))]
     jobs = [(method, one) for one in setups for method, count in _COUNTS.items() for _ in range(1 if quick else count)]
     rng.shuffle(jobs)
     for turn, (method, one) in enumerate(jobs, start=1):
@@ -42,18 +36,12 @@ def isolated(rng: random.Random, quick: bool) -> Iterator[Run]:
 
 
 def _one(method: str, one: Setup, effort: Effort) -> Run:
-    run: Run = {"setup": one.name, "method": method, "size": one.size}
-    watch, start = Watch(), time.perf_counter()
-    try:
+    def work() -> Run:
         if method in _OPTIONS:
-            run.update(_magic(_OPTIONS[method], one.size, effort))
-        else:
-            run.update(METHODS[method](*one.functions(), effort))
-    except Exception as error:  # whatever went wrong, the run stays in the results as a failed one
-        run["failed"] = f"{type(error).__name__}: {error}"
-    run["seconds"] = time.perf_counter() - start
-    run["load"] = watch.load()
-    return run
+            return _magic(_OPTIONS[method], one.size, effort)
+        return METHODS[method](*one.functions(), effort)
+
+    return {"setup": one.name, "method": method, "size": one.size, **watched(work)}
 
 
 def _magic(options: str, size: int, effort: Effort) -> Run:

@@ -1,12 +1,15 @@
-"""The methods that are compared: fwmagic, IPython's `%timeit`, and torch's Timer, blocked and adaptive."""
+"""The methods that are compared: fwmagic, IPython's `%timeit`, torch's Timer, blocked and adaptive, and a loop."""
 
 from __future__ import annotations
 
 import atexit
 import math
+import random
 import shutil
+import statistics
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +20,9 @@ from torch.utils.benchmark import Timer
 from traitlets.config import Config
 
 import fwmagic
+from benchmarks.runs import HAND, NO_VERDICT
 from benchmarks.work import Call, waiting
+from fwmagic.measure.stats import MARGIN
 
 #: Wall seconds of one comparison, of both functions together; `%timeit` chooses its own.
 BUDGET = 1.0
@@ -25,13 +30,16 @@ BUDGET = 1.0
 _COMPARE = 0.01
 #: `%timeit` prints mean ± SD; means that are further apart than this many SD of their difference count as different.
 _DEVIATIONS = 2
+#: Of each function, so many samples of a run at most go into the results: thousands would make them too large a file.
+_KEPT = 500
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long the methods may take: the whole, or a smoke test's."""
+    """How long the methods may take, the whole or a smoke test's, and which difference fwmagic takes for none."""
 
     budget: float = BUDGET
+    margin: float = MARGIN
     timeit: str = ""
     longest: float = 10.0  # torch's own default
 
@@ -42,7 +50,7 @@ QUICK = Effort(budget=0.1, timeit="-n 5 -r 2 ", longest=0.5)
 
 def fwmagic_compare(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
     """Compare with fwmagic; the results are waited for by fwmagic itself."""
-    return of_report(fwmagic.compare({"a": a, "b": b}, budget=effort.budget), "a", "b")
+    return of_report(fwmagic.compare({"a": a, "b": b}, budget=effort.budget, margin=effort.margin), "a", "b")
 
 
 def of_report(report: fwmagic.Report, a: str, b: str) -> dict[str, Any]:
@@ -64,10 +72,10 @@ def of_report(report: fwmagic.Report, a: str, b: str) -> dict[str, Any]:
         "each": times[a].median,
         "raw": {
             "ratio": asdict(ratio),
-            "samples": {name: time.samples for name, time in times.items()},
-            "calls_per_block": {name: time.calls_per_block for name, time in times.items()},
-            "warm": {name: time.warm for name, time in times.items()},
-            "voided": {name: time.voided for name, time in times.items()},
+            "samples": {name: _thinned(one.samples) for name, one in times.items()},
+            "calls_per_block": {name: one.calls_per_block for name, one in times.items()},
+            "warm": {name: one.warm for name, one in times.items()},
+            "voided": {name: one.voided for name, one in times.items()},
             "spent": report.spent,
             "load_before": report.conditions.load_before,
             "load_during": report.conditions.load_during,
@@ -105,11 +113,32 @@ def adaptive(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
     return _torch_timer([timer.adaptive_autorange(**seconds) for timer in _timers(a, b)])
 
 
+def by_hand(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
+    """Time a and b with a loop that a user may write: in each turn two calls of each, in random order."""
+    calls, samples = {"a": waiting(a), "b": waiting(b)}, {"a": [], "b": []}
+    end = time.perf_counter() + effort.budget
+    while time.perf_counter() < end:
+        for name in random.sample("ab", 2):
+            call = calls[name]
+            start = time.perf_counter()
+            call()
+            call()
+            samples[name].append((time.perf_counter() - start) / 2)
+    logs = [math.log(second / first) for first, second in zip(*samples.values(), strict=True)]
+    return {
+        "ratio": math.exp(statistics.median(logs)),
+        "verdict": NO_VERDICT,
+        "each": statistics.median(samples["a"]),
+        "raw": {"turns": len(logs), "samples": {name: _thinned(some) for name, some in samples.items()}},
+    }
+
+
 METHODS: dict[str, Callable[[Call, Call, Effort], dict[str, Any]]] = {
     "fwmagic": fwmagic_compare,
     "%timeit": timeit,
     "Timer blocked": blocked,
     "Timer adaptive": adaptive,
+    HAND: by_hand,
 }
 
 
@@ -142,6 +171,10 @@ def run_cell(text: str) -> None:
     if not done.success:
         error = done.error_before_exec or done.error_in_exec
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _thinned(samples: Sequence[float]) -> Sequence[float]:
+    return samples[:: 1 + len(samples) // _KEPT]
 
 
 def _timers(a: Call, b: Call) -> list[Timer]:

@@ -54,13 +54,13 @@ _DRAW = """async ([mime, value]) => {
 _WATCH = """
 %load_ext fwmagic
 import time
-from fwmagic.display import Live
-updating, show = [], Live._show
+from fwmagic.display import Display
+updating, show = [], Display._show
 def watched(self, report):
     start = time.perf_counter()
     show(self, report)
     updating.append(time.perf_counter() - start)
-Live._show = watched
+Display._show = watched
 """
 # Equal work is never decided without a margin: it runs for the whole budget.
 _RUN = """%%compare --budget 5 --margin 0 -o report

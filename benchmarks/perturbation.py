@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.methods import run_cell, shell
 from benchmarks.results import Watch
-from benchmarks.work import SMALL, size_for, torch_arrays
-from fwmagic.measure.bench import FILL
+from benchmarks.work import LENGTHS, SMALL, size_for, torch_arrays
 from fwmagic.measure.calls import Block, Local
+from fwmagic.measure.timing import BLOCK
 from fwmagic.memory import nvml
 
 Run = dict[str, Any]
@@ -81,7 +81,7 @@ def probe() -> None:
 
 def perturbation(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Time a program in whole `%%torch` runs and by hand, interleaved; then count what is there while blocks run."""
-    size = size_for("torch", SMALL)
+    size = size_for("torch", LENGTHS[SMALL])
     x, w = torch_arrays(size)
     budget = 0.1 if quick else _BUDGET
     run_cell("import torch")
@@ -99,7 +99,7 @@ def _times(x: torch.Tensor, w: torch.Tensor, budget: float, rng: random.Random) 
         return (torch.tanh(x @ w),)  # as the program that is made of the cell: a tuple of results
 
     watch, start = Watch(), time.perf_counter()
-    run: Run = {"setup": "torch small", "method": "fwmagic"}
+    run: Run = {"setup": f"torch {SMALL}", "method": "fwmagic"}
     samples: dict[str, list[float]] = {}
     try:
         for way in rng.sample([*_OPTIONS, "by hand", "by hand again"], 4):
@@ -121,7 +121,7 @@ def _by_hand(call: Callable[..., Any], x: torch.Tensor, w: torch.Tensor, share: 
     """Return the seconds per call of loops that are about as long as the engine's blocks."""
     gc.disable()
     try:
-        calls = max(1, round(FILL / statistics.median(_loops(call, x, w, 1, _WARM * share))))
+        calls = max(1, round(BLOCK / statistics.median(_loops(call, x, w, 1, _WARM * share))))
         return _loops(call, x, w, calls, _BY_HAND * share)
     finally:
         gc.enable()

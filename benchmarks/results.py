@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,16 @@ class Watch:
         times = psutil.cpu_times()._asdict()
         busy = sum(times.values()) - sum(times.get(name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
         return time.perf_counter(), busy, time.process_time() + _seconds_of_children()
+
+
+def watched(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `work` returns, or what it failed with; with it, how long it took, and the load meanwhile."""
+    watch, start = Watch(), time.perf_counter()
+    try:
+        found = dict(work())
+    except Exception as error:  # whatever went wrong, the run stays in the results as a failed one
+        found = {"failed": f"{type(error).__name__}: {error}"}
+    return {**found, "seconds": time.perf_counter() - start, "load": watch.load()}
 
 
 def _seconds_of_children() -> float:

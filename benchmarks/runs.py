@@ -16,6 +16,11 @@ OWN = "fwmagic"
 PINNED = "fwmagic --threads 1"
 TOGETHER = "fwmagic in one process"
 PEERS = ("%timeit", "Timer blocked", "Timer adaptive")
+#: The loop that a user may write instead; it has a ratio and no verdict.
+HAND = "by hand"
+NO_VERDICT = "none"
+#: The suites of identical functions, by framework.
+ALIKE = ("alike-torch", "alike-jax", "alike-numpy")
 ISOLATED = "fwmagic --isolate"
 MEMIT = "%memit"
 SAMPLER = "RSS every 100 ms"

@@ -11,13 +11,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite: where its function is, about how many seconds it takes, and whether a busy process runs beside it."""
+    """A suite: where its function is, about how many seconds it takes, and which of the `NEIGHBOURS` runs beside it."""
 
     name: str
     module: str
     function: str
     seconds: int
-    neighbour: bool = False
+    neighbour: str = ""
 
     def run(self, rng: random.Random, quick: bool) -> Iterator[dict[str, Any]]:
         """Yield a record of each run of this suite; imports the frameworks."""
@@ -25,6 +25,19 @@ class Suite:
         return function(rng, quick)
 
 
+#: Programs that keep a core busy: all the time, or in bursts of 100 µs to 10 ms that add up to 30 % of it.
+NEIGHBOURS = {
+    "busy": "while True: pass",
+    "bursts": """
+import random, time
+while True:
+    burst = 10 ** random.uniform(-4, -2)
+    end = time.perf_counter() + burst
+    while time.perf_counter() < end:
+        pass
+    time.sleep(burst * random.expovariate(3 / 7))
+""",
+}
 SUITES = {
     suite.name: suite
     for suite in (
@@ -34,12 +47,15 @@ SUITES = {
         Suite("panel", "benchmarks.panel", "panel", 75),
         Suite("budget", "benchmarks.budgets", "budget", 30),
         Suite("long", "benchmarks.budgets", "long", 90),
-        Suite("alike-torch", "benchmarks.accuracy", "alike_torch", 360),
-        Suite("alike-jax", "benchmarks.accuracy", "alike_jax", 360),
-        Suite("planted", "benchmarks.accuracy", "planted", 130),
-        Suite("frameworks", "benchmarks.accuracy", "frameworks", 250),
+        Suite("alike-torch", "benchmarks.accuracy", "alike_torch", 400),
+        Suite("alike-jax", "benchmarks.accuracy", "alike_jax", 400),
+        Suite("alike-numpy", "benchmarks.accuracy", "alike_numpy", 400),
+        Suite("cells", "benchmarks.cells", "cells", 340),
+        Suite("planted", "benchmarks.accuracy", "planted", 290),
+        Suite("frameworks", "benchmarks.accuracy", "frameworks", 330),
         Suite("isolated", "benchmarks.isolated", "isolated", 370),
-        Suite("neighbour", "benchmarks.accuracy", "neighbour", 120, neighbour=True),
+        Suite("neighbour", "benchmarks.accuracy", "neighbour", 180, neighbour="busy"),
+        Suite("bursts", "benchmarks.accuracy", "neighbour", 180, neighbour="bursts"),
         Suite("coverage", "benchmarks.coverage", "coverage", 80),
         Suite("workers", "benchmarks.workers", "workers", 55),
         Suite("perturbation", "benchmarks.perturbation", "perturbation", 85),

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.results import ROOT, Watch
 from fwmagic import frameworks
-from fwmagic.worker.parcel import Address, Parcel, unpack
-from fwmagic.worker.process import Setting, Worker
+from fwmagic.worker.parcel import Parcel, ParcelAddress, unpack_parcel
+from fwmagic.worker.process import Worker, WorkerSetting
 
 Run = dict[str, Any]
 
@@ -53,9 +53,9 @@ def loaded() -> list[str]:
     return sorted({"torch", "jax"} & set(sys.modules))
 
 
-def received(address: Address) -> int:
+def received(address: ParcelAddress) -> int:
     """Unpack a parcel in a worker, and return the bytes of the array in it; the array is dropped."""
-    return int(unpack(address)["value"].nbytes)
+    return int(unpack_parcel(address)["value"].nbytes)
 
 
 def _started(kind: str) -> Run:
@@ -97,8 +97,8 @@ def _sends(name: str, value: Any, later: int) -> Iterator[Run]:
             yield run
 
 
-def _setting() -> Setting:
-    return Setting(dict(os.environ), str(Path.cwd()), tuple(sys.path))
+def _setting() -> WorkerSetting:
+    return WorkerSetting(dict(os.environ), str(Path.cwd()), tuple(sys.path))
 
 
 def _watch() -> Watch:

@@ -109,29 +109,29 @@ class Display:
 
     def _draw(self, report: Report) -> None:
         if self._bar is None:
-            self._bar = _bar(self._stream)
+            self._bar = _display_bar(self._stream)
         at_work = ", ".join(variant.name for variant in report.variants if variant.status == "running")
         self._bar.n = min(report.progress, 1.0)
         self._bar.set_description_str(one_line(at_work or report.magic, 40), refresh=False)
         self._bar.refresh()
 
 
-def for_shell(shell: InteractiveShell | None, silent: bool = False) -> Display:
+def display_for_shell(shell: InteractiveShell | None, silent: bool = False) -> Display:
     """Return the display that fits a shell: in place in a kernel, a bar in a terminal, none if there is no shell."""
     if shell is None or silent:
         return Display(None)
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
     terminal = isinstance(shell, TerminalInteractiveShell)
-    return Display(in_full if terminal else in_place(), terminal)
+    return Display(display_in_full if terminal else display_in_place(), terminal)
 
 
-def in_full(report: Report, update: bool) -> None:
+def display_in_full(report: Report, update: bool) -> None:
     """Show a report as its whole text: a terminal has no other view of it."""
     print(report)
 
 
-def in_place() -> Callable[..., None]:
+def display_in_place() -> Callable[..., None]:
     """Return a `publish` that shows a report through IPython and replaces it by the same display id."""
     from uuid import uuid4
 
@@ -148,7 +148,7 @@ def in_place() -> Callable[..., None]:
     return publish
 
 
-def _bar(stream: TextIO | None) -> Any:
+def _display_bar(stream: TextIO | None) -> Any:
     from threading import RLock
 
     from tqdm.std import tqdm

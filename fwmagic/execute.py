@@ -14,7 +14,7 @@ from fwmagic import frameworks, options
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.split import FIRST_LINE, split
 from fwmagic.cells.ways import Programs
-from fwmagic.display import for_shell
+from fwmagic.display import display_for_shell
 from fwmagic.report import Report
 from fwmagic.run.compare import Comparison
 from fwmagic.run.draft import Show
@@ -34,7 +34,7 @@ class Execution:
     def single(self, magic: str, text: str, cell: str) -> Any:
         """Run a %%torch or %%jax cell, show its report, and return the value of its last expression."""
         __tracebackhide__ = True
-        chosen = options.resolve(options.parse(magic, text), self._defaults)
+        chosen = options.resolve_options(options.parse_line(magic, text), self._defaults)
         framework = frameworks.get(magic)
         filename = self._filename(magic, text, cell)
         body = self._body(cell, filename, FIRST_LINE)
@@ -54,7 +54,7 @@ class Execution:
             What the first variant that failed raised, unless the user said to keep going.
         """
         __tracebackhide__ = True
-        own = options.parse("compare", text)
+        own = options.parse_line("compare", text)
         parts = split(cell, options.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
         headers = {section.name: section.options for section in parts.sections}
         chosen = options.resolve_sections(own, headers, self._defaults)
@@ -109,7 +109,7 @@ class Execution:
     @contextlib.contextmanager
     def _shown(self, name: str | None) -> Iterator[Show]:
         """Show reports as they come; the last one is bound to `name`, also if the run is interrupted."""
-        shown = for_shell(self._shell)
+        shown = display_for_shell(self._shell)
         reports: list[Report] = []
 
         def show(report: Report) -> None:

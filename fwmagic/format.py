@@ -73,6 +73,12 @@ def size(count: int) -> str:
     return f"{count} B" if scale == 1 else f"{digits(count / scale)} {unit}"
 
 
+def size_between(low: int, high: int) -> str:
+    """Return two numbers of bytes in one unit, which fits the larger one: `24.0-48.0 MiB`."""
+    scale, unit = _last_fitting(_BYTES, high)
+    return f"{low}-{high} B" if scale == 1 else f"{digits(low / scale)}-{digits(high / scale)} {unit}"
+
+
 def one_line(text: str, most: int = 300) -> str:
     """Return `text` as one line of at most `most` characters, without control characters."""
     line = _CONTROL.sub(" ", _ESCAPE_SEQUENCE.sub("", text)).strip()

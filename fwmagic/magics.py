@@ -22,7 +22,7 @@ _TRAITS: dict[type, type[TraitType[Any, Any]]] = {bool: Bool, float: Float, int:
 _DEFAULTS = {name: option for name, option in options.OPTIONS.items() if option.config}
 
 
-def _trait(option: options.Option) -> TraitType[Any, Any]:
+def _config_trait(option: options.Option) -> TraitType[Any, Any]:
     """Return the setting that holds an option's default."""
     meaning = f"Default of {option.flag}: {option.help}."
     if option.switch:
@@ -39,7 +39,7 @@ class FwMagics(Magics):
     shell: InteractiveShell
 
     # A trait for each option that has a default to set.
-    locals().update({name: _trait(option).tag(config=True) for name, option in _DEFAULTS.items()})
+    locals().update({name: _config_trait(option).tag(config=True) for name, option in _DEFAULTS.items()})
 
     @validate(*_DEFAULTS)
     def _read(self, proposal: dict[str, Any]) -> Any:

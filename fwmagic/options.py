@@ -38,16 +38,16 @@ class ValueType(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def _choice(*allowed: str) -> ValueType:
+def _choice_type(*allowed: str) -> ValueType:
     def read(text: str) -> str:
         if text in allowed:
             return text
-        raise argparse.ArgumentTypeError(f"is one of {', '.join(allowed)}, not {text!r}{_meant(text, allowed)}")
+        raise argparse.ArgumentTypeError(f"is one of {', '.join(allowed)}, not {text!r}{_meant_option(text, allowed)}")
 
     return ValueType(f"one of {', '.join(allowed)}", "{" + ",".join(allowed) + "}", read, choices=allowed)
 
 
-def _number(wanted: str, metavar: str, convert: type, fits: Callable[[Any], bool]) -> ValueType:
+def _number_type(wanted: str, metavar: str, convert: type, fits: Callable[[Any], bool]) -> ValueType:
     def read(text: Any) -> Any:
         value = convert(text)
         if not fits(value):
@@ -57,19 +57,19 @@ def _number(wanted: str, metavar: str, convert: type, fits: Callable[[Any], bool
     return ValueType(wanted, metavar, read, convert)
 
 
-def _read_device(text: str) -> str:
+def _read_device_option(text: str) -> str:
     if re.fullmatch(r"cpu|(cuda|gpu)(:[0-9]+)?", text) is None:
         raise ValueError
     return text
 
 
-def _read_variable(text: str) -> str:
+def _read_variable_option(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise ValueError
     return text
 
 
-def _read_variables(text: str) -> tuple[str, ...]:
+def _read_variables_option(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if not name.isidentifier() or keyword.iskeyword(name):
@@ -77,7 +77,7 @@ def _read_variables(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _read_threads(text: str) -> int:
+def _read_threads_option(text: str) -> int:
     # Only now: it imports psutil, and loading the extension costs next to nothing.
     from fwmagic.measure.load import usable_cores
 
@@ -88,16 +88,16 @@ def _read_threads(text: str) -> int:
     return threads
 
 
-def _read_policies(text: str) -> tuple[str, ...]:
-    from fwmagic.memory import policies
+def _read_policies_option(text: str) -> tuple[str, ...]:
+    from fwmagic.memory.policies import named_policies
 
     try:
-        return tuple(str(policy) for policy in policies.named(text))
+        return tuple(str(policy) for policy in named_policies(text))
     except FwMagicError as error:
         raise argparse.ArgumentTypeError(f"takes policies with commas between them, or all: {error}") from None
 
 
-def _read_file(text: str) -> str:
+def _read_file_option(text: str) -> str:
     if not Path(text).parent.is_dir():
         raise argparse.ArgumentTypeError(f"names the folder {str(Path(text).parent)!r}, which does not exist: make it")
     if Path(text).is_dir():
@@ -106,24 +106,24 @@ def _read_file(text: str) -> str:
 
 
 _SWITCH = ValueType("yes or no", "", bool, bool)
-_MODE = _choice("auto", "eager", "compiled", "debug", "all")
-_COMPILE_MODE = _choice("default", "reduce-overhead", "max-autotune")
-_SECONDS = _number("seconds greater than 0", "SECONDS", float, lambda x: 0 < x < math.inf)
-_FRACTION = _number("a fraction from 0 to below 1, such as 0.01 for 1 %", "FRACTION", float, lambda x: 0 <= x < 1)
-_COUNT = _number("a whole number greater than 0", "N", int, lambda x: x > 0)
-_SEED = _number("a whole number from 0 to 4294967295", "N", int, lambda x: 0 <= x < 2**32)
-_DEVICE = ValueType("cpu, cuda, cuda:N, gpu or gpu:N", "DEVICE", _read_device)
-_VARIABLE = ValueType("the name of a variable", "NAME", _read_variable)
-_VARIABLES = ValueType("names of variables", "A,W", _read_variables, tuple)
+_MODE = _choice_type("auto", "eager", "compiled", "debug", "all")
+_COMPILE_MODE = _choice_type("default", "reduce-overhead", "max-autotune")
+_SECONDS = _number_type("seconds greater than 0", "SECONDS", float, lambda x: 0 < x < math.inf)
+_FRACTION = _number_type("a fraction from 0 to below 1, such as 0.01 for 1 %", "FRACTION", float, lambda x: 0 <= x < 1)
+_COUNT = _number_type("a whole number greater than 0", "N", int, lambda x: x > 0)
+_SEED = _number_type("a whole number from 0 to 4294967295", "N", int, lambda x: 0 <= x < 2**32)
+_DEVICE = ValueType("cpu, cuda, cuda:N, gpu or gpu:N", "DEVICE", _read_device_option)
+_VARIABLE = ValueType("the name of a variable", "NAME", _read_variable_option)
+_VARIABLES = ValueType("names of variables", "A,W", _read_variables_option, tuple)
 _VARIANT = ValueType("the name of a variant", "NAME", str)
-_THREADS = ValueType(_COUNT.wanted, "N", _read_threads, int)
-_POLICIES = ValueType("policies", "POLICIES", _read_policies, tuple)
-_FILE = ValueType("a file", "FILE", _read_file)
+_THREADS = ValueType(_COUNT.wanted, "N", _read_threads_option, int)
+_POLICIES = ValueType("policies", "POLICIES", _read_policies_option, tuple)
+_FILE = ValueType("a file", "FILE", _read_file_option)
 
 # --- what an option needs to have an effect ------------------------------------------------------------------
 
 
-class Need(NamedTuple):
+class OptionNeed(NamedTuple):
     """What an option needs to have an effect, and the sentence for a line on which it is not `met`.
 
     `met` is asked of the modes of the sections that the option reaches, and of all that stands on its line.
@@ -137,36 +137,36 @@ def _variants(mode: str) -> tuple[str, ...]:
     return ("eager", "compiled") if mode == "all" else (mode,)
 
 
-def _timed(modes: Sequence[str]) -> int:
+def _timed_in_modes(modes: Sequence[str]) -> int:
     """Return how many variants of sections in these modes are timed."""
     return sum(one != "debug" for mode in modes for one in _variants(mode))
 
 
-_COMPILING = Need(
+_COMPILING = OptionNeed(
     "has no effect in mode {mode}, which compiles nothing; leave it out, or choose another --mode",
     lambda modes, _: not {"eager", "debug"}.issuperset(modes),
 )
-_REPETITION = Need(
+_REPETITION = OptionNeed(
     "has no effect in mode {mode}, which runs once and times nothing; leave it out, or choose another --mode",
-    lambda modes, _: _timed(modes) > 0,
+    lambda modes, _: _timed_in_modes(modes) > 0,
 )
-_TIMING = Need(
+_TIMING = OptionNeed(
     "has no effect in mode {mode}, which times nothing; leave it out",
-    lambda modes, _: _timed(modes) > 0,
+    lambda modes, _: _timed_in_modes(modes) > 0,
 )
-_MEASURING = Need(
+_MEASURING = OptionNeed(
     "has no effect in mode {mode}, which measures nothing; leave it out",
-    lambda modes, _: _timed(modes) > 0,
+    lambda modes, _: _timed_in_modes(modes) > 0,
 )
-_PROCESS = Need(
+_PROCESS = OptionNeed(
     "has no effect in mode debug, which runs in the notebook itself; leave it out",
     lambda modes, _: "debug" not in modes,
 )
-_PAIR = Need(
+_PAIR = OptionNeed(
     "needs two timed variants; add --mode all or a section, or leave it out",
-    lambda modes, _: _timed(modes) > 1,
+    lambda modes, _: _timed_in_modes(modes) > 1,
 )
-_MEMORY = Need(
+_MEMORY = OptionNeed(
     "measures memory, and --no-memory turns that off; leave one of them out",
     lambda _, line: line.get("memory", True),
 )
@@ -192,7 +192,7 @@ class Option(NamedTuple):
     places: tuple[str, ...]
     help: str
     short: tuple[str, ...] = ()
-    needs: tuple[Need, ...] = ()
+    needs: tuple[OptionNeed, ...] = ()
     belongs: str | None = None
     implies: str | None = None
     config: bool = False
@@ -236,7 +236,7 @@ class Option(NamedTuple):
 
     def keywords(self) -> dict[str, Any]:
         """Return what argparse is told about this option."""
-        told: dict[str, Any] = {"dest": self.name, "action": _Once, "help": self.sentence}
+        told: dict[str, Any] = {"dest": self.name, "action": _OptionOnce, "help": self.sentence}
         if self.switch:
             return told | {"nargs": 0, "const": not self.default}
         return told | {"type": self.read, "metavar": self.type.metavar}
@@ -388,7 +388,7 @@ class OptionLine:
         return UsageError(f"{where}: {sentence}")
 
 
-class _Once(argparse.Action):
+class _OptionOnce(argparse.Action):
     """Store a value, or a switch's constant; an option that is given twice is an error."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
@@ -409,7 +409,7 @@ def arguments(magic: str) -> Callable[[F], F]:
         place = "compare" if magic == "compare" else "lone"
         if place == "lone":
             argument("name", nargs="?", metavar="NAME", help="a name for the report")(function)  # type: ignore[no-untyped-call]
-        for option in reversed(_allowed(place, magic)):
+        for option in reversed(_allowed_options(place, magic)):
             argument(*option.short, option.flag, **option.keywords())(function)  # type: ignore[no-untyped-call]
         decorated: F = magic_arguments(f"%{magic}")(function)  # type: ignore[no-untyped-call]
         return decorated
@@ -417,7 +417,7 @@ def arguments(magic: str) -> Callable[[F], F]:
     return decorate
 
 
-def parse(magic: str, text: str) -> OptionLine:
+def parse_line(magic: str, text: str) -> OptionLine:
     """Return what the own line of `%%torch`, `%%jax` or `%%compare` asks for.
 
     Raises
@@ -425,7 +425,7 @@ def parse(magic: str, text: str) -> OptionLine:
     UsageError
         An option does not exist, does not belong here, or has a value that it cannot have.
     """
-    return _parse(OptionLine(magic, None, {}), "compare" if magic == "compare" else "lone", text)
+    return _parse_options(OptionLine(magic, None, {}), "compare" if magic == "compare" else "lone", text)
 
 
 def parse_header(framework: str, text: str, number: int) -> OptionLine:
@@ -434,17 +434,17 @@ def parse_header(framework: str, text: str, number: int) -> OptionLine:
     Raises
     ------
     UsageError
-        As `parse`; and `%%setup` takes no options.
+        As `parse_line`; and `%%setup` takes no options.
     """
-    return _parse(OptionLine(framework, number, {}), "setup" if framework == "setup" else "section", text)
+    return _parse_options(OptionLine(framework, number, {}), "setup" if framework == "setup" else "section", text)
 
 
-def _parse(line: OptionLine, place: str, text: str) -> OptionLine:
+def _parse_options(line: OptionLine, place: str, text: str) -> OptionLine:
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:
         raise line.error(f"{str(error).lower()}; close the quotation mark, or take it out") from None
-    allowed = _allowed(place, line.magic)
+    allowed = _allowed_options(place, line.magic)
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
     )
@@ -461,7 +461,7 @@ def _parse(line: OptionLine, place: str, text: str) -> OptionLine:
         raise line.error(f"{(error.argument_name or '').split('/')[-1]} {message}") from None
     unknown = [word for word in others if word.startswith("-") or place in ("compare", "setup")]
     for word in [*unknown, *others[1:]]:
-        raise line.error(_unexpected(word, line.magic, place, [option.flag for option in allowed]))
+        raise line.error(_unexpected_on_line(word, line.magic, place, [option.flag for option in allowed]))
     for name in others:
         if not _NAME.fullmatch(name):
             raise line.error(f"{name!r} is no name for a section; use letters, digits, spaces and any of _ . + -")
@@ -469,12 +469,12 @@ def _parse(line: OptionLine, place: str, text: str) -> OptionLine:
     return OptionLine(line.magic, line.number, vars(found))
 
 
-def _allowed(place: str, magic: str) -> list[Option]:
+def _allowed_options(place: str, magic: str) -> list[Option]:
     of_any = magic == "compare"
     return [one for one in OPTIONS.values() if place in one.places and (of_any or one.belongs in (None, magic))]
 
 
-def _unexpected(word: str, magic: str, place: str, flags: list[str]) -> str:
+def _unexpected_on_line(word: str, magic: str, place: str, flags: list[str]) -> str:
     """Return why `word`, which the parser did not take, cannot stand here, and the way out."""
     flag = word.split("=")[0]
     known = next((option for option in OPTIONS.values() if flag in (option.flag, *option.short)), None)
@@ -488,13 +488,13 @@ def _unexpected(word: str, magic: str, place: str, flags: list[str]) -> str:
         return f"{flag} belongs to %%compare; leave it out, or compare sections with %%compare"
     if flag.startswith("-"):
         asked = "compare" if place == "section" else magic
-        return f"there is no option {flag}{_meant(flag, flags) or f'; %%{asked}? lists the options'}"
+        return f"there is no option {flag}{_meant_option(flag, flags) or f'; %%{asked}? lists the options'}"
     if place == "compare":
         return f"{word!r} cannot stand here: %%compare takes no name; name a section, as in %%torch {word}"
     return f"{word!r} follows a name; quote a name of several words, or begin the cell's code on the next line"
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _meant_option(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` with the known word nearest to `word`, or nothing."""
     import difflib  # only where a word is unknown: loading the extension costs next to nothing
 
@@ -505,7 +505,7 @@ def _meant(word: str, known: Iterable[str]) -> str:
 # --- the options of each section -----------------------------------------------------------------------------
 
 
-def resolve(line: OptionLine, defaults: Mapping[str, Any]) -> Options:
+def resolve_options(line: OptionLine, defaults: Mapping[str, Any]) -> Options:
     """Return the options of a `%%torch` or `%%jax` cell; `defaults` are fields of `Options`.
 
     Raises
@@ -513,8 +513,8 @@ def resolve(line: OptionLine, defaults: Mapping[str, Any]) -> Options:
     UsageError
         An option cannot take effect together with another one.
     """
-    options = _merge(line, OptionLine(line.magic, None, {}), line.name or line.magic, defaults)
-    _check_run(line, [options])
+    options = _merged_options(line, OptionLine(line.magic, None, {}), line.name or line.magic, defaults)
+    _check_run_options(line, [options])
     return options
 
 
@@ -537,42 +537,44 @@ def resolve_sections(
     UsageError
         An option cannot take effect anywhere, or `--baseline` names no variant.
     """
-    sections = tuple(_merge(header, line, name, defaults) for name, header in headers.items())
-    for option in _written(line):
+    sections = tuple(_merged_options(header, line, name, defaults) for name, header in headers.items())
+    for option in _written_options(line):
         if option.of_run:
             continue
         free = [(h, s) for h, s in zip(headers.values(), sections, strict=True) if option.name not in h.values]
         if not free:
             raise line.error(f"{option.flag} has no effect, since each section has its own; leave it out")
         value = line.values[option.name]
-        obstacles = [_obstacle(option, value, header.magic, section.mode) for header, section in free]
+        obstacles = [_obstacle_to_option(option, value, header.magic, section.mode) for header, section in free]
         if all(obstacles):
             raise line.error(f"{option.flag} {obstacles[0]}")
-    _check_run(line, sections)
-    _check_baseline(line, sections)
-    _check_policies(line, {header.magic for header in headers.values()})
+    _check_run_options(line, sections)
+    _check_baseline_option(line, sections)
+    _check_policy_options(line, {header.magic for header in headers.values()})
     return sections
 
 
-def _merge(own: OptionLine, shared: OptionLine, name: str, defaults: Mapping[str, Any]) -> Options:
+def _merged_options(own: OptionLine, shared: OptionLine, name: str, defaults: Mapping[str, Any]) -> Options:
     """Return a section's options: `own`, else those of `shared` and then `defaults` that can take effect in it."""
     outer = {**defaults, **shared.values}
-    if "mode" in outer and _obstacle(OPTIONS["mode"], outer["mode"], own.magic, outer["mode"]):
+    if "mode" in outer and _obstacle_to_option(OPTIONS["mode"], outer["mode"], own.magic, outer["mode"]):
         del outer["mode"]
     mode = own.values.get("mode", outer.get("mode", Options.mode))
-    for option in _written(own):
-        if obstacle := _obstacle(option, own.values[option.name], own.magic, mode):
+    for option in _written_options(own):
+        if obstacle := _obstacle_to_option(option, own.values[option.name], own.magic, mode):
             raise own.error(f"{option.flag} {obstacle}")
-    usable = {key: value for key, value in outer.items() if not _obstacle(OPTIONS[key], value, own.magic, mode)}
+    usable = {
+        key: value for key, value in outer.items() if not _obstacle_to_option(OPTIONS[key], value, own.magic, mode)
+    }
     given = {*own.values, *(shared.values.keys() & usable.keys())} - {"name"}
     return Options(**{**usable, **own.values, "name": name, "given": frozenset(given)})
 
 
-def _written(line: OptionLine) -> list[Option]:
+def _written_options(line: OptionLine) -> list[Option]:
     return [option for option in OPTIONS.values() if option.name in line.values]
 
 
-def _obstacle(option: Option, value: Any, framework: str, mode: str) -> str | None:
+def _obstacle_to_option(option: Option, value: Any, framework: str, mode: str) -> str | None:
     """Return why the option cannot take effect in a section of that framework and mode, None if it can."""
     if option.belongs not in (None, framework):
         return f"belongs to {option.belongs}, and there is no %%{option.belongs} section; leave it out, or add one"
@@ -582,39 +584,44 @@ def _obstacle(option: Option, value: Any, framework: str, mode: str) -> str | No
 
         if not get(framework).strategy:
             return f"{value} cannot take effect, since {get(framework).title} compiles nothing; leave it out"
-    return None if option.of_run else _unmet(option, [mode], {})
+    return None if option.of_run else _unmet_need(option, [mode], {})
 
 
-def _unmet(option: Option, modes: Sequence[str], line: Mapping[str, Any]) -> str | None:
+def _unmet_need(option: Option, modes: Sequence[str], line: Mapping[str, Any]) -> str | None:
     """Return what is said of the first need of an option that is not met, None if all are."""
     return next((need.sentence.format(mode=modes[0]) for need in option.needs if not need.met(modes, line)), None)
 
 
-def _check_run(line: OptionLine, sections: Sequence[Options]) -> None:
+def _check_run_options(line: OptionLine, sections: Sequence[Options]) -> None:
     """Raise if an option that is the same for all sections has nothing to act on."""
     modes = [section.mode for section in sections]
-    for option in _written(line):
-        if option.of_run and (obstacle := _unmet(option, modes, line.values)):
+    for option in _written_options(line):
+        if option.of_run and (obstacle := _unmet_need(option, modes, line.values)):
             raise line.error(f"{option.flag} {obstacle}")
 
 
-def _check_baseline(line: OptionLine, sections: Sequence[Options]) -> None:
+def _check_baseline_option(line: OptionLine, sections: Sequence[Options]) -> None:
     """Raise if the baseline is no variant that is timed."""
     timed = [name for section in sections for name, mode in section.variants().items() if mode != "debug"]
     baseline = line.values.get("baseline")
     if baseline is not None and baseline not in timed:
         names = ", ".join(timed)
-        raise line.error(f"--baseline {baseline} names no timed variant; there are: {names}{_meant(baseline, timed)}")
+        raise line.error(
+            f"--baseline {baseline} names no timed variant; there are: {names}{_meant_option(baseline, timed)}"
+        )
 
 
-def _check_policies(line: OptionLine, frameworks: set[str]) -> None:
+def _check_policy_options(line: OptionLine, frameworks: set[str]) -> None:
     """Raise if a policy belongs to a framework without a section; of `all` of them those are left out."""
     asked = line.values.get("alloc", ())
-    absent = sorted(_owners(asked) - frameworks)
-    if absent and (_owners(asked) != _owners(_read_policies("all")) or not _owners(asked) & frameworks):
+    absent = sorted(_owners_of_policies(asked) - frameworks)
+    if absent and (
+        _owners_of_policies(asked) != _owners_of_policies(_read_policies_option("all"))
+        or not _owners_of_policies(asked) & frameworks
+    ):
         raise line.error(f"--alloc names policies of {absent[0]}, and there is no %%{absent[0]} section; add one")
 
 
-def _owners(policies: Iterable[str]) -> set[str]:
+def _owners_of_policies(policies: Iterable[str]) -> set[str]:
     """Return the frameworks of policies, which are named `framework:policy`."""
     return {policy.split(":")[0] for policy in policies}

@@ -16,7 +16,7 @@ import pytest
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.outcome import Outcome, first_run
-from fwmagic.cells.program import Program, as_written
+from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Overlay, Scene
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs, Ready
@@ -85,7 +85,7 @@ class Notebook:
         scene = self.scene(source)
         scene.overlay.on()
         try:
-            return as_written(scene)
+            return program_as_written(scene)
         finally:
             scene.overlay.off()
 

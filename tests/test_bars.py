@@ -5,13 +5,13 @@ from __future__ import annotations
 from example_reports import a_report, a_variant, with_memory
 
 from fwmagic.report import Amount, Ledger, Timeline
-from fwmagic.report.text import memory
+from fwmagic.report.text import memory_text
 
 MIB = 1 << 20
 
 
 def of(*ledgers):
-    return memory(a_report(a_variant("torch", memory=ledgers)).variants).splitlines()
+    return memory_text(a_report(a_variant("torch", memory=ledgers)).variants).splitlines()
 
 
 def test_in_use_held_and_the_rest_have_a_mark_each_on_one_scale():
@@ -53,7 +53,7 @@ def test_a_device_of_a_strangers_report_cannot_steer_the_terminal():
 
 
 def test_nothing_known_is_nothing_drawn():
-    assert memory(a_report().variants) == ""
+    assert memory_text(a_report().variants) == ""
     assert of(Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))) == []
-    lines = memory(with_memory().variants).splitlines()
+    lines = memory_text(with_memory().variants).splitlines()
     assert len(lines) == 5

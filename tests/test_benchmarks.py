@@ -8,22 +8,27 @@ import math
 import random
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import accuracy, coverage, figures, goals, memory, methods, perturbation, results
+from benchmarks import accuracy, cells, coverage, figures, goals, memory, methods, perturbation, results
 from benchmarks.engine import Program
 from benchmarks.results import Results, load
 from benchmarks.runs import (
+    HAND,
     ISOLATED,
     LARGE,
     MEMIT,
     MIB,
+    NO_VERDICT,
     OWN,
+    PEERS,
     PINNED,
     SAMPLER,
     Runs,
@@ -45,28 +50,37 @@ def run_of(suite="alike-torch", **facts):
     """A run as a suite would record it; `facts` replace its own."""
     run = {
         "suite": suite,
-        "setup": "torch small",
+        "setup": "torch 150 µs",
         "method": "fwmagic",
         "planted": None,
         "true": 1.0,
         "ratio": 1.0,
         "verdict": "same",
+        "length": 1.5e-4,
         "each": 1e-4,
         "seconds": 1.0,
-        "raw": {"neighbours": []},
+        "raw": raw_of(),
     }
     return {**run, **facts}
 
 
+def raw_of(low=0.99, high=1.01, spent=0.4):
+    return {"neighbours": [], "ratio": {"low": low, "high": high}, "spent": spent}
+
+
+def by_hand(suite="alike-torch", **facts):
+    return run_of(suite, method=HAND, verdict=NO_VERDICT, raw={}, **facts)
+
+
 def failed_run(suite="alike-torch", **facts):
-    facts = {"setup": "torch small", "method": "fwmagic", "planted": None, "true": 1.0, **facts}
+    facts = {"setup": "torch 150 µs", "method": "fwmagic", "planted": None, "true": 1.0, "length": 1.5e-4, **facts}
     return {"suite": suite, **facts, "failed": "ValueError: planted"}
 
 
 def row(text, *starts):
     """Return the cells of the one table row that begins with these cells."""
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    (found,) = [cells for cells in rows if tuple(cells[: len(starts)]) == starts]
+    (found,) = [one for one in rows if tuple(one[: len(starts)]) == starts]
     return found
 
 
@@ -112,10 +126,19 @@ def test_every_method_times_two_frameworks(quick):
 
 
 @of_all
+def test_cells_with_and_without_a_state_are_run_beside_a_loop_by_hand(quick):
+    runs = Runs(load(quick[0])["runs"]).of("cells")
+    found = {(run["setup"], run["method"]) for run in runs}
+    names = [f"{name} 150 µs, {state}" for name in ("torch", "jax", "numpy") for state in ("no state", "a list grows")]
+    assert found == {(name, method) for name in names for method in (OWN, HAND)}
+    own = runs.of("cells", method=OWN)
+    assert all(set(run["raw"]["calls_per_block"].values()) == {1} for run in own if "a list grows" in run["setup"])
+
+
+@of_all
 def test_the_isolated_pair_is_run_beside_one_process_and_the_peers(quick):
     runs = Runs(load(quick[0])["runs"]).of("isolated")
-    peers = set(methods.METHODS) - {OWN}
-    assert {run["method"] for run in runs} == {PINNED, "fwmagic in one process", *peers}
+    assert {run["method"] for run in runs} == {PINNED, "fwmagic in one process", *PEERS}
     (pinned,) = runs.of("isolated", method=PINNED)
     assert "1 thread for each framework" in pinned["process"]
 
@@ -153,10 +176,10 @@ def test_the_pair_that_fails_is_no_part_of_the_replays(quick):
     data = load(quick[0])
     runs = Runs(data["runs"]).of("coverage")
     assert [(run["setup"], run["counted"]) for run in runs] == [
-        ("torch small", True),
-        ("jax small", True),
-        ("jax/torch small, isolated", True),
-        ("NOT COUNTED, THE PAIR THAT FAILS: jax/torch small, in one process", False),
+        ("torch 150 µs", True),
+        ("jax 150 µs", True),
+        ("jax/torch 150 µs, isolated", True),
+        ("NOT COUNTED, THE PAIR THAT FAILS: jax/torch 150 µs, in one process", False),
     ]
     assert goal(data["runs"], "interval covers")[0].endswith("of 30")
 
@@ -179,6 +202,16 @@ def test_conditions_commit_and_loads_are_in_the_file(quick):
 def test_a_busy_process_is_seen_by_the_suite_with_a_neighbour(quick):
     runs = Runs(load(quick[0])["runs"]).of("neighbour", method="fwmagic")
     assert goals.load_named(runs) == 1.0
+
+
+def test_a_neighbour_in_bursts_uses_a_part_of_a_core():
+    with command._beside("bursts"):
+        (neighbour,) = [one for one in psutil.Process().children() if "expovariate" in " ".join(one.cmdline())]
+        before, start = sum(neighbour.cpu_times()[:2]), time.perf_counter()
+        time.sleep(1)
+        used = (sum(neighbour.cpu_times()[:2]) - before) / (time.perf_counter() - start)
+    assert 0.05 < used < 0.6
+    assert not neighbour.is_running()
 
 
 def test_the_output_ends_with_the_figures_of_the_file(quick, capsys):
@@ -215,10 +248,10 @@ def test_a_failed_run_stays_in_a_file_that_is_added_to(tmp_path):
     data = load(path)
     assert [run["session"] for run in data["runs"]] == [0, 1]
     text = figures.to_markdown(data)
-    assert row(text, "torch small", "fwmagic")[3:5] == ["2", "1"]
+    assert row(text, "torch 150 µs", "fwmagic")[3:5] == ["2", "1"]
     assert "ValueError: planted" in text
-    assert row(text, "alike: ratio error, worst ≤ 2 %")[-1] == "NO"
-    assert row(text, "alike: `same` in ≥ 80 %")[1:] == ["50.00 % of 2", "NO"]
+    assert row(text, "alike-torch: ratio error, worst ≤ 0.8 %")[-1] == "NO"
+    assert row(text, "alike-torch: `same` in ≥ 95 %")[1:] == ["50.00 % of 2", "NO"]
 
 
 def test_a_method_that_raises_gives_a_failed_run(monkeypatch):
@@ -226,7 +259,7 @@ def test_a_method_that_raises_gives_a_failed_run(monkeypatch):
         raise ValueError("planted")
 
     monkeypatch.setitem(methods.METHODS, "broken", broken)
-    run = accuracy._one(accuracy.Job("broken", Setup("torch small", ("torch", "torch"), 8)), methods.QUICK)
+    run = accuracy._one(accuracy.Job("broken", Setup("torch 150 µs", ("torch", "torch"), 8, 1e-5)), methods.QUICK)
     assert run["failed"] == "ValueError: planted"
     assert run["load"]["after"] >= 0
 
@@ -259,20 +292,54 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_the_planted_work_is_on_a_side_by_chance_and_known():
-    jobs = accuracy._planted([accuracy.Job("fwmagic", Setup("s", ("torch", "torch"), 8))] * 50, random.Random(0))
+    plant = accuracy.Plant(0.03, margin=0.004)
+    job = accuracy.Job("fwmagic", Setup("s", ("torch", "torch"), 64, 1e-5))
+    jobs = accuracy._planted([job] * 50, plant, random.Random(0))
     assert {job.planted for job in jobs} == {"a", "b"}
-    run = accuracy._one(accuracy.Job("fwmagic", Setup("s", ("torch", "torch"), 64), "a"), methods.QUICK)
+    run = accuracy._one(replace(job, planted="a", plant=plant), methods.QUICK)
     assert run["turns"] > 0
     assert run["true"] == 1 / 1.03
+    assert (run["share"], run["margin"]) == (0.03, 0.004)
+
+
+def test_every_goal_of_planted_work_has_its_runs():
+    assert {(plant.share, plant.margin) for plant in accuracy.PLANTS} == set(goals._FOUND)
+
+
+def test_the_margin_of_a_plant_reaches_fwmagic(monkeypatch):
+    margins = []
+    monkeypatch.setitem(methods.METHODS, "asked", lambda a, b, effort: margins.append(effort.margin) or {})
+    job = accuracy.Job("asked", Setup("s", ("numpy", "numpy"), 8, 1e-5), "b", accuracy.PLANTS[2])
+    accuracy._one(job, methods.QUICK)
+    accuracy._one(replace(job, planted=None, plant=None), methods.QUICK)
+    assert margins == [0.002, 0.01]
+
+
+def test_a_loop_by_hand_has_a_ratio_and_no_verdict():
+    calls = []
+    found = methods.by_hand(lambda: calls.append("a"), lambda: calls.append("b"), methods.Effort(budget=0.01))
+    assert found["verdict"] == NO_VERDICT
+    assert calls.count("a") == calls.count("b") > 10
+    assert 0.2 < found["ratio"] < 5
+    assert {len(samples) for samples in found["raw"]["samples"].values()} <= set(range(1, 501))
+
+
+def test_a_call_that_appends_has_a_list_of_its_own():
+    first, second = cells.appending(lambda: 1), cells.appending(lambda: 2)
+    assert (first(), first(), second()) == (1, 1, 2)
+    lists = [dict(zip(one.__code__.co_freevars, one.__closure__, strict=True))["done"] for one in (first, second)]
+    assert [one.cell_contents for one in lists] == [[0, 0], [0]]
 
 
 def test_functions_of_a_set_up_share_their_buffers_and_compute_the_same():
-    a, b = Setup("s", ("torch", "torch"), 8).functions((0, 3))
+    a, b = Setup("s", ("torch", "torch"), 8, 1e-5).functions((0, 3))
     assert (a() == b()).all()
-    cells = [dict(zip(call.__code__.co_freevars, call.__closure__, strict=True)) for call in (a, b)]
-    assert cells[0]["x"].cell_contents is cells[1]["x"].cell_contents
-    first, second = Setup("s", ("torch", "jax"), 8).functions()
+    shared = [dict(zip(call.__code__.co_freevars, call.__closure__, strict=True)) for call in (a, b)]
+    assert shared[0]["x"].cell_contents is shared[1]["x"].cell_contents
+    first, second = Setup("s", ("torch", "jax"), 8, 1e-5).functions()
+    third, _ = Setup("s", ("numpy", "numpy"), 8, 1e-5).functions()
     assert abs(first().numpy() - second()).max() < 1e-6
+    assert abs(first().numpy() - third()).max() < 1e-6
 
 
 def test_ratio_errors_have_no_side():
@@ -300,6 +367,8 @@ def test_spread_is_that_of_the_logarithms():
         (None, "same", 0, 0, 0),
         (None, "slower", 0, 1, 1),
         (None, "undecided", 0, 0, 0),
+        (None, "withheld", 0, 0, 0),
+        (None, NO_VERDICT, 0, 0, 0),
     ],
 )
 def test_verdicts_are_judged_by_what_is_true(planted, verdict, found, wrong, false):
@@ -324,13 +393,95 @@ def test_a_budget_is_kept_within_a_tenth_or_a_call(length, budget, spent, kept):
 
 def test_the_spread_goal_needs_every_peer():
     def runs_of(method, width):
-        facts = {"method": method, "setup": "jax/torch small"}
+        facts = {"method": method, "setup": "jax/torch 150 µs"}
         return [run_of("frameworks", ratio=ratio, **facts) for ratio in (1 - width, 1 + width)]
 
     ours, peers = runs_of("fwmagic", 0.01), [*runs_of("%timeit", 0.04), *runs_of("Timer blocked", 0.05)]
-    assert goal([*ours, *peers], "jax/torch small")[1] == "–"
-    assert goal([*ours, *peers, *runs_of("Timer adaptive", 0.04)], "jax/torch small")[1] == "yes"
-    assert goal([*ours, *peers, *runs_of("Timer adaptive", 0.02)], "jax/torch small")[1] == "NO"
+    of_peers, of_hand = "jax/torch 150 µs: spread (SD) of each peer", "jax/torch 150 µs: spread (SD) ≤ that"
+    assert goal([*ours, *peers], of_peers)[1] == "–"
+    assert goal([*ours, *peers, *runs_of("Timer adaptive", 0.04)], of_peers)[1] == "yes"
+    assert goal([*ours, *peers, *runs_of("Timer adaptive", 0.02)], of_peers)[1] == "NO"
+    assert goal([*ours, *peers], of_hand) == ("no run", "–")
+    assert goal([*ours, *runs_of(HAND, 0.011)], of_hand)[1] == "yes"
+    assert goal([*ours, *runs_of(HAND, 0.009)], of_hand)[1] == "NO"
+    failed = failed_run("frameworks", setup="jax/torch 150 µs")
+    assert goal([*ours, *runs_of(HAND, 0.011), failed], of_hand) == ("inf times of 3", "NO")
+
+
+def met(runs, title):
+    """Return which goals of a title are met, by what comes after it."""
+    return {name.removeprefix(f"{title}: "): met for name, _, met in goals.rows(Runs(runs)) if name.startswith(title)}
+
+
+@pytest.mark.parametrize("suite", ["alike-torch", "alike-jax", "alike-numpy", "cells"])
+def test_the_goals_of_what_is_alike_are_met_by_good_runs_and_by_none_that_failed(suite):
+    title = suite.partition("-")[0]
+    good = [run_of(suite, ratio=ratio) for ratio in (0.9995, 1.001, 1.0015)] + [by_hand(suite, ratio=1.001)]
+    assert set(met(good, suite).values()) == set(met(good, title + ":").values()) == {"yes"}
+    failed = [failed_run(suite), by_hand(suite, ratio=1.001)]
+    assert set(met(failed, suite).values()) == set(met(failed, title + ":").values()) == {"NO"}
+    assert set(met([by_hand(suite)], suite).values()) == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("goal", "bad", "hand"),
+    [
+        ("ratio error, median ≤ 1.2 times that by hand", {"ratio": 1.0013}, 1.001),
+        ("ratio error, median ≤ 0.15 %", {"ratio": 1.0016}, 1.002),
+        ("ratio error, worst ≤ 0.8 %", {"ratio": 1.0081}, 1.1),
+        ("`same` in ≥ 95 %", {"verdict": "undecided"}, 1.001),
+        ("decided on calls of ≤ 1 ms, median ≤ 0.5 s", {"raw": raw_of(spent=0.6)}, 1.001),
+        ("decided on calls of ≤ 1 ms, median ≤ 0.5 s", {"verdict": "undecided"}, 1.001),
+    ],
+)
+def test_runs_that_are_not_good_enough_miss_a_goal_of_what_is_alike(goal, bad, hand):
+    of_hand = by_hand(ratio=hand)
+    assert met([run_of(**bad), of_hand], "alike-torch")[goal] == "NO"
+    assert met([run_of(), of_hand], "alike-torch")[goal] == "yes"
+
+
+def test_long_calls_may_take_longer_to_be_decided():
+    name = "alike-torch: decided on calls"
+    assert goal([run_of(raw=raw_of(spent=0.9), length=5e-3)], name) == ("no run", "–")
+    assert goal([run_of(raw=raw_of(spent=0.9), length=5e-3), run_of(length=1e-3)], name) == ("0.4 s of 1", "yes")
+
+
+def test_false_verdicts_and_intervals_of_all_frameworks_are_counted_together():
+    good = [run_of(suite) for suite in ("alike-torch", "alike-jax", "alike-numpy") for _ in range(67)]
+    assert goal([*good, run_of(verdict="slower")], "alike: false") == ("0.50 % of 202", "yes")
+    assert goal([*good[:99], run_of(verdict="slower")], "alike: false") == ("1.00 % of 100", "NO")
+    outside, without = run_of(raw=raw_of(low=1.001)), run_of(raw=raw_of(low=None, high=None))
+    assert goal([*good[:94], *[outside, without] * 3], "alike: interval holds 1") == ("94.00 % of 100", "yes")
+    assert goal([*good[:93], *[outside] * 7], "alike: interval holds 1") == ("93.00 % of 100", "NO")
+
+
+@pytest.mark.parametrize(
+    ("share", "margin", "start", "least"),
+    [(0.02, 0.01, "planted 2 %", 19), (0.015, 0.01, "planted 1.5 %", 18), (0.005, 0.002, "planted 0.5 %", 16)],
+)
+def test_the_goals_of_planted_work(share, margin, start, least):
+    facts = {"planted": "b", "true": 1 + share, "share": share, "margin": margin}
+    hit, miss = run_of("planted", verdict="slower", **facts), run_of("planted", verdict="undecided", **facts)
+    assert goal([hit] * least + [miss] * (20 - least), start)[1] == "yes"
+    assert goal([hit] * (least - 1) + [miss] * (21 - least), start)[1] == "NO"
+    assert goal([hit] * (least - 1) + [failed_run("planted", **facts)] * (21 - least), start)[1] == "NO"
+    assert goal([run_of("planted", verdict="slower", **{**facts, "margin": 0.05})], start) == ("no run", "–")
+
+
+@pytest.mark.parametrize(
+    ("suite", "start"), [("neighbour", "busy neighbour: false"), ("bursts", "neighbour in bursts")]
+)
+def test_the_goals_beside_a_neighbour(suite, start):
+    good = [run_of(suite)] * 98 + [run_of(suite, verdict="undecided")]
+    assert goal([*good, run_of(suite, verdict="faster")], start) == ("1.00 % of 100", "yes")
+    assert goal([*good[1:], *[run_of(suite, verdict="faster")] * 2], start) == ("2.00 % of 100", "NO")
+    assert goal([*good[1:], *[failed_run(suite)] * 2], start)[1] == "NO"
+
+
+def test_a_loop_by_hand_stands_in_the_figures_without_a_verdict():
+    text = figures.to_markdown({"sessions": [], "runs": [run_of(), by_hand(ratio=1.002)]})
+    assert row(text, "torch 150 µs", HAND)[6:12] == ["0.20 %", "–", "–", "–", "–", "–"]
+    assert row(text, "torch 150 µs", OWN)[6:12] == ["0.00 %", "0 %", "100 %", "0 %", "100 %", "0.4"]
 
 
 def test_coverage_counts_replays_without_an_interval():
@@ -362,17 +513,17 @@ def test_the_load_of_our_own_processes_is_not_that_of_others():
 
 def test_the_goals_of_the_isolated_pair():
     def runs_of(method, *ratios):
-        return [run_of("isolated", setup="jax/torch small", method=method, ratio=ratio) for ratio in ratios]
+        return [run_of("isolated", setup="jax/torch 150 µs", method=method, ratio=ratio) for ratio in ratios]
 
     own = runs_of(PINNED, 1.0, 1.004, 0.996, 1.0, 1.015)
     peers = [run for method in goals.PEERS for run in runs_of(method, 0.9, 1.0, 1.1)]
-    start = "jax/torch small, fwmagic --threads 1: "
+    start = "jax/torch 150 µs, fwmagic --threads 1: "
     assert goal([*own, *peers], start + "ratio from its median, median") == ("0.40 % of 5", "yes")
     assert goal([*own, *peers], start + "ratio from its median, worst") == ("1.50 % of 5", "yes")
     assert goal([*own, *peers], start + "spread")[1] == "yes"
     steady = [*runs_of("%timeit", 0.999, 1.001), *peers[3:]]
     assert goal([*own, *steady], start + "spread")[1] == "NO"
-    failed = failed_run("isolated", setup="jax/torch small", method=PINNED)
+    failed = failed_run("isolated", setup="jax/torch 150 µs", method=PINNED)
     assert goal([*own, *peers, failed], start + "ratio from its median, worst")[1] == "NO"
 
 
@@ -396,7 +547,7 @@ def test_the_goals_of_isolated_workers():
 def test_the_goals_of_perturbation():
     def repeat(own):
         medians = {"fwmagic": own, "fwmagic --no-memory": own, "by hand": 1.0, "by hand again": 1.0}
-        return {"suite": "perturbation", "setup": "torch small", "method": "fwmagic", "medians": medians}
+        return {"suite": "perturbation", "setup": "torch 150 µs", "method": "fwmagic", "medians": medians}
 
     name = "timing with memory on"
     assert goal([repeat(0.5), repeat(1.01), repeat(1.5)], name) == ("1.00 % of 3", "yes")
@@ -445,14 +596,14 @@ def test_replays_that_are_not_counted_meet_no_goal():
 
 
 def test_cells_are_drawn_from_both_parts_of_the_sizes_and_from_a_seed():
-    cells = memory.cells_of(random.Random(3), 5)
-    assert cells == memory.cells_of(random.Random(3), 5)
-    assert len(cells) == 20
+    drawn = memory.cells_of(random.Random(3), 5)
+    assert drawn == memory.cells_of(random.Random(3), 5)
+    assert len(drawn) == 20
     for kind in memory.KINDS.values():
-        sizes = [cell.temporary for cell in cells if cell.kind == kind]
+        sizes = [cell.temporary for cell in drawn if cell.kind == kind]
         assert 2 <= sum(size < LARGE for size in sizes) <= 3
         assert all(MIB <= size <= 256 * MIB + 1024 for size in sizes)
-    assert all(0.2e-3 <= cell.life <= 50e-3 for cell in cells)
+    assert all(0.2e-3 <= cell.life <= 50e-3 for cell in drawn)
 
 
 def test_a_temporary_that_xla_does_without_is_no_known_one():

@@ -12,7 +12,7 @@ from cells import run
 
 from fwmagic import frameworks
 from fwmagic.measure.load import Load
-from fwmagic.run.place import conditions_here, with_load
+from fwmagic.run.place import conditions_here, conditions_with_load
 from fwmagic.run.session import distinct
 
 
@@ -21,7 +21,7 @@ def test_versions_devices_threads_settings_and_load():
     load = Load()
     load.start()
     load.stop()
-    found = with_load(conditions_here(adapters, {"torch": "cpu"}), load, "A converted")
+    found = conditions_with_load(conditions_here(adapters, {"torch": "cpu"}), load, "A converted")
     assert found.versions["python"] == platform.python_version()
     assert found.versions["torch"] == str(torch.__version__)
     assert (found.versions["jax"], found.versions["jaxlib"]) == (jax.__version__, jaxlib.__version__)

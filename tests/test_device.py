@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwmagic.frameworks import Counters, Device, Events, Memory
-from fwmagic.memory.device import SEGMENTS, UNKNOWN_CONTEXT, context_of, measure, peak
+from fwmagic.memory.device import SEGMENTS, UNKNOWN_CONTEXT, device_context, measure, peak
 from fwmagic.memory.nvml import Figure
 from fwmagic.report import Moment
 
@@ -210,7 +210,7 @@ def run(pool: Pool, where: Device, trims: bool = False, **options: Any) -> tuple
 
 def context(pool: Pool, where: Device) -> Figure:
     pool.write()
-    return context_of(pool, where)
+    return device_context(pool, where)
 
 
 @pytest.fixture(scope="module")

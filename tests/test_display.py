@@ -14,7 +14,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-from fwmagic.display import INTERVAL, Display, for_shell
+from fwmagic.display import INTERVAL, Display, display_for_shell
 from fwmagic.report import MIME, Report
 from fwmagic.report.text import to_text
 
@@ -160,7 +160,11 @@ def test_an_error_in_the_cell_passes_through():
 
 
 def test_silent_shows_nothing(shell, capsys):
-    for live in (for_shell(shell, silent=True), for_shell(None), Display(None, terminal=True, stream=Terminal())):
+    for live in (
+        display_for_shell(shell, silent=True),
+        display_for_shell(None),
+        Display(None, terminal=True, stream=Terminal()),
+    ):
         live.update(running(0.1))
         live.close(DONE)
         live.close(DONE)
@@ -169,7 +173,7 @@ def test_silent_shows_nothing(shell, capsys):
 
 
 def test_a_kernel_updates_one_display_in_place(shell):
-    live = for_shell(shell)
+    live = display_for_shell(shell)
     live.update(running(0.1))
     live.close(DONE)
     first, last = shell.display_pub.outputs
@@ -184,13 +188,13 @@ def test_a_kernel_updates_one_display_in_place(shell):
 
 def test_two_reports_do_not_replace_each_other(shell):
     for _ in range(2):
-        for_shell(shell).close(DONE)
+        display_for_shell(shell).close(DONE)
     first, second = (output["transient"]["display_id"] for output in shell.display_pub.outputs)
     assert first != second
 
 
 def test_a_terminal_gets_the_report_once_and_at_the_end(terminal_shell, capsys):
-    live = for_shell(terminal_shell)
+    live = display_for_shell(terminal_shell)
     live.update(running(0.1))
     assert capsys.readouterr().out == ""
     live.close(DONE)

@@ -24,6 +24,7 @@ CODES = {
     "FW301",
     "FW302",
     "FW303",
+    "FW304",
     "FW401",
     "FW501",
     "FW502",
@@ -141,6 +142,12 @@ class TestTime:
     def test_fw302_not_warm(self):
         assert [f.variant for f in found(two(time=a_time(warm=False)), "FW302")] == ["jax"]
         assert found(two(status="run-once", time=a_time(warm=False)), "FW302") == []
+
+    def test_fw304_pages_from_the_system_in_every_call(self):
+        (finding,) = found(two(time=a_time(1e-3, page_faults=1025.0)), "FW304")
+        assert "about 1025 new pages" in finding.sentence
+        assert found(two(time=a_time(1e-3, page_faults=900.0)), "FW304") == []
+        assert found(two(time=a_time(1e-3, page_faults=None)), "FW304") == []
 
     def test_fw303_voided_blocks(self):
         (finding,) = found(two(time=a_time(voided=2)), "FW303")

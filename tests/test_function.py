@@ -6,8 +6,8 @@ import pytest
 import torch
 from scenes import call, notebook
 
-from fwmagic.cells.function import LAST, isolated, make_function, stays_in_namespace
-from fwmagic.cells.names import of_code
+from fwmagic.cells.function import LAST, make_function, why_no_function, with_own_globals
+from fwmagic.cells.names import names_of_code
 
 SETUP = """
 import math
@@ -107,7 +107,7 @@ class TestGlobals:
 
     def test_a_copy_is_like_the_original(self, book):
         book.run("def f(a, b=2, *, c=3):\n    'Doc.'\n    return a, b, c\nf.note = 'kept'")
-        copy = isolated(book.namespace["f"], book.namespace)
+        copy = with_own_globals(book.namespace["f"], book.namespace)
         assert copy(1, c=5) == (1, 2, 5)
         assert (copy.__name__, copy.__qualname__, copy.__doc__, copy.note) == ("f", "f", "Doc.", "kept")
 
@@ -123,21 +123,21 @@ class TestGlobals:
             f = outer()
             """
         )
-        assert isolated(book.namespace["f"], book.namespace)(1) is book.namespace["f"](2)
+        assert with_own_globals(book.namespace["f"], book.namespace)(1) is book.namespace["f"](2)
 
     def test_a_method_stays_bound_to_its_object(self, book):
-        method = isolated(book.namespace["point"].scaled, book.namespace)
+        method = with_own_globals(book.namespace["point"].scaled, book.namespace)
         assert method.__self__ is book.namespace["point"]
         assert method(3) == 15
         assert method.__func__.__globals__ is not book.namespace
 
     def test_what_is_not_the_notebooks_is_left_alone(self, book):
-        for other in (isolated, len, torch.nn.functional.relu, torch.nn.Linear(1, 1).forward):
-            assert isolated(other, book.namespace) is other
+        for other in (with_own_globals, len, torch.nn.functional.relu, torch.nn.Linear(1, 1).forward):
+            assert with_own_globals(other, book.namespace) is other
 
     def test_of_a_recursive_function(self, book):
         book.run("def down(x): return x if x < 1 else down(x - 1)")
-        assert isolated(book.namespace["down"], book.namespace)(5) == 0
+        assert with_own_globals(book.namespace["down"], book.namespace)(5) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ class TestGlobals:
 def test_what_stays_in_the_namespace(book, text, line, why):
     body = book.body(text)
     exec(body.definition_code(), book.namespace)
-    place = stays_in_namespace(body, book.namespace)
+    place = why_no_function(body, book.namespace)
     assert (place.line, place.reason) == (line, why)
 
 
@@ -164,7 +164,7 @@ def test_what_stays_in_the_namespace(book, text, line, why):
     "text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]", "sets_k()\ny = 1"]
 )
 def test_what_can_be_a_function(book, text):
-    assert stays_in_namespace(book.body(text), book.namespace) is None
+    assert why_no_function(book.body(text), book.namespace) is None
 
 
 @pytest.mark.parametrize(
@@ -178,4 +178,4 @@ def test_in_the_namespace_it_computes_what_the_notebook_would(book, text, last):
 
 def test_what_a_copy_reads_is_what_the_original_reads(book):
     original = book.namespace["twice"]
-    assert of_code(isolated(original, book.namespace).__code__) == of_code(original.__code__)
+    assert names_of_code(with_own_globals(original, book.namespace).__code__) == names_of_code(original.__code__)

@@ -233,12 +233,12 @@ class Record(NamedTuple):
 
 def test_small_ones_are_added_up():
     records = [Record(100 * MIB, 1), Record(MIB, 2), Record(65_000, 3), Record(20_000, 4), Record(70_000, 5)]
-    lines = heap._lines(records, "cell", "", sum(record.size for record in records))
+    lines = heap._heap_lines(records, "cell", "", sum(record.size for record in records))
     assert [line.line for line in lines] == [1, 2, 5, None]
     assert lines[-1] == Allocation(None, 85_000, "other")
     # In a small heap the small ones are the large ones.
-    assert [line.line for line in heap._lines(records[2:4], "cell", "", 85_000)] == [3, 4]
-    assert heap._lines([], "cell", "", 0) == ()
+    assert [line.line for line in heap._heap_lines(records[2:4], "cell", "", 85_000)] == [3, 4]
+    assert heap._heap_lines([], "cell", "", 0) == ()
 
 
 def test_no_thread_is_left():
@@ -273,7 +273,7 @@ def test_the_timeline_shows_the_course():
 @given(st.lists(st.integers(0, 1 << 40), min_size=1), st.integers(1, 20))
 def test_snapshots_are_thinned_and_keep_the_largest(counts, most):
     snapshots = [memray.MemorySnapshot(time, 0, count) for time, count in enumerate(counts)]
-    kept = heap._thinned(snapshots, most)
+    kept = heap._thinned_heap(snapshots, most)
     assert min(len(counts), (most + 1) // 2) <= len(kept) <= most
     assert kept == sorted(kept)
     assert set(kept) <= set(snapshots)

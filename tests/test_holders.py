@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from fwmagic import frameworks
-from fwmagic.memory.holders import Live, largest
+from fwmagic.memory.holders import Held, largest_held
 
 JAX, TORCH = (frameworks.get(name).memory for name in ("jax", "torch"))
 
@@ -58,17 +58,17 @@ def fails(namespace: dict[str, Any], code: str, monkeypatch: pytest.MonkeyPatch)
         pytest.fail("the cell raised nothing")
 
 
-def found(namespace: dict[str, Any], count: int = 10) -> list[Live]:
-    """Return what `largest` says of the memories that have the size of this namespace's array, or a few bytes more."""
+def found(namespace: dict[str, Any], count: int = 10) -> list[Held]:
+    """Return what `largest_held` says of the memories of the size of this namespace's array, or a few bytes more."""
     wanted = range(4 * namespace["SIZE"], 4 * namespace["SIZE"] + 200)
     arrays = {
         one.name: [array for array in one.memory.live() if one.memory.memory_of(array)[1] in wanted]
         for one in frameworks.loaded()
     }
-    return [live for live in largest(arrays, namespace, count) if live.bytes in wanted]
+    return [live for live in largest_held(arrays, namespace, count) if live.bytes in wanted]
 
 
-def the_array(namespace: dict[str, Any]) -> Live:
+def the_array(namespace: dict[str, Any]) -> Held:
     (live,) = found(namespace)
     assert live.bytes == 4 * namespace["SIZE"]
     return live
@@ -263,7 +263,7 @@ def test_what_real_cells_leave_behind_is_found(shell):
     shell.run_cell("import torch\nbig = torch.zeros(3, 500_009)\nbig", store_history=True)
     namespace = shell.user_ns
     namespace["SIZE"] = 3 * 500_009
-    assert the_array(namespace) == Live(
+    assert the_array(namespace) == Held(
         "torch", "float32 (3, 500009)", 12 * 500_009, "cpu", ("big", "_", "_1", "Out[1]")
     )
     shell.run_cell("del big", store_history=True)
@@ -337,7 +337,7 @@ def test_numpy_arrays_are_told_where_they_are_reached():
 
 def test_small_arrays_are_not_reported():
     namespace = {"small": torch.zeros(255), "enough": torch.zeros(256)}
-    assert [live.holders for live in largest({"torch": []}, namespace)] == [("enough",)]
+    assert [live.holders for live in largest_held({"torch": []}, namespace)] == [("enough",)]
 
 
 def test_more_holders_than_a_reader_wants_are_counted():

@@ -229,6 +229,15 @@ def test_what_another_thread_freed_may_hide_growth_and_then_the_note_says_how_mu
     assert note_of_more.startswith("up to 16."), "6 % of the figure matter"
 
 
+def test_where_freed_memory_may_hide_growth_the_figure_is_a_span(monkeypatch):
+    monkeypatch.setattr(host, "lingering", lambda: 24 * MIB)
+    (amount,) = host.measure(lambda: None).peak
+    assert amount.most == amount.bytes + 24 * MIB
+    monkeypatch.setattr(host, "lingering", lambda: 0)
+    (amount,) = host.measure(lambda: None).peak
+    assert amount.most is None
+
+
 def test_freed_memory_that_does_not_matter_gets_no_note(monkeypatch):
     monkeypatch.setattr(host, "lingering", lambda: MIB)
     assert host.measure(lambda: None).note == ""
@@ -309,7 +318,7 @@ def test_of_pairs_the_larger_stays(values):
 @given(st.lists(st.integers(0, 1 << 40), max_size=300), st.integers(2, 17))
 def test_samples_stay_few_and_keep_the_largest(values, most):
     read = iter(values)
-    sampler = host._Sampler(lambda: next(read), interval=1.0, most=most)
+    sampler = host._ResidentSampler(lambda: next(read), interval=1.0, most=most)
     sampler.begin()
     for count in range(1, len(values) + 1):
         sampler.take()
@@ -327,7 +336,7 @@ def test_samples_stay_few_and_keep_the_largest(values, most):
 
 def test_a_long_call_has_a_timeline_of_bounded_length(monkeypatch):
     monkeypatch.setattr(host, "MOST_KEPT", 12)
-    monkeypatch.setattr(host._Sampler.__init__, "__defaults__", (1e-4, 10))
+    monkeypatch.setattr(host._ResidentSampler.__init__, "__defaults__", (1e-4, 10))
     ledger = host.measure(lambda: hold(8, 0.3))
     assert len(ledger.timeline) <= 12
     assert max(moment.in_use for moment in ledger.timeline) > 7 * MIB
@@ -388,7 +397,7 @@ def test_without_a_counter_the_peak_is_sampled_and_called_so(monkeypatch, tmp_pa
 
 def test_a_short_call_without_a_counter_is_read_at_its_end(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(host, "_CLEAR_REFS", tmp_path / "none")
-    monkeypatch.setattr(host._Sampler.__init__, "__defaults__", (60.0, 10))
+    monkeypatch.setattr(host._ResidentSampler.__init__, "__defaults__", (60.0, 10))
     ledger = host.measure(lambda: np.full(64 * MIB, 1, np.uint8))
     assert is_right(growth(ledger), 64)
     assert ledger.peak[0].source.startswith("read at the start and at the end only, so the true peak may be higher")

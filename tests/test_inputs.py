@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
-from fwmagic.run.inputs import canonical_dtype, checked, converted, shared
+from fwmagic.run.inputs import canonical_dtype, checked_inputs, converted_inputs, shared_inputs
 
 TORCH, JAX, NUMPY = (frameworks.get(name) for name in ("torch", "jax", "numpy"))
 ALL = [TORCH, JAX, NUMPY]
@@ -26,7 +26,7 @@ Pair = namedtuple("Pair", ["left", "right"])
     "source", [np.arange(6.0).reshape(2, 3), torch.arange(6.0).reshape(2, 3), jnp.arange(6.0).reshape(2, 3)]
 )
 def test_an_array_of_any_framework_becomes_one_of_another(framework, source):
-    arrays, _ = converted(["A"], {"A": source}, [framework], framework, None)
+    arrays, _ = converted_inputs(["A"], {"A": source}, [framework], framework, None)
     assert framework.is_array(arrays["A"])
     assert framework.to_numpy(arrays["A"]).tolist() == [[0, 1, 2], [3, 4, 5]]
 
@@ -34,7 +34,7 @@ def test_an_array_of_any_framework_becomes_one_of_another(framework, source):
 @pytest.mark.parametrize("framework", [TORCH, NUMPY], ids=lambda f: f.name)
 def test_a_copy_is_private(framework):
     source = np.zeros(3, dtype=np.float32)
-    (first, _), (second, _) = (converted(["A"], {"A": source}, ALL, framework, None) for _ in range(2))
+    (first, _), (second, _) = (converted_inputs(["A"], {"A": source}, ALL, framework, None) for _ in range(2))
     first["A"] += 1
     assert source.tolist() == [0, 0, 0]
     assert second["A"].tolist() == [0, 0, 0]
@@ -56,7 +56,7 @@ def test_a_copy_is_private(framework):
 def test_all_get_the_dtype_that_all_can_hold(dtype, together, expected):
     assert canonical_dtype(np.dtype(dtype), together) == np.dtype(expected)
     for framework in together:
-        arrays, sentence = converted(["A"], {"A": np.ones(2, dtype)}, together, framework, "cpu")
+        arrays, sentence = converted_inputs(["A"], {"A": np.ones(2, dtype)}, together, framework, "cpu")
         assert framework.to_numpy(arrays["A"]).dtype == np.dtype(expected)
         changed = f"converted to JAX's dtypes for all: A from {dtype} to {expected}"
         assert sentence == ("" if dtype == expected else changed)
@@ -71,7 +71,7 @@ def test_with_x64_jax_keeps_them():
 def test_the_numbers_are_the_same_everywhere(values):
     source = np.array(values, dtype=np.float32)
     for framework in ALL:
-        arrays, _ = converted(["A"], {"A": source}, ALL, framework, None)
+        arrays, _ = converted_inputs(["A"], {"A": source}, ALL, framework, None)
         assert framework.to_numpy(arrays["A"]).tobytes() == source.tobytes()
 
 
@@ -86,10 +86,10 @@ def test_the_numbers_are_the_same_everywhere(values):
 def test_what_is_no_array_is_refused(names, sentence):
     values = {"A": np.ones(2), "text": "some", "items": [np.ones(2)]}
     with pytest.raises(FwMagicError) as caught:
-        checked(names, values)
+        checked_inputs(names, values)
     assert str(caught.value) == sentence
     with pytest.raises(FwMagicError):
-        converted(names, values, [TORCH], TORCH, None)
+        converted_inputs(names, values, [TORCH], TORCH, None)
 
 
 class TestSetup:
@@ -101,7 +101,7 @@ class TestSetup:
             "words": np.array(["a", "b"]),
             "function": function,
         }
-        found, sentence = shared(values, ALL, TORCH, None)
+        found, sentence = shared_inputs(values, ALL, TORCH, None)
         assert isinstance(found["A"], torch.Tensor)
         assert isinstance(found["nested"]["pair"], Pair)
         assert isinstance(found["nested"]["pair"].left, torch.Tensor)
@@ -114,12 +114,12 @@ class TestSetup:
 
     def test_each_section_has_copies_of_its_own(self):
         values = {"A": np.zeros(2, np.float32)}
-        (one, _), (two, _) = (shared(values, ALL, NUMPY, None) for _ in range(2))
+        (one, _), (two, _) = (shared_inputs(values, ALL, NUMPY, None) for _ in range(2))
         one["A"] += 1
         assert two["A"].tolist() == values["A"].tolist() == [0, 0]
 
     def test_what_changed_is_stated_with_its_place(self):
-        _, sentence = shared({"A": np.ones(1), "d": {"k": [np.ones(1, np.int64)]}}, ALL, TORCH, None)
+        _, sentence = shared_inputs({"A": np.ones(1), "d": {"k": [np.ones(1, np.int64)]}}, ALL, TORCH, None)
         assert sentence == (
             "converted to JAX's dtypes for all: A from float64 to float32, d['k'][0] from int64 to int32"
         )

@@ -17,7 +17,7 @@ from cells import fail, run, shown, untouched
 from IPython.core.error import UsageError
 from leftovers import shared_memory, workers
 
-from fwmagic.run.isolated import Remote
+from fwmagic.run.isolated import IsolatedVariant
 from fwmagic.worker.process import Worker
 
 
@@ -69,8 +69,10 @@ class TestAComparison:
 
     def test_the_blocks_take_turns_in_random_order(self, shell, monkeypatch):
         order = []
-        block = Remote.block
-        monkeypatch.setattr(Remote, "block", lambda self, *args: (order.append(self.name), block(self, *args))[1])
+        block = IsolatedVariant.block
+        monkeypatch.setattr(
+            IsolatedVariant, "block", lambda self, *args: (order.append(self.name), block(self, *args))[1]
+        )
         run(shell, PAIR.format(options="--isolate --margin 0").replace("--budget 0.2", "--budget 1.5"))
         report = shell.user_ns["report"]
         rounds = order[-2 * report.ratios[0].rounds :]
@@ -262,7 +264,7 @@ def test_what_ends_a_variant_ends_no_other_one_and_not_the_kernel(shell, which):
 
 
 def test_a_variant_that_ends_while_it_is_timed(shell, monkeypatch):
-    block, calls = Remote.block, []
+    block, calls = IsolatedVariant.block, []
 
     def killed(self, *arguments):
         calls.append(self.name)
@@ -270,7 +272,7 @@ def test_a_variant_that_ends_while_it_is_timed(shell, monkeypatch):
             os.kill(self.worker.number, signal.SIGKILL)
         return block(self, *arguments)
 
-    monkeypatch.setattr(Remote, "block", killed)
+    monkeypatch.setattr(IsolatedVariant, "block", killed)
     fail(shell, "%%compare --isolate --budget 0.2\n%%numpy ends\nnp.ones(3)\n%%numpy after\nnp.ones(3)")
     report = shown(shell)[-1]
     assert [variant.status for variant in report] == ["failed", "timed"]

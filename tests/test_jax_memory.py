@@ -27,7 +27,7 @@ from jax.profiler import ProfileData
 from jaxlib import xla_client
 from scenes import notebook
 
-from fwmagic.cells.program import traced
+from fwmagic.cells.program import traced_program
 from fwmagic.format import size
 from fwmagic.frameworks import Counters, Device, Static, get
 from fwmagic.frameworks.jax import compiler
@@ -447,7 +447,7 @@ class TestStatic:
         scene = book.scene("y = jnp.sort(jnp.sin(x), axis=0)[0]\ny")
         scene.enter()
         try:
-            program, done = traced(scene, book.framework.trace, book.framework.is_array)
+            program, done = traced_program(scene, book.framework.trace, book.framework.is_array)
         finally:
             scene.exit()
         assert program.static is done.static

@@ -14,7 +14,7 @@ import pytest
 from scenes import call, notebook
 
 from fwmagic.cells.function import LAST
-from fwmagic.cells.program import traced
+from fwmagic.cells.program import traced_program
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import get
 from fwmagic.frameworks.jax import compiler
@@ -258,7 +258,7 @@ class TestInTheNamespace:
         scene = book.scene(text)
         scene.enter()
         with pytest.raises((jax.errors.JAXTypeError, TypeError)):
-            traced(scene, JAX.trace, JAX.is_array)
+            traced_program(scene, JAX.trace, JAX.is_array)
         assert self.tracers(book) == []
         scene.exit()
         assert (book.namespace["hist"], list(book.namespace["tree"])) == ([], ["a", "n"])
@@ -321,7 +321,7 @@ def test_why_tracing_failed(text, kind, hint):
     scene = book.scene(f"z = x + n\n{text}")
     scene.enter()
     with pytest.raises(Exception) as error:  # noqa: PT011 - each has another class
-        traced(scene, JAX.trace, JAX.is_array)
+        traced_program(scene, JAX.trace, JAX.is_array)
     scene.exit()
     why = JAX.explain(error.value, scene.body.filename)
     assert why.line == 3

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwmagic.frameworks import Counters
-from fwmagic.memory.device import SEGMENTS, Readings, of_readings
+from fwmagic.memory.device import SEGMENTS, DeviceReadings, device_ledger
 from fwmagic.memory.nvml import Figure, Reading
 from fwmagic.report import Moment
 
@@ -33,7 +33,7 @@ def readings(device=None, context=400 * MIB, in_use=2 * GIB, held=2 * GIB + 512 
         "context": Figure(None, why="why") if context is None else Figure(context, "NVML before the first allocation"),
         **fields,
     }
-    return Readings(**found)
+    return DeviceReadings(**found)
 
 
 def amounts(ledger):
@@ -41,7 +41,7 @@ def amounts(ledger):
 
 
 def test_the_segments_of_a_device():
-    ledger = of_readings("cuda:0", readings(others=(("JAX", 64 * MIB),)), (Moment(0.0, 1, 2),), "events")
+    ledger = device_ledger("cuda:0", readings(others=(("JAX", 64 * MIB),)), (Moment(0.0, 1, 2),), "events")
     assert tuple(amounts(ledger)) == SEGMENTS
     assert amounts(ledger) == {
         "other processes": GIB,
@@ -59,7 +59,7 @@ def test_the_segments_of_a_device():
 
 
 def test_what_the_pool_gave_back_was_not_free_at_the_peak():
-    ledger = of_readings("cuda:0", readings(device=reading(own=2 * GIB), held=3 * GIB, given_back=GIB + 512 * MIB))
+    ledger = device_ledger("cuda:0", readings(device=reading(own=2 * GIB), held=3 * GIB, given_back=GIB + 512 * MIB))
     assert amounts(ledger)["free"] == 24 * GIB - 3 * GIB - 512 * MIB - GIB - 512 * MIB
     assert sum(amounts(ledger).values()) == ledger.total
 
@@ -84,7 +84,7 @@ def test_the_segments_add_up_to_the_total_and_a_planted_gap_is_unexplained(
         reading(total=40 * GIB, own=own, others=others, reserved=reserved),
         context, in_use, held, given_back, others=(("JAX", here),),
     )  # fmt: skip
-    ledger = of_readings("cuda:0", found)
+    ledger = device_ledger("cuda:0", found)
     assert ledger.note == ""
     assert amounts(ledger)["unexplained"] == gap
     assert sum(amounts(ledger).values()) == ledger.total
@@ -102,7 +102,7 @@ def test_the_segments_add_up_to_the_total_and_a_planted_gap_is_unexplained(
 )
 def test_no_readings_give_a_negative_number_or_fail(device, numbers):
     in_use, held, peak_in_use, peak_held, after, context, here = numbers
-    found = Readings(
+    found = DeviceReadings(
         Counters(in_use, held, peak_in_use, peak_held, "before"),
         Counters(in_use, held, peak_in_use, peak_held, "peak"),
         Counters(in_use, after, peak_in_use, peak_held, "after"),
@@ -110,7 +110,7 @@ def test_no_readings_give_a_negative_number_or_fail(device, numbers):
         Figure(None, why="why") if context is None else Figure(context, "source"),
         (("JAX", here),),
     )
-    ledger = of_readings("cuda:0", found)
+    ledger = device_ledger("cuda:0", found)
     assert all(amount.bytes is None or amount.bytes >= 0 for amount in ledger.peak)
     assert all(bool(amount.source) != bool(amount.why) for amount in ledger.peak)
     if device.used.bytes is not None and device.own.bytes is not None and device.own.bytes > device.used.bytes:
@@ -149,7 +149,7 @@ def test_no_readings_give_a_negative_number_or_fail(device, numbers):
     ids=["own below held", "own above used", "in use above held", "held above its peak", "stale"],
 )
 def test_readings_that_contradict_each_other_are_named(found, kind, note):
-    ledger = of_readings("cuda:0", found)
+    ledger = device_ledger("cuda:0", found)
     assert note in ledger.note
     assert amounts(ledger)[kind] is None
     (amount,) = (amount for amount in ledger.peak if amount.kind == kind)
@@ -168,12 +168,12 @@ def test_readings_that_contradict_each_other_are_named(found, kind, note):
     ids=["own", "free", "others", "context", "held"],
 )
 def test_what_is_not_known_says_why_and_costs_nothing_else(found, unknown):
-    ledger = of_readings("cuda:0", found)
+    ledger = device_ledger("cuda:0", found)
     assert {name for name, count in amounts(ledger).items() if count is None} == unknown
     assert ledger.note == ""
 
 
 def test_a_context_that_is_not_known_is_in_what_is_unexplained():
-    with_it, without = of_readings("cuda:0", readings()), of_readings("cuda:0", readings(context=None))
+    with_it, without = device_ledger("cuda:0", readings()), device_ledger("cuda:0", readings(context=None))
     assert amounts(without)["unexplained"] == amounts(with_it)["unexplained"] + 400 * MIB
     assert "its context included" in without.peak[SEGMENTS.index("unexplained")].source

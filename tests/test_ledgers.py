@@ -8,7 +8,7 @@ import pytest
 from example_reports import COLOURS, a_ledger, a_variant
 
 from fwmagic.report import Amount, Ledger, Timeline
-from fwmagic.report.drawings import Extent, bar, course, extent, measured
+from fwmagic.report.drawings import Extent, bar, course, drawn_ledgers, extent
 
 LEDGER = Ledger(
     "cuda:0",
@@ -62,7 +62,7 @@ def test_how_the_memory_in_use_was_found_does_not_matter(how, name):
 
 def test_what_a_compiler_worked_out_is_not_drawn():
     static = Ledger("CPU", None, (Amount("in use", 10, "XLA"),), how="static")
-    assert measured([a_variant("jax", memory=(LEDGER, static))]) == [
+    assert drawn_ledgers([a_variant("jax", memory=(LEDGER, static))]) == [
         (a_variant("jax", memory=(LEDGER, static)), LEDGER)
     ]
 

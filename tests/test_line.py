@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
-from fwmagic.options import OptionLine, arguments, parse, parse_header
+from fwmagic.options import OptionLine, arguments, parse_header, parse_line
 
 OPTIONS = [
     ("--mode compiled", "mode", "compiled"),
@@ -35,10 +35,10 @@ OPTIONS = [
 def test_each_option_is_read(magic, text, field, value):
     if magic == "torch" and field in ("baseline", "keep_going"):
         with pytest.raises(UsageError, match="belongs to %%compare"):
-            parse(magic, text)
+            parse_line(magic, text)
     else:
-        assert parse(magic, text).values == {field: value}
-        assert parse(magic, text.replace(" ", "=")).values == {field: value}
+        assert parse_line(magic, text).values == {field: value}
+        assert parse_line(magic, text.replace(" ", "=")).values == {field: value}
 
 
 @pytest.mark.parametrize("field", [field for _, field, _ in OPTIONS])
@@ -60,7 +60,7 @@ options = st.permutations([(text, field, value) for text, field, value in OPTION
 def test_options_and_the_name_may_stand_in_any_order(order, count, equals):
     chosen = order[:count]
     text = " ".join(text.replace(" ", "=") if equals and text[0] == "-" else text for text, _, _ in chosen)
-    assert parse("torch", f"  {text}\t# and a note").values == {field: value for _, field, value in chosen}
+    assert parse_line("torch", f"  {text}\t# and a note").values == {field: value for _, field, value in chosen}
 
 
 def answer(function, *arguments):
@@ -74,7 +74,7 @@ def answer(function, *arguments):
 @given(st.lists(st.text(max_size=12), max_size=4))
 def test_any_line_is_read_or_refused_in_one_sentence(words):
     for magic in ("torch", "jax", "compare"):
-        said = answer(parse, magic, shlex.join(words))
+        said = answer(parse_line, magic, shlex.join(words))
         assert isinstance(said, OptionLine) or said.startswith(f"%%{magic}: ")
 
 
@@ -85,17 +85,17 @@ def test_any_text_is_read_or_refused(text):
 
 
 def test_a_comment_ends_the_line_and_may_hold_an_apostrophe():
-    assert parse("torch", "--budget 1  # don't --mode eager").values == {"budget": 1.0}
-    assert parse("torch", "# --nothing").values == {}
-    assert parse("torch", "").name is None
+    assert parse_line("torch", "--budget 1  # don't --mode eager").values == {"budget": 1.0}
+    assert parse_line("torch", "# --nothing").values == {}
+    assert parse_line("torch", "").name is None
     assert parse_header("torch", " mine --seed 1\r\n", 2).name == "mine"
     with pytest.raises(UsageError, match="'with # inside' is no name"):
-        parse("torch", "'with # inside'")
+        parse_line("torch", "'with # inside'")
 
 
 def test_the_short_form_of_output():
-    assert parse("jax", "-o r").values == {"output": "r"}
-    assert parse("jax", "-or").values == {"output": "r"}
+    assert parse_line("jax", "-o r").values == {"output": "r"}
+    assert parse_line("jax", "-or").values == {"output": "r"}
 
 
 REFUSED = [
@@ -156,7 +156,7 @@ REFUSED = [
 @pytest.mark.parametrize(("magic", "text", "sentence"), REFUSED)
 def test_what_cannot_stand_on_a_magics_line_is_refused_with_the_way_out(magic, text, sentence):
     with pytest.raises(UsageError, match=re.escape(f"%%{magic}: {sentence}")):
-        parse(magic, text)
+        parse_line(magic, text)
 
 
 def test_a_header_of_another_framework_is_no_torch():

@@ -107,15 +107,15 @@ def test_the_machine_is_described_with_its_cores(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("during", "threads", "crowded"),
-    [(None, 4, False), (0.2, 4, False), (1.0, 3, False), (1.0, 4, True), (3.5, 1, True), (0.5, 1, False)],
+    ("during", "used", "crowded"),
+    [(None, 4, False), (0.2, 4, False), (0.5, 4, False), (1.0, 3, False), (1.0, 3.9, True), (3.5, 1, True)],
 )
-def test_a_program_is_crowded_where_its_threads_and_the_others_do_not_fit(monkeypatch, during, threads, crowded):
+def test_a_program_is_crowded_where_what_it_used_and_the_others_do_not_fit(monkeypatch, during, used, crowded):
     monkeypatch.setattr(load, "usable_cores", lambda: 4)
     found = load.Load()
     found.during = during
-    assert bool(found.crowds(threads)) == crowded
-    assert not crowded or f"{during:.1f} of 4 cores" in found.crowds(threads)
+    assert bool(found.crowds(used)) == crowded
+    assert not crowded or f"{during:.1f} of 4 cores" in found.crowds(used)
 
 
 def test_what_is_less_than_a_tick_of_the_counters_is_nothing() -> None:

@@ -8,7 +8,7 @@ import sys
 import numpy
 import pytest
 
-from fwmagic.cells.fingerprint import of_user
+from fwmagic.cells.fingerprint import fingerprint_of_modules
 
 
 @pytest.fixture
@@ -22,17 +22,17 @@ def module(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["mine", "f"])
 def test_a_number_of_a_module_of_the_user_counts(module, name):
     namespace = {"mine": module, "f": module.f}
-    before = of_user(namespace, [name])
-    assert of_user(namespace, [name]) == before
+    before = fingerprint_of_modules(namespace, [name])
+    assert fingerprint_of_modules(namespace, [name]) == before
     module.K = 3
-    assert of_user(namespace, [name]) != before
+    assert fingerprint_of_modules(namespace, [name]) != before
 
 
 def test_a_function_that_was_redefined_counts(module):
-    before = of_user({"mine": module}, ["mine"])
+    before = fingerprint_of_modules({"mine": module}, ["mine"])
     module.f = eval("lambda x: x")
-    assert of_user({"mine": module}, ["mine"]) != before
+    assert fingerprint_of_modules({"mine": module}, ["mine"]) != before
 
 
 def test_libraries_do_not_count(module):
-    assert of_user({"np": numpy, "sys": sys, "x": 3}, ["np", "sys", "x", "unknown"]) == ()
+    assert fingerprint_of_modules({"np": numpy, "sys": sys, "x": 3}, ["np", "sys", "x", "unknown"]) == ()

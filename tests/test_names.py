@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import notebook
 
-from fwmagic.cells import names as names_of
+from fwmagic.cells.names import exposed_names, names_of_code, names_of_statements, notebook_functions
 
 NAMES = "abcde"
 name = st.sampled_from(NAMES)
@@ -94,8 +94,8 @@ class Traced(dict):
 @given(programs)
 def test_what_a_program_needs_and_binds_is_foreseen(source):
     tree = ast.parse(source)
-    reads, surely = names_of.exposed(tree.body)
-    every = names_of.of_statements(tree.body)
+    reads, surely = exposed_names(tree.body)
+    every = names_of_statements(tree.body)
     namespace = Traced()
     try:
         exec(compile(tree, "program", "exec"), {}, namespace)
@@ -133,25 +133,25 @@ def test_what_a_program_needs_and_binds_is_foreseen(source):
     ],
 )
 def test_every_syntax(source, reads, surely):
-    assert names_of.exposed(ast.parse(source).body) == (reads, surely)
+    assert exposed_names(ast.parse(source).body) == (reads, surely)
 
 
 def test_the_names_of_a_class_body_are_its_own():
-    found = names_of.of_statements(ast.parse("class A:\n    x = y\n    def f(self):\n        return z").body)
+    found = names_of_statements(ast.parse("class A:\n    x = y\n    def f(self):\n        return z").body)
     assert (found.reads, found.writes) == ({"y", "z"}, {"A"})
 
 
 def test_a_type_alias_in_a_class_body_reads_what_it_stands_for():
     alias = "type X = a" if sys.version_info >= (3, 12) else "X: TypeAlias = a"
-    names = names_of.of_code(compile(f"class C:\n    {alias}", "cell", "exec"))
+    names = names_of_code(compile(f"class C:\n    {alias}", "cell", "exec"))
     assert "a" in names.reads
     assert names.writes == {"C"}
 
 
 def test_loops_that_run_bind_what_is_read_after_them():
     body = ast.parse("for i in r:\n    y = i\nwhile c:\n    z = w\nf(i, y, z)").body
-    assert names_of.exposed(body)[0] == {"r", "c", "w", "f", "i", "y", "z"}
-    assert names_of.exposed(body, loops_run=True)[0] == {"r", "c", "w", "f"}
+    assert exposed_names(body)[0] == {"r", "c", "w", "f", "i", "y", "z"}
+    assert exposed_names(body, loops_run=True)[0] == {"r", "c", "w", "f"}
 
 
 FUNCTIONS = """
@@ -195,5 +195,5 @@ def unrelated(): pass
 )
 def test_functions_of_the_notebook_that_a_name_leads_to(start, found):
     namespace = notebook(FUNCTIONS, other=functools.reduce, len=len)
-    functions = names_of.notebook_functions(namespace, [start])
+    functions = notebook_functions(namespace, [start])
     assert sorted(f.__qualname__ for f in functions) == sorted(found.split())

@@ -23,7 +23,7 @@ from fwmagic.format import size
 from fwmagic.frameworks import Counters, Device, Framework, Memory
 from fwmagic.memory import device, now, nvml
 from fwmagic.memory.device import SEGMENTS
-from fwmagic.memory.holders import Live
+from fwmagic.memory.holders import Held
 from fwmagic.memory.now import Now
 from fwmagic.memory.nvml import Figure, Reading
 from fwmagic.report import Amount, Ledger
@@ -208,8 +208,8 @@ def test_text_and_html_say_the_same_and_names_are_escaped(shell):
 
 def test_the_columns_of_the_text_are_aligned():
     arrays = (
-        Live("numpy", "float64 (1000000,)", 8_000_000, "cpu", ("a", "b")),
-        Live("jax", "int8 (2,)", 2048, "TFRT_CPU_0", ("c",)),
+        Held("numpy", "float64 (1000000,)", 8_000_000, "cpu", ("a", "b")),
+        Held("jax", "int8 (2,)", 2048, "TFRT_CPU_0", ("c",)),
     )
     first, second = str(Now((), arrays)).splitlines()[-2:]
     assert (first.index("cpu"), first.index("a, b")) == (second.index("TFRT_CPU_0"), second.index("c", 40))

@@ -145,8 +145,7 @@ def test_the_framework():
         assert log.compiled == {}
     assert NUMPY.version() == {"numpy": np.__version__}
     assert NUMPY.device(None) == NUMPY.device("cpu") == "CPU"
-    assert NUMPY.workers() >= 1
-    assert NUMPY.threads().startswith(f"{NUMPY.workers()} (")
+    assert int(NUMPY.threads().split(" (")[0]) >= 1
     assert "blas" in NUMPY.settings()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 import fwmagic
-from fwmagic.options import OPTIONS, Options, parse, parse_header, resolve, resolve_sections
+from fwmagic.options import OPTIONS, Options, parse_header, parse_line, resolve_options, resolve_sections
 
 PAGE = Path(__file__).parent.parent / "docs" / "magics.md"
 WHERE = {
@@ -26,13 +26,13 @@ WHERE = {
 
 
 def alone(magic, text, defaults=()):
-    return resolve(parse(magic, text), dict(defaults))
+    return resolve_options(parse_line(magic, text), dict(defaults))
 
 
 def together(text, *sections, defaults=()):
     """Options of `%%compare text` with sections such as `jax --mode eager`, called a, b, c."""
     lines = [parse_header(*f"{section} ".split(" ", 1), number) for number, section in enumerate(sections, 2)]
-    return resolve_sections(parse("compare", text), dict(zip("abcdef", lines, strict=False)), dict(defaults))
+    return resolve_sections(parse_line("compare", text), dict(zip("abcdef", lines, strict=False)), dict(defaults))
 
 
 def test_the_defaults():

@@ -12,7 +12,7 @@ import torch
 from scenes import notebook
 
 from fwmagic import frameworks
-from fwmagic.cells.outcome import copy_of, first_run, root
+from fwmagic.cells.outcome import copied_results, first_run, root
 
 TORCH, JAX, NUMPY = (frameworks.get(name) for name in ("torch", "jax", "numpy"))
 
@@ -109,7 +109,7 @@ class TestCopies:
     def test_of_containers(self):
         Pair = namedtuple("Pair", "a b")
         value = {"t": [torch.zeros(1), (1, "s")], "p": Pair(torch.zeros(1), 2)}
-        copy = copy_of(value, TORCH)
+        copy = copied_results(value, TORCH)
         value["t"][0].add_(1)
         value["p"].a.add_(1)
         assert copy["t"][0] == copy["p"].a == 0
@@ -118,13 +118,13 @@ class TestCopies:
     def test_of_numpy_arrays_in_any_framework(self):
         for framework in (TORCH, JAX, NUMPY):
             array = np.zeros(2)
-            copy = copy_of([array], framework)[0]
+            copy = copied_results([array], framework)[0]
             array[:] = 1
             assert copy.tolist() == [0, 0]
 
     def test_an_array_that_cannot_change_is_itself(self):
         array = jax.numpy.ones(2)
-        assert copy_of(array, JAX) is array
+        assert copied_results(array, JAX) is array
 
     def test_a_copy_has_no_graph(self):
-        assert copy_of(torch.ones(1, requires_grad=True) * 2, TORCH).grad_fn is None
+        assert copied_results(torch.ones(1, requires_grad=True) * 2, TORCH).grad_fn is None

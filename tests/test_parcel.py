@@ -20,7 +20,7 @@ from leftovers import shared_memory
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import LEAST_PACKED
-from fwmagic.worker.parcel import Parcel, unpack
+from fwmagic.worker.parcel import Parcel, unpack_parcel
 
 BIG = 2 * LEAST_PACKED
 
@@ -28,7 +28,7 @@ BIG = 2 * LEAST_PACKED
 def sent(**values):
     """Pack values and unpack them again; this process stands for the other one."""
     with Parcel(values, frameworks.installed()) as parcel:
-        return types.SimpleNamespace(**unpack(parcel.address))
+        return types.SimpleNamespace(**unpack_parcel(parcel.address))
 
 
 @pytest.mark.parametrize("size", [3, BIG], ids=["small", "big"])
@@ -83,7 +83,7 @@ class TestArrays:
     def test_what_is_unpacked_is_its_own(self, size):
         x = torch.zeros(size)
         with Parcel({"x": x}, frameworks.installed()) as parcel:
-            one, other = unpack(parcel.address)["x"], unpack(parcel.address)["x"]
+            one, other = unpack_parcel(parcel.address)["x"], unpack_parcel(parcel.address)["x"]
         one += 1
         assert x[0] == 0
         assert other[0] == 0
@@ -102,7 +102,7 @@ def test_functions_of_the_notebook_share_the_other_namespace():
     values = {"namespace": {name: namespace[name] for name in ("scale", "f", "g", "C")}}
     there = {"__name__": "__main__"}
     with Parcel(values, frameworks.installed(), namespace) as parcel:
-        there.update(unpack(parcel.address, there)["namespace"])
+        there.update(unpack_parcel(parcel.address, there)["namespace"])
     assert there["f"].__globals__ is there["g"].__globals__ is there
     there["scale"] = 10.0  # as a cell does that binds it anew
     assert there["g"](1) == 11.0
@@ -136,7 +136,7 @@ def test_a_system_without_nameless_memory_uses_a_file_and_removes_it(monkeypatch
     monkeypatch.setattr("tempfile.tempdir", None)
     with Parcel({"x": torch.ones(BIG)}, frameworks.installed()) as parcel:
         assert len(list(tmp_path.iterdir())) == 1
-        assert torch.equal(unpack(parcel.address)["x"], torch.ones(BIG))
+        assert torch.equal(unpack_parcel(parcel.address)["x"], torch.ones(BIG))
     assert list(tmp_path.iterdir()) == []
 
 

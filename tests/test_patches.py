@@ -9,7 +9,7 @@ import pytest
 import torch
 from scenes import notebook
 
-from fwmagic.cells.ways import code_name, label, patches_of
+from fwmagic.cells.ways import patch_code_name, patch_label, patches_of
 from fwmagic.frameworks import CompileOptions
 
 SETUP = """
@@ -76,7 +76,7 @@ def test_what_is_patched(book, text, expected):
     scene = book.scene(text)
     scene.overlay.on()
     try:
-        assert sorted(label(patch) for patch in patches_of(scene, CompileOptions())) == sorted(expected)
+        assert sorted(patch_label(patch) for patch in patches_of(scene, CompileOptions())) == sorted(expected)
     finally:
         scene.overlay.off()
 
@@ -94,7 +94,7 @@ def test_the_name_by_which_the_compiler_reports_it(book, text, name):
     (patch,) = patched(book, text)
     with book.framework.watch("cell") as log:
         patch.value(torch.ones(2))
-    assert code_name(patch) == name
+    assert patch_code_name(patch) == name
     assert log.compiled[name] > 0
 
 
@@ -102,4 +102,4 @@ def test_jax_functions_are_patched_as_they_are():
     book = notebook("jax", "W = jnp.ones(2)\ndef f(x): return x * W\nx = jnp.ones(2)")
     (patch,) = patched(book, "f(x)")
     assert patch.value.function is book.namespace["f"]
-    assert label(patch) == code_name(patch) == "f"
+    assert patch_label(patch) == patch_code_name(patch) == "f"

@@ -1,6 +1,6 @@
 """Policies of allocators: JAX's and torch's own parsers read each environment, and `%%compare --alloc` runs them.
 
-Where there is no GPU, `Policies._no_device` is made to say that there is one: the processes then compute on the CPU,
+Where there is no GPU, `AllocRun._no_device` is made to say that there is one: the processes then compute on the CPU,
 and everything but the memory of the device is real.
 """
 
@@ -28,15 +28,15 @@ from leftovers import shared_memory, workers
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Policy
 from fwmagic.frameworks.torch import FRAMEWORK as TORCH_FRAMEWORK
-from fwmagic.memory import nvml, policies
-from fwmagic.memory.policies import ALL, every, named
+from fwmagic.memory import nvml
+from fwmagic.memory.policies import ALL, every_policy, named_policies, policy_environment
 from fwmagic.run import isolated
-from fwmagic.run.alloc import Policies
+from fwmagic.run.alloc import AllocRun
 from fwmagic.worker.process import Worker
 
 pytestmark = pytest.mark.memory
 
-POLICIES = every()
+POLICIES = every_policy()
 JAX = {policy.name: policy for policy in POLICIES if policy.framework == "jax"}
 TORCH = {policy.name: policy for policy in POLICIES if policy.framework == "torch"}
 FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
@@ -118,7 +118,7 @@ class TestOfJax:
         ],
     )
     def test_jaxs_own_parser_reads_the_policy(self, name, allocator, preallocate, start):
-        found = parsed(policies.environment(start, JAX[name]))
+        found = parsed(policy_environment(start, JAX[name]))
         assert (found["allocator"], found["preallocate"]) == (allocator, preallocate)
         fraction = next((float(start[spelling]) for spelling in FRACTIONS if spelling in start), None)
         assert found.get("memory_fraction") == fraction
@@ -130,19 +130,19 @@ class TestOfJax:
     def test_what_xla_reads_besides_is_gone(self, policy):
         assert (
             not {"TF_GPU_ALLOCATOR", "TF_CUDA_MALLOC_ASYNC_SUPPORTED_PREALLOC"}
-            & policies.environment(CHOSEN, policy).keys()
+            & policy_environment(CHOSEN, policy).keys()
         )
 
     @pytest.mark.parametrize("policy", JAX.values(), ids=str)
     def test_what_torch_reads_stays(self, policy):
         start = {"PYTORCH_ALLOC_CONF": "max_split_size_mb:64", "PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **OTHER}
-        assert policies.environment(start, policy).items() >= start.items()
+        assert policy_environment(start, policy).items() >= start.items()
 
 
 class TestOfTorch:
     def test_torchs_own_parser_reads_the_policy(self, torch_parses):
         starts = [{}, CHOSEN, {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}]
-        environments = [policies.environment(start, policy) for policy in TORCH.values() for start in starts]
+        environments = [policy_environment(start, policy) for policy in TORCH.values() for start in starts]
         wanted = {
             "caching": "backend:native",
             "expandable": "backend:native,expandable_segments:True",
@@ -154,13 +154,13 @@ class TestOfTorch:
     @pytest.mark.parametrize("start", STARTS)
     @pytest.mark.parametrize("policy", TORCH.values(), ids=str)
     def test_only_one_of_them_turns_the_cache_off(self, policy, start):
-        off = policies.environment(start, policy).get("PYTORCH_NO_CUDA_MEMORY_CACHING")
+        off = policy_environment(start, policy).get("PYTORCH_NO_CUDA_MEMORY_CACHING")
         assert off == ("1" if policy.name == "none" else None)
 
     @pytest.mark.parametrize("policy", TORCH.values(), ids=str)
     def test_what_jax_reads_stays(self, policy):
         start = {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "TF_GPU_ALLOCATOR": "cuda_malloc_async", **OTHER}
-        assert policies.environment(start, policy).items() >= start.items()
+        assert policy_environment(start, policy).items() >= start.items()
 
     def test_of_several_spellings_that_one_stays_which_torch_reads(self, torch_parses):
         values = dict(zip(CONFIGURATIONS, ("max_split_size_mb:64", "max_split_size_mb:128", ""), strict=True))
@@ -183,7 +183,7 @@ ENVIRONMENTS = st.fixed_dictionaries({}, optional=VALUES)
 @given(start=ENVIRONMENTS, policy=st.sampled_from([None, *POLICIES]))
 def test_no_environment_has_two_spellings_or_loses_what_is_not_a_choice(start, policy):
     before, kernel = dict(start), dict(os.environ)
-    found = policies.environment(start, policy)
+    found = policy_environment(start, policy)
     assert (start, dict(os.environ)) == (before, kernel)
     assert all(len(names) <= 1 for names in spellings(found))
     assert found.items() >= {name: value for name, value in start.items() if name in OTHER}.items()
@@ -203,7 +203,7 @@ def policy_of(policy):
 def test_on_demand_keeps_what_the_user_has_chosen(start):
     chosen = [n for n in start if start[n] and (n.startswith("XLA_PYTHON_CLIENT_") or n.startswith("TF_"))]
     chosen = [name for name in chosen if name not in FRACTIONS]
-    found = parsed(policies.environment(start))
+    found = parsed(policy_environment(start))
     fraction = next((name for name in FRACTIONS if start.get(name)), None)
     one = parsed({name: value for name, value in start.items() if name not in FRACTIONS or name == fraction})
     assert found == (one if chosen else one | {"preallocate": False})
@@ -213,27 +213,27 @@ def test_on_demand_keeps_what_the_user_has_chosen(start):
     ("given", "platforms"), [({}, "cuda,cpu"), ({"JAX_PLATFORMS": ""}, "cuda,cpu"), (OTHER, "cuda")]
 )
 def test_a_policy_of_jax_lets_it_not_start_on_the_cpu_unsaid(given, platforms):
-    assert policies.environment(given, JAX["platform"])["JAX_PLATFORMS"] == platforms
+    assert policy_environment(given, JAX["platform"])["JAX_PLATFORMS"] == platforms
 
 
 @pytest.mark.parametrize("value", ["true", "false", "0"])
 def test_on_demand_leaves_a_choice_of_preallocation(value):
     start = {"XLA_PYTHON_CLIENT_PREALLOCATE": value}
-    assert policies.environment(start) == start
+    assert policy_environment(start) == start
 
 
 def test_on_demand_chooses_where_nothing_is_chosen():
-    assert policies.environment(OTHER) == {**OTHER, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    assert parsed(policies.environment({}))["preallocate"] is False
+    assert policy_environment(OTHER) == {**OTHER, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    assert parsed(policy_environment({}))["preallocate"] is False
     assert "preallocate" not in parsed({})
 
 
 class TestRead:
     def test_all(self):
-        assert named(ALL) == named(f" {ALL} ") == POLICIES
+        assert named_policies(ALL) == named_policies(f" {ALL} ") == POLICIES
 
     def test_names_in_their_order_each_once(self):
-        found = named("torch:none, jax:ondemand,torch:none")
+        found = named_policies("torch:none, jax:ondemand,torch:none")
         assert [str(policy) for policy in found] == ["torch:none", "jax:ondemand"]
 
     @pytest.mark.parametrize(
@@ -243,10 +243,10 @@ class TestRead:
         with pytest.raises(
             FwMagicError, match=r"is no policy; there are: jax:preallocate, .*, torch:none; or all alone$"
         ):
-            named(text)
+            named_policies(text)
 
     def test_a_policy_is_known_by_its_name(self):
-        assert all(named(str(policy)) == (policy,) for policy in POLICIES)
+        assert all(named_policies(str(policy)) == (policy,) for policy in POLICIES)
         assert str(Policy("torch", "x", {}, "")) == "torch:x"
 
 
@@ -274,7 +274,7 @@ def _environment():
 @pytest.fixture
 def device(monkeypatch):
     """A machine that says it has a GPU, on which JAX then computes on the CPU."""
-    monkeypatch.setattr(Policies, "_no_device", lambda self: "")
+    monkeypatch.setattr(AllocRun, "_no_device", lambda self: "")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
 
 
@@ -471,14 +471,14 @@ def test_an_error_under_one_policy_leaves_no_process_beside_the_next_one(shell, 
 
 @pytest.mark.slow
 def test_a_policy_whose_process_dies_while_its_memory_is_measured(shell, device, monkeypatch):
-    memory = isolated.Remote.memory
+    memory = isolated.IsolatedVariant.memory
 
     def killed(self):
         if self.name == "jax platform":
             os.kill(self.worker.number, signal.SIGKILL)
         return memory(self)
 
-    monkeypatch.setattr(isolated.Remote, "memory", killed)
+    monkeypatch.setattr(isolated.IsolatedVariant, "memory", killed)
     error = fail(shell, "%%compare --alloc jax:platform,jax:ondemand --budget 0.2\n%%jax --mode eager\njnp.ones(3)")
     report = shown(shell)[-1]
     assert statuses(report) == {"jax platform": "failed", "jax ondemand": "timed"}
@@ -488,7 +488,7 @@ def test_a_policy_whose_process_dies_while_its_memory_is_measured(shell, device,
 
 @pytest.mark.slow
 def test_a_policy_whose_process_dies_while_it_is_timed(shell, device, monkeypatch):
-    block, names = isolated.Remote.block, []
+    block, names = isolated.IsolatedVariant.block, []
 
     def killed(self, *arguments):
         names.append(self.name)
@@ -496,7 +496,7 @@ def test_a_policy_whose_process_dies_while_it_is_timed(shell, device, monkeypatc
             os.kill(self.worker.number, signal.SIGKILL)
         return block(self, *arguments)
 
-    monkeypatch.setattr(isolated.Remote, "block", killed)
+    monkeypatch.setattr(isolated.IsolatedVariant, "block", killed)
     fail(shell, "%%compare --alloc jax:platform,jax:ondemand --budget 0.4\n%%jax --mode eager\njnp.ones(3)")
     report = shown(shell)[-1]
     assert statuses(report) == {"jax platform": "failed", "jax ondemand": "timed"}
@@ -540,7 +540,7 @@ def test_the_timeout_ends_a_policy_that_hangs_and_none_that_is_timed_for_longer(
 )
 def test_jax_is_told_to_start_on_the_gpu_unless_the_user_has_chosen(shell, monkeypatch, chosen, seen):
     """Else it would only log that it cannot, and compute on the CPU."""
-    monkeypatch.setattr(Policies, "_no_device", lambda self: "")
+    monkeypatch.setattr(AllocRun, "_no_device", lambda self: "")
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     if chosen is not None:
         monkeypatch.setenv("JAX_PLATFORMS", chosen)

@@ -9,7 +9,7 @@ import torch
 from scenes import call, notebook
 
 from fwmagic.cells.function import LAST
-from fwmagic.cells.program import Patch, traced
+from fwmagic.cells.program import Patch, traced_program
 
 
 class TestPatch:
@@ -87,7 +87,7 @@ def test_a_trace_leaves_the_namespace_as_it_was_also_if_it_fails():
     scene.enter()
     before = dict(book.namespace)
     with pytest.raises(ZeroDivisionError):
-        traced(scene, book.framework.trace, book.framework.is_array)
+        traced_program(scene, book.framework.trace, book.framework.is_array)
     assert list(book.namespace["d"]) == ["x"]
     assert book.namespace["d"]["x"] is book.namespace["x"] is before["x"]
     scene.exit()

@@ -1,9 +1,10 @@
-"""The rounds of a measurement: segments of time, the baseline, and ratios of pairs."""
+"""The rounds of a measurement: what is kept of very many, the baseline, and ratios of pairs."""
 
 from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -12,8 +13,8 @@ from fwmagic.measure.rounds import Rounds
 
 def rounds(*rows, baseline=0, margin=0.01, names="abc"):
     table = Rounds(list(names), baseline, margin)
-    for number, row in enumerate(rows):
-        table.add(row, float(number))
+    for row in rows:
+        table.add(row)
     return table
 
 
@@ -22,17 +23,21 @@ def noisy(count, *levels, seed=0):
     return [tuple(level * math.exp(noise.gauss(0, 1e-3)) for level in levels) for _ in range(count)]
 
 
-def test_rounds_are_parted_by_when_they_began():
+def test_of_very_many_rounds_those_are_kept_that_are_evenly_far_apart():
     table = Rounds(["a"], 0, 0.01)
-    for begun in (5.0, 5.1, 5.2, 6.0, 7.9, 8.0):
-        table.add([1.0], begun)
-    assert table.segments() == (0, 0, 0, 1, 2, 2)
-    assert len(table) == len(table.rows) == 6
+    for number in range(50_000):
+        table.add([float(number)])
+    kept = [row[0] for row in table.rows]
+    assert len(table) == 50_000
+    assert 4000 < len(kept) < 9000
+    assert {after - before for before, after in pairwise(kept)} == {kept[1] - kept[0]}
+    assert kept[-1] > 49_000
+    assert table.samples(0) == tuple(kept)
 
 
 def test_none_and_one():
-    assert (rounds().segments(), rounds().rows, rounds().ratios([0, 1]), rounds().baseline([])) == ((), (), (), None)
-    assert rounds((1.0, 2.0, 3.0)).segments() == (0,)
+    assert (rounds().rows, rounds().ratios([0, 1]), rounds().baseline([]), len(rounds())) == ((), (), None, 0)
+    assert rounds((1.0, None, 3.0)).samples(1) == ()
 
 
 @pytest.mark.parametrize(
@@ -76,6 +81,6 @@ class TestDecided:
         assert not rounds(*noisy(2, 1.0), names="a").decided([0])
         assert not rounds((None,), (None,), names="a").decided([0])
 
-    def test_not_where_segments_disagree(self):
-        rows = [(1.0, 2.0 * (1 + 0.3 * (number // 10))) for number in range(30)]
+    def test_not_where_parts_of_the_run_disagree_about_it(self):
+        rows = [(1.0, 0.9 * (1 + 0.3 * (number // 10))) for number in range(30)]
         assert not rounds(*rows, names="ab").decided([0, 1])

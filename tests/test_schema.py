@@ -149,4 +149,4 @@ def test_a_field_without_a_description_is_an_error():
         field: str
 
     with pytest.raises(KeyError, match="field"):
-        generator._object(Bare)
+        generator._object_schema(Bare)

@@ -12,17 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwmagic.measure import stats
-from fwmagic.report import Ratio
+from fwmagic.report import Ratio, turned
 
 times = st.floats(1e-7, 100.0)
 
 
-def thirds(rounds: int) -> list[int]:
-    return [3 * i // rounds for i in range(rounds)]
-
-
 def ratio_of(logs: list[float], margin: float = 0.01) -> Ratio:
-    return stats.paired_ratio("b", "a", [math.exp(x) for x in logs], [1.0] * len(logs), thirds(len(logs)), margin)
+    return stats.ratio_of_logs("b", "a", logs, margin)
 
 
 def white(rng: random.Random, size: float = 0.02) -> Iterator[float]:
@@ -136,10 +132,49 @@ def test_parts_seldom_disagree_by_chance() -> None:
     assert sum(ratio_of(take(white(rng), 200)).repeatable for _ in range(200)) >= 194
 
 
+def moving(rng: random.Random, levels: tuple[float, ...], stay: float, count: int = 600) -> list[float]:
+    """Return noise around levels, one after the other, at each of which it stays for so many rounds on average."""
+    at, found = 0, []
+    for _ in range(count):
+        at = (at + (rng.random() < 1 / stay)) % len(levels)
+        found.append(levels[at] + rng.gauss(0, 0.02))
+    return found
+
+
+def test_a_ratio_that_moves_between_two_levels_has_two_regimes() -> None:
+    found = ratio_of(moving(random.Random(11), (math.log(0.88), math.log(1.48)), 60))
+    low, high = found.regimes
+    assert (low.median, high.median) == pytest.approx((0.88, 1.48), rel=0.02)
+    assert low.share + high.share == pytest.approx(1)
+    assert 0.2 < low.share < 0.8
+    back = turned(found)
+    assert [one.median for one in back.regimes] == pytest.approx([1 / 1.48, 1 / 0.88], rel=0.02)
+
+
+@pytest.mark.parametrize("noise", [white, heavy, autocorrelated, bursts])
+def test_noise_has_no_regimes(noise: Callable[[random.Random], Iterator[float]]) -> None:
+    rng = random.Random(12)
+    assert [ratio_of(take(noise(rng), 600)).regimes for _ in range(100)].count(()) >= 98
+
+
+def test_what_changes_from_round_to_round_or_by_little_is_no_regime() -> None:
+    rng = random.Random(13)
+    assert ratio_of(moving(rng, (0.0, 0.5), 2)).regimes == ()
+    assert ratio_of([x / 50 for x in moving(rng, (0.0, 0.5), 60)]).regimes == ()
+    assert ratio_of(moving(rng, (0.0, 0.5), 20, count=59)).regimes == ()
+
+
+def test_what_no_repetition_tells_widens_the_interval() -> None:
+    logs = take(white(random.Random(14)), 300)
+    sharp, blurred = stats.ratio_of_logs("b", "a", logs), stats.ratio_of_logs("b", "a", logs, blur=0.5)
+    assert (blurred.low, blurred.high) == pytest.approx((sharp.low / math.exp(0.5), sharp.high * math.exp(0.5)))
+    assert (sharp.verdict, blurred.verdict) == ("same", "undecided")
+
+
 @given(st.lists(st.tuples(times, times), min_size=1, max_size=60))
 def test_a_ratio_seen_from_the_other_side_is_its_inverse(pairs: list[tuple[float, float]]) -> None:
-    a, b = zip(*pairs, strict=True)
-    there, back = (stats.paired_ratio(*names, thirds(len(a))) for names in (("a", "b", a, b), ("b", "a", b, a)))
+    logs = [math.log(a / b) for a, b in pairs]
+    there, back = ratio_of(logs), ratio_of([-x for x in logs])
     assert there.median == pytest.approx(1 / back.median)
     assert there.least <= there.median * (1 + 1e-9)
     assert there.median <= there.most * (1 + 1e-9)
@@ -169,12 +204,9 @@ def test_order_statistics_bound_the_median_at_95_percent(count: int) -> None:
     assert outside(cut + 3) > 0.05
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "segments"), [([], [], []), ([1.0], [1.0, 2.0], [0]), ([0.0], [1.0], [0]), ([1.0], [1.0], [])]
-)
-def test_rounds_that_are_no_pairs_are_refused(a: list[float], b: list[float], segments: list[int]) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        stats.paired_ratio("a", "b", a, b, segments)
+def test_a_ratio_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        ratio_of([])
 
 
 def test_an_interval_of_nothing_is_refused() -> None:

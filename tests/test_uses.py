@@ -47,7 +47,7 @@ from fwmagic.cells import uses
     ],
 )
 def test_reading_again_what_was_bound_last(source, again):
-    assert uses.read_again(ast.parse(source).body, "y") is again
+    assert uses.used_again(ast.parse(source).body, "y") is again
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_what_is_worked_on(source, names):
     ],
 )
 def test_what_is_not_read(source, lines):
-    assert uses.unread(ast.parse(source).body, ("torch", "jnp")) == lines
+    assert uses.unused_values(ast.parse(source).body, ("torch", "jnp")) == lines

@@ -14,7 +14,7 @@ from scenes import call, notebook, same, unchanged
 from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.cells.function import LAST
-from fwmagic.cells.program import traced
+from fwmagic.cells.program import traced_program
 from fwmagic.cells.ways import MOST_KEPT, Programs
 from fwmagic.frameworks import CompileOptions
 
@@ -449,9 +449,9 @@ class TestAgain:
             calls.append(arguments)
             if len(calls) == 1:
                 raise RuntimeError("the executable is gone")
-            return traced(*arguments)
+            return traced_program(*arguments)
 
-        monkeypatch.setattr("fwmagic.cells.program.traced", gone)
+        monkeypatch.setattr("fwmagic.cells.ways.traced_program", gone)
         again = jax_book.ready("y = x * 22")
         assert again.compilation.cache != "reused"
         assert "compiled anew" in again.compilation.reason

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
+import pytest
 from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
 from hypothesis import given
 
-from fwmagic.report import Amount, Ledger, Timeline
+from fwmagic.report import Amount, Ledger, Regime, Timeline
 from fwmagic.report.words import to_words
 
 
@@ -86,3 +87,27 @@ def test_a_chart_that_would_show_nothing_has_no_words():
 def test_memory_is_among_the_words():
     (torch, _jax) = to_words(with_memory())["details"]
     assert [line["label"] for line in torch["lines"]].count("memory") == 2
+
+
+def test_an_amount_that_has_a_lower_and_an_upper_bound_is_a_span_everywhere():
+    ledger = Ledger("host", None, (Amount("in use", 24 << 20, "counted", most=48 << 20),), start=1 << 30)
+    report = a_report(a_variant("jax", memory=(ledger,)))
+    assert "+24.0-48.0 MiB (host)" in str(report)
+    assert "24.0-48.0 MiB more" in report.to_html()
+    assert to_words(report)["charts"]["memory"][0][0][-1] == "24.0-48.0 MiB"
+    assert "+24.0 MiB" not in str(report)
+
+
+def test_a_ratio_that_moved_between_two_levels_gives_both():
+    regimes = (Regime(0.881, 0.57), Regime(1.48, 0.43))
+    ratio = a_ratio("undecided", 1.1, 0.87, 1.5, regimes=regimes, repeatable=False)
+    text = str(a_report(a_variant("torch"), a_variant("jax"), ratios=(ratio,)))
+    assert "it moved between 0.881, in 57 % of the rounds, and 1.48" in " ".join(text.split())
+    assert "not repeatable" not in text
+
+
+@pytest.mark.parametrize(("alone", "said"), [(None, False), (1.23e-3, False), (1.2e-3, False), (0.9e-3, True)])
+def test_the_time_in_a_tight_loop_is_said_where_it_is_another(alone, said):
+    (details, *_) = to_words(a_report(a_variant("jax", time=a_time(alone=alone))))["details"]
+    told = [line["text"] for line in details["lines"] if line["label"] == "alone"]
+    assert told == (["900 µs in a tight loop, without the others in between"] if said else [])

@@ -15,11 +15,11 @@ import pytest
 from leftovers import shared_memory
 
 from fwmagic.errors import FwMagicError
-from fwmagic.worker.process import Raised, Setting, Worker, WorkerEnded, answer
+from fwmagic.worker.process import RaisedInWorker, Worker, WorkerEnded, WorkerSetting, answer
 
 
 def a_setting(**fields):
-    return Setting(
+    return WorkerSetting(
         **{
             "environment": dict(os.environ),
             "folder": str(Path.cwd()),
@@ -137,7 +137,7 @@ class TestErrors:
 
     def test_one_that_cannot_be_pickled_is_told_in_words(self):
         found = answer(raise_odd)
-        assert isinstance(found, Raised)
+        assert isinstance(found, RaisedInWorker)
         told = found.error()
         assert (type(told), str(told)) == (FwMagicError, "Odd: odd")
 
@@ -199,10 +199,10 @@ def test_closing_ends_it_whatever_it_does_and_leaves_nothing():
 
 _KILLED = """
 import os, sys, time
-from fwmagic.worker.process import Setting
+from fwmagic.worker.process import WorkerSetting
 from fwmagic.worker.process import Worker
-worker = Worker(Setting(dict(os.environ), os.getcwd(), tuple(sys.path)))
-other = Worker(Setting(dict(os.environ), os.getcwd(), tuple(sys.path)), anew=True)
+worker = Worker(WorkerSetting(dict(os.environ), os.getcwd(), tuple(sys.path)))
+other = Worker(WorkerSetting(dict(os.environ), os.getcwd(), tuple(sys.path)), anew=True)
 other._executor.submit(time.sleep, 60)
 print(worker.number, other.number, flush=True)
 time.sleep(60)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-from fwmagic.cells import names as names_of
-from fwmagic.cells import uses
+from fwmagic.cells.names import DEFINITIONS, exposed_names, names_of_statements
+from fwmagic.cells.uses import used_again, worked_on
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 from fwmagic.report import Place
@@ -152,17 +152,17 @@ def analyse(
     last: ast.expr | None = None
     if statements and isinstance(statements[-1], ast.Expr):
         last = statements.pop().value  # type: ignore[attr-defined]
-    definitions, body = _hoist(statements, last)
+    definitions, body = _hoist_definitions(statements, last)
     whole = [*body, *([ast.copy_location(ast.Expr(last), last)] if last is not None else [])]
-    reads, _ = names_of.exposed(whole)
-    inputs, _ = names_of.exposed(whole, loops_run=True)
-    _, surely = names_of.exposed(body)
-    written = names_of.of_statements(whole)
-    inner = names_of.of_statements([s for s in body if isinstance(s, names_of.DEFINITIONS)]).writes
+    reads, _ = exposed_names(whole)
+    inputs, _ = exposed_names(whole, loops_run=True)
+    _, surely = exposed_names(body)
+    written = names_of_statements(whole)
+    inner = names_of_statements([s for s in body if isinstance(s, DEFINITIONS)]).writes
     live = tuple(
         name
-        for name in _in_order(body, written.writes - inner - written.deletes)
-        if name in inputs or not uses.read_again(whole, name)
+        for name in _bound_in_order(body, written.writes - inner - written.deletes)
+        if name in inputs or not used_again(whole, name)
     )
     own = surely & written.writes - inner - written.deletes - {*live}
     return Body(
@@ -173,20 +173,20 @@ def analyse(
         statements=tuple(body),
         last=last,
         reads=frozenset(name for name in reads if name not in vars(builtins) or name in written.writes),
-        all_reads=frozenset(names_of.of_statements(tree.body).reads),
+        all_reads=frozenset(names_of_statements(tree.body).reads),
         assigned=written.writes | written.deletes,
-        defined=names_of.of_statements(definitions).writes,
+        defined=names_of_statements(definitions).writes,
         live=live,
         maybe=frozenset(live) - surely,
-        kept=tuple(sorted(own & uses.worked_on(body))),
+        kept=tuple(sorted(own & worked_on(body))),
         flags=flags,
-        **_traits(tree, whole, frameworks),
+        **_traits_of_body(tree, whole, frameworks),
     )
 
 
-def _hoist(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
+def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it."""
-    definitions: list[ast.stmt] = [s for s in statements if isinstance(s, names_of.DEFINITIONS)]
+    definitions: list[ast.stmt] = [s for s in statements if isinstance(s, DEFINITIONS)]
     moved = True
     while moved:
         moved = False
@@ -194,11 +194,11 @@ def _hoist(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.
         rest = [s for s in statements if id(s) not in kept]
         if last is not None:
             rest.append(ast.copy_location(ast.Expr(last), last))
-        bound = names_of.of_statements(rest)
+        bound = names_of_statements(rest)
         taken = bound.writes | bound.deletes
         for definition in list(definitions):
-            own = names_of.of_statements([definition])
-            twice = any(own.writes & names_of.of_statements([d]).writes for d in definitions if d is not definition)
+            own = names_of_statements([definition])
+            twice = any(own.writes & names_of_statements([d]).writes for d in definitions if d is not definition)
             if (own.reads | own.writes) & taken or twice:
                 definitions.remove(definition)
                 moved = True
@@ -206,7 +206,7 @@ def _hoist(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.
     return definitions, [s for s in statements if id(s) not in kept]
 
 
-def _traits(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence[Framework]) -> dict[str, Any]:
+def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence[Framework]) -> dict[str, Any]:
     """Return what the code does that decides how it can be run: the first place of each kind."""
     compilers = {name for framework in frameworks for name in framework.compilers}
     uncompiled = tuple(name for framework in frameworks for name in framework.uncompiled)
@@ -271,11 +271,11 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id, *reversed(parts)])
 
 
-def _in_order(statements: list[ast.stmt], wanted: frozenset[str]) -> Iterator[str]:
+def _bound_in_order(statements: list[ast.stmt], wanted: frozenset[str]) -> Iterator[str]:
     """Yield names in the order in which the statements first bind them."""
     seen: set[str] = set()
     for statement in statements:
-        for name in sorted((names_of.of_statements([statement]).writes & wanted) - seen):
+        for name in sorted((names_of_statements([statement]).writes & wanted) - seen):
             seen.add(name)
             yield name
 

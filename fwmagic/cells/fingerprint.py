@@ -40,22 +40,26 @@ def fingerprint(entries: Sequence[Entry]) -> tuple[Any, ...]:
     places: dict[int, int] = {}
     for entry in outer:
         places.setdefault(id(entry.target), len(places))
-    return tuple(_describe(entry, places) for entry in outer)
+    return tuple(_entry_fingerprint(entry, places) for entry in outer)
 
 
-def _describe(entry: Entry, places: dict[int, int]) -> Any:
+def _entry_fingerprint(entry: Entry, places: dict[int, int]) -> Any:
     target, kind = entry.target, entry.kind
     if kind is None:
         if entry.framework is None or not entry.framework.is_array(target):
             return _Same(target)
         return (entry.framework.name, entry.framework.describe(target))
-    values = [_refer(value, places) for value in entry.values]
+    values = [_value_fingerprint(value, places) for value in entry.values]
     held = frozenset(values) if isinstance(target, set | frozenset) else tuple(values)
-    keys = len(entry.keys) if isinstance(entry.keys, range) else tuple(_refer(key, places) for key in entry.keys)
-    return (kind.name, _identity(target, kind), keys, held)
+    keys = (
+        len(entry.keys)
+        if isinstance(entry.keys, range)
+        else tuple(_value_fingerprint(key, places) for key in entry.keys)
+    )
+    return (kind.name, _object_fingerprint(target, kind), keys, held)
 
 
-def _identity(target: Any, kind: Kind) -> Any:
+def _object_fingerprint(target: Any, kind: Kind) -> Any:
     """Return what counts of the object itself: its type where it is no more than what it holds, else its identity."""
     if isinstance(target, types.BuiltinMethodType | types.MethodWrapperType):
         return target.__name__
@@ -64,36 +68,38 @@ def _identity(target: Any, kind: Kind) -> Any:
     return _Same(target if kind.name in ("attributes", "slots", "class") and not is_value else type(target))
 
 
-def _refer(value: Any, places: dict[int, int]) -> Any:
+def _value_fingerprint(value: Any, places: dict[int, int]) -> Any:
     if isinstance(value, types.CodeType):
-        return _code(value)
+        return _code_fingerprint(value)
     if type(value) in _BY_VALUE:
         return (type(value), value)
     if isinstance(value, _BY_TEXT):
         return (type(value), repr(value))
     if type(value) is tuple and id(value) not in places:  # of plain values, so that the walk left it out
-        return (tuple, *(_refer(held, places) for held in value))
+        return (tuple, *(_value_fingerprint(held, places) for held in value))
     place = places.get(id(value))
     return _Same(value) if place is None else ("at", place)
 
 
-def _code(code: types.CodeType) -> tuple[Any, ...]:
+def _code_fingerprint(code: types.CodeType) -> tuple[Any, ...]:
     """Return what a function's code does, without the file and the lines where it stands."""
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     counts = (code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
-    return ("code", code.co_code, _const(code.co_consts), names, counts)
+    return ("code", code.co_code, _constant_fingerprint(code.co_consts), names, counts)
 
 
-def _const(const: Any) -> Any:
+def _constant_fingerprint(const: Any) -> Any:
     if isinstance(const, tuple):
-        return tuple(map(_const, const))
-    return frozenset(map(_const, const)) if isinstance(const, frozenset) else _refer(const, {})
+        return tuple(map(_constant_fingerprint, const))
+    return (
+        frozenset(map(_constant_fingerprint, const)) if isinstance(const, frozenset) else _value_fingerprint(const, {})
+    )
 
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def of_user(namespace: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
+def fingerprint_of_modules(namespace: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
     """Return a hashable description of the user's modules that these names lead to: their numbers, texts and code."""
     found: dict[str, types.ModuleType] = {}
     for name in names:
@@ -103,10 +109,12 @@ def of_user(namespace: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ..
         )
         if module is not None and module.__name__ not in found and _is_of_user(module):
             found[module.__name__] = module
-    return tuple((name, *map(_described, sorted(vars(module).items()))) for name, module in sorted(found.items()))
+    return tuple(
+        (name, *map(_item_fingerprint, sorted(vars(module).items()))) for name, module in sorted(found.items())
+    )
 
 
-def _described(item: tuple[str, Any]) -> tuple[str, Any]:
+def _item_fingerprint(item: tuple[str, Any]) -> tuple[str, Any]:
     name, value = item
     if type(value) in _PLAIN:
         return name, (type(value).__name__, repr(value))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fwmagic.cells import names as names_of
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.names import names_of_code, names_of_statements, notebook_functions
 from fwmagic.report import Place
 
 #: The name under which the value of a last expression is returned: that of the notebook's results.
@@ -69,20 +69,20 @@ def make_function(body: Body, namespace: dict[str, Any]) -> Function:
     module = ast.fix_missing_locations(ast.Module([definition], []))
     code = body.code(module)
     inner = next(const for const in code.co_consts if isinstance(const, types.CodeType))
-    function = types.FunctionType(inner, _own_globals(inner, namespace), "cell")
+    function = types.FunctionType(inner, _globals_of_function(inner, namespace), "cell")
     return Function(function, tuple(parameters), returned, ast.unparse(module))
 
 
-def isolated(call: Any, namespace: Mapping[str, Any]) -> Any:
+def with_own_globals(call: Any, namespace: Mapping[str, Any]) -> Any:
     """Return a notebook function, or a method of a notebook class, with globals of its own; others as they are."""
     function = call.__func__ if isinstance(call, types.MethodType) else call
     if not isinstance(function, types.FunctionType) or function.__globals__ is not namespace:
         return call
-    copy = _copy(function, _own_globals(function.__code__, namespace))
+    copy = _copied_function(function, _globals_of_function(function.__code__, namespace))
     return types.MethodType(copy, call.__self__) if isinstance(call, types.MethodType) else copy
 
 
-def _own_globals(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str, Any]:
+def _globals_of_function(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `code` reads of the namespace; the notebook functions among it are copied to share these globals.
 
     Dynamo looks up the globals of a function that it inlines by the name of their module, unless they are those
@@ -91,18 +91,18 @@ def _own_globals(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str
     own = {"__builtins__": namespace.get("__builtins__", builtins), "__name__": namespace.get("__name__", "__main__")}
     pending = [code]
     while pending:
-        for name in names_of.of_code(pending.pop()).reads - own.keys():
+        for name in names_of_code(pending.pop()).reads - own.keys():
             if name not in namespace:
                 continue
             value = namespace[name]
             if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
                 pending.append(value.__code__)
-                value = _copy(value, own)
+                value = _copied_function(value, own)
             own[name] = value
     return own
 
 
-def _copy(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionType:
+def _copied_function(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionType:
     # A code object of its own: Dynamo remembers what it compiled by code object, with the globals of that time.
     code = function.__code__.replace()
     copy = types.FunctionType(code, own, function.__name__, function.__defaults__, function.__closure__)
@@ -112,14 +112,14 @@ def _copy(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionTy
     return copy
 
 
-def stays_in_namespace(body: Body, namespace: Mapping[str, Any]) -> Place | None:
+def why_no_function(body: Body, namespace: Mapping[str, Any]) -> Place | None:
     """Return why the body cannot become a function with locals, or None if it can."""
     if body.uses_namespace is not None:
         return body.uses_namespace
-    read = names_of.of_statements(body.tree.body).reads
-    for function in names_of.notebook_functions(namespace, read):
+    read = names_of_statements(body.tree.body).reads
+    for function in notebook_functions(namespace, read):
         name = function.__qualname__
-        names = names_of.of_code(function.__code__)
+        names = names_of_code(function.__code__)
         shared = sorted(names.reads & body.assigned)
         if shared:
             line = first_use(body, name)

@@ -52,9 +52,9 @@ class InterruptGuard:
                 raise KeyboardInterrupt
             outer._handle(signal.SIGINT, None)
 
-    def window(self) -> _Window:
+    def window(self) -> _InterruptWindow:
         """Return a context in which SIGINT raises KeyboardInterrupt at once, also one that came before it."""
-        return _Window(self)
+        return _InterruptWindow(self)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._open:
@@ -63,7 +63,7 @@ class InterruptGuard:
         self._deferred = True
 
 
-class _Window:
+class _InterruptWindow:
     """The time in which an interrupt is let through; windows inside a window change nothing."""
 
     def __init__(self, guard: InterruptGuard) -> None:

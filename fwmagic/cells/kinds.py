@@ -49,17 +49,17 @@ class Kind:
 
     def same(self, keys: Sequence[Any], values: list[Any], now_keys: Sequence[Any], now_values: list[Any]) -> bool:
         """Say whether both are the same objects in the same places."""
-        return identical(keys, now_keys) and identical(values, now_values)
+        return same_contents(keys, now_keys) and same_contents(values, now_values)
 
 
-def identical(left: Sequence[Any], right: Sequence[Any]) -> bool:
+def same_contents(left: Sequence[Any], right: Sequence[Any]) -> bool:
     """Say whether both hold the same objects in the same order."""
     if isinstance(left, range):
         return left == right
     return len(left) == len(right) and all(map(operator.is_, left, right))
 
 
-class _Sequence(Kind):
+class _SequenceKind(Kind):
     def __init__(self, base: Any) -> None:
         super().__init__(base.__name__)
         self._base = base
@@ -69,18 +69,18 @@ class _Sequence(Kind):
         return range(len(values)), values
 
 
-class _List(_Sequence):
+class _ListKind(_SequenceKind):
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         list.__setitem__(target, slice(None), values)
 
 
-class _Deque(_Sequence):
+class _DequeKind(_SequenceKind):
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         collections.deque.clear(target)
         collections.deque.extend(target, values)
 
 
-class _Tuple(_Sequence):
+class _TupleKind(_SequenceKind):
     mutable = False
 
     def rebuild(self, target: Any, values: list[Any]) -> Any:
@@ -95,7 +95,7 @@ class _Tuple(_Sequence):
         return f".{names[key]}" if key < len(names) else f"[{key}]"
 
 
-class _Set(_Sequence):
+class _SetKind(_SequenceKind):
     hashes = True
 
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
@@ -109,14 +109,14 @@ class _Set(_Sequence):
         return len(values) == len(now_values) and set(map(id, values)) == set(map(id, now_values))
 
 
-class _FrozenSet(_Set):
+class _FrozenSetKind(_SetKind):
     mutable = False
 
     def rebuild(self, target: Any, values: list[Any]) -> Any:
         return frozenset.__new__(type(target), values)
 
 
-class _Mapping(Kind):
+class _MappingKind(Kind):
     hashes = True
 
     def __init__(self, base: type[dict[Any, Any]]) -> None:
@@ -133,7 +133,7 @@ class _Mapping(Kind):
 def fill(base: Any, target: MutableMapping[Any, Any], keys: Sequence[Any], values: Sequence[Any]) -> None:
     """Make a mapping hold these, in this order, by the methods of `base`; it is cleared only if it must be."""
     now = list(base.keys(target))
-    if not identical(now[: len(keys)], keys):
+    if not same_contents(now[: len(keys)], keys):
         base.clear(target)
         now = []
     for key in now[len(keys) :]:
@@ -143,7 +143,7 @@ def fill(base: Any, target: MutableMapping[Any, Any], keys: Sequence[Any], value
             base.__setitem__(target, key, value)
 
 
-class _Payload(Kind):
+class _PayloadKind(Kind):
     """An object whose whole contents are one plain value: bytes, the text of a StringIO, the state of a Random."""
 
     def __init__(self, base: Any, get: Any, put: Any) -> None:
@@ -163,37 +163,37 @@ class _Payload(Kind):
         return bool(values == now_values)
 
 
-def _put_bytes(target: bytearray, content: bytes) -> None:
+def _write_bytes(target: bytearray, content: bytes) -> None:
     bytearray.__setitem__(target, slice(None), content)
 
 
-def _put_array(target: array.array[Any], content: bytes) -> None:
+def _write_array(target: array.array[Any], content: bytes) -> None:
     array.array.__setitem__(target, slice(None), array.array(target.typecode, content))
 
 
-def _stream(base: Any) -> tuple[Kind, ...]:
+def _stream_kind(base: Any) -> tuple[Kind, ...]:
     # The last part of its state are its attributes, which are put back like any others.
-    return (_Payload(base, lambda target: (*base.__getstate__(target)[:-1], None), base.__setstate__),)
+    return (_PayloadKind(base, lambda target: (*base.__getstate__(target)[:-1], None), base.__setstate__),)
 
 
 #: The kinds of the built-in containers, by type.
 CONTAINERS: Final[Mapping[type, tuple[Kind, ...]]] = {
-    list: (_List(list),),
-    tuple: (_Tuple(tuple),),
-    set: (_Set(set),),
-    frozenset: (_FrozenSet(frozenset),),
-    dict: (_Mapping(dict),),
-    collections.OrderedDict: (_Mapping(collections.OrderedDict),),
-    collections.deque: (_Deque(collections.deque),),
-    bytearray: (_Payload(bytearray, bytes, _put_bytes),),
-    array.array: (_Payload(array.array, array.array.tobytes, _put_array),),
-    io.BytesIO: _stream(io.BytesIO),
-    io.StringIO: _stream(io.StringIO),
-    random.Random: (_Payload(random.Random, random.Random.getstate, random.Random.setstate),),
+    list: (_ListKind(list),),
+    tuple: (_TupleKind(tuple),),
+    set: (_SetKind(set),),
+    frozenset: (_FrozenSetKind(frozenset),),
+    dict: (_MappingKind(dict),),
+    collections.OrderedDict: (_MappingKind(collections.OrderedDict),),
+    collections.deque: (_DequeKind(collections.deque),),
+    bytearray: (_PayloadKind(bytearray, bytes, _write_bytes),),
+    array.array: (_PayloadKind(array.array, array.array.tobytes, _write_array),),
+    io.BytesIO: _stream_kind(io.BytesIO),
+    io.StringIO: _stream_kind(io.StringIO),
+    random.Random: (_PayloadKind(random.Random, random.Random.getstate, random.Random.setstate),),
 }
 
 
-class _Attributes(Kind):
+class _AttributesKind(Kind):
     """An object's class and its `__dict__`."""
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
@@ -209,7 +209,7 @@ class _Attributes(Kind):
         return f".{key}"
 
 
-class _Dictionary(_Attributes):
+class _DictionaryKind(_AttributesKind):
     """A `__dict__` by itself: the attributes of an object whose other contents a framework keeps."""
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
@@ -219,7 +219,7 @@ class _Dictionary(_Attributes):
         fill(dict, target, keys, values)
 
 
-class _Members(Kind):
+class _MembersKind(Kind):
     """Descriptors of C or of `__slots__`, each a name and a value; unset slots and empty cells hold MISSING."""
 
     def __init__(self, name: str, members: Iterable[tuple[str, Any]], mutable: bool = True) -> None:
@@ -251,22 +251,22 @@ class _Members(Kind):
             return MISSING
 
 
-class _Cell(_Members):
+class _CellKind(_MembersKind):
     def label(self, target: Any, key: Any) -> str:
         return ""
 
 
-class _Method(_Members):
+class _MethodKind(_MembersKind):
     def rebuild(self, target: Any, values: list[Any]) -> Any:
         return types.MethodType(*values)
 
 
-class _Partial(_Members):
+class _PartialKind(_MembersKind):
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         functools.partial.__setstate__(target, (*values, target.__dict__))  # type: ignore[attr-defined]
 
 
-class _Class(Kind):
+class _ClassKind(Kind):
     """The attributes of a class; their order is not kept, since Python offers no way to."""
 
     # What Python fills in by itself, when a class is made or when annotations are first read.
@@ -289,7 +289,7 @@ class _Class(Kind):
         return f".{key}"
 
 
-class Bindings(Kind):
+class BindingsKind(Kind):
     """The names of a namespace that a cell can reach; more are added while the walk finds them."""
 
     def __init__(self) -> None:
@@ -316,7 +316,7 @@ class Bindings(Kind):
 def slots(type_: type) -> Kind | None:
     """Return the kind that reads the `__slots__` of a type's objects, and their class; None if it has no slots."""
     members = slots_of(*type_.__mro__)
-    return _Members("slots", [*members, ("__class__", vars(object)["__class__"])]) if members else None
+    return _MembersKind("slots", [*members, ("__class__", vars(object)["__class__"])]) if members else None
 
 
 def slots_of(*classes: type) -> list[tuple[str, Any]]:
@@ -330,36 +330,36 @@ def slots_of(*classes: type) -> list[tuple[str, Any]]:
     ]
 
 
-def _members(base: type, *names: str) -> list[tuple[str, Any]]:
+def _members_kind(base: type, *names: str) -> list[tuple[str, Any]]:
     return [(name, base.__dict__[name]) for name in names]
 
 
-def _fixed(base: type, *names: str) -> tuple[Kind, ...]:
-    return (_Members(base.__name__, _members(base, *names), mutable=False),)
+def _fixed_kind(base: type, *names: str) -> tuple[Kind, ...]:
+    return (_MembersKind(base.__name__, _members_kind(base, *names), mutable=False),)
 
 
 #: The attributes of an object; a `__dict__` by itself; the attributes of a class.
-ATTRIBUTES: Final = _Attributes("attributes")
-DICTIONARY: Final = _Dictionary("attributes")
-CLASS: Final = _Class("class")
+ATTRIBUTES: Final = _AttributesKind("attributes")
+DICTIONARY: Final = _DictionaryKind("attributes")
+CLASS: Final = _ClassKind("class")
 
-_DEFAULT = _Members("defaultdict", _members(collections.defaultdict, "default_factory"))
+_DEFAULT = _MembersKind("defaultdict", _members_kind(collections.defaultdict, "default_factory"))
 # Its closure and the globals that it reads are found by the walk.
-_FUNCTION = _Members("function", _members(types.FunctionType, "__code__", "__defaults__", "__kwdefaults__"))
+_FUNCTION = _MembersKind("function", _members_kind(types.FunctionType, "__code__", "__defaults__", "__kwdefaults__"))
 
 #: The kinds of built-in types that refer to others by attributes of their own, by type.
 REFERRING: Final[Mapping[type, tuple[Kind, ...]]] = {
     collections.defaultdict: (*CONTAINERS[dict], _DEFAULT),
-    types.CellType: (_Cell("cell", _members(types.CellType, "cell_contents")),),
+    types.CellType: (_CellKind("cell", _members_kind(types.CellType, "cell_contents")),),
     types.FunctionType: (_FUNCTION,),
-    types.MethodType: (_Method("method", _members(types.MethodType, "__func__", "__self__"), mutable=False),),
-    types.BuiltinMethodType: _fixed(types.BuiltinMethodType, "__self__"),
-    types.MethodWrapperType: _fixed(types.MethodWrapperType, "__self__"),
-    functools.partial: (_Partial("partial", _members(functools.partial, "func", "args", "keywords")),),
+    types.MethodType: (_MethodKind("method", _members_kind(types.MethodType, "__func__", "__self__"), mutable=False),),
+    types.BuiltinMethodType: _fixed_kind(types.BuiltinMethodType, "__self__"),
+    types.MethodWrapperType: _fixed_kind(types.MethodWrapperType, "__self__"),
+    functools.partial: (_PartialKind("partial", _members_kind(functools.partial, "func", "args", "keywords")),),
     type(functools.cache(len)): (),  # its cache cannot be seen, and what it wraps is an attribute
-    property: _fixed(property, "fget", "fset", "fdel"),
-    staticmethod: _fixed(staticmethod, "__func__"),
-    classmethod: _fixed(classmethod, "__func__"),
-    memoryview: _fixed(memoryview, "obj"),
-    BaseException: (_Members("exception", _members(BaseException, "args")),),
+    property: _fixed_kind(property, "fget", "fset", "fdel"),
+    staticmethod: _fixed_kind(staticmethod, "__func__"),
+    classmethod: _fixed_kind(classmethod, "__func__"),
+    memoryview: _fixed_kind(memoryview, "obj"),
+    BaseException: (_MembersKind("exception", _members_kind(BaseException, "args")),),
 }

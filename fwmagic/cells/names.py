@@ -28,7 +28,7 @@ class Names:
     deletes: frozenset[str]
 
 
-def of_code(code: types.CodeType) -> Names:
+def names_of_code(code: types.CodeType) -> Names:
     """Return the global names of a code object and of all code objects nested in it."""
     reads: set[str] = set()
     writes: set[str] = set()
@@ -51,7 +51,7 @@ def of_code(code: types.CodeType) -> Names:
     return Names(frozenset(reads), frozenset(writes), frozenset(deletes))
 
 
-def of_statements(statements: Iterable[ast.stmt]) -> Names:
+def names_of_statements(statements: Iterable[ast.stmt]) -> Names:
     """Return the names of top-level statements, or of some that stand in a block of one."""
     body = list(statements)
     try:
@@ -59,15 +59,15 @@ def of_statements(statements: Iterable[ast.stmt]) -> Names:
     except SyntaxError:  # `break` and `continue` are allowed in a loop only
         loop = ast.While(ast.Constant(True), body, [], lineno=1, col_offset=0)
         code = compile(ast.fix_missing_locations(ast.Module([loop], [])), "<names>", "exec", dont_inherit=True)
-    return of_code(code)
+    return names_of_code(code)
 
 
-def of_expression(expression: ast.expr) -> Names:
+def names_of_expression(expression: ast.expr) -> Names:
     """Return the names of an expression."""
-    return of_statements([ast.copy_location(ast.Expr(expression), expression)])
+    return names_of_statements([ast.copy_location(ast.Expr(expression), expression)])
 
 
-def exposed(
+def exposed_names(
     statements: Iterable[ast.stmt], known: frozenset[str] = frozenset(), loops_run: bool = False
 ) -> tuple[set[str], set[str]]:
     """Return the names that are needed before the statements bind them, perhaps, and those that they surely bind.
@@ -79,19 +79,19 @@ def exposed(
     open_reads: set[str] = set()
 
     def inner(block: Iterable[ast.stmt], extra: Iterable[str] = ()) -> set[str]:
-        reads, surely = exposed(block, frozenset(defined | set(extra)), loops_run)
+        reads, surely = exposed_names(block, frozenset(defined | set(extra)), loops_run)
         open_reads.update(reads)
         return surely
 
     def read(node: ast.expr | None) -> None:
         if node is not None:
-            names = of_expression(node)
+            names = names_of_expression(node)
             open_reads.update(names.reads - defined)
             defined.update(names.writes)
 
     def targets(node: ast.expr) -> set[str]:
         assignment = ast.copy_location(ast.Assign(targets=[node], value=ast.Constant(0)), node)
-        names = of_statements([ast.fix_missing_locations(assignment)])
+        names = names_of_statements([ast.fix_missing_locations(assignment)])
         open_reads.update(names.reads - defined)
         return set(names.writes)
 
@@ -129,7 +129,7 @@ def exposed(
                 if not handlers:
                     defined |= after_body
             case _:
-                names = of_statements([statement])
+                names = names_of_statements([statement])
                 open_reads.update((names.reads | names.deletes) - defined)
                 if not isinstance(statement, ast.Match | ast.TryStar):
                     defined |= names.writes
@@ -159,7 +159,7 @@ def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> li
         pending.extend(_callables(value, namespace))
         if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
             found.append(value)
-            pending.extend(namespace[name] for name in of_code(value.__code__).reads if name in namespace)
+            pending.extend(namespace[name] for name in names_of_code(value.__code__).reads if name in namespace)
     return found
 
 

@@ -56,10 +56,10 @@ def first_run(program: Program, window: Window, only: bool = False) -> tuple[Pro
         left = state_values(scene.snapshot, paths, scene.body, scene.framework)
         program = replace(program, wait=_also_state(program, wait, paths))
         if program.changed is not None:
-            left = {path: copy_of(value, scene.framework) for path, value in program.changed(outputs).items()}
+            left = {path: copied_results(value, scene.framework) for path, value in program.changed(outputs).items()}
         scene.took(seconds)
         outcome = Outcome(
-            results={name: copy_of(value, scene.framework) for name, value in program.collect(outputs).items()},
+            results={name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()},
             changed=left,
             random=random,
             seconds=seconds,
@@ -69,7 +69,7 @@ def first_run(program: Program, window: Window, only: bool = False) -> tuple[Pro
         program.exit()
 
 
-def without_run(program: Program, known: Outcome) -> Program:
+def outcome_without_run(program: Program, known: Outcome) -> Program:
     """Return a slow program as `first_run` does, from what is known of its cell; it is not called for that."""
     scene = program.scene
     scene.look_later()
@@ -107,7 +107,7 @@ def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Fr
     for path, value in found:
         if path.startswith(changed):
             # What is there now comes first; an array that was there before may follow under the same path.
-            values.setdefault(path, copy_of(value, framework))
+            values.setdefault(path, copied_results(value, framework))
     return values
 
 
@@ -143,15 +143,15 @@ def root(path: str) -> str:
     return path.split(".")[0].split("[")[0].split("(")[0]
 
 
-def copy_of(value: Any, framework: Framework) -> Any:
+def copied_results(value: Any, framework: Framework) -> Any:
     """Return a tree of arrays that later runs cannot change: containers rebuilt, arrays saved."""
     kept = framework.frozen(value)
     if kept is not None:
         return kept
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)._make(copy_of(item, framework) for item in value)  # type: ignore[attr-defined]
+        return type(value)._make(copied_results(item, framework) for item in value)  # type: ignore[attr-defined]
     if type(value) in (list, tuple):
-        return type(value)(copy_of(item, framework) for item in value)
+        return type(value)(copied_results(item, framework) for item in value)
     if isinstance(value, dict):
-        return {key: copy_of(item, framework) for key, item in value.items()}
+        return {key: copied_results(item, framework) for key, item in value.items()}
     return value

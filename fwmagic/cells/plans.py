@@ -92,7 +92,7 @@ class Plans:
         if type_ is collections.OrderedDict:  # a torch module has ten of them; attributes on one are unheard of
             return Plan(BUILT_IN[type_], builtin=True)
         if base is type_:
-            return Plan(_with_attributes(type_, BUILT_IN[base]), builtin=True)
+            return Plan(_plan_with_attributes(type_, BUILT_IN[base]), builtin=True)
         module = str(type_.__module__)
         package = module.partition(".")[0]
         what = type_.__qualname__ if module == "builtins" else f"{module}.{type_.__qualname__}"
@@ -109,11 +109,11 @@ class Plans:
             why = f"an iterator ({what}) cannot be wound back"
         elif base is None and _has_hidden_data(type_):
             why, anywhere = f"a {what} keeps its state where Python cannot look", package not in sys.stdlib_module_names
-        kinds = () if package in _LIVE else _with_attributes(type_, BUILT_IN[base] if base else ())
+        kinds = () if package in _LIVE else _plan_with_attributes(type_, BUILT_IN[base] if base else ())
         return Plan(kinds, asks=True, notebook=notebook, why=why, anywhere=anywhere)
 
 
-def _with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+def _plan_with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
     in_slots = slots(type_)
     return (
         *([in_slots] if in_slots is not None else []),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fwmagic.cells.function import LAST, make_function, returned_names, stays_in_namespace
+from fwmagic.cells.function import LAST, make_function, returned_names, why_no_function
 from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
@@ -84,14 +84,14 @@ class Program:
         self.scene.exit()
 
 
-def as_written(scene: Scene) -> Program:
+def program_as_written(scene: Scene) -> Program:
     """Return the body as it is: as a function with locals, or in the namespace where it must stay there."""
-    if stays_in_namespace(scene.body, scene.namespace) is not None:
-        return in_namespace(scene)
-    return as_function(scene)
+    if why_no_function(scene.body, scene.namespace) is not None:
+        return program_in_namespace(scene)
+    return program_as_function(scene)
 
 
-def as_function(
+def program_as_function(
     scene: Scene,
     compile: Callable[[types.FunctionType], Callable[..., Any]] | None = None,
     compiled: Callable[..., Any] | None = None,
@@ -115,7 +115,7 @@ def as_function(
     )
 
 
-def in_namespace(scene: Scene) -> Program:
+def program_in_namespace(scene: Scene) -> Program:
     """Return the body as code that runs in the notebook's namespace."""
     statements, last = scene.body.runs()
     namespace, live = scene.namespace, scene.body.live
@@ -138,7 +138,7 @@ def in_namespace(scene: Scene) -> Program:
     )
 
 
-def traced(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bool]) -> tuple[Program, Any]:
+def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bool]) -> tuple[Program, Any]:
     """Return the whole body as one function of the arrays that it can reach, traced in the real namespace.
 
     While tracing, every array that `is_input` accepts is swapped for its tracer wherever it occurs, the body

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
@@ -49,12 +50,13 @@ class Overlay:
         """Take the bindings off; nothing happens if they are off already."""
         if self._under is None:
             return
-        for name in list(self._namespace):
-            if name not in self._under and not _OF_OTHERS.fullmatch(name):
-                del self._namespace[name]
-        for name, value in self._under.items():
-            if (name not in self._namespace or self._namespace[name] is not value) and not _OF_OTHERS.fullmatch(name):
-                self._namespace[name] = value
+        names, under = self._namespace, self._under
+        for name in names.keys() - under.keys():
+            if not _OF_OTHERS.fullmatch(name):
+                del names[name]
+        for name in [name for name, value in under.items() if names.get(name, MISSING) is not value]:
+            if not _OF_OTHERS.fullmatch(name):
+                names[name] = under[name]
         self._under = None
 
     def keep(self, names: Iterable[str]) -> None:
@@ -86,6 +88,8 @@ class Scene:
     seconds: float | None = None
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
+    _seen: bool = False
+
     def __post_init__(self) -> None:
         self._changes = Changes(self.snapshot, [])  # of the state; the random generators are put back all the same
 
@@ -104,7 +108,10 @@ class Scene:
 
     def look(self) -> Changes:
         """Return what a run has changed; every later run begins with these put back."""
-        self._changes = self.snapshot.changes()
+        before, self._changes = self._changes, self.snapshot.changes()
+        # Once a run has drawn numbers, all later ones begin alike: another variant may draw where this one did not.
+        self._changes.globals_too |= self._seen and before.globals_too
+        self._seen = True
         return self._changes
 
     def look_later(self) -> None:
@@ -126,7 +133,13 @@ class Scene:
 
 @contextlib.contextmanager
 def quiet(shell: Any = None) -> Iterator[None]:
-    """Write the output of what runs in the block nowhere (streams, displays, log messages); refuse `input()`."""
+    """Write the output of what runs in the block nowhere (streams, displays, log messages); refuse `input()`.
+
+    Inside of another such block this does nothing, and costs next to nothing.
+    """
+    if isinstance(sys.stdout, _QuietStream) and isinstance(sys.stderr, _QuietStream):
+        yield
+        return
     before = sys.stdout, sys.stderr, builtins.input
     disabled = logging.root.manager.disable
     with contextlib.ExitStack() as stack:
@@ -134,7 +147,7 @@ def quiet(shell: Any = None) -> Iterator[None]:
         stack.enter_context(_no_warnings())
         stack.callback(_set_streams, *before)
         logging.disable(logging.CRITICAL)
-        _set_streams(_Nowhere(), _Nowhere(), _no_input)
+        _set_streams(_QuietStream(), _QuietStream(), _no_input)
         if shell is not None:
             stack.enter_context(_no_displays(shell))
         yield
@@ -155,7 +168,7 @@ def _no_warnings() -> Iterator[None]:
         filters[:] = before
 
 
-class _Nowhere(io.TextIOBase):
+class _QuietStream(io.TextIOBase):
     """A stream that forgets what is written to it."""
 
     encoding = "utf-8"

@@ -84,7 +84,10 @@ class Snapshot:
     def changes(self, unseen: bool = False) -> Changes:
         """Return what differs now; all that could, if what does differ later is still `unseen`."""
         every = [*self._structure, *self._kept]
-        return Changes(self, every if unseen else [entry for entry in every if entry.differs()])
+        if unseen:
+            return Changes(self, every)
+        globals_too = self.moved_on() or any(framework.flags() != flags for framework, flags in self._flags)
+        return Changes(self, [entry for entry in every if entry.differs()], globals_too)
 
     def moved_on(self) -> bool:
         """Say whether a global random generator has drawn numbers since."""
@@ -142,10 +145,11 @@ class Snapshot:
         with uncollected():
             return fingerprint(self._walk.entries)
 
-    def put_back(self, entries: Iterable[Entry]) -> None:
-        """Put these entries back as they were saved, and the random generators; raises like `restore`."""
+    def put_back(self, entries: Iterable[Entry], globals_too: bool) -> None:
+        """Put these entries back as they were saved, and global generators and flags if wanted; raises as `restore`."""
         self._put_back(entries)
-        self._restore_generators()
+        if globals_too:
+            self._restore_generators()
 
     def paths(self, entries: Iterable[Entry]) -> list[str]:
         """Return the paths of what differs in these entries, such as `net.weight`, `hist[3]` or `x`."""
@@ -219,9 +223,13 @@ class Snapshot:
 
 
 class Changes:
-    """What differed from a snapshot when somebody looked: where, and what it held then."""
+    """What differed from a snapshot when somebody looked: where, and what it held then.
 
-    def __init__(self, snapshot: Snapshot, entries: list[Entry]) -> None:
+    `globals_too`: a global random generator had drawn numbers, or a framework's flags were changed.
+    """
+
+    def __init__(self, snapshot: Snapshot, entries: list[Entry], globals_too: bool = True) -> None:
+        self.globals_too = globals_too
         self._snapshot = snapshot
         self._entries = entries
 
@@ -231,8 +239,8 @@ class Changes:
         return self._snapshot.paths(self._entries)
 
     def restore(self) -> None:
-        """Put these back, and the random generators; raises like `Snapshot.restore`."""
-        self._snapshot.put_back(self._entries)
+        """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""
+        self._snapshot.put_back(self._entries, self.globals_too)
 
     def drew_random(self) -> bool:
         """Say whether a random generator was among them, or a global one has drawn numbers since the snapshot."""

@@ -68,7 +68,7 @@ class Parts(Generic[Header]):
 
 
 @dataclass(frozen=True)
-class _Part:
+class _SplitPart:
     """The lines from one header to the next; the part before the first header has no kind."""
 
     kind: str
@@ -111,31 +111,35 @@ def split(
         `%%setup` stands twice or not first.
     """
     known = [*(frameworks.names() if known is None else known)]
-    preamble, *parts = _parts(cell, known, cell_magics)
+    preamble, *parts = _split_parts(cell, known, cell_magics)
     if _has_code(preamble.body):
         line = preamble.line + 1 + next(i for i, text in enumerate(preamble.body.split("\n")) if _has_code(text))
-        raise _error(line, f"this text stands before the first section; put it below %%setup, or below {_any(known)}")
+        raise _split_error(
+            line, f"this text stands before the first section; put it below %%setup, or below {_any_header(known)}"
+        )
     for part in parts:
         if not _has_code(part.body):
-            raise _error(part.line, f"the section %%{part.kind} is empty; write its code below this line, or remove it")
+            raise _split_error(
+                part.line, f"the section %%{part.kind} is empty; write its code below this line, or remove it"
+            )
     setups = [part for part in parts if part.kind == "setup"]
     if len(setups) > 1:
-        raise _error(setups[1].line, f"this is a second %%setup; join it to {setups[0]}")
+        raise _split_error(setups[1].line, f"this is a second %%setup; join it to {setups[0]}")
     if setups and parts[0] is not setups[0]:
-        raise _error(setups[0].line, f"%%setup comes first; move it above {parts[0]}")
+        raise _split_error(setups[0].line, f"%%setup comes first; move it above {parts[0]}")
     if len(setups) == len(parts):
-        raise _error(None, f"there is no section to compare; begin one with a line {_any(known)}")
+        raise _split_error(None, f"there is no section to compare; begin one with a line {_any_header(known)}")
     setup = None
     for part in setups:
         read("setup", part.rest, part.line)
         setup = Setup(part.header, part.body, part.line + 1)
-    return Parts(preamble.body, setup, tuple(_named(parts[len(setups) :], read)))
+    return Parts(preamble.body, setup, tuple(_named_sections(parts[len(setups) :], read)))
 
 
-def _named(parts: list[_Part], read: Callable[[str, str, int], Header]) -> Iterator[SectionText[Header]]:
+def _named_sections(parts: list[_SplitPart], read: Callable[[str, str, int], Header]) -> Iterator[SectionText[Header]]:
     """Yield the sections; one without a name is called after its framework: torch, torch2, torch3."""
     unnamed: dict[str, int] = {}
-    first: dict[str, _Part] = {}
+    first: dict[str, _SplitPart] = {}
     for part in parts:
         options = read(part.kind, part.rest, part.line)
         name = options.name
@@ -143,42 +147,42 @@ def _named(parts: list[_Part], read: Callable[[str, str, int], Header]) -> Itera
             count = unnamed[part.kind] = unnamed.get(part.kind, 0) + 1
             name = part.kind if count == 1 else f"{part.kind}{count}"
         if name in first:
-            raise _error(
+            raise _split_error(
                 part.line, f"this section and {first[name]} are both called {name!r}; name one: %%{part.kind} NAME"
             )
         first[name] = part
         yield SectionText(part.kind, name, part.header, options, part.body, part.line + 1)
 
 
-def _parts(cell: str, known: list[str], cell_magics: Collection[str]) -> Iterator[_Part]:
+def _split_parts(cell: str, known: list[str], cell_magics: Collection[str]) -> Iterator[_SplitPart]:
     """Yield the lines before the first header, then each header with its lines."""
     kind, rest, header, line, body, quote = "", "", "", FIRST_LINE - 1, "", ""
     for number, text in enumerate(_LINE.findall(cell), FIRST_LINE):
         found = None if quote else _HEADER.match(text)
         if found and found[1] in (*known, "setup"):
-            yield _Part(kind, rest, header, body, line)
+            yield _SplitPart(kind, rest, header, body, line)
             kind, rest, header, line, body = found[1], found[2], text, number, ""
             continue
         if found:
             _check_magic(found[1], number, kind, body, known, cell_magics)
         body += text
         quote = _open_quote(text, quote)
-    yield _Part(kind, rest, header, body, line)
+    yield _SplitPart(kind, rest, header, body, line)
 
 
 def _check_magic(name: str, line: int, kind: str, body: str, known: list[str], cell_magics: Collection[str]) -> None:
     """Raise if the line `%%name`, which follows `body` in its section of that kind, cannot stand there."""
     if name == "compare":
-        raise _error(line, "a %%compare cannot stand inside another; put it into a cell of its own")
+        raise _split_error(line, "a %%compare cannot stand inside another; put it into a cell of its own")
     close = difflib.get_close_matches(name, [*known, "setup"], n=1)
     if close and name not in cell_magics:
-        raise _error(line, f"there is no section %%{name}; did you mean %%{close[0]}?")
+        raise _split_error(line, f"there is no section %%{name}; did you mean %%{close[0]}?")
     code = [text for text in body.split("\n") if _has_code(text)]
     if not kind and not code and name not in cell_magics:
-        raise _error(line, f"there is no section %%{name}; begin one with {_any(known)}")
+        raise _split_error(line, f"there is no section %%{name}; begin one with {_any_header(known)}")
     # The text of another cell magic, such as %%bash, is in that magic's language: it may hold any line.
     if code and not _HEADER.match(code[0]):
-        raise _error(line, f"%%{name} stands in the middle of a section; move it to the section's first line")
+        raise _split_error(line, f"%%{name} stands in the middle of a section; move it to the section's first line")
 
 
 def _open_quote(line: str, quote: str) -> str:
@@ -200,11 +204,11 @@ def _has_code(text: str) -> bool:
     return any(line.strip() and not line.lstrip().startswith("#") for line in text.split("\n"))
 
 
-def _any(known: list[str]) -> str:
+def _any_header(known: list[str]) -> str:
     return " or ".join(f"%%{name}" for name in known)
 
 
-def _error(line: int | None, sentence: str) -> UsageError:
+def _split_error(line: int | None, sentence: str) -> UsageError:
     from IPython.core.error import UsageError
 
     where = "%%compare" if line is None else f"%%compare in line {line}"

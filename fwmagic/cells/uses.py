@@ -5,39 +5,39 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable
 
-from fwmagic.cells import names as names_of
+from fwmagic.cells.names import DEFINITIONS, names_of_expression, names_of_statements
 
 _MAKES_CONTAINER = {"list", "dict", "set", "deque", "defaultdict", "OrderedDict"}
 
 
-def read_again(statements: list[ast.stmt], name: str) -> bool:
+def used_again(statements: list[ast.stmt], name: str) -> bool:
     """Say whether what `name` holds last is read by a statement after that.
 
     A statement that only fills a container, such as `name[0] = x` or, for a list that the statements make,
     `name.append(x)`, counts as one that binds it. A definition that reads it does not count, for it may never be
     called; nor does `print`, which computes nothing.
     """
-    return _read_again(statements, name, name in _containers(statements))
+    return _used_again(statements, name, name in _containers(statements))
 
 
-def _read_again(statements: list[ast.stmt], name: str, is_container: bool) -> bool:
+def _used_again(statements: list[ast.stmt], name: str, is_container: bool) -> bool:
     def binds(statement: ast.stmt) -> bool:
-        return name in names_of.of_statements([statement]).writes or name in _filled([statement], is_container)
+        return name in names_of_statements([statement]).writes or name in _filled([statement], is_container)
 
     last = max((i for i, statement in enumerate(statements) if binds(statement)), default=None)
     if last is None:
         return False
-    later = [s for s in statements[last + 1 :] if not isinstance(s, names_of.DEFINITIONS) and not _only_shows(s)]
-    if name in names_of.of_statements(later).reads:
+    later = [s for s in statements[last + 1 :] if not isinstance(s, DEFINITIONS) and not _only_shows(s)]
+    if name in names_of_statements(later).reads:
         return True
     statement = statements[last]
     blocks = [getattr(statement, part, []) for part in ("body", "orelse", "finalbody")]
     blocks += [part.body for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]]
-    if isinstance(statement, names_of.DEFINITIONS):
+    if isinstance(statement, DEFINITIONS):
         return False
     if isinstance(statement, ast.For | ast.With) and not any(map(binds, statement.body)):
-        return name in names_of.of_statements([s for s in statement.body if not _only_shows(s)]).reads
-    return any(_read_again(block, name, is_container) for block in blocks if block)
+        return name in names_of_statements([s for s in statement.body if not _only_shows(s)]).reads
+    return any(_used_again(block, name, is_container) for block in blocks if block)
 
 
 def _containers(statements: Iterable[ast.stmt]) -> set[str]:
@@ -83,10 +83,10 @@ def filled(statements: Iterable[ast.stmt]) -> set[str]:
     for node in (node for statement in statements for node in ast.walk(statement)):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.update(_holder(target) for target in targets if not isinstance(target, ast.Name))
+            found.update(_name_used(target) for target in targets if not isinstance(target, ast.Name))
         call = node.value if isinstance(node, ast.Expr) else None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (call.args or call.keywords):
-            found.add(_holder(call.func))
+            found.add(_name_used(call.func))
     return found - {""}
 
 
@@ -100,13 +100,13 @@ def worked_on(statements: list[ast.stmt]) -> set[str]:
     for node in (node for statement in statements for node in ast.walk(statement)):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.update(_holder(target) for target in targets if not _of_items(target))
+            found.update(_name_used(target) for target in targets if not _of_items(target))
         if isinstance(node, ast.Expr) and not _only_shows(node) and not _filled([node], True) & containers:
-            found.update(names_of.of_expression(node.value).reads)
+            found.update(names_of_expression(node.value).reads)
     return found - {""}
 
 
-def unread(statements: list[ast.stmt], pure: Collection[str], in_loop: bool = False) -> list[int]:
+def unused_values(statements: list[ast.stmt], pure: Collection[str], in_loop: bool = False) -> list[int]:
     """Return the lines of values that the statements compute and do not read: a compiler leaves that work out.
 
     They are bound anew before they are read, in the next turn of a loop or by a later statement, or dropped at once
@@ -115,19 +115,19 @@ def unread(statements: list[ast.stmt], pure: Collection[str], in_loop: bool = Fa
     lines: list[int] = []
     for i, statement in enumerate(statements):
         if isinstance(statement, ast.For | ast.While):
-            lines += unread(statement.body, pure, in_loop=True)
-        name = _computed(statement)
+            lines += unused_values(statement.body, pure, in_loop=True)
+        name = _name_computed(statement)
         rest = statements[i + 1 :]
-        again = next((j for j, other in enumerate(rest) if name and _computed(other) == name), None)
+        again = next((j for j, other in enumerate(rest) if name and _name_computed(other) == name), None)
         between = rest if again is None else rest[: again + 1]
         # In a loop, all of its body comes before the name is bound the next time.
-        reads = names_of.of_statements(statements if in_loop else between).reads
+        reads = names_of_statements(statements if in_loop else between).reads
         if (name and name not in reads and (in_loop or again is not None)) or _only_returns(statement, pure):
             lines.append(statement.lineno)
     return sorted(lines)
 
 
-def _computed(statement: ast.stmt) -> str:
+def _name_computed(statement: ast.stmt) -> str:
     """Return the one name that a statement binds to what it computes, or an empty string."""
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
         return ""
@@ -147,7 +147,7 @@ def _only_returns(statement: ast.stmt, pure: Collection[str]) -> bool:
     return False
 
 
-def _holder(node: ast.expr) -> str:
+def _name_used(node: ast.expr) -> str:
     """Return the name with which `name.attribute`, `name[0].attribute` and the like begin, or an empty string."""
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, Bindings, Kind
+from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, BindingsKind, Kind
 from fwmagic.cells.plans import PLAIN, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
 
 
-class _Part(str):
+class _PathPart(str):
     """A part of a path that is ready, where others are made from the key in the object above."""
 
     __slots__ = ()
@@ -78,7 +78,7 @@ class Walk:
         self._keep = keep
         self._stop = stop
         self._plans = Plans(namespace)
-        self._names: Final = Bindings()
+        self._names: Final = BindingsKind()
         self._seen = {id(namespace), id(sys.modules)}
         # What waits to be visited: (value, parent, key, inner), by whether the notebook itself holds it.
         self._waiting: dict[bool, list[tuple[Any, int, Any, bool]]] = {True: [], False: []}
@@ -108,7 +108,9 @@ class Walk:
                 parts.append(str(key))
                 break
             above = self.entries[parent]
-            parts.append(key if isinstance(key, _Part) or above.kind is None else above.kind.label(above.target, key))
+            parts.append(
+                key if isinstance(key, _PathPart) or above.kind is None else above.kind.label(above.target, key)
+            )
             if isinstance(above.target, type):
                 parts.append(above.target.__qualname__)
                 break
@@ -176,14 +178,14 @@ class Walk:
             index = self._add(value, kind, parent, key, inner)
             entry = self.entries[index]
             if isinstance(entry.keys, list) and kind.hashes:
-                found += [(held, index, _Part(""), True) for held in entry.keys if type(held) not in PLAIN]
+                found += [(held, index, _PathPart(""), True) for held in entry.keys if type(held) not in PLAIN]
             pairs = zip(entry.values, entry.keys, strict=True)
-            found += [(held, index, name, inner) for held, name in pairs if not _is_plain(held)]
+            found += [(held, index, name, inner) for held, name in pairs if not _needs_no_walk(held)]
         if isinstance(value, types.FunctionType):
             cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-            found += [(cell, index, _Part(f".{name}"), inner) for name, cell in cells]
+            found += [(cell, index, _PathPart(f".{name}"), inner) for name, cell in cells]
             if value.__globals__ is self._namespace:
-                self._add_names(name for name in global_names(value.__code__) if self._is_ours(name))
+                self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
         self._push(found, own)
 
     def _is_ours(self, name: str) -> bool:
@@ -201,9 +203,9 @@ class Walk:
                 attributes = getattr(value, "__dict__", None)
                 for child in kept.children():
                     if child is attributes:
-                        self._enter(child, (DICTIONARY,), index, _Part(""), own, True)
+                        self._enter(child, (DICTIONARY,), index, _PathPart(""), own, True)
                     else:
-                        self._push([(child, index, _Part(_attribute(value, child, framework)), True)], own)
+                        self._push([(child, index, _PathPart(_attribute_path(value, child, framework)), True)], own)
                 return True
             if is_array:
                 index = self._add(value, None, parent, key, inner, framework=framework)
@@ -228,19 +230,19 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _is_plain(value: Any) -> bool:
+def _needs_no_walk(value: Any) -> bool:
     """Say whether nothing of it can change: a data set of a million pairs of numbers needs no entry for each."""
     return type(value) in PLAIN or (type(value) is tuple and all(type(held) in PLAIN for held in value))
 
 
-def _attribute(value: Any, child: Any, framework: Framework) -> str:
+def _attribute_path(value: Any, child: Any, framework: Framework) -> str:
     """Return the part of the path that leads to what a framework's object refers to."""
     if framework.is_array(child):
         return next((f".{name}" for name in ("grad", "base") if getattr(value, name, None) is child), "")
     return ""
 
 
-def global_names(code: types.CodeType) -> Iterator[str]:
+def globals_to_walk(code: types.CodeType) -> Iterator[str]:
     """Yield the global names that a function's code, and all code nested in it, reads, binds or deletes."""
     waiting = [code]
     while waiting:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fwmagic.cells import names as names_of
-from fwmagic.cells import program as programs
 from fwmagic.cells import uses
 from fwmagic.cells.analyse import Body, dotted
-from fwmagic.cells.fingerprint import of_user
-from fwmagic.cells.function import first_use, isolated, stays_in_namespace
+from fwmagic.cells.fingerprint import fingerprint_of_modules
+from fwmagic.cells.function import first_use, why_no_function, with_own_globals
+from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.outcome import Outcome, Window, first_run
-from fwmagic.cells.program import Patch, Program
+from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
 from fwmagic.format import one_line
@@ -39,7 +38,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptProgram:
     """What is kept of a compiled section."""
 
     compilation: Compilation
@@ -52,7 +51,7 @@ class Programs:
     """The compiled sections of a session, so that an unchanged cell is not compiled again."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _KeptProgram] = OrderedDict()
 
     def compile(self, scene: Scene, options: CompileOptions, window: Window) -> Ready:
         """Compile a section in the first way that works; `window` is where an interrupt may stop it.
@@ -66,12 +65,12 @@ class Programs:
         self._refuse(scene)
         with window():
             prime = framework.prime()
-        modules = of_user(scene.namespace, body.all_reads)
+        modules = fingerprint_of_modules(scene.namespace, body.all_reads)
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
         kept = self._kept.pop(key, None)
         anew = ""
         if kept is not None:
-            again = _again(scene, kept, window)
+            again = _compiled_before(scene, kept, window)
             if isinstance(again, Ready):
                 self._kept[key] = kept
                 return again
@@ -80,9 +79,9 @@ class Programs:
             place = self._stays_python(scene)
             if place is not None:
                 raise CannotCompile(place.reason, place.line)
-            ready, kept = _whole(scene, options, window)
+            ready, kept = _compile_whole(scene, options, window)
         except CannotCompile as whole:
-            ready, kept = _parts(scene, options, window, whole)
+            ready, kept = _compile_parts(scene, options, window, whole)
         if kept is not None:
             self._kept[key] = kept
             while len(self._kept) > MOST_KEPT:
@@ -110,13 +109,13 @@ class Programs:
         body, namespace = scene.body, scene.namespace
         locals_only = scene.framework.strategy == "locals"
         if locals_only:
-            place = body.trains or body.defines or stays_in_namespace(body, namespace) or _trains(scene)
+            place = body.trains or body.defines or why_no_function(body, namespace) or _training_function(scene)
             if place is not None:
                 return place
         return loops_over_data(body, namespace, locals_only, scene.framework.containers)
 
 
-def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | str:
+def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | str:
     """Return the section with the program that was compiled for it before, or why that no longer works."""
     is_input = _is_input(scene)
     scene.enter()
@@ -126,23 +125,23 @@ def _again(scene: Scene, kept: _Kept, window: Window) -> Ready | str:
                 inputs = [value for _, value in scene.snapshot.leaves(is_input)]
                 used = (inputs[place] for place in kept.traced.used)
                 traced = replace(kept.traced, arguments=(*kept.traced.arguments, *used))
-                program, _ = programs.traced(scene, lambda *_: traced, is_input)
+                program, _ = traced_program(scene, lambda *_: traced, is_input)
             else:
-                program = programs.as_function(scene, compiled=kept.compiled)
+                program = program_as_function(scene, compiled=kept.compiled)
             program, outcome = first_run(program, window)
     except Exception as error:  # what it holds on to is gone; or the cell raises, and does so again when compiled
         return f"{type(error).__name__}: {one_line(str(error), 100)}"
     finally:
         scene.exit()
-    stages = _stages(log, outcome.seconds)
+    stages = _compile_stages(log, outcome.seconds)
     reused = log.told and not log.compiled
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
     return Ready(program, compilation, outcome, kept.withheld)
 
 
-def _trains(scene: Scene) -> Place | None:
+def _training_function(scene: Scene) -> Place | None:
     """Return the notebook function that trains and that the body calls, or None."""
-    for function in names_of.notebook_functions(scene.namespace, scene.body.all_reads):
+    for function in notebook_functions(scene.namespace, scene.body.all_reads):
         if {"backward", "step"} & set(function.__code__.co_names):
             name = function.__qualname__
             return Place(first_use(scene.body, name), f"`{name}` trains")
@@ -156,7 +155,7 @@ def _is_input(scene: Scene) -> Callable[[Any], bool]:
     return lambda value: framework.is_array(value) or is_numbers(value)
 
 
-def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready, _Kept | None]:
+def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready, _KeptProgram | None]:
     """Compile the whole body as one function."""
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
@@ -167,10 +166,10 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
         try:
             if framework.strategy == "namespace":
                 with window():
-                    program, traced = programs.traced(scene, framework.trace, _is_input(scene))
+                    program, traced = traced_program(scene, framework.trace, _is_input(scene))
                 lifted, withheld = traced.lifted, traced.withheld
             else:
-                program = programs.as_function(scene, compile=lambda f: framework.compile(f, options))
+                program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
             program, outcome = first_run(program, window)
         except CannotCompile:
             raise
@@ -197,7 +196,7 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
         way="cell",
         reason=reason if log.told else f"the whole body was given to the compiler as one function; {_untold(scene)}",
         compiled=("cell",) if log.told else (),
-        stages=_stages(log, outcome.seconds, ahead=traced is not None),
+        stages=_compile_stages(log, outcome.seconds, ahead=traced is not None),
         cache=log.cache,
         graphs=log.graphs if traced is None or not log.told else 1,
         breaks=tuple(log.breaks),
@@ -209,9 +208,9 @@ def _whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready
     kept = None
     if reusable and traced is not None:
         own = traced.arguments[: len(traced.arguments) - len(traced.used)]
-        kept = _Kept(compilation, traced=replace(traced, arguments=own), withheld=withheld)
+        kept = _KeptProgram(compilation, traced=replace(traced, arguments=own), withheld=withheld)
     elif reusable:
-        kept = _Kept(compilation, compiled=program.call, withheld=withheld)
+        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld)
     return Ready(program, compilation, outcome, withheld), kept
 
 
@@ -222,7 +221,9 @@ def _fills(scene: Scene) -> bool:
     return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
 
 
-def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> tuple[Ready, _Kept | None]:
+def _compile_parts(
+    scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile
+) -> tuple[Ready, _KeptProgram | None]:
     """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
     framework = scene.framework
     scene.enter()
@@ -233,7 +234,7 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
             raise whole
         for patch in patches:
             patch.on()
-        program = programs.as_written(scene)
+        program = program_as_written(scene)
     finally:
         for patch in reversed(patches):
             patch.off()
@@ -246,7 +247,7 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
             raise CannotCompile(
                 f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line
             ) from error
-    compiled = [patch for patch in patches if code_name(patch) in log.compiled or not log.told]
+    compiled = [patch for patch in patches if patch_code_name(patch) in log.compiled or not log.told]
     if not compiled:
         raise whole
     is_module = any(not isinstance(patch.owner, dict) for patch in compiled)
@@ -255,8 +256,8 @@ def _parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotC
         way="modules" if is_module else "functions",
         reason=reason if log.told else f"{reason}; {_untold(scene)}",
         line=whole.line,
-        compiled=tuple(sorted({label(patch) for patch in compiled})) if log.told else (),
-        stages=_stages(log, outcome.seconds),
+        compiled=tuple(sorted({patch_label(patch) for patch in compiled})) if log.told else (),
+        stages=_compile_stages(log, outcome.seconds),
         cache=log.cache,
         graphs=log.graphs,
         breaks=tuple(log.breaks),
@@ -269,7 +270,7 @@ def _untold(scene: Scene) -> str:
     return f"what was compiled is unknown: this version of {scene.framework.title} does not tell"
 
 
-def _stages(log: CompileLog, seconds: float, ahead: bool = False) -> tuple[Stage, ...]:
+def _compile_stages(log: CompileLog, seconds: float, ahead: bool = False) -> tuple[Stage, ...]:
     """Return trace, lower, backend and first run; `ahead`: compilation was not part of the first call."""
     source = "reported by the compiler"
     stages = [Stage(name, log.stages.get(name), source) for name in ("trace", "lower", "backend") if name in log.stages]
@@ -281,22 +282,26 @@ def _stages(log: CompileLog, seconds: float, ahead: bool = False) -> tuple[Stage
 def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
     """Return compiled stand-ins for the modules and notebook functions that the body can call."""
     framework, namespace = scene.framework, scene.namespace
-    functions = names_of.notebook_functions(namespace, scene.body.all_reads)
-    read = set(scene.body.all_reads).union(*(names_of.of_code(f.__code__).reads for f in functions))
+    functions = notebook_functions(namespace, scene.body.all_reads)
+    read = set(scene.body.all_reads).union(*(names_of_code(f.__code__).reads for f in functions))
     patches: list[Patch] = []
     found = False
-    for value in _reached(scene):
+    for value in _modules_to_compile(scene):
         place = framework.module_calls(value)
         if place is not None:
             owner, name = place
-            call = isolated(getattr(owner, name), namespace) if framework.strategy == "locals" else getattr(owner, name)
+            call = (
+                with_own_globals(getattr(owner, name), namespace)
+                if framework.strategy == "locals"
+                else getattr(owner, name)
+            )
             patches.append(Patch(owner, name, framework.compile(call, options)))
             found = True
     for name in sorted(read):
         value = namespace.get(name)
         if not isinstance(value, types.FunctionType) or value.__globals__ is not namespace:
             continue
-        names = names_of.of_code(value.__code__)
+        names = names_of_code(value.__code__)
         if names.writes or names.reads & scene.body.assigned:
             continue  # it must see the namespace as it is at each call
         codes = set(value.__code__.co_names)
@@ -306,12 +311,12 @@ def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
             and not {"backward", "step", "print", "input"} & codes
             and not (found and name not in scene.body.all_reads)
         ):
-            call = isolated(value, namespace) if framework.strategy == "locals" else value
+            call = with_own_globals(value, namespace) if framework.strategy == "locals" else value
             patches.append(Patch(namespace, name, framework.compile(call, options)))
     return patches
 
 
-def _reached(scene: Scene) -> list[Any]:
+def _modules_to_compile(scene: Scene) -> list[Any]:
     """Return the outermost modules that the section can reach."""
     modules: list[Any] = []
     inside: set[int] = set()
@@ -326,12 +331,12 @@ def _holds(outer: Any, inner: Any) -> bool:
     return any(child is inner for child in getattr(outer, "modules", list)())
 
 
-def label(patch: Patch) -> str:
+def patch_label(patch: Patch) -> str:
     """Return what the user calls the patched thing: the function's name, or the module's class."""
     return patch.name if isinstance(patch.owner, dict) else type(patch.owner).__name__
 
 
-def code_name(patch: Patch) -> str:
+def patch_code_name(patch: Patch) -> str:
     """Return the name under which the compiler reports what the patch compiled."""
     return patch.name if not isinstance(patch.owner, dict) else str(getattr(patch.value, "__name__", patch.name))
 
@@ -352,13 +357,13 @@ def loops_over_data(
         if isinstance(loop, ast.While):
             continue
         source = ast.unparse(loop.iter)
-        length = _length(loop.iter, namespace, body.assigned, containers)
+        length = _loop_length(loop.iter, namespace, body.assigned, containers)
         if (length is None and unknown) or (length is not None and length > MOST_UNROLLED):
             return Place(loop.lineno, f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times")
     return None
 
 
-def _length(
+def _loop_length(
     node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str], containers: tuple[type, ...]
 ) -> float | None:
     """Return how often a loop over `node` runs; infinity for data loaders and iterators; None if not known."""
@@ -366,7 +371,7 @@ def _length(
         return len(node.elts)
     if isinstance(node, ast.Call):
         name = dotted(node.func)
-        lengths = [_length(argument, namespace, assigned, containers) for argument in node.args]
+        lengths = [_loop_length(argument, namespace, assigned, containers) for argument in node.args]
         if name in {"enumerate", "zip", "reversed", "sorted", "list", "tuple"} and lengths:
             known = [length for length in lengths if length is not None]
             return min(known) if known else None
@@ -374,7 +379,7 @@ def _length(
             bounds = [_constant(argument, namespace, assigned) for argument in node.args]
             return None if any(not isinstance(b, int) for b in bounds) else len(range(*bounds))
         if isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys", "values"}:
-            return _length(node.func.value, namespace, assigned, containers)
+            return _loop_length(node.func.value, namespace, assigned, containers)
         return None
     value = _constant(node, namespace, assigned)
     if value is None:

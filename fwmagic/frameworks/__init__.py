@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError
 from fwmagic.report import NEUTRAL, Moment, Place
@@ -30,6 +29,23 @@ _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
 
 #: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
 LEAST_PACKED = 1 << 16
+
+_PAGE = 4096
+
+
+def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a contiguous copy that begins on a page, so that no variant has an input at a luckier address.
+
+    Its order is C, or Fortran's if that is the array's own.
+    """
+    import numpy as np
+
+    room = np.empty(array.nbytes + _PAGE, np.uint8)
+    start = -room.__array_interface__["data"][0] % _PAGE
+    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    copy = np.ndarray(array.shape, array.dtype, room, start, order=order)
+    copy[...] = array
+    return copy
 
 
 # State
@@ -475,13 +491,6 @@ class Framework(ABC):
         """Return how many threads the framework computes with, in words, or `unknown`."""
         return "unknown"
 
-    def workers(self) -> int:
-        """Return how many threads one computation may use at most.
-
-        Linear algebra libraries use all cores unless they are told otherwise.
-        """
-        return os.cpu_count() or 1
-
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision, by name."""
         return {}
@@ -507,7 +516,7 @@ class Framework(ABC):
 
 
 @cache
-def _offered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+def _offered_frameworks(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Return what the packages on `path`, which is `sys.path`, offer.
 
     Their metadata is read once, which takes some 30 ms: what is installed later is there after a restart of the kernel.
@@ -517,7 +526,7 @@ def _offered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 def names() -> list[str]:
     """Return the names of all frameworks that could be asked for."""
-    return [*BUILT_IN, *(point.name for point in _offered(tuple(sys.path)))]
+    return [*BUILT_IN, *(point.name for point in _offered_frameworks(tuple(sys.path)))]
 
 
 def get(name: str) -> Framework:
@@ -530,7 +539,7 @@ def get(name: str) -> Framework:
     """
     where = BUILT_IN.get(name)
     if where is None:
-        found = [point for point in _offered(tuple(sys.path)) if point.name == name]
+        found = [point for point in _offered_frameworks(tuple(sys.path)) if point.name == name]
         if not found:
             raise FwMagicError(f"There is no framework {name!r}; there are: {', '.join(names())}.")
         where = found[0].module
@@ -552,7 +561,9 @@ def loaded() -> list[Framework]:
 
     The name of one of another package may be that of its library; else it counts from its first use.
     """
-    points = [point for point in _offered(tuple(sys.path)) if {point.name, point.module} & sys.modules.keys()]
+    points = [
+        point for point in _offered_frameworks(tuple(sys.path)) if {point.name, point.module} & sys.modules.keys()
+    ]
     return [get(name) for name in [*(name for name in BUILT_IN if name in sys.modules), *(p.name for p in points)]]
 
 

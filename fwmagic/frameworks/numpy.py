@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, Memory, same_state
+from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, Memory, aligned_copy, same_state
 
 # threadpoolctl sets this when it is imported, and the environment is the user's.
 _SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"
@@ -23,19 +23,19 @@ if _before is None:
 # State
 
 
-class _Array:
+class _NumPyArray:
     """The contents, shape, dtype and write flag of an array; a view leaves its contents to the array it looks into."""
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self._array = array
         self._base = array.base if isinstance(array.base, np.ndarray) else None
-        self._form = _form(array)
-        self._saved = None if self._base is not None else _contents(array)
+        self._form = _array_form(array)
+        self._saved = None if self._base is not None else _array_contents(array)
 
     def changed(self) -> bool:
-        if _form(self._array) != self._form:
+        if _array_form(self._array) != self._form:
             return True
-        return self._saved is not None and not _equal(self._saved, _contents(self._array, copy=False))
+        return self._saved is not None and not _equal_arrays(self._saved, _array_contents(self._array, copy=False))
 
     def restore(self) -> None:
         array, (shape, dtype, writeable) = self._array, self._form
@@ -52,7 +52,7 @@ class _Array:
                 else:
                     array.shape = shape
         if self._saved is not None:
-            _fill(array, self._saved)
+            _fill_array(array, self._saved)
         if array.flags.writeable != writeable:
             array.flags.writeable = writeable
 
@@ -64,11 +64,11 @@ class _Array:
         yield getattr(self._array, "__dict__", {})
 
 
-def _form(array: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+def _array_form(array: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     return array.shape, array.dtype, array.flags.writeable
 
 
-def _contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.ndarray[Any, Any]:
+def _array_contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.ndarray[Any, Any]:
     """Return the contents as a flat array of bytes (padding included), or of objects where there are any."""
     plain = np.asarray(array)
     if not plain.dtype.hasobject and plain.dtype.itemsize:
@@ -76,20 +76,20 @@ def _contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.ndarray[A
     return plain.copy() if copy else plain
 
 
-def _equal(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> bool:
+def _equal_arrays(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> bool:
     if left.dtype.hasobject:
-        return all(map(_identical, left.ravel().tolist(), right.ravel().tolist()))
+        return all(map(_identical_elements, left.ravel().tolist(), right.ravel().tolist()))
     return bool(np.array_equal(left, right))
 
 
-def _identical(left: Any, right: Any) -> bool:
+def _identical_elements(left: Any, right: Any) -> bool:
     """Compare the elements of an object array by identity, those of a structured one field by field."""
     if isinstance(left, tuple) and isinstance(right, tuple) and left is not right:
-        return len(left) == len(right) and all(map(_identical, left, right))
+        return len(left) == len(right) and all(map(_identical_elements, left, right))
     return left is right or (type(left) in (int, float, str, bytes, bool) and repr(left) == repr(right))
 
 
-def _fill(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
+def _fill_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
     plain = np.asarray(array)
     if plain.flags.forc and not plain.dtype.hasobject and plain.dtype.itemsize:
         plain.ravel(order="A").view(np.uint8)[:] = saved
@@ -99,7 +99,7 @@ def _fill(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
         plain[...] = np.ndarray(plain.shape, plain.dtype, saved.tobytes(), order="C")
 
 
-class _Generator:
+class _NumPyGenerator:
     """The state of a random generator."""
 
     def __init__(self, get: Callable[[], Any], put: Callable[[Any], object], children: tuple[Any, ...]) -> None:
@@ -124,11 +124,11 @@ _GENERATORS = (
 )
 
 
-def _keep_bits(bits: np.random.BitGenerator) -> Kept:
+def _keep_bit_generator(bits: np.random.BitGenerator) -> Kept:
     def put(state: Any) -> None:
         bits.state = state
 
-    return _Generator(lambda: bits.state, put, (bits.seed_seq,))
+    return _NumPyGenerator(lambda: bits.state, put, (bits.seed_seq,))
 
 
 # Memory
@@ -187,7 +187,7 @@ class NumPy(Framework):
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a copy."""
         self.device(device)
-        return np.array(array, copy=True, order="K")
+        return aligned_copy(array)
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return the array itself."""
@@ -200,16 +200,16 @@ class NumPy(Framework):
     def keep(self, value: Any) -> Kept | None:
         """Save an array or a random generator; None if it is neither."""
         if isinstance(value, np.ndarray):
-            return _Array(value)
+            return _NumPyArray(value)
         if isinstance(value, np.random.Generator):
-            return _keep_bits(value.bit_generator)
+            return _keep_bit_generator(value.bit_generator)
         if isinstance(value, np.random.BitGenerator):
-            return _keep_bits(value)
+            return _keep_bit_generator(value)
         if isinstance(value, np.random.RandomState):
-            return _Generator(lambda: value.get_state(legacy=False), value.set_state, ())
+            return _NumPyGenerator(lambda: value.get_state(legacy=False), value.set_state, ())
         if isinstance(value, np.random.SeedSequence):
             # Its state cannot be set, so it is made again in place; `spawn` counts in it.
-            return _Generator(lambda: value.state, lambda state: type(value).__init__(value, **state), ())
+            return _NumPyGenerator(lambda: value.state, lambda state: type(value).__init__(value, **state), ())
         return None
 
     def is_stateless(self, value: Any) -> bool:
@@ -242,12 +242,8 @@ class NumPy(Framework):
 
     def threads(self) -> str:
         """Return the size of the pool of the library that linear algebra runs on."""
-        sizes = {f"{pool['num_threads']} ({pool['internal_api']})" for pool in _pools()}
+        sizes = {f"{pool['num_threads']} ({pool['internal_api']})" for pool in _blas_pools()}
         return ", ".join(sorted(sizes)) or "unknown"
-
-    def workers(self) -> int:
-        """Return the size of that pool."""
-        return max((pool["num_threads"] for pool in _pools()), default=super().workers())
 
     def use_threads(self, count: int) -> None:
         """Give that pool so many threads."""
@@ -267,7 +263,7 @@ class NumPy(Framework):
         return _unpacked, (slot(value.T if turned else value), turned, value.flags.writeable)
 
 
-def _pools() -> list[dict[str, Any]]:
+def _blas_pools() -> list[dict[str, Any]]:
     """Return what is known of the pools of the BLAS libraries in this process."""
     pools: list[dict[str, Any]] = threadpool_info()
     return [pool for pool in pools if pool["user_api"] == "blas"]

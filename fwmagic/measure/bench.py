@@ -1,4 +1,4 @@
-"""Warm-up: calls that are not samples, until a variant's time has settled."""
+"""One variant while it is timed: its blocks, what it costs to warm it up, and when it is warm."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from fwmagic.measure.calls import Block, Calls
+from fwmagic.measure.calls import LEAST_SECONDS, Block, Calls
 
-#: Seconds that a block should take: short, so that a disturbed block is one of many; long against the clock.
-FILL = 1e-3
-#: Calls that are shorter than this many seconds get an untimed lead-in call where frameworks alternate.
+#: Calls that are shorter than this many seconds get an untimed lead-in call, where one is needed.
 LEAD_IN = 0.25
-_MOST_CALLS = 100_000
+#: A call that is longer than this many seconds is not made a third time only to see whether it still compiles.
+LONG = 0.5
+MOST_CALLS = 100_000
+# A block of the warm-up takes so many seconds: a tight loop, unlike the blocks that count.
+_LOOP = 1e-3
+_WINDOW = 5
+_AGREE = 0.05
 
 _T = TypeVar("_T")
 
@@ -20,40 +24,41 @@ _T = TypeVar("_T")
 class Bench:
     """One variant while it is timed.
 
-    `calls` is how many calls make a block, `each` the latest seconds per call, `cost` the wall seconds that
-    the latest block took with everything around it, and `failure` what the program raised: then it is dropped.
-    `alternate` says that variants of several frameworks, or in several processes, take turns: after a call of
-    another one, thread pools and caches take one call to settle, which is then made untimed.
+    `each` is the latest known seconds per call, `most_calls` how many may follow each other, and `failure` what the
+    program raised: then it is dropped. A block is `per_block` calls, and begins with one that is not timed if `lead_in`
+    and if that is short. `calls`, `seconds`, `cpu` and `page_faults` are sums over the blocks that count. `alone` is
+    the seconds per call in a tight loop, once the variant is warm.
     """
 
-    def __init__(self, program: Calls, alternate: bool, clock: Callable[[], float]) -> None:
+    def __init__(self, program: Calls) -> None:
         self.name = program.name
-        self.calls = 1
-        self.each: float | None = None
-        self.cost = 0.0
+        self.most_calls = program.most_calls or MOST_CALLS
+        self.per_block = 1
+        self.lead_in = program.lead_in
+        self.each = 0.0
         self.warm = False
         self.every_call = False
         self.failure: Exception | None = None
         self.voided = 0
-        self.kept: list[Block] = []
+        self.calls = 0
+        self.seconds = 0.0
+        self.cpu = 0.0
+        self.page_faults = 0.0
+        self.alone: float | None = None
         self.dispatch: float | None = None
         self.wait: float | None = None
+        self.only: Block | None = None
         self._program = program
-        self._alternate = alternate
-        self._clock = clock
         self._voided_in_a_row = 0
 
     def block(self, calls: int) -> Block | None:
         """Run one block and return it; None if the program raised an exception."""
-        block = self._try(lambda: self._program.block(calls, self._leads_in()))
-        if block is not None:
-            self.each = block.each
-        return block
+        return self._try(lambda: self._program.block(calls, self.lead_in and 0 < self.each < LEAD_IN))
 
     def split(self, count: int) -> None:
         """Find out how much of a call is dispatch and how much waiting: medians of `count` single calls."""
         if count > 0:
-            parts = self._try(lambda: self._program.split(count, self._leads_in()))
+            parts = self._try(lambda: self._program.split(count, self.lead_in and self.each < LEAD_IN))
             if parts:
                 self.dispatch, self.wait = (statistics.median(part) for part in zip(*parts, strict=True))
 
@@ -68,79 +73,69 @@ class Bench:
             self.every_call = self._voided_in_a_row > 2
             return False
         self._voided_in_a_row = 0
-        self.kept.append(block)
+        self.calls += block.calls
+        self.seconds += block.seconds
+        self.cpu += block.cpu
+        self.page_faults += block.page_faults
         return True
 
-    def fill(self, each: float) -> None:
-        """Choose how many calls of `each` seconds make a block."""
-        most = self._program.most_calls or _MOST_CALLS
-        self.calls = max(1, min(most, round(FILL / each))) if each > 0 else most
+    def settle(self) -> Block | None:
+        """Make single calls until one does not compile, and return that one; None if the program raised.
+
+        A program that still compiles on its third call (a long one, which was called before: on its second one
+        here) compiles on every call: `every_call` is set, and the compilation is part of its time.
+        """
+        block = None
+        for turn in range(3):
+            block = self.block(1)
+            if block is None:
+                return None
+            self.each = block.each
+            if not block.compiled:
+                return block
+            if turn and block.seconds > LONG:
+                break
+        self.every_call = True
+        return block
+
+    def warm_up(self, deadline: float, clock: Callable[[], float]) -> None:
+        """Run blocks until two windows of them agree, or the next block would pass the deadline.
+
+        Where there is no time for any, `only` is the one call that was made, which may then be a sample.
+        """
+        self.only = self.settle()
+        earlier: list[float] = []
+        later: list[float] = []
+        while self.failure is None:
+            calls = self.fill(_LOOP)
+            if clock() + calls * self.each > deadline:
+                return
+            block, self.only = self.block(calls), None
+            if block is None:
+                return
+            if block.compiled and not self.every_call:
+                earlier, later = [], []
+                continue
+            later.append(block.each)
+            if len(later) < _WINDOW:
+                continue
+            self.each = statistics.median(later)
+            if earlier and steady(earlier, later):
+                self.warm = True
+                self.alone = statistics.median(earlier + later) if calls > 1 else None
+                return
+            earlier, later = later, []
+
+    def fill(self, seconds: float) -> int:
+        """Return how many calls take about so many seconds; one, where no clock has told what a call takes."""
+        return max(1, min(self.most_calls, round(seconds / self.each))) if self.each > LEAST_SECONDS else 1
 
     def _try(self, work: Callable[[], _T]) -> _T | None:
-        start = self._clock()
         try:
             return work()
         except Exception as error:  # whatever the user's program raises ends this variant, and no other one
             self.failure = error
             return None
-        finally:
-            self.cost = self._clock() - start
-
-    def _leads_in(self) -> bool:
-        return (self._alternate or self._program.lead_in) and self.each is not None and self.each < LEAD_IN
-
-
-#: A call that is longer than this many seconds is not made a third time only to see whether it still compiles.
-LONG = 0.5
-_WINDOW = 5
-_AGREE = 0.05
-
-
-def settle(bench: Bench) -> Block | None:
-    """Make single calls until one does not compile, and return that one; None if the program raised.
-
-    A program that still compiles on its third call (a long one, which was called before: on its second one
-    here) compiles on every call: `bench.every_call` is set, and the compilation is part of its time.
-    """
-    block = None
-    for turn in range(3):
-        block = bench.block(1)
-        if block is None or not block.compiled:
-            return block
-        if turn and block.seconds > LONG:
-            break
-    bench.every_call = True
-    return block
-
-
-def warm_up(bench: Bench, deadline: float, clock: Callable[[], float]) -> Block | None:
-    """Run blocks until two windows of them agree or the deadline would be passed; set `bench.calls` on the way.
-
-    Returns the only call that was made where there was no time for windows at all, which may then be a
-    sample, and None otherwise.
-    """
-    first = settle(bench)
-    if first is None:
-        return None
-    bench.fill(first.each)
-    earlier: list[float] = []
-    tried = False
-    while blocks := _blocks_that_fit(bench, deadline - clock(), 1 if earlier else 2):
-        tried = True
-        later = _window(bench, blocks)
-        if bench.failure is not None:
-            return None
-        if not later:
-            earlier = []
-            continue
-        if earlier and steady(earlier, later):
-            bench.warm = True
-            break
-        was = bench.calls
-        bench.fill(statistics.median(later))
-        # Blocks that were far too short, after a slow first call, say nothing about the time in long ones.
-        earlier = later if bench.calls < 2 * was else []
-    return None if tried else first
 
 
 def steady(earlier: Sequence[float], later: Sequence[float]) -> bool:
@@ -149,20 +144,3 @@ def steady(earlier: Sequence[float], later: Sequence[float]) -> bool:
     if abs(after - before) <= _AGREE * before:
         return True
     return min(earlier) < after < max(earlier) and min(later) < before < max(later)
-
-
-def _blocks_that_fit(bench: Bench, seconds: float, windows: int) -> int:
-    """Return how many blocks each of so many windows can have in the time that is left."""
-    cost = max(bench.cost, bench.calls * (bench.each or 0.0))
-    return max(0, min(_WINDOW, int(seconds / (windows * cost)))) if cost > 0 else _WINDOW
-
-
-def _window(bench: Bench, blocks: int) -> list[float]:
-    """Return the seconds per call of so many blocks; nothing if the program raised or compiled meanwhile."""
-    window = []
-    for _ in range(blocks):
-        block = bench.block(bench.calls)
-        if block is None or (block.compiled and not bench.every_call):
-            return []
-        window.append(block.each)
-    return window

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,8 +11,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
-# A coarse clock may not move during a call, but no call takes no time: a ratio would have no logarithm.
-_LEAST_SECONDS = 1e-9
+if sys.platform == "win32":
+    resource = None
+else:
+    import resource
+
+#: A coarse clock may not move during a call, but no call takes no time: a ratio would have no logarithm.
+LEAST_SECONDS = 1e-9
 
 _T = TypeVar("_T")
 
@@ -62,12 +68,16 @@ class Harness:
 
 @dataclass(frozen=True)
 class Block:
-    """Wall and CPU seconds of `calls` calls together; `compiled`: something was compiled meanwhile."""
+    """Wall and CPU seconds of `calls` calls together; `compiled`: something was compiled meanwhile.
+
+    `page_faults` counts the pages that the process got anew from the system meanwhile; 0 where that is not told.
+    """
 
     seconds: float
     cpu: float
     calls: int
     compiled: bool
+    page_faults: float = 0.0
 
     @property
     def each(self) -> float:
@@ -142,13 +152,16 @@ class Local:
 
     def _block(self, calls: int, lead_in: bool) -> Block:
         harness, timed = self._harness, self._timed
+        events, before = harness.events(), _usage()
+        begun = harness.clock()
         if lead_in:
-            self._call()
-        events = harness.events()
-        cpu = time.process_time()
+            self._call()  # right before the clock: after a pause, threads would have to be woken again
         seconds = _loop(timed.call, timed.args, timed.wait, calls, harness.clock)
-        cpu = time.process_time() - cpu
-        return Block(max(seconds, _LEAST_SECONDS), cpu, calls, harness.events() != events)
+        # What the process used, the lead-in call included: the share of the timed calls is that of their time.
+        whole = harness.clock() - begun
+        share = seconds / whole if whole > 0 else 1.0
+        cpu, faults = (share * (after - earlier) for after, earlier in zip(_usage(), before, strict=True))
+        return Block(max(seconds, LEAST_SECONDS), cpu, calls, harness.events() != events, faults)
 
     def _split(self, wait: Callable[[Any], Any], calls: int, lead_in: bool) -> list[tuple[float, float]]:
         clock, call, args = self._harness.clock, self._timed.call, self._timed.args
@@ -167,6 +180,14 @@ class Local:
         outputs = self._timed.call(*self._timed.args)
         if self._timed.wait is not None:
             self._timed.wait(outputs)
+
+
+def _usage() -> tuple[float, float]:
+    """Return the CPU seconds of this process so far, and its page faults that needed no disk."""
+    if resource is None:
+        return time.process_time(), 0
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.process_time(), used.ru_minflt
 
 
 def _loop(

@@ -17,6 +17,8 @@ from fwmagic.report.findings import BUSY
 _NAMED = 0.05
 _MOST_NAMES = 3
 _BEFORE = 0.1
+# A neighbour that uses less than so many cores leaves most of the blocks alone.
+_MOSTLY = 0.5
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -66,17 +68,17 @@ class Load:
         self.during = _cores_of_others(self._start, end)
         self.neighbours = _busiest(self._start, end) or self.neighbours
 
-    def crowds(self, threads: int) -> str:
-        """Return why others left too little of the machine for a program of so many threads; empty if they did not.
+    def crowds(self, used: float) -> str:
+        """Return why others left too little of the machine for a program that used so many cores, or nothing.
 
-        Threads that work on one thing wait for the slowest: where one of them shares its core with another
-        process, times grow many times over, and not alike for two libraries.
+        Blocks are short, and the median is that of blocks that nobody disturbed, as long as most were not. Threads
+        that work on one thing wait for the slowest: where one of them shares its core with another process, times grow
+        many times over, and not alike for two libraries.
         """
         cores = usable_cores()
-        if self.during is None or self.during <= BUSY or self.during + threads <= cores + BUSY:
+        if self.during is None or self.during <= _MOSTLY or self.during + used <= cores + BUSY:
             return ""
-        who = f"{threads} threads" if threads > 1 else "one thread"
-        return f"other processes used {self.during:.1f} of {cores} cores, and {who} of a variant had to share the rest"
+        return f"other processes used {self.during:.1f} of {cores} cores, and the variants up to {used:.1f}"
 
 
 def usable_cores() -> int:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 
 from fwmagic.measure import stats
 from fwmagic.report import Ratio, turned
 
-_SEGMENTS = 3
+# More rows than this tell nothing new: from then on every second round is kept, every fourth, and so on.
+_MOST_ROWS = 8192
+# Two functions of the same code differ by up to so many seconds a call, for as long as they live: by where the code and
+# what it touches happen to lie.
+_ADDRESS = 5e-9
 
 
 class Rounds:
@@ -20,29 +25,33 @@ class Rounds:
         self._baseline = baseline
         self._margin = margin
         self._rows: list[tuple[float | None, ...]] = []
-        self._begun: list[float] = []
+        self._count = 0
+        self._step = 1
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._count
 
     @property
     def rows(self) -> tuple[tuple[float | None, ...], ...]:
-        """All rounds so far."""
+        """The rounds so far, evenly thinned out if they are very many."""
         return tuple(self._rows)
 
-    def add(self, row: Sequence[float | None], begun: float) -> None:
-        """Add a round that began at the clock's time `begun`."""
-        self._rows.append(tuple(row))
-        self._begun.append(begun)
+    def add(self, row: Sequence[float | None]) -> None:
+        """Add a round."""
+        if self._count % self._step == 0:
+            self._rows.append(tuple(row))
+        self._count += 1
+        if len(self._rows) > _MOST_ROWS:
+            del self._rows[1::2]
+            self._step *= 2
 
-    def segments(self) -> tuple[int, ...]:
-        """Return for each round in which third of the time so far it began: 0, 1 or 2."""
-        if not self._begun:
-            return ()
-        first, length = self._begun[0], self._begun[-1] - self._begun[0]
-        if length <= 0:
-            return (0,) * len(self._begun)
-        return tuple(min(_SEGMENTS - 1, int(_SEGMENTS * (begun - first) / length)) for begun in self._begun)
+    def clear(self) -> None:
+        """Forget all rounds."""
+        self._rows.clear()
+
+    def samples(self, variant: int) -> tuple[float, ...]:
+        """Return the values of one variant."""
+        return tuple(sample for row in self._rows if (sample := row[variant]) is not None)
 
     def baseline(self, alive: Sequence[int]) -> str | None:
         """Return the name of the baseline: the one asked for, or the first of `alive` if that one failed."""
@@ -56,18 +65,16 @@ class Rounds:
         found = [ratio for one, other in pairs if (ratio := self._ratio(one, other)) is not None]
         return (*self._over_baseline(alive), *(ratio if ratio.median <= 1 else turned(ratio) for ratio in found))
 
-    def decided(self, alive: Sequence[int], repeated: bool = True) -> bool:
+    def decided(self, alive: Sequence[int]) -> bool:
         """Say whether more rounds would change nothing: all ratios to the baseline have a verdict.
 
-        `repeated` asks for verdicts that hold in each part of the run. A single variant has no ratio; for it, the
-        interval of its median has to be within the margin.
+        A single variant has no ratio; for it, the interval of its median has to be within the margin.
         """
         if len(alive) == 1:
-            samples = [sample for row in self._rows if (sample := row[alive[0]]) is not None]
+            samples = self.samples(alive[0])
             return bool(samples) and self._is_narrow(*stats.interval(samples))
         ratios = self._over_baseline(alive)
-        done = [ratio.verdict != "undecided" and (ratio.repeatable or not repeated) for ratio in ratios]
-        return len(done) == len(alive) - 1 and all(done)
+        return len(ratios) == len(alive) - 1 and all(ratio.verdict != "undecided" for ratio in ratios)
 
     def _is_narrow(self, median: float, low: float | None, high: float | None) -> bool:
         if low is None or high is None:
@@ -88,13 +95,9 @@ class Rounds:
 
     def _ratio(self, variant: int, over: int) -> Ratio | None:
         """Return the ratio from the rounds that have a value for both; None if there is no such round."""
-        pairs = [
-            (a, b, segment)
-            for row, segment in zip(self._rows, self.segments(), strict=True)
-            if (a := row[variant]) is not None and (b := row[over]) is not None
-        ]
+        pairs = [(a, b) for row in self._rows if (a := row[variant]) is not None and (b := row[over]) is not None]
         if not pairs:
             return None
-        a_samples, b_samples, segments = zip(*pairs, strict=True)
-        names = self._names
-        return stats.paired_ratio(names[variant], names[over], a_samples, b_samples, segments, self._margin)
+        blur = math.log1p(_ADDRESS / min(map(statistics.median, zip(*pairs, strict=True))))
+        logs = [math.log(a / b) for a, b in pairs]
+        return stats.ratio_of_logs(self._names[variant], self._names[over], logs, self._margin, blur)

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import mul
 
-from fwmagic.report import Ratio, Verdict
+from fwmagic.report import Ratio, Regime, Verdict
 
 #: Fewer batches than this bound no median at 95 %: the extremes of five do so at 93.75 %.
 LEAST_BATCHES = 6
@@ -26,6 +26,12 @@ _LEAST_VALUES = 12
 # Medians of batches of this many correlation lengths are taken as independent.
 _LENGTHS = 3
 _EXACT = 300
+_PARTS = 3
+# Regimes: how many stretches of rounds are looked at, and what the two levels have to be like.
+_LEAST_STRETCHES, _MOST_STRETCHES = 60, 200
+_LEAST_SHARE = 0.1
+_LEAST_DISTANCE = math.log(1.05)
+_SPREADS = 6
 
 
 @dataclass(frozen=True)
@@ -54,35 +60,29 @@ def interval(samples: Sequence[float]) -> tuple[float, float | None, float | Non
     return bounds.median, bounds.low, bounds.high
 
 
-def paired_ratio(
-    variant: str,
-    over: str,
-    a_samples: Sequence[float],
-    b_samples: Sequence[float],
-    segments: Sequence[int],
-    margin: float = MARGIN,
-) -> Ratio:
-    """Return the time of `variant` over that of `over`, from samples that were taken in the same rounds.
+def ratio_of_logs(variant: str, over: str, logs: Sequence[float], margin: float = MARGIN, blur: float = 0.0) -> Ratio:
+    """Return the time of `variant` over that of `over`, from the logarithms of their ratio in each round.
 
-    `a_samples` (of `variant`) and `b_samples` (of `over`) hold one positive time a round, in time order;
-    `segments` holds the part of the run, 0, 1, 2 ..., that each round belongs to. Each part gets an interval
-    of its own; where two of them do not meet, the result spans all of them and is not repeatable.
+    `logs` are in time order. Each third of the run gets an interval of its own; where two of them do not meet, the
+    result spans all of them and is not repeatable. `blur` is what no repetition tells of the logarithm: the interval
+    is wider by it, on both sides.
 
     Raises
     ------
     ValueError
-        There is no round, the lengths differ, or a time is not positive.
+        There is no round.
     """
-    if not a_samples:
+    if not logs:
         raise ValueError("a ratio needs at least one round")
-    logs = [math.log(a / b) for a, b, _ in zip(a_samples, b_samples, segments, strict=True)]
     bounds = _bounds(logs)
     low, high = bounds.low, bounds.high
-    parts = _part_bounds(logs, segments)
+    parts = _part_bounds(logs)
     repeatable = not parts or max(part[0] for part in parts) <= min(part[1] for part in parts)
     if low is not None and high is not None and not repeatable:
         low = min(low, *(part[0] for part in parts))
         high = max(high, *(part[1] for part in parts))
+    if low is not None and high is not None:
+        low, high = low - blur, high + blur
     return Ratio(
         variant=variant,
         over=over,
@@ -95,8 +95,38 @@ def paired_ratio(
         rounds=len(logs),
         batches=bounds.batches,
         repeatable=repeatable,
+        regimes=regimes(logs),
         note="" if repeatable else NOT_REPEATABLE,
     )
+
+
+def regimes(logs: Sequence[float]) -> tuple[Regime, ...]:
+    """Return the two levels between which a ratio moved, and stayed for a while at each; nothing if it did not.
+
+    The medians of short stretches of rounds are parted in two where the variance between the parts is greatest
+    (N. Otsu, IEEE Trans. Syst. Man Cybern. 9, 62, 1979). They count as regimes if they are far apart against the
+    spread within each, and if the ratio changes between them far less often than by chance.
+    """
+    if len(logs) < _LEAST_STRETCHES:
+        return ()
+    count = min(_MOST_STRETCHES, len(logs))
+    edges = [i * len(logs) // count for i in range(count + 1)]
+    stretches = [statistics.median(logs[a:b]) for a, b in pairwise(edges)]
+    levels, sums = sorted(stretches), list(accumulate(sorted(stretches)))
+    least = math.ceil(_LEAST_SHARE * count)
+    # Between-class variance of a cut at i: as great as the product of the sizes and the squared distance of the means.
+    cut = max(
+        range(least, count - least + 1),
+        key=lambda i: i * (count - i) * (sums[i - 1] / i - (sums[-1] - sums[i - 1]) / (count - i)) ** 2,
+    )
+    low, high = levels[:cut], levels[cut:]
+    one, other = statistics.median(low), statistics.median(high)
+    spread = max(statistics.median(abs(x - middle) for x in part) for part, middle in ((low, one), (high, other)))
+    share = cut / count
+    changes = sum((a < high[0]) != (b < high[0]) for a, b in pairwise(stretches))
+    if other - one < max(_LEAST_DISTANCE, _SPREADS * spread) or changes > share * (1 - share) * count:
+        return ()
+    return Regime(math.exp(one), share), Regime(math.exp(other), 1 - share)
 
 
 def fastest(names: Sequence[str], ratios: Sequence[Ratio]) -> str | None:
@@ -123,18 +153,13 @@ def _verdict(low: float | None, high: float | None, margin: float) -> Verdict:
     return "same" if -margin <= low and high <= margin else "undecided"
 
 
-def _part_bounds(logs: Sequence[float], segments: Sequence[int]) -> list[tuple[float, float]]:
-    """Return the interval of every part of the run; none at all if a part is too short to have one."""
-    parts: dict[int, list[float]] = {}
-    for value, segment in zip(logs, segments, strict=True):
-        parts.setdefault(segment, []).append(value)
-    found = []
-    for values in parts.values():
-        bounds = _bounds(values)
-        if bounds.low is None or bounds.high is None:
-            return []
-        found.append((bounds.low, bounds.high))
-    return found
+def _part_bounds(logs: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the interval of every third of the run; none at all if a third is too short to have one."""
+    edges = [i * len(logs) // _PARTS for i in range(_PARTS + 1)]
+    if edges[1] < LEAST_BATCHES:
+        return []
+    parts = [_bounds(logs[a:b]) for a, b in pairwise(edges)]
+    return [(part.low, part.high) for part in parts if part.low is not None and part.high is not None]
 
 
 def _bounds(values: Sequence[float]) -> _Bounds:

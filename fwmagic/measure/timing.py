@@ -5,21 +5,35 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from fwmagic.measure import stats
-from fwmagic.measure.bench import FILL, LEAD_IN, Bench, settle, warm_up
-from fwmagic.measure.calls import Block, Calls
+from fwmagic.measure.bench import LEAD_IN, Bench
+from fwmagic.measure.calls import Calls
 from fwmagic.measure.rounds import Rounds
 from fwmagic.report import Ratio, Time
 
 _WARM_UP = 0.3
 _SPLIT = 0.05
 _SPLIT_CALLS = 25
-_FIRST_LOOK = 10
 _TELL = 0.25
 #: Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
-LEAST = 0.2
+LEAST = 0.3
+_LOOK = 1.5  # the next look at the data is at so many times the seconds of the last one
+
+#: Seconds that a block should take. What disturbs a machine lasts longer, so that it meets all variants of a round; and
+#: a block is long against the clock, and what reading it costs.
+BLOCK = 2e-5
+# A thread that has to be woken takes about so many seconds to come: calls that are shorter get a lead-in call.
+_WAKING = 2e-4
+# So many seconds of rounds run in one go, before anybody is told.
+_STRETCH = 0.05
+# A clock that has not moved for so many rounds does not move.
+_STILL = 1000
+# Variants that are further apart than so many times need not make the same number of calls: no bias is as large.
+_APART = 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,9 @@ class Timing:
     calls: int
     dispatch: float | None
     wait: float | None
+    alone: float | None
     cores: float | None
+    page_faults: float | None
     warm: bool
     voided: int
     every_call: bool
@@ -66,7 +82,9 @@ class Timing:
             calls=self.calls,
             dispatch=self.dispatch,
             wait=self.wait,
+            alone=self.alone,
             cores=self.cores,
+            page_faults=self.page_faults,
             warm=self.warm,
             voided=self.voided,
         )
@@ -76,14 +94,13 @@ class Timing:
 class Measurement:
     """Everything that `time_variants` found out.
 
-    `rounds` has one row a round with one value a variant (None: failed, or void), `segments` the third of the
-    run that each round belongs to. `stopped` is decided, out of budget, or failed (no variant is left).
-    `baseline` names the variant that the ratios are over: the first one that works if the one asked for failed.
+    `rounds` has one row a round with one value a variant (None: failed, or void). `stopped` is decided, out of
+    budget, failed (no variant is left), or what the clock did. `baseline` names the variant that the ratios are over:
+    the first one that works if the one asked for failed.
     """
 
     variants: tuple[Timing, ...]
     rounds: tuple[tuple[float | None, ...], ...]
-    segments: tuple[int, ...]
     ratios: tuple[Ratio, ...]
     baseline: str | None
     fastest: str | None
@@ -96,8 +113,9 @@ def time_variants(
     *,
     budget: float,
     seed: int,
-    alternate: bool,
     least: float = LEAST,
+    length: float = BLOCK,
+    surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext,
     margin: float = stats.MARGIN,
     baseline: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -106,11 +124,11 @@ def time_variants(
 ) -> Measurement:
     """Time programs against each other, within `budget` wall seconds for warm-up and rounds of all of them.
 
-    Every program is called at least once. The order within a round is random, from `seed`. `alternate` says
-    that the programs belong to different frameworks, or run in different processes; `least` is the share of the
-    budget before which nothing is decided. `progress` is called between blocks, at most four times a second. An
-    exception of a program drops that program; KeyboardInterrupt and the like propagate, after `partial` was called
-    with what was measured until then.
+    Every program is called at least once. The order within a round is random, from `seed`. `least` is the share of
+    the budget before which nothing is decided, `length` the seconds that a block should take, `surroundings` what many
+    blocks together run in. `progress` is called outside of that, at most four times a second. An exception of a
+    program drops that program; KeyboardInterrupt and the like propagate, after `partial` was called with what was
+    measured until then.
 
     Raises
     ------
@@ -121,10 +139,12 @@ def time_variants(
     if not programs or budget <= 0 or len(set(names)) < len(names):
         raise ValueError(f"programs with different names and a positive budget were expected, not {names}, {budget}")
     engine = _Engine(
-        [Bench(program, alternate, clock) for program in programs],
+        [Bench(program) for program in programs],
         Rounds(names, baseline, margin),
         budget,
         least * budget,
+        length,
+        surroundings,
         random.Random(seed),
         progress,
         clock,
@@ -147,6 +167,8 @@ class _Engine:
         rounds: Rounds,
         budget: float,
         least: float,
+        length: float,
+        surroundings: Callable[[], AbstractContextManager[Any]],
         rng: random.Random,
         progress: Callable[[Progress], None] | None,
         clock: Callable[[], float],
@@ -155,11 +177,13 @@ class _Engine:
         self._rounds = rounds
         self._budget = budget
         self._least = least
+        self._length = length
+        self._surroundings = surroundings
         self._rng = rng
         self._progress = progress
         self._clock = clock
         self._start = self._told = clock()
-        self._only: dict[Bench, Block] = {}
+        self._look = 0.0
 
     def warm_up(self) -> None:
         """Warm every variant up, each with its share of the time for that; then split dispatch and waiting."""
@@ -167,29 +191,46 @@ class _Engine:
         for turn, bench in enumerate(self._shuffled(), start=1):
             # What one leaves over is for the next; what a single long call took too much is not taken from it.
             deadline = max(self._start + turn * share, self._clock() + share)
-            only = warm_up(bench, deadline, self._clock)
-            if only is not None:
-                self._only[bench] = only
-            elif bench.failure is None:
-                bench.split(self._split_calls(bench))
+            with self._surroundings():
+                bench.warm_up(deadline, self._clock)
+                if bench.only is None and bench.failure is None:
+                    bench.split(self._split_calls(bench))
             self._tell(warming=True)
 
     def run_rounds(self) -> str:
         """Run rounds until all is decided, the next one would pass the budget, or nothing is left; say which."""
-        look, first = _FIRST_LOOK, True
+        self._put_on_equal_footing()
+        self._look = self._least
+        stopped = ""
+        while not stopped:
+            with self._surroundings():
+                stopped = self._stretch()
+            self._tell(warming=False)
+        return stopped
+
+    def _stretch(self) -> str:
+        """Run rounds for a while; return why they have to stop, or an empty string."""
+        begun, still = self._clock(), 0
+        spent = self._spent()
         took: list[float] = []
         while self._alive():
             took = [*took[-2:], self._round()]
-            spent = self._spent()
-            if len(self._rounds) >= look and spent >= self._least:
-                look = 2 * len(self._rounds)
-                if self._rounds.decided(self._alive(), repeated=first):
+            before, spent = spent, self._spent()
+            still = still + 1 if spent == before else 0
+            if spent < before:
+                return "the clock went back"
+            if still > _STILL:
+                self._rounds.clear()  # nothing was measured, and no figure is better than one that is made up
+                return "the clock stood still"
+            if spent >= self._look:
+                self._look = _LOOK * spent
+                if self._rounds.decided(self._alive()):
                     return "decided"
-                # Parts that disagree get a second look; then the interval that spans them all is the answer.
-                first = False
             # The quickest of the last three: one disturbed round is no reason to stop early.
             if spent + min(took) > self._budget:
                 return "out of budget"
+            if self._clock() - begun > _STRETCH:
+                return ""
         return "failed"
 
     def measurement(self, stopped: str) -> Measurement:
@@ -198,9 +239,8 @@ class _Engine:
         alive = self._alive()
         ratios = self._rounds.ratios(alive)
         return Measurement(
-            variants=tuple(_timing(bench) for bench in self._benches),
+            variants=self._timings(),
             rounds=self._rounds.rows,
-            segments=self._rounds.segments(),
             ratios=ratios,
             baseline=self._rounds.baseline(alive),
             fastest=stats.fastest([bench.name for bench in self._benches if bench.failure is None], ratios),
@@ -208,35 +248,51 @@ class _Engine:
             stopped=stopped,
         )
 
+    def _put_on_equal_footing(self) -> None:
+        """Give all variants that may be close to each other blocks of as many calls, and with or without a lead-in.
+
+        What surrounds the calls of a block, and is charged to the first of them, weighs the same for all of them then.
+        """
+        alive = [bench for bench in self._benches if bench.failure is None]
+        if not alive:
+            return
+        quickest = min(alive, key=lambda bench: bench.each)
+        most = min(bench.most_calls for bench in alive)
+        near = [bench for bench in alive if bench.each <= _APART * quickest.each]
+        calls = min(most, quickest.fill(self._length))
+        # A call that has to start from the start state cannot have one before it.
+        lead_in = most > 1 and (quickest.each < _WAKING or any(bench.lead_in for bench in near))
+        for bench in alive:
+            bench.per_block = calls if bench in near else min(most, bench.fill(self._length))
+            bench.lead_in |= lead_in and bench in near
+
     def _round(self) -> float:
         """Run one block of every variant in random order; return the wall seconds that such a round takes."""
         begun = self._clock()
         row = {bench: self._sample(bench) for bench in self._shuffled()}
-        self._rounds.add([row.get(bench) for bench in self._benches], begun)
-        return sum(bench.cost for bench in row)
+        self._rounds.add([row.get(bench) for bench in self._benches])
+        # A sample may be the only call that was made, before this round.
+        return max(self._clock() - begun, sum(bench.each * bench.per_block for bench in row))
 
     def _sample(self, bench: Bench) -> float | None:
         """Return the seconds per call of one block; None if it is void (then warm up again) or has failed."""
-        self._tell(warming=False)
-        block = self._only.pop(bench, None)
-        if block is None or (block.each < LEAD_IN and self._spent() + bench.cost <= self._budget):
-            block = bench.block(bench.calls)
+        block, bench.only = bench.only, None
+        if block is None or (block.each < LEAD_IN and self._spent() + block.each <= self._budget):
+            block = bench.block(bench.per_block)
         if block is None:
             return None
         if not bench.keep(block):
-            settle(bench)
+            bench.settle()
             return None
-        if block.each * bench.calls < FILL / 4:
-            bench.fill(block.each)  # there was no time for a warm-up that would have found this out
+        bench.each = block.each
         return block.each
 
     def _split_calls(self, bench: Bench) -> int:
-        each = bench.each or 0.0
         seconds = _SPLIT * self._budget
-        if each <= 0:
+        if bench.each <= 0:
             return _SPLIT_CALLS
         # each variant has its share of these seconds, but a single call may take all of them
-        return min(_SPLIT_CALLS, max(int(seconds / len(self._benches) / each), int(seconds >= each)))
+        return min(_SPLIT_CALLS, max(int(seconds / len(self._benches) / bench.each), int(seconds >= bench.each)))
 
     def _shuffled(self) -> list[Bench]:
         alive = [bench for bench in self._benches if bench.failure is None]
@@ -254,21 +310,25 @@ class _Engine:
             return
         self._told = now
         share = min(1.0, (now - self._start) / self._budget)
-        self._progress(Progress(share, warming, len(self._rounds), tuple(_timing(bench) for bench in self._benches)))
+        self._progress(Progress(share, warming, len(self._rounds), self._timings()))
 
+    def _timings(self) -> tuple[Timing, ...]:
+        return tuple(self._timing(place, bench) for place, bench in enumerate(self._benches))
 
-def _timing(bench: Bench) -> Timing:
-    wall = sum(block.seconds for block in bench.kept)
-    return Timing(
-        name=bench.name,
-        samples=tuple(block.each for block in bench.kept),
-        calls_per_block=bench.calls,
-        calls=sum(block.calls for block in bench.kept),
-        dispatch=bench.dispatch,
-        wait=bench.wait,
-        cores=sum(block.cpu for block in bench.kept) / wall if wall > 0 else None,
-        warm=bench.warm,
-        voided=bench.voided,
-        every_call=bench.every_call,
-        failure=bench.failure,
-    )
+    def _timing(self, place: int, bench: Bench) -> Timing:
+        samples = self._rounds.samples(place)
+        return Timing(
+            name=bench.name,
+            samples=samples,
+            calls_per_block=bench.per_block,
+            calls=bench.calls,
+            dispatch=bench.dispatch,
+            wait=bench.wait,
+            alone=bench.alone,
+            cores=bench.cpu / bench.seconds if bench.seconds > 0 else None,
+            page_faults=bench.page_faults / bench.calls if bench.calls else None,
+            warm=bench.warm,
+            voided=bench.voided,
+            every_call=bench.every_call,
+            failure=bench.failure,
+        )

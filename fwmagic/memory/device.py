@@ -61,14 +61,14 @@ def identify(ordinal: int, reported: str | None) -> tuple[str | None, str]:
         sentence says why.
     """
     if reported is not None:
-        return _known(reported, "the framework gives the UUID of its device")
+        return _known_device(reported, "the framework gives the UUID of its device")
     answer = uuid_of(ordinal)
     if answer is None:
         return None, f"device unknown: CUDA's driver library does not name the device with the ordinal {ordinal}"
-    return _known(answer, f"CUDA's driver library gives the UUID of the device with the ordinal {ordinal}")
+    return _known_device(answer, f"CUDA's driver library gives the UUID of the device with the ordinal {ordinal}")
 
 
-def _known(uuid: str, source: str) -> tuple[str | None, str]:
+def _known_device(uuid: str, source: str) -> tuple[str | None, str]:
     try:
         return nvml.find(uuid), source
     except FwMagicError as error:
@@ -81,7 +81,7 @@ _CONTRADICT = "{} contradict each other"
 
 
 @dataclass(frozen=True)
-class Readings:
+class DeviceReadings:
     """What was read of a device around one run: before it, at its peak, and after it.
 
     `before`, `peak` and `after` are counters of the framework that ran; the peaks of `peak` are those of the run.
@@ -97,7 +97,7 @@ class Readings:
     others: tuple[tuple[str, int | None], ...] = ()
 
 
-def of_readings(name: str, found: Readings, timeline: Sequence[Moment] = (), source: str = "") -> Ledger:
+def device_ledger(name: str, found: DeviceReadings, timeline: Sequence[Moment] = (), source: str = "") -> Ledger:
     """Return the ledger of a device at the peak of a run; its segments are those of `SEGMENTS`, in bytes.
 
     total = other processes + the driver's own + this process [context + in use + free in pool + what other frameworks
@@ -107,16 +107,16 @@ def of_readings(name: str, found: Readings, timeline: Sequence[Moment] = (), sou
     would be negative is None.
     """
     notes: list[str] = []
-    others_here = _others_here(found.others)
+    others_here = _frameworks_on_device(found.others)
     segments = (
-        _other_processes(found.device, notes),
+        _processes_on_device(found.device, notes),
         found.device.reserved,
         found.context,
-        _in_use(found.peak),
-        _pool(found.peak, found.after, notes),
+        _device_in_use(found.peak),
+        _device_pool(found.peak, found.after, notes),
         others_here,
-        _unexplained(found, others_here, notes),
-        _free(found, notes),
+        _unexplained_on_device(found, others_here, notes),
+        _free_on_device(found, notes),
     )
     named = (Amount(kind, one.bytes, one.source, one.why) for kind, one in zip(SEGMENTS, segments, strict=True))
     return Ledger(
@@ -130,7 +130,7 @@ def of_readings(name: str, found: Readings, timeline: Sequence[Moment] = (), sou
     )
 
 
-def _other_processes(device: Reading, notes: list[str]) -> Figure:
+def _processes_on_device(device: Reading, notes: list[str]) -> Figure:
     """Return what is in use and not of this process."""
     for one in (device.used, device.own):
         if one.bytes is None:
@@ -147,21 +147,21 @@ def _other_processes(device: Reading, notes: list[str]) -> Figure:
     return Figure(rest, f"NVML: in use by all, less this process's ({device.own.source})")
 
 
-def _in_use(peak: Counters) -> Figure:
+def _device_in_use(peak: Counters) -> Figure:
     """Return what arrays had at the peak."""
     count = peak.peak_in_use
-    return Figure(None, why=_why(peak)) if count is None else Figure(count, peak.source)
+    return Figure(None, why=_why_uncounted(peak)) if count is None else Figure(count, peak.source)
 
 
-def _why(counters: Counters) -> str:
+def _why_uncounted(counters: Counters) -> str:
     """Return why an allocator does not say something: its own words, or else what it says all that it does say in."""
     return counters.why or counters.source
 
 
-def _pool(peak: Counters, after: Counters, notes: list[str]) -> Figure:
+def _device_pool(peak: Counters, after: Counters, notes: list[str]) -> Figure:
     """Return what the allocator held at the peak and did not use."""
     if peak.peak_held is None or peak.peak_in_use is None:
-        return Figure(None, why=f"no counter of what is held ({_why(peak)})")
+        return Figure(None, why=f"no counter of what is held ({_why_uncounted(peak)})")
     contradicting = Figure(None, why=_CONTRADICT.format("the allocator's counters"))
     if peak.peak_held < peak.peak_in_use:
         notes.append(
@@ -178,7 +178,7 @@ def _pool(peak: Counters, after: Counters, notes: list[str]) -> Figure:
     return Figure(peak.peak_held - peak.peak_in_use, f"{peak.source}: held less in use, each at its peak")
 
 
-def _others_here(others: Sequence[tuple[str, int | None]]) -> Figure:
+def _frameworks_on_device(others: Sequence[tuple[str, int | None]]) -> Figure:
     unknown = [who for who, count in others if count is None]
     if unknown:
         return Figure(None, why=f"{', '.join(unknown)} does not tell what it holds")
@@ -186,10 +186,10 @@ def _others_here(others: Sequence[tuple[str, int | None]]) -> Figure:
     return Figure(sum(count or 0 for _, count in others), f"counters of other frameworks in this process: {who}")
 
 
-def _unexplained(found: Readings, others: Figure, notes: list[str]) -> Figure:
+def _unexplained_on_device(found: DeviceReadings, others: Figure, notes: list[str]) -> Figure:
     """Return what the process has on the device and nothing accounts for: memory of libraries, mostly."""
     own, held = found.device.own.bytes, found.after.held
-    after = Figure(held, why=_why(found.after))
+    after = Figure(held, why=_why_uncounted(found.after))
     for figure in (found.device.own, after, others):
         if figure.bytes is None:
             return figure
@@ -206,7 +206,7 @@ def _unexplained(found: Readings, others: Figure, notes: list[str]) -> Figure:
     return Figure(rest, f"memory of this process, {less} ({found.device.own.source})")
 
 
-def _free(found: Readings, notes: list[str]) -> Figure:
+def _free_on_device(found: DeviceReadings, notes: list[str]) -> Figure:
     """Return what was free at the peak."""
     free = found.device.free
     if free.bytes is None or found.peak.peak_held is None or found.after.held is None:
@@ -253,8 +253,8 @@ def measure(
     after = memory.counters(device)
     reading = nvml.read(uuid, before=first) if uuid is not None else nvml.no_reading(how)
     del outputs
-    found = Readings(before, peak(before, after, events, reset), after, reading, context, tuple(others))
-    return of_readings(device.name, found, events.moments, events.source)
+    found = DeviceReadings(before, peak(before, after, events, reset), after, reading, context, tuple(others))
+    return device_ledger(device.name, found, events.moments, events.source)
 
 
 def peak(before: Counters, after: Counters, events: Events, reset: bool) -> Counters:
@@ -278,7 +278,7 @@ def peak(before: Counters, after: Counters, events: Events, reset: bool) -> Coun
     return replace(after, peak_in_use=None, peak_held=held, source="", why=why)
 
 
-def context_of(memory: Memory, device: Device) -> Figure:
+def device_context(memory: Memory, device: Device) -> Figure:
     """Return what the driver needs for this process; to be asked before anything was allocated on the device."""
     uuid, how = identify(device.ordinal, device.uuid)
     counters = memory.counters(device)
@@ -286,7 +286,7 @@ def context_of(memory: Memory, device: Device) -> Figure:
     if own.bytes is None:
         return Figure(None, why=own.why if uuid is not None else how)
     if counters.held is None:
-        return Figure(None, why=f"no counter of what is held ({_why(counters)})")
+        return Figure(None, why=f"no counter of what is held ({_why_uncounted(counters)})")
     if own.bytes < counters.held:
         return Figure(None, why="NVML counts less than the allocator holds")
     return Figure(own.bytes - counters.held, f"{own.source}, before anything was allocated")

@@ -69,11 +69,11 @@ def measure(call: Callable[[], object], filename: str, flamegraph: Path | None =
         What `call` raises, unchanged.
     """
     if flamegraph is not None:
-        _check(flamegraph)
+        _check_flamegraph(flamegraph)
     try:
         from memray import FileDestination, FileFormat, FileReader, Tracker
     except ImportError as error:
-        return _unknown(_missing(error))
+        return _unknown_heap(_missing_memray(error))
     with tempfile.TemporaryDirectory(prefix="fwmagic-") as folder:
         file = Path(folder) / "heap.bin"
         with contextlib.ExitStack() as stack:
@@ -86,19 +86,19 @@ def measure(call: Callable[[], object], filename: str, flamegraph: Path | None =
                     # Allocations are added up in memory: else a loop of small ones fills the disk.
                     file_format=FileFormat.AGGREGATED_ALLOCATIONS,
                 )
-                with _quiet():
+                with _quiet_memray():
                     stack.enter_context(tracker)
             except (RuntimeError, OSError) as error:
-                return _unknown(_refusal(error))
+                return _unknown_heap(_refusal_of_memray(error))
             start = time.time()
             outputs = call()
             end = time.time()
         del outputs
         with contextlib.closing(FileReader(file, max_memory_records=_ALL)) as reader:
-            return _ledger(reader, filename, flamegraph, inside, start, end)
+            return _heap_ledger(reader, filename, flamegraph, inside, start, end)
 
 
-def _ledger(
+def _heap_ledger(
     reader: FileReader, filename: str, flamegraph: Path | None, inside: str, start: float, end: float
 ) -> Ledger:
     peak = reader.metadata.peak_memory
@@ -106,9 +106,9 @@ def _ledger(
     last = sum(record.size for record in reader.get_leaked_allocation_records(merge_threads=True))
     # memray's own preparations take longer than many a cell.
     during = [snapshot for snapshot in reader.get_memory_snapshots() if start < snapshot.time / 1000 < end]
-    snapshots = _thinned(during, MOST_KEPT - 2)
+    snapshots = _thinned_heap(during, MOST_KEPT - 2)
     if flamegraph is not None:
-        _draw(reader, records, snapshots, flamegraph)
+        _draw_flamegraph(reader, records, snapshots, flamegraph)
     course = [Moment(snapshot.time / 1000 - start, snapshot.heap, None) for snapshot in snapshots]
     seconds = max(0.0, end - start)
     return Ledger(
@@ -117,11 +117,11 @@ def _ledger(
         peak=(Amount("in use", peak, _SOURCE),),
         timeline=Timeline.of([Moment(0.0, 0, None), *course, Moment(seconds, last, None)]),
         source=f"{_COURSE}, {sampled_every(seconds, len(course))}",
-        lines=_lines(records, filename, inside, peak),
+        lines=_heap_lines(records, filename, inside, peak),
     )
 
 
-def _lines(records: Iterable[AllocationRecord], filename: str, inside: str, peak: int) -> tuple[Allocation, ...]:
+def _heap_lines(records: Iterable[AllocationRecord], filename: str, inside: str, peak: int) -> tuple[Allocation, ...]:
     """Return what was allocated at the peak, by line or by what is known instead of one; the largest first."""
     found: Counter[tuple[int | None, str]] = Counter()
     for record in records:
@@ -160,13 +160,13 @@ def _package(file: str) -> str:
     return next((framework.name for framework in frameworks.loaded() if framework.is_generated(file)), "")
 
 
-def _thinned(snapshots: list[MemorySnapshot], most: int) -> list[MemorySnapshot]:
+def _thinned_heap(snapshots: list[MemorySnapshot], most: int) -> list[MemorySnapshot]:
     while len(snapshots) > most:
         snapshots = [snapshots[i] for i in larger_of_pairs([snapshot.heap for snapshot in snapshots])]
     return snapshots
 
 
-def _draw(
+def _draw_flamegraph(
     reader: FileReader, records: list[AllocationRecord], snapshots: list[MemorySnapshot], flamegraph: Path
 ) -> None:
     from memray.reporters.flamegraph import FlameGraphReporter
@@ -187,7 +187,7 @@ def _draw(
         raise FwMagicError(f"The flame graph cannot be written to {flamegraph}: {error.strerror or error}.") from error
 
 
-def _check(flamegraph: Path) -> None:
+def _check_flamegraph(flamegraph: Path) -> None:
     """Raise what can be known about a place for the flame graph before anything runs."""
     if not flamegraph.parent.is_dir():
         raise FwMagicError(
@@ -211,16 +211,16 @@ def _greenlets() -> Iterator[None]:
         greenlet.settrace(before)
 
 
-def _quiet() -> contextlib.AbstractContextManager[object]:
+def _quiet_memray() -> contextlib.AbstractContextManager[object]:
     """Keep memray's notice about greenlets, which it writes each time that it starts, from the user's eyes."""
     return contextlib.redirect_stderr(io.StringIO()) if "greenlet" in sys.modules else contextlib.nullcontext()
 
 
-def _unknown(why: str) -> Ledger:
+def _unknown_heap(why: str) -> Ledger:
     return Ledger(device="heap", total=None, peak=(Amount("in use", None, why=why),))
 
 
-def _missing(error: ImportError) -> str:
+def _missing_memray(error: ImportError) -> str:
     if sys.platform == "win32":
         return "memray runs on Linux and macOS only"
     if isinstance(error, ModuleNotFoundError) and error.name == "memray":
@@ -228,7 +228,7 @@ def _missing(error: ImportError) -> str:
     return f"memray cannot be imported: {one_line(str(error))}"
 
 
-def _refusal(error: Exception) -> str:
+def _refusal_of_memray(error: Exception) -> str:
     if "one Tracker" in str(error):
         return "another memray.Tracker is active in this process, and there can be only one"
     return f"memray cannot start: {one_line(str(error))}"

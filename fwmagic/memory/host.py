@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,8 @@ from fwmagic.report import Amount, Ledger, Moment, Timeline
 # heap goes back; and the size that both are set to.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _MAPPED_FROM = 1 << 16
+_KEPT_BELOW = 32 << 20
+_TUNABLES = "GLIBC_TUNABLES"
 # A heap begins with 132 KiB, most of which nobody has written yet: so little at its end is not known to be resident.
 _LEAST = 1 << 18
 # Other C libraries lack functions of glibc, and Windows has no handle of the whole process.
@@ -97,6 +99,22 @@ def map_large_blocks() -> bool:
     return False
 
 
+def keep_large_blocks() -> None:
+    """Let glibc keep what is freed, as it does in a process that has lived for a while.
+
+    A young process maps each block from 128 KiB on separately, and gives it back when it is freed, so that every call
+    that makes such an array pays for clearing its pages. glibc raises that threshold to the size of each block that is
+    freed, up to 32 MiB, and that of what it gives back to twice as much (mallopt(3)): here both are at their end from
+    the start. Where the user has set one of them, they stay as they are.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(_TUNABLES, ""):
+        return
+    with suppress(*_NO_GLIBC):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BELOW)
+
+
 def _free_at_the_end(heap: ET.Element) -> int:
     """Return all that is free in a heap, but for the gaps between blocks: their pages were given back."""
     free = sum(int(total.get("size", 0)) for total in heap.findall("total") if total.get("type") == "rest")
@@ -121,7 +139,7 @@ _UNREADABLE = (OSError, ValueError, IndexError, psutil.Error)
 
 
 @dataclass(frozen=True)
-class _Start:
+class _ResidentStart:
     """The resident bytes before a call (None: not readable); `refusal` says why there is no counter of the peak."""
 
     resident: int | None
@@ -154,63 +172,68 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
     """
     settle()
     kept = lingering() if elsewhere else 0
-    with _resident() as read, _Sampler(read) as sampler:
-        start = _start(read)
+    with _resident() as read, _ResidentSampler(read) as sampler:
+        start = _resident_at_start(read)
         if start.resident is None:
-            return _unknown(start.refusal)
+            return _unknown_resident(start.refusal)
         sampler.begin()
         outputs = call()
         seconds = sampler.seconds()
         try:
             last = read()
-            peak = last if start.refusal else _counter("VmHWM")
+            peak = last if start.refusal else _resident_counter("VmHWM")
         except _UNREADABLE as error:
-            return _unknown(_reason(error))
+            return _unknown_resident(_reason(error))
         del outputs
     samples = sampler.samples(seconds)
     if start.refusal:
         peak = max((resident for _, resident in samples), default=last)
         why = f"so the true peak may be higher: no counter of the peak can be reset ({start.refusal})"
-        sampled = _growth(max(peak, last), start.resident)
+        sampled = _resident_growth(max(peak, last), start.resident)
         amount = Amount("in use", sampled, f"{sampled_every(seconds, sampler.taken)}, {why}")
     else:
-        amount = Amount("in use", _growth(peak, start.resident), _EXACT)
+        amount = Amount("in use", _resident_growth(peak, start.resident), _EXACT)
     most = amount.bytes or 0
-    timeline = [Moment(at, min(_growth(resident, start.resident), most), None) for at, resident in samples]
+    hidden = kept > max(_LITTLE, _LITTLE_SHARE * most)
+    if hidden:
+        amount = replace(amount, most=most + kept)
+    timeline = [Moment(at, min(_resident_growth(resident, start.resident), most), None) for at, resident in samples]
     return Ledger(
         device="host",
         total=None,
         peak=(amount,),
         timeline=Timeline.of(
-            [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_growth(last, start.resident), most), None)]
+            [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_resident_growth(last, start.resident), most), None)]
         ),
         source="resident memory less that before the call, or 0 where it was below, "
         f"{sampled_every(seconds, len(samples))}",
-        note=_of_lingering(kept) if kept > max(_LITTLE, _LITTLE_SHARE * most) else "",
+        note=_lingering_note(kept) if hidden else "",
         start=start.resident,
         how="sampled" if start.refusal else "measured",
     )
 
 
-class Growth:
+class ResidentGrowth:
     """The growth of the resident memory from the making of this object on, for when there is no call to measure."""
 
     def __init__(self) -> None:
         with _resident() as read:
-            self._start = _start(read)
+            self._start = _resident_at_start(read)
 
     def ledger(self) -> Ledger:
         """Return the most that came on top until now."""
         start = self._start
         try:
             with _resident() as read:
-                peak = read() if start.refusal else _counter("VmHWM")
+                peak = read() if start.refusal else _resident_counter("VmHWM")
         except _UNREADABLE as error:
-            return _unknown(_reason(error))
+            return _unknown_resident(_reason(error))
         if start.resident is None:
-            return _unknown(start.refusal)
+            return _unknown_resident(start.refusal)
         source = _EXACT if not start.refusal else f"resident now: no counter of the peak can be reset ({start.refusal})"
-        return Ledger("host", None, (Amount("in use", _growth(peak, start.resident), source),), start=start.resident)
+        return Ledger(
+            "host", None, (Amount("in use", _resident_growth(peak, start.resident), source),), start=start.resident
+        )
 
 
 def larger_of_pairs(values: Sequence[int]) -> list[int]:
@@ -226,7 +249,7 @@ def sampled_every(seconds: float, samples: int) -> str:
     return f"sampled every {in_words(seconds / (samples + 1))}"
 
 
-class _Sampler:
+class _ResidentSampler:
     """A thread that reads the resident memory from `begin` on, until the context is left.
 
     Two arrays of a fixed size take the samples: a list that grows would itself be growth. When they are full, the
@@ -245,7 +268,7 @@ class _Sampler:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fwmagic resident memory", daemon=True)
 
-    def __enter__(self) -> _Sampler:
+    def __enter__(self) -> _ResidentSampler:
         self._thread.start()
         return self
 
@@ -302,30 +325,30 @@ def _resident() -> Iterator[Callable[[], int]]:
         yield lambda: int(os.pread(descriptor, 128, 0).split()[1]) * mmap.PAGESIZE
 
 
-def _start(read: Callable[[], int]) -> _Start:
+def _resident_at_start(read: Callable[[], int]) -> _ResidentStart:
     """Reset the counter of the peak and read what is resident; a counter that was reset shows just that."""
     try:
-        return _Start(_reset())
+        return _ResidentStart(_reset_resident_peak())
     except _UNREADABLE as error:
         refusal = _reason(error)
     try:
-        return _Start(read(), refusal)
+        return _ResidentStart(read(), refusal)
     except _UNREADABLE as error:
-        return _Start(None, _reason(error))
+        return _ResidentStart(None, _reason(error))
 
 
-def _reset() -> int:
-    before = _counter("VmHWM")
+def _reset_resident_peak() -> int:
+    before = _resident_counter("VmHWM")
     # Not a file that opening would make where there is none.
     with os.fdopen(os.open(_CLEAR_REFS, os.O_WRONLY), "wb", buffering=0) as file:
         file.write(_RESET_THE_PEAK)
-    after = _counter("VmHWM")
-    if after == before and after > _counter("VmRSS") + _SLACK:
+    after = _resident_counter("VmHWM")
+    if after == before and after > _resident_counter("VmRSS") + _SLACK:
         raise ValueError(f"{_CLEAR_REFS} was written, but VmHWM stays as it was")
     return after
 
 
-def _counter(name: str) -> int:
+def _resident_counter(name: str) -> int:
     """Return a counter of /proc/self/status in bytes."""
     for line in _STATUS.read_text().splitlines():
         key, _, value = line.partition(":")
@@ -334,18 +357,18 @@ def _counter(name: str) -> int:
     raise ValueError(f"{_STATUS} has no {name}")
 
 
-def _growth(resident: int, start: int) -> int:
+def _resident_growth(resident: int, start: int) -> int:
     return max(0, resident - start)
 
 
-def _of_lingering(count: int) -> str:
+def _lingering_note(count: int) -> str:
     return (
         f"up to {size(count)} that was freed before stayed resident in the C library's heaps; "
-        "what the call took from there is not in this figure"
+        "what the call took from there is not counted: the figure is between without and with it"
     )
 
 
-def _unknown(reason: str) -> Ledger:
+def _unknown_resident(reason: str) -> Ledger:
     why = f"the resident memory of this process cannot be read: {reason}"
     return Ledger(device="host", total=None, peak=(Amount("in use", None, why=why),))
 

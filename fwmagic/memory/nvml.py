@@ -32,7 +32,7 @@ _MEANING = {
 }
 
 
-class Fault(FwMagicError):
+class NvmlFault(FwMagicError):
     """NVML did not answer: the sentence says why; `code` is its return code, 0 where it has given none."""
 
     def __init__(self, sentence: str, code: int = 0) -> None:
@@ -49,51 +49,51 @@ def ask(function: str, *arguments: Any) -> Any:
 
     Raises
     ------
-    Fault
+    NvmlFault
         The function failed, or there is none, or NVML cannot be initialised.
     """
-    nvml = _library()
+    nvml = _nvml_library()
     asked: Callable[..., Any] | None = getattr(nvml, function, None)
     try:
         if asked is None:
             raise nvml.NVMLError(FUNCTION_NOT_FOUND)
         return asked(*arguments)
     except nvml.NVMLError as error:
-        raise _fault(error, function) from None
+        raise _nvml_fault(error, function) from None
 
 
-def _library() -> Any:
+def _nvml_library() -> Any:
     """Return the module pynvml of nvidia-ml-py, initialised in this process: a fork does not inherit that."""
     global _owner
     try:
         import pynvml  # type: ignore[import-untyped]
     except ImportError:
-        raise Fault("the package nvidia-ml-py is not installed") from None
+        raise NvmlFault("the package nvidia-ml-py is not installed") from None
     # An outdated package of the name pynvml puts a module of that name in front of the one that is needed.
     if not hasattr(pynvml, "nvmlDeviceGetComputeRunningProcesses_v3"):
-        raise Fault("the module pynvml is not that of the package nvidia-ml-py: uninstall the package pynvml")
+        raise NvmlFault("the module pynvml is not that of the package nvidia-ml-py: uninstall the package pynvml")
     if _owner != os.getpid():
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
-            raise _fault(error, "nvmlInit") from None
+            raise _nvml_fault(error, "nvmlInit") from None
         if _owner is None:
-            atexit.register(_shut_down)
+            atexit.register(_shut_nvml_down)
         _owner = os.getpid()
     return pynvml
 
 
-def _fault(error: Any, function: str) -> Fault:
+def _nvml_fault(error: Any, function: str) -> NvmlFault:
     meaning = _MEANING.get(error.value, "the driver does not answer")
-    return Fault(f"{meaning} ({function}: {error})", error.value)
+    return NvmlFault(f"{meaning} ({function}: {error})", error.value)
 
 
-def _shut_down() -> None:
+def _shut_nvml_down() -> None:
     if _owner != os.getpid():
         return  # a fork that has not used NVML
     try:
         ask("nvmlShutdown")
-    except Fault:
+    except NvmlFault:
         return  # other code has shut it down already, or the driver is gone: nothing is left to do
 
 
@@ -150,7 +150,7 @@ def find(uuid: str) -> str:
     for spelling in spellings:
         try:
             handle = ask("nvmlDeviceGetHandleByUUID", spelling)
-        except Fault as fault:
+        except NvmlFault as fault:
             if fault.code != NOT_FOUND:
                 raise
             continue
@@ -179,80 +179,80 @@ def read(uuid: str | None, before: Reading | None = None) -> Reading:
         return no_reading("device unknown")
     try:
         handle = ask("nvmlDeviceGetHandleByUUID", uuid)
-    except Fault as fault:
+    except NvmlFault as fault:
         return no_reading(str(fault))
-    total, used, free, reserved = _memory(handle)
-    return Reading(total, used, free, reserved, _own(handle, total, used, before))
+    total, used, free, reserved = _nvml_memory(handle)
+    return Reading(total, used, free, reserved, _figure_of_own(handle, total, used, before))
 
 
 def _is_partitioned(handle: Any) -> bool:
     try:
         return bool(ask("nvmlDeviceGetMigMode", handle)[0])
-    except Fault as fault:
+    except NvmlFault as fault:
         # A GPU or a driver that has no MIG says so. After anything else it may well be in MIG mode.
         return fault.code not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
 
 
-def _missing(why: str) -> Figure:
+def _missing_figure(why: str) -> Figure:
     return Figure(None, why=why)
 
 
 def no_reading(why: str) -> Reading:
     """Return the reading of a device of which nothing is known."""
-    return Reading(*[_missing(why)] * 5)
+    return Reading(*[_missing_figure(why)] * 5)
 
 
-def _memory(handle: Any) -> tuple[Figure, Figure, Figure, Figure]:
+def _nvml_memory(handle: Any) -> tuple[Figure, Figure, Figure, Figure]:
     """Return total, used, free and reserved."""
     try:
-        figures, version = _figures(handle)
-    except Fault as fault:
-        unknown = _missing(str(fault))
+        figures, version = _nvml_figures(handle)
+    except NvmlFault as fault:
+        unknown = _missing_figure(str(fault))
         return unknown, unknown, unknown, unknown
     total, used, free = int(figures.total), int(figures.used), int(figures.free)
     source = f"NVML's memory information, version {version}"
     if total == 0:
-        none = _missing("the device has no memory of its own but shares the host's (NVML gives a total of 0)")
+        none = _missing_figure("the device has no memory of its own but shares the host's (NVML gives a total of 0)")
         return none, none, none, none
     if version == 1:
-        kept = _missing("this release of the driver does not tell it apart from what is in use")
-        in_use = _in_use(total, used, free, 0, f"{source}: what the driver reserves is counted in")
+        kept = _missing_figure("this release of the driver does not tell it apart from what is in use")
+        in_use = _figure_in_use(total, used, free, 0, f"{source}: what the driver reserves is counted in")
     else:
         kept = Figure(int(figures.reserved), source)
-        in_use = _in_use(total, used, free, int(figures.reserved), source)
+        in_use = _figure_in_use(total, used, free, int(figures.reserved), source)
     return Figure(total, source), in_use, Figure(free, source), kept
 
 
-def _figures(handle: Any) -> tuple[Any, int]:
+def _nvml_figures(handle: Any) -> tuple[Any, int]:
     """Return NVML's memory information and its version; old releases of the driver have the first only."""
     try:
         return ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2), 2
-    except Fault as fault:
+    except NvmlFault as fault:
         if fault.code not in (FUNCTION_NOT_FOUND, VERSION_MISMATCH, NOT_SUPPORTED):
             raise
     return ask("nvmlDeviceGetMemoryInfo", handle), 1
 
 
-def _in_use(total: int, used: int, free: int, reserved: int, source: str) -> Figure:
+def _figure_in_use(total: int, used: int, free: int, reserved: int, source: str) -> Figure:
     """Return what is used without what is reserved: releases of the driver differ in whether `used` counts it."""
     expected = total - free - reserved
     figures = f"total {total}, free {free}, reserved {reserved} and in use {used} bytes"
     if abs(used - reserved - expected) < abs(used - expected):
         used, source = used - reserved, f"{source}, less what the driver reserves"
     if abs(used - expected) > _SLACK or min(used, expected) < 0:
-        return _missing(f"NVML's figures do not add up ({figures})")
+        return _missing_figure(f"NVML's figures do not add up ({figures})")
     return Figure(used, source)
 
 
-def _own(handle: Any, total: Figure, used: Figure, before: Reading | None) -> Figure:
+def _figure_of_own(handle: Any, total: Figure, used: Figure, before: Reading | None) -> Figure:
     """Return the memory of this process by NVML's list of processes, or else by the difference to `before`."""
     pid = os.getpid()
     try:
-        listed = _processes(handle, total.bytes)
+        listed = _nvml_processes(handle, total.bytes)
         strangers = {other for other in listed if not _exists(other)}
         # One that has just ended is gone from a second list. One that is still there has its PID from elsewhere, and
         # then a PID like ours is another process.
-        if strangers and not strangers.isdisjoint(_processes(handle, total.bytes)):
+        if strangers and not strangers.isdisjoint(_nvml_processes(handle, total.bytes)):
             reason = "this process runs in a container, and the driver lists processes by their PIDs outside it"
         elif pid not in listed:
             reason = f"the driver lists no process with the PID {pid} of this one: it does not use the device, "
@@ -261,9 +261,9 @@ def _own(handle: Any, total: Figure, used: Figure, before: Reading | None) -> Fi
             reason = "the driver lists this process without its memory, as under WSL and for some MIG instances"
         else:
             return Figure(own, f"NVML's list of processes on the device, PID {pid}")
-    except Fault as fault:
+    except NvmlFault as fault:
         reason = str(fault)
-    return _missing(reason) if before is None else _difference(total, used, before, reason)
+    return _missing_figure(reason) if before is None else _figure_by_difference(total, used, before, reason)
 
 
 def _exists(pid: int) -> bool:
@@ -279,45 +279,45 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _processes(handle: Any, total: int | None) -> dict[int, int | None]:
+def _nvml_processes(handle: Any, total: int | None) -> dict[int, int | None]:
     """Return the bytes of each process on the device by PID; one that computes and draws is in both lists.
 
     Raises
     ------
-    Fault
+    NvmlFault
         The driver does not tell which processes compute there, or it tells what cannot be.
     """
-    entries = list(_listed("Compute", handle))
-    with contextlib.suppress(Fault):  # a process that computes is in the other list
-        entries += _listed("Graphics", handle)
+    entries = list(_nvml_list("Compute", handle))
+    with contextlib.suppress(NvmlFault):  # a process that computes is in the other list
+        entries += _nvml_list("Graphics", handle)
     found: dict[int, int | None] = {}
     for entry in entries:
         size = entry.usedGpuMemory
         if not 0 < entry.pid < _PIDS_END or (size is not None and total is not None and size > total):
-            raise Fault(f"the driver's list of processes is corrupt (PID {entry.pid} with {size} bytes)")
+            raise NvmlFault(f"the driver's list of processes is corrupt (PID {entry.pid} with {size} bytes)")
         known = found.get(entry.pid)
         found[entry.pid] = known if size is None else max(size, known or 0)
     return found
 
 
-def _listed(kind: str, handle: Any) -> list[Any]:
+def _nvml_list(kind: str, handle: Any) -> list[Any]:
     """Return the entries of one list by the newest function that the driver has."""
     try:
         return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v3", handle))
-    except Fault as fault:
+    except NvmlFault as fault:
         if fault.code != FUNCTION_NOT_FOUND:
             raise
     return list(ask(f"nvmlDeviceGet{kind}RunningProcesses_v2", handle))
 
 
-def _difference(total: Figure, used: Figure, before: Reading, reason: str) -> Figure:
+def _figure_by_difference(total: Figure, used: Figure, before: Reading, reason: str) -> Figure:
     """Return how much more the whole device uses than before, which stands for this process."""
     if used.bytes is None or before.used.bytes is None:
-        return _missing(f"{reason}; and the use of the whole device is not known at both moments")
+        return _missing_figure(f"{reason}; and the use of the whole device is not known at both moments")
     if (total.bytes, used.source) != (before.total.bytes, before.used.source):
-        return _missing(f"{reason}; and the reading before is not of the same device by the same method")
+        return _missing_figure(f"{reason}; and the reading before is not of the same device by the same method")
     more = used.bytes - before.used.bytes
     if more < 0:
-        return _missing(f"{reason}; and the whole device uses {-more} bytes less than before")
+        return _missing_figure(f"{reason}; and the whole device uses {-more} bytes less than before")
     source = "difference of the whole device since the reading before; other processes may have changed it"
     return Figure(more, f"{source} ({reason})")

@@ -61,7 +61,7 @@ class Passes:
         where = memory.device(wanted) if self.memory else None
         on_host: Pass = partial(host.measure, elsewhere=framework.hands_over)
         if where is not None:
-            others = tuple(_held_by_others(framework, where, wanted))
+            others = tuple(_others_for_device_pass(framework, where, wanted))
             on_device = partial(device.measure, memory=memory, device=where, others=others, context=self.context)
             if seconds is not None and seconds > LONG:  # a slow cell is not run once more for each of the two
 
@@ -77,7 +77,7 @@ class Passes:
             on_heap = partial(heap.measure, filename=filename, flamegraph=self._graph(name), inside=framework.engine)
             found.append(self._once(program, seconds, "heap", on_heap))
         if static is not None and self.memory:
-            found.append(_static(where.name if where is not None else "CPU", framework.engine, static))
+            found.append(_static_pass(where.name if where is not None else "CPU", framework.engine, static))
         return tuple(found)
 
     def _once(self, program: Timed, seconds: float | None, where: str, measure: Pass) -> Ledger:
@@ -95,7 +95,7 @@ class Passes:
             if program.lead_in and seconds is not None and seconds < LEAD_IN:
                 call()  # as before a timed block: the first call makes state, such as an optimizer's
             if self.exact and where == "host":
-                _until_nothing_lingers(call)
+                _settle_for_pass(call)
             return measure(call)
         except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
             why = f"the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
@@ -111,14 +111,16 @@ class Passes:
         return path.with_stem(f"{path.stem}-{name.replace(':', '-').replace(' ', '-')}") if self.several else path
 
 
-def _until_nothing_lingers(call: Callable[[], object]) -> None:
+def _settle_for_pass(call: Callable[[], object]) -> None:
     """Make calls: what one frees takes with it what lingers in the heap where it was, and threads differ in heaps."""
     until = time.perf_counter() + LEAD_IN
     while host.lingering() and time.perf_counter() < until:
         call()
 
 
-def _held_by_others(framework: Framework, where: Device, wanted: str | None) -> Iterable[tuple[str, int | None]]:
+def _others_for_device_pass(
+    framework: Framework, where: Device, wanted: str | None
+) -> Iterable[tuple[str, int | None]]:
     """Yield what other frameworks of this process hold on the device that one computes on."""
     for other in frameworks.loaded():
         place = other.memory.device(wanted) if other.name != framework.name and other.memory.started() else None
@@ -126,7 +128,7 @@ def _held_by_others(framework: Framework, where: Device, wanted: str | None) -> 
             yield other.title, other.memory.counters(place).held
 
 
-def _static(where: str, engine: str, account: Static) -> Ledger:
+def _static_pass(where: str, engine: str, account: Static) -> Ledger:
     parts = ((account.argument, "arguments"), (account.output, "outputs"), (account.temp, "temporaries"))
     added = " + ".join(f"{size(count)} {what}" for count, what in parts)
     source = f"{engine}'s static analysis, not measured: {added} - {size(account.alias)} shared"

@@ -11,13 +11,13 @@ from fwmagic.frameworks import Policy
 ALL = "all"
 
 
-def every() -> tuple[Policy, ...]:
+def every_policy() -> tuple[Policy, ...]:
     """Return the policies of all frameworks that are installed or loaded, importing them."""
     known = {framework.name: framework.memory for framework in (*frameworks.installed(), *frameworks.loaded())}
     return tuple(policy for name in sorted(known) for policy in known[name].policies)
 
 
-def named(text: str) -> tuple[Policy, ...]:
+def named_policies(text: str) -> tuple[Policy, ...]:
     """Return the policies that `text` names: `all`, or names such as `jax:platform` with commas between them.
 
     Raises
@@ -26,20 +26,20 @@ def named(text: str) -> tuple[Policy, ...]:
         There is no such policy.
     """
     if text.strip() == ALL:
-        return every()
-    return tuple({name: _named(name) for name in map(str.strip, text.split(","))}.values())
+        return every_policy()
+    return tuple({name: _named_policy(name) for name in map(str.strip, text.split(","))}.values())
 
 
-def _named(name: str) -> Policy:
+def _named_policy(name: str) -> Policy:
     framework = name.partition(":")[0]
     own = frameworks.get(framework).memory.policies if framework in frameworks.names() else ()
     for policy in own:
         if str(policy) == name:
             return policy
-    raise FwMagicError(f"{name!r} is no policy; there are: {', '.join(map(str, every()))}; or {ALL} alone")
+    raise FwMagicError(f"{name!r} is no policy; there are: {', '.join(map(str, every_policy()))}; or {ALL} alone")
 
 
-def environment(given: Mapping[str, str], policy: Policy | None = None) -> dict[str, str]:
+def policy_environment(given: Mapping[str, str], policy: Policy | None = None) -> dict[str, str]:
     """Return `given` as the environment of a process that shares the device with others; it is not changed itself.
 
     The policy takes the place of whatever was chosen for its framework. The others leave room on the device, unless

@@ -50,7 +50,7 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
         raise FwMagicError("a picture needs a package more: pip install 'fwmagic[picture]'") from None
     spec = json.loads(files("fwmagic").joinpath("charts", f"{chart}.json").read_text(encoding="utf-8"))
     spec |= {
-        "datasets": {"variants": _variants(report), "ratios": _ratios(report)},
+        "datasets": {"variants": _chart_variants(report), "ratios": _chart_ratios(report)},
         "width": width,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": _CONFIG,
@@ -58,11 +58,11 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
     return vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE, allowed_base_urls=[])
 
 
-def _variants(report: Report) -> list[dict[str, Any]]:
+def _chart_variants(report: Report) -> list[dict[str, Any]]:
     return [{**row, "label": one_line(row["name"])} for row in report.to_dict(MOST_POINTS)["variants"]]
 
 
-def _ratios(report: Report) -> list[dict[str, Any]]:
+def _chart_ratios(report: Report) -> list[dict[str, Any]]:
     colours = {variant.name: variant.colour for variant in report}
     return [
         {**wire.encode(r, None), "label": one_line(r.variant), "colour": colours.get(r.variant, NEUTRAL)}

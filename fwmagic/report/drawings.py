@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from fwmagic.format import seconds, seconds_between, size
 from fwmagic.report.report import NEUTRAL, Kind, Ledger, Moment, Time, Variant
-from fwmagic.report.words import device, segment
+from fwmagic.report.words import device_in_words, segment_in_words
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
@@ -27,7 +27,7 @@ def colour(variant: Variant) -> str:
     return variant.colour if _COLOUR.fullmatch(variant.colour) else NEUTRAL
 
 
-def _opening(height: int, title: str, description: str) -> str:
+def _open_drawing(height: int, title: str, description: str) -> str:
     """Return the start of a drawing of this height, with the words that stand for it."""
     # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
     return (
@@ -68,8 +68,8 @@ def scale(times: Iterable[Time]) -> Scale | None:
 
 def strip(variant: Variant, time: Time, on: Scale) -> str:
     """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
-    points = _thinned(time.samples)
-    dots = "".join(f"M{on.x(value)} {_y(i, len(points))}z" for i, value in enumerate(points))
+    points = _thinned_dots(time.samples)
+    dots = "".join(f"M{on.x(value)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
     beyond = sum(value > on.high for value in time.samples)
     drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}, median {seconds(time.median)}"
@@ -82,18 +82,18 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
         described += f"; {beyond} slower than the scale shows"
     middle = on.x(time.median)
     return (
-        f"{_opening(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
+        f"{_open_drawing(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
         f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
     )
 
 
-def _thinned(samples: tuple[float, ...]) -> tuple[float, ...]:
+def _thinned_dots(samples: tuple[float, ...]) -> tuple[float, ...]:
     step = max(1.0, len(samples) / _MOST_DOTS)
     return tuple(samples[int(i * step)] for i in range(min(len(samples), _MOST_DOTS)))
 
 
-def _y(index: int, count: int) -> int:
+def _dot_height(index: int, count: int) -> int:
     return _HEIGHT // 2 if count == 1 else round(4 + (_HEIGHT - 8) * index / (count - 1))
 
 
@@ -117,7 +117,7 @@ def stage_bar(variant: Variant, longest: float) -> str:
         parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
         start += width
     bars = f'<g fill="{colour(variant)}">{"".join(parts)}</g>'
-    return f"{_opening(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
+    return f"{_open_drawing(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
 
 
 # Memory at its peak and over time.
@@ -130,7 +130,7 @@ class Extent(NamedTuple):
     seconds: float
 
 
-def measured(variants: Iterable[Variant]) -> list[tuple[Variant, Ledger]]:
+def drawn_ledgers(variants: Iterable[Variant]) -> list[tuple[Variant, Ledger]]:
     """Return the ledgers that are drawn, each with its variant: not what a compiler only worked out."""
     return [(variant, one) for variant in variants for one in variant.memory if one.how != "static"]
 
@@ -138,7 +138,7 @@ def measured(variants: Iterable[Variant]) -> list[tuple[Variant, Ledger]]:
 def extent(ledgers: Iterable[Ledger]) -> Extent:
     """Return the one scale of some ledgers; 0 bytes: nothing is known."""
     some = list(ledgers)
-    bars = max((sum(count for _, count in drawn(ledger)) for ledger in some), default=0)
+    bars = max((sum(count for _, count in drawn_segments(ledger)) for ledger in some), default=0)
     moments = [moment for ledger in some for moment in ledger.timeline]
     courses = max((max(moment.in_use or 0, moment.held or 0) for moment in moments), default=0)
     return Extent(max(bars, courses), max((moment.seconds for moment in moments), default=0.0))
@@ -150,24 +150,24 @@ def bar(paint: str, ledger: Ledger, on: Extent) -> str:
     Free memory is not drawn: on a large device it would leave no room for anything else.
     """
     start, lines = 0.0, {"use": "", "held": "", "rest": ""}
-    for kind, count in drawn(ledger):
+    for kind, count in drawn_segments(ledger):
         width = _WIDTH * count / on.bytes
         lines[whose(kind)] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
         start += width
     used = (amount for amount in ledger.peak if amount.kind == "in use" and amount.bytes)
-    described = ", ".join(f"{segment(ledger, amount)} {size(amount.bytes or 0)}" for amount in used)
+    described = ", ".join(f"{segment_in_words(ledger, amount)} {size(amount.bytes or 0)}" for amount in used)
     paths = "".join(
         f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else paint}" d="{line}"/>'
         for name, line in lines.items()
         if line
     )
-    return f"{_opening(_LEDGER, f'Memory on {device(ledger)}', described)}{paths}</svg>"
+    return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}</svg>"
 
 
 def course(paint: str, ledger: Ledger, on: Extent) -> str:
     """Return what was in use over time as a filled area, and what was held as a line above it; nothing if not known."""
     moments = list(ledger.timeline.thinned(_MOST_STEPS))
-    use, held = (_steps(_points(moments, name, on)) for name in ("in_use", "held"))
+    use, held = (_stepped_course(_course_points(moments, name, on)) for name in ("in_use", "held"))
     if not use and not held:
         return ""
     most = max(max(moment.in_use or 0, moment.held or 0) for moment in ledger.timeline)
@@ -176,7 +176,7 @@ def course(paint: str, ledger: Ledger, on: Extent) -> str:
     stroke = f'stroke="{paint}"'
     area = f'<path class="fw-area" fill="{paint}" d="{use}V{_COURSE}H0z"/>' if use else ""
     line = f'<path class="fw-line" {stroke} d="{held}"/>' if held else ""
-    return f"{_opening(_COURSE, f'Memory on {device(ledger)} over time', described)}{area}{line}</svg>"
+    return f"{_open_drawing(_COURSE, f'Memory on {device_in_words(ledger)} over time', described)}{area}{line}</svg>"
 
 
 def whose(kind: Kind) -> Literal["use", "held", "rest"]:
@@ -186,14 +186,14 @@ def whose(kind: Kind) -> Literal["use", "held", "rest"]:
     return "rest" if kind in ("other processes", "reserved by the driver", "held by others here") else "held"
 
 
-def drawn(ledger: Ledger) -> Iterator[tuple[Kind, int]]:
+def drawn_segments(ledger: Ledger) -> Iterator[tuple[Kind, int]]:
     """Yield kind and bytes of the segments of a ledger's bar."""
     for amount in ledger.peak:
         if amount.bytes and amount.kind != "free":
             yield amount.kind, amount.bytes
 
 
-def _points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int, int]]:
+def _course_points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int, int]]:
     known = ((moment.seconds, getattr(moment, name)) for moment in moments)
     span = on.seconds or 1.0
     return [
@@ -201,7 +201,7 @@ def _points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int,
     ]
 
 
-def _steps(points: Sequence[tuple[int, int]]) -> str:
+def _stepped_course(points: Sequence[tuple[int, int]]) -> str:
     """Return a path that keeps each height until the next other one."""
     if not points:
         return ""

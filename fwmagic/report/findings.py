@@ -13,6 +13,8 @@ BUSY = 0.25
 _TINY = 1e-6
 #: Below this the hand-over to another thread is a visible part of a call on a CPU; seconds.
 _SMALL = 1e-3
+# A page from the system costs so many seconds at least; more than such a share of a call is worth a word.
+_FAULT, _MUCH = 0.25e-6, 0.25
 #: Below this share of waiting, a call was not handed over at all.
 _WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
@@ -76,14 +78,14 @@ def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
     `engines` names what takes a call's work over in a thread of its own, by the frameworks that have such a thing.
     """
     for variant in report:
-        yield from _of_compilation(variant)
-        yield from _of_time(variant)
-    yield from _of_agreement(report)
-    yield from _of_fairness(report, engines)
-    yield from _of_load(report)
+        yield from _findings_of_compilation(variant)
+        yield from _findings_of_time(variant)
+    yield from _findings_of_agreement(report)
+    yield from _findings_of_fairness(report, engines)
+    yield from _findings_of_load(report)
 
 
-def _of_compilation(variant: Variant) -> Iterator[Finding]:
+def _findings_of_compilation(variant: Variant) -> Iterator[Finding]:
     compilation = variant.compilation
     if compilation is None:
         return
@@ -104,7 +106,7 @@ def _of_compilation(variant: Variant) -> Iterator[Finding]:
         )
 
 
-def _of_time(variant: Variant) -> Iterator[Finding]:
+def _findings_of_time(variant: Variant) -> Iterator[Finding]:
     time = variant.time
     if time is None:
         return
@@ -122,6 +124,14 @@ def _of_time(variant: Variant) -> Iterator[Finding]:
             "give it a larger --budget",
             variant.name,
         )
+    if time.page_faults is not None and time.page_faults * _FAULT > _MUCH * time.median:
+        yield Finding(
+            "FW304",
+            f"{variant.name} gets about {time.page_faults:.0f} new pages of memory from the system in every call, "
+            "which is a large part of its time",
+            "reuse memory (out=, in-place operations): how much the C library keeps decides what this call takes",
+            variant.name,
+        )
     if time.voided:
         yield Finding(
             "FW303",
@@ -131,7 +141,7 @@ def _of_time(variant: Variant) -> Iterator[Finding]:
         )
 
 
-def _of_agreement(report: Report) -> Iterator[Finding]:
+def _findings_of_agreement(report: Report) -> Iterator[Finding]:
     for variant in report:
         agreement = variant.agreement
         if agreement is not None and agreement.status == "differs":
@@ -143,7 +153,7 @@ def _of_agreement(report: Report) -> Iterator[Finding]:
             )
 
 
-def _of_fairness(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
+def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
     timed = [(variant, variant.time) for variant in report if variant.time is not None and variant.status == "timed"]
     if len({variant.framework for variant, _ in timed}) < 2:
         return
@@ -182,7 +192,7 @@ def _cores_of_others(report: Report) -> float:
     return max(report.conditions.load_before or 0.0, report.conditions.load_during or 0.0)
 
 
-def _of_load(report: Report) -> Iterator[Finding]:
+def _findings_of_load(report: Report) -> Iterator[Finding]:
     if _is_busy(report):
         who = ", ".join(report.conditions.neighbours[:2]) or "processes of others"
         yield Finding(

@@ -77,8 +77,12 @@ class Time:
         Seconds of a call until it returned; null: not known apart.
     wait
         Seconds of a call from its return until its outputs were ready; null: not known apart.
+    alone
+        Seconds of a call in a tight loop of this variant, without the others in between; null: not known.
     cores
         CPU time of the process over wall time; null: not known.
+    page_faults
+        Pages of memory that a call got anew from the system; null: not known.
     warm
         Whether the time had settled when the rounds began.
     voided
@@ -97,7 +101,9 @@ class Time:
     calls: Count
     dispatch: NotNegative | None = None
     wait: NotNegative | None = None
+    alone: NotNegative | None = None
     cores: NotNegative | None = None
+    page_faults: NotNegative | None = None
     warm: bool = True
     voided: Count = 0
     items_per_second: NotNegative | None = None
@@ -270,12 +276,15 @@ class Amount:
         How the bytes were obtained; empty where they are not available.
     why
         Why they are not available; empty where they are.
+    most
+        What the bytes may be at most, where they are a lower bound; null: they are what was counted.
     """
 
     kind: Kind
     bytes: Count | None
     source: str = ""
     why: str = ""
+    most: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -468,6 +477,22 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Regime:
+    """A level at which a ratio stayed for a while, in a run in which it moved between two.
+
+    Attributes
+    ----------
+    median
+        Median ratio there.
+    share
+        The share of the rounds that were there.
+    """
+
+    median: Positive
+    share: NotNegative
+
+
+@dataclass(frozen=True)
 class Ratio:
     """Time of one variant over that of another, from paired blocks: below 1, `variant` is quicker.
 
@@ -495,6 +520,8 @@ class Ratio:
         Batches of rounds that the interval comes from.
     repeatable
         Whether the parts of the run agreed; if not, the interval was widened.
+    regimes
+        The two levels between which the ratio moved, the lower one first; empty: it did not.
     note
         What else is to be known; empty if there is nothing.
     """
@@ -510,6 +537,7 @@ class Ratio:
     rounds: Count
     batches: Count
     repeatable: bool = True
+    regimes: tuple[Regime, ...] = ()
     note: str = ""
 
     @property
@@ -720,5 +748,6 @@ def turned(ratio: Ratio) -> Ratio:
         high=None if ratio.low is None else 1 / ratio.low,
         least=1 / ratio.most,
         most=1 / ratio.least,
+        regimes=tuple(Regime(1 / one.median, one.share) for one in reversed(ratio.regimes)),
         verdict=opposite.get(ratio.verdict, ratio.verdict),
     )

@@ -32,19 +32,24 @@ def schema() -> dict[str, Any]:
     KeyError
         A field is not described in its class's docstring.
     """
-    root = _object(Report)
+    root = _object_schema(Report)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:fwmagic:report:v{VERSION}",
         **root,
         "properties": {**root["properties"], **_STORED},
-        "$defs": {kind.__name__: _object(kind) for kind in dict.fromkeys((*_inside(Report), *_inside(Words), Words))},
+        "$defs": {
+            kind.__name__: _object_schema(kind)
+            for kind in dict.fromkeys((*_dataclasses_inside(Report), *_dataclasses_inside(Words), Words))
+        },
     }
 
 
-def _object(kind: Any) -> dict[str, Any]:
+def _object_schema(kind: Any) -> dict[str, Any]:
     summary, described = _docstring(kind)
-    fields = {name: {"description": described[name], **_type(hint)} for name, hint in _fields(kind).items()}
+    fields = {
+        name: {"description": described[name], **_type_schema(hint)} for name, hint in _schema_fields(kind).items()
+    }
     return {
         "title": kind.__name__,
         "description": summary,
@@ -55,33 +60,33 @@ def _object(kind: Any) -> dict[str, Any]:
     }
 
 
-def _type(hint: Any) -> dict[str, Any]:
+def _type_schema(hint: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return {**_type(arguments[0]), **dict(arguments[1:])}
+        return {**_type_schema(arguments[0]), **dict(arguments[1:])}
     if origin is typing.Literal:
         return {"enum": list(arguments)} if len(arguments) > 1 else {"const": arguments[0]}
     if origin in (types.UnionType, typing.Union):
-        inner = _type(arguments[0])
+        inner = _type_schema(arguments[0])
         return {"anyOf": [inner, {"type": "null"}]} if "$ref" in inner else {**inner, "type": [inner["type"], "null"]}
     if origin is tuple:
-        return {"type": "array", "items": _type(arguments[0])}
+        return {"type": "array", "items": _type_schema(arguments[0])}
     if origin is Mapping:
-        return {"type": "object", "additionalProperties": _type(arguments[1])}
+        return {"type": "object", "additionalProperties": _type_schema(arguments[1])}
     return {"type": _TYPES[hint]} if hint in _TYPES else {"$ref": f"#/$defs/{hint.__name__}"}
 
 
-def _fields(kind: Any) -> dict[str, Any]:
+def _schema_fields(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("json", True)}
 
 
-def _inside(kind: Any) -> Iterator[Any]:
+def _dataclasses_inside(kind: Any) -> Iterator[Any]:
     """Yield the dataclasses that the fields of one hold, those inside them included."""
-    for argument in _fields(kind).values() if dataclasses.is_dataclass(kind) else typing.get_args(kind):
+    for argument in _schema_fields(kind).values() if dataclasses.is_dataclass(kind) else typing.get_args(kind):
         if dataclasses.is_dataclass(argument):
             yield argument
-        yield from _inside(argument)
+        yield from _dataclasses_inside(argument)
 
 
 def _docstring(kind: Any) -> tuple[str, dict[str, str]]:

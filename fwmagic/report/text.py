@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
-from fwmagic.report.drawings import Extent, drawn, extent, measured, whose
+from fwmagic.report.drawings import Extent, drawn_ledgers, drawn_segments, extent, whose
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Remark, conditions, details, device, headline, table
+from fwmagic.report.words import Remark, conditions, details, device_in_words, headline, table
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -29,34 +29,38 @@ def to_text(report: Report, short: bool = False) -> str:
     blocks = ["\n".join(f"{'Warning: ' if s.warning else ''}{s.text}." for s in headline(report))]
     if report.variants:
         figures = table(report)
-        blocks.append(_aligned([figures.head, *figures.rows]))
-    blocks.append(memory(report.variants))
+        blocks.append(_aligned_text([figures.head, *figures.rows]))
+    blocks.append(memory_text(report.variants))
     for group in details(report):
         lines = [line for line in group.lines if line.warning or not short]
-        blocks.append(f"{group.name}\n{_labelled(lines)}" if lines else "")
-    blocks.append(_ALL if short else f"conditions\n{_labelled(conditions(report))}")
+        blocks.append(f"{group.name}\n{_labelled_text(lines)}" if lines else "")
+    blocks.append(_ALL if short else f"conditions\n{_labelled_text(conditions(report))}")
     return "\n\n".join(block for block in blocks if block)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def _aligned_text(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
 
 
-def _labelled(lines: Sequence[Remark]) -> str:
+def _labelled_text(lines: Sequence[Remark]) -> str:
     width = max((len(line.label) for line in lines), default=0)
     return "\n".join(f"{'!' if line.warning else ' '} {line.label.ljust(width)}  {line.text}" for line in lines)
 
 
-def memory(variants: Iterable[Variant]) -> str:
+def memory_text(variants: Iterable[Variant]) -> str:
     """Return bars and courses of all variants on one scale, with a heading; nothing if no memory is known."""
-    found = measured(variants)
+    found = drawn_ledgers(variants)
     on = extent(ledger for _, ledger in found)
     if not on.bytes:
         return ""
     rows = [
-        (f"{one_line(v.name, 30)}, {one_line(device(ledger), 30)}", _bar(ledger, on), _course(ledger, on))
+        (
+            f"{one_line(v.name, 30)}, {one_line(device_in_words(ledger), 30)}",
+            _bar_text(ledger, on),
+            _course_text(ledger, on),
+        )
         for v, ledger in found
     ]
     shown = [row for row in rows if row[1] or row[2]]
@@ -69,15 +73,15 @@ def memory(variants: Iterable[Variant]) -> str:
     return "\n".join([heading, *lines])
 
 
-def _bar(ledger: Ledger, on: Extent) -> str:
+def _bar_text(ledger: Ledger, on: Extent) -> str:
     end, text = 0, ""
-    for kind, count in drawn(ledger):
+    for kind, count in drawn_segments(ledger):
         end += count
         text += _MARKS[whose(kind)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
     return text
 
 
-def _course(ledger: Ledger, on: Extent) -> str:
+def _course_text(ledger: Ledger, on: Extent) -> str:
     """Return the most that was in use in each part of the time."""
     if not on.seconds or not ledger.timeline:
         return ""
@@ -96,27 +100,27 @@ def _course(ledger: Ledger, on: Extent) -> str:
 
 def to_markdown(report: Report) -> str:
     """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
-    blocks = [f"**{'Warning: ' if s.warning else ''}{_escape(s.text)}.**" for s in headline(report)]
+    blocks = [f"**{'Warning: ' if s.warning else ''}{_markdown_text(s.text)}.**" for s in headline(report)]
     if report.variants:
         figures = table(report)
-        head, *rows = [_row([_escape(cell) for cell in row]) for row in (figures.head, *figures.rows)]
-        blocks.append("\n".join([head, _row(["---"] * len(figures.head)), *rows]))
-    blocks += [f"### {_escape(group.name)}\n\n{_bullets(group.lines)}" for group in details(report)]
-    blocks.append(f"### Conditions\n\n{_bullets(conditions(report))}")
+        head, *rows = [_markdown_row([_markdown_text(cell) for cell in row]) for row in (figures.head, *figures.rows)]
+        blocks.append("\n".join([head, _markdown_row(["---"] * len(figures.head)), *rows]))
+    blocks += [f"### {_markdown_text(group.name)}\n\n{_markdown_list(group.lines)}" for group in details(report)]
+    blocks.append(f"### Conditions\n\n{_markdown_list(conditions(report))}")
     return "\n\n".join(blocks) + "\n"
 
 
-def _bullets(lines: Sequence[Remark]) -> str:
-    return "\n".join(f"- {_label(line)}: {_escape(line.text)}" for line in lines)
+def _markdown_list(lines: Sequence[Remark]) -> str:
+    return "\n".join(f"- {_markdown_label(line)}: {_markdown_text(line.text)}" for line in lines)
 
 
-def _label(line: Remark) -> str:
-    return f"**{_escape(line.label)}**" if line.warning else _escape(line.label)
+def _markdown_label(line: Remark) -> str:
+    return f"**{_markdown_text(line.label)}**" if line.warning else _markdown_text(line.label)
 
 
-def _row(cells: Sequence[str]) -> str:
+def _markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escape(text: str) -> str:
+def _markdown_text(text: str) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", text)

@@ -25,7 +25,7 @@ def encode(value: Any, most_points: int | None) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: encode(_thinned(f, getattr(value, f.name), most_points), most_points)
+            f.name: encode(_thinned_on_wire(f, getattr(value, f.name), most_points), most_points)
             for f in dataclasses.fields(value)
             if f.metadata.get("json", True)
         }
@@ -49,7 +49,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
             return None
         return decode(next(a for a in arguments if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, where)
+        return _decode_dataclass(kind, value, where)
     if origin is typing.Literal:
         if value not in arguments:
             raise ValueError(f"{where}: one of {', '.join(map(str, arguments))} was expected, not {value!r}")
@@ -69,13 +69,13 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _thinned(field: dataclasses.Field[Any], value: Any, most_points: int | None) -> Any:
+def _thinned_on_wire(field: dataclasses.Field[Any], value: Any, most_points: int | None) -> Any:
     if most_points is None or "thinned" not in field.metadata:
         return value
     return field.metadata["thinned"](value, min(most_points, field.metadata.get("most_points", most_points)))
 
 
-def _dataclass(kind: Any, value: Any, where: str) -> Any:
+def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: an object was expected, not {type(value).__name__}")
     hints = typing.get_type_hints(kind)

@@ -17,6 +17,7 @@ from fwmagic.format import (
     seconds_between,
     setting,
     size,
+    size_between,
     times,
 )
 from fwmagic.report import wire
@@ -147,17 +148,17 @@ def to_words(report: Report) -> dict[str, Any]:
 
 def headline(report: Report) -> list[Sentence]:
     """Return the verdicts, then what a reader must not miss: sentences without a full stop."""
-    sentences = [Sentence(text) for text in _state(report)]
+    sentences = [Sentence(text) for text in _state_in_words(report)]
     verdicts = report.over_baseline()
     differ = {v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs"}
     for r in verdicts.values():
         but = ", and their outputs differ" if {r.variant, r.over} & differ else ""
-        sentences.append(Sentence(_verdict(r, report.margin) + but))
+        sentences.append(Sentence(_verdict_in_words(r, report.margin) + but))
     if report.fastest is not None and len(verdicts) > 1:
         sentences.append(Sentence(f"{report.fastest} is the fastest: it beats every other variant"))
     compared = {name for r in verdicts.values() for name in (r.variant, r.over)}
     for variant in report.variants:
-        sentences += _alone(variant, compared, report.state)
+        sentences += _alone_in_words(variant, compared, report.state)
         agreement = variant.agreement
         if agreement is not None and agreement.status == "differs":
             what = f"the outputs of {variant.name} differ from those of {agreement.reference}"
@@ -169,7 +170,7 @@ def headline(report: Report) -> list[Sentence]:
     return [Sentence(one_line(s.text).rstrip("."), s.warning) for s in sentences]
 
 
-def _state(report: Report) -> Iterator[str]:
+def _state_in_words(report: Report) -> Iterator[str]:
     if report.state == "running":
         at_work = ", ".join(v.name for v in report.variants if v.status == "running")
         share = f"running, {percent(min(report.progress, 1.0), 2)} of the budget of {seconds(report.budget)} used"
@@ -181,13 +182,13 @@ def _state(report: Report) -> Iterator[str]:
         yield "failed: this comparison is not complete"
 
 
-def _verdict(r: Ratio, margin: float) -> str:
+def _verdict_in_words(r: Ratio, margin: float) -> str:
     seen = f"range seen {ratio_between(r.least, r.most)}, no interval"
     span = f"95 % interval {ratio_between(*r.interval)}" if r.interval is not None else seen
     figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
     pair = f"{r.variant} and {r.over}"
     if r.verdict in ("faster", "slower"):
-        text = f"{r.variant} is {_speed(r.median)} than {r.over} {figures}"
+        text = f"{r.variant} is {_speed_in_words(r.median)} than {r.over} {figures}"
     elif r.verdict == "same":
         text = f"{pair} take the same time, within {setting(margin)} {figures}"
     elif r.verdict == "withheld":
@@ -197,26 +198,32 @@ def _verdict(r: Ratio, margin: float) -> str:
     elif r.interval is None:
         text = f"{pair}: undecided: too few rounds for an interval {figures}; a larger --budget may decide"
     else:
-        text = f"{pair}: undecided: {r.variant} is {_between(*r.interval)} {figures}; a larger --budget may decide"
+        text = (
+            f"{pair}: undecided: {r.variant} is {_span_in_words(*r.interval)} {figures}; a larger --budget may decide"
+        )
+    if r.regimes:
+        low, high = r.regimes
+        share = percent(low.share, 2)
+        return f"{text}; it moved between {ratio(low.median)}, in {share} of the rounds, and {ratio(high.median)}"
     if not r.repeatable:
         return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
     return f"{text}; {r.note}" if r.note else text
 
 
-def _speed(value: float) -> str:
+def _speed_in_words(value: float) -> str:
     """Return a ratio of times as a speed: 0.43 is `2.3x faster`, 1.02 is `2.0 % slower`."""
     factor, word = (1 / value, "faster") if value < 1 else (value, "slower")
     return f"{times(factor) if factor >= 1.5 else percent(factor - 1, 2)} {word}"
 
 
-def _between(low: float, high: float) -> str:
-    first, second = _speed(low), _speed(high)
+def _span_in_words(low: float, high: float) -> str:
+    first, second = _speed_in_words(low), _speed_in_words(high)
     if first.split()[-1] == second.split()[-1]:
         first = first.rsplit(" ", 1)[0]
     return f"between {first} and {second}"
 
 
-def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentence]:
+def _alone_in_words(variant: Variant, compared: set[str], state: str) -> Iterator[Sentence]:
     """Yield what is to be said of a variant that no verdict speaks of."""
     why = f": {variant.note}" if variant.note else ""
     if variant.status == "failed":
@@ -232,7 +239,7 @@ def _alone(variant: Variant, compared: set[str], state: str) -> Iterator[Sentenc
         took = f" in {seconds(variant.time.median)}" if variant.time is not None else ""
         yield Sentence(f"{variant.name} ran once{took} and is not compared{why}")
     elif variant.time is not None:
-        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({_blocks(variant.time)})")
+        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({_blocks_in_words(variant.time)})")
     elif variant.status in ("not timed", "interrupted"):
         yield Sentence(f"{variant.name} was {variant.status}{why}")
     elif state != "running":
@@ -310,7 +317,7 @@ def _in_use_cell(variant: Variant) -> str:
         if ledger.in_use is not None:
             # of a process that ended, what its own start took is in it
             seen = ", last seen" if ledger.how == "last seen" else ""
-            return f"{'+' if ledger.on_top else ''}{size(ledger.in_use)} ({device(ledger)}{seen})"
+            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)} ({device_in_words(ledger)}{seen})"
     return NOT_AVAILABLE
 
 
@@ -318,7 +325,7 @@ def _held_cell(variant: Variant) -> str:
     for ledger in variant.memory:
         free = next((amount.bytes for amount in ledger.peak if amount.kind == "free in pool"), None)
         if free is not None and ledger.in_use is not None:
-            return f"{size(ledger.in_use + free)} ({device(ledger)})"
+            return f"{size(ledger.in_use + free)} ({device_in_words(ledger)})"
     return NOT_AVAILABLE
 
 
@@ -344,62 +351,62 @@ def charts(report: Report) -> dict[str, tuple[tuple[Row, ...], ...]]:
     return {chart: variants for chart, variants in rows.items() if any(variants)}
 
 
-def _of_times(_: Report, variant: Variant) -> Iterator[Row]:
+def _times_in_words(_: Report, variant: Variant) -> Iterator[Row]:
     time = variant.time
     if time is not None and time.samples:
         span = NOT_AVAILABLE if time.interval is None else seconds_between(*time.interval)
         yield seconds(time.median), span, str(len(time.samples))
 
 
-def _of_ratios(report: Report, variant: Variant) -> Iterator[Row]:
+def _ratios_in_words(report: Report, variant: Variant) -> Iterator[Row]:
     r = report.over_baseline().get(variant.name)
     if r is not None:
         span = NOT_AVAILABLE if r.interval is None else ratio_between(*r.interval)
         yield r.over, ratio(r.median), span, r.verdict
 
 
-def _of_stages(_: Report, variant: Variant) -> Iterator[Row]:
+def _stages_in_words(_: Report, variant: Variant) -> Iterator[Row]:
     return ((stage.name, seconds(value)) for stage, value in variant.compile_stages)
 
 
-def _of_memory(report: Report, variant: Variant) -> Iterator[Row]:
+def _memory_in_words(report: Report, variant: Variant) -> Iterator[Row]:
     measured = (ledger for other in report for ledger in other.memory if ledger.how != "static")
     if all(amount.bytes is None for ledger in measured for amount in ledger.peak):
         return
     for ledger in variant.memory:
         for amount in ledger.peak:
-            figure = "not available" if amount.bytes is None else size(amount.bytes)
-            yield device(ledger), segment(ledger, amount), figure
+            figure = "not available" if amount.bytes is None else _bytes_in_words(amount)
+            yield device_in_words(ledger), segment_in_words(ledger, amount), figure
 
 
-def _of_timeline(_: Report, variant: Variant) -> Iterator[Row]:
+def _timeline_in_words(_: Report, variant: Variant) -> Iterator[Row]:
     for ledger in variant.memory:
         course = ledger.timeline
         if course:
-            yield device(ledger), _most(course.in_use), _most(course.held), str(len(course))
+            yield device_in_words(ledger), _most_in_words(course.in_use), _most_in_words(course.held), str(len(course))
 
 
 CHARTS: dict[str, Callable[[Report, Variant], Iterator[Row]]] = {
-    "times": _of_times,
-    "ratios": _of_ratios,
-    "stages": _of_stages,
-    "memory": _of_memory,
-    "timeline": _of_timeline,
+    "times": _times_in_words,
+    "ratios": _ratios_in_words,
+    "stages": _stages_in_words,
+    "memory": _memory_in_words,
+    "timeline": _timeline_in_words,
 }
 """What each chart shows of a variant, in the order in which the charts are drawn."""
 
 
-def _most(counts: tuple[int | None, ...]) -> str:
+def _most_in_words(counts: tuple[int | None, ...]) -> str:
     known = [count for count in counts if count is not None]
     return size(max(known)) if known else NOT_AVAILABLE
 
 
-def device(ledger: Ledger) -> str:
+def device_in_words(ledger: Ledger) -> str:
     """Return the device of a ledger, and whether it was only worked out."""
     return f"{ledger.device} (static)" if ledger.how == "static" else ledger.device
 
 
-def segment(ledger: Ledger, amount: Amount) -> str:
+def segment_in_words(ledger: Ledger, amount: Amount) -> str:
     """Return what a segment of a ledger is, and how what is in use was found where no counter told it."""
     return f"{amount.kind} ({ledger.how})" if amount.kind == "in use" and ledger.how != "measured" else amount.kind
 
@@ -410,32 +417,33 @@ def segment(ledger: Ledger, amount: Amount) -> str:
 def details(report: Report) -> list[Group]:
     """Return the remarks on each variant under its name, then those on the whole comparison."""
     names = {variant.name for variant in report.variants}
-    groups = [(v.name, [*_remarks(v), *_findings(report, {v.name})]) for v in report.variants]
+    groups = [(v.name, [*_remarks_on_variant(v), *_findings_in_words(report, {v.name})]) for v in report.variants]
     named = {finding.variant for finding in report.findings}
-    groups.append(("all variants", _findings(report, named - names | {None})))
-    return [Group(one_line(name), tuple(_tidy(line) for line in lines)) for name, lines in groups if lines]
+    groups.append(("all variants", _findings_in_words(report, named - names | {None})))
+    return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
 
 
-def _remarks(variant: Variant) -> Iterator[Remark]:
+def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
     if variant.options:
-        yield Remark("options", _pairs(variant.options, "="))
+        yield Remark("options", _pairs_in_words(variant.options, "="))
     if variant.failure is not None:
         failure = variant.failure
         what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
-        yield Remark("failed", f"{_at(failure.line)}{what}: {failure.message}", True)
+        yield Remark("failed", f"{_line_in_words(failure.line)}{what}: {failure.message}", True)
     if variant.note:
         yield Remark(variant.status, variant.note)
     if variant.compilation is not None:
-        yield from _compiled(variant.compilation)
+        yield from _compilation_in_words(variant.compilation)
     if variant.time is not None:
-        yield Remark("timed", _blocks(variant.time))
+        yield Remark("timed", _blocks_in_words(variant.time))
+        yield from _alone_remark(variant.time)
         if not variant.time.warm and variant.status == "timed":
             yield Remark("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
             yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
     for ledger in variant.memory:
-        yield _peak(ledger)
-        yield from _allocated(ledger)
+        yield _peak_in_words(ledger)
+        yield from _allocations_in_words(ledger)
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
@@ -444,7 +452,18 @@ def _remarks(variant: Variant) -> Iterator[Remark]:
         yield Remark("returned", ", ".join(variant.returned))
 
 
-def _blocks(time: Time) -> str:
+_LOOSE = 1.05  # what a tight loop of a few milliseconds tells of a time, as a factor
+
+
+def _alone_remark(time: Time) -> Iterator[Remark]:
+    """Yield what a call takes in a tight loop, where that differs from its time by more than either is known to."""
+    if time.alone is not None and time.interval is not None:
+        low, high = time.interval
+        if not low / _LOOSE < time.alone < high * _LOOSE:
+            yield Remark("alone", f"{seconds(time.alone)} in a tight loop, without the others in between")
+
+
+def _blocks_in_words(time: Time) -> str:
     """Return the interval of the median and the number of blocks that it comes from."""
     count, calls = len(time.samples), time.calls_per_block
     blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
@@ -462,7 +481,7 @@ def _adds(agreement: Agreement) -> bool:
     return bool(agreement.path) and str(agreement.path) not in agreement.sentence
 
 
-def _compiled(compilation: Compilation) -> Iterator[Remark]:
+def _compilation_in_words(compilation: Compilation) -> Iterator[Remark]:
     parts = [_COMPILED.get(compilation.way, compilation.way)]
     if compilation.compiled:
         parts[0] += f" ({', '.join(compilation.compiled)})"
@@ -470,32 +489,32 @@ def _compiled(compilation: Compilation) -> Iterator[Remark]:
         parts.append(f"{compilation.graphs} {_plural('graph', compilation.graphs)}")
     if compilation.lifted:
         parts.append(f"{compilation.lifted} captured arrays made arguments")
-    why = f": {_at(compilation.line)}{compilation.reason}" if compilation.reason else ""
+    why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason else ""
     yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
-    stages = [f"{s.name} {_stage(s)}" for s in compilation.stages]
+    stages = [f"{s.name} {_stage_in_words(s)}" for s in compilation.stages]
     if stages:
         yield Remark("stages", ", ".join(stages))
     for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
         for place in places:
-            yield Remark(label, f"{_at(place.line)}{place.reason}", True)
+            yield Remark(label, f"{_line_in_words(place.line)}{place.reason}", True)
     if compilation.every_call:
         yield Remark("compiles", "every call", True)
 
 
-def _stage(stage: Stage) -> str:
+def _stage_in_words(stage: Stage) -> str:
     if stage.seconds is None:
         return f"{NOT_AVAILABLE} ({stage.source})"
     return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
 
 
-def _peak(ledger: Ledger) -> Remark:
-    known = [f"{segment(ledger, one)} {size(one.bytes)}" for one in ledger.peak if one.bytes is not None]
-    missing = [f"{segment(ledger, one)} ({one.why})" for one in ledger.peak if one.bytes is None]
-    held = [f"{one.kind} {_size(one)}" for one in ledger.released]
+def _peak_in_words(ledger: Ledger) -> Remark:
+    known = [f"{segment_in_words(ledger, one)} {_bytes_in_words(one)}" for one in ledger.peak if one.bytes is not None]
+    missing = [f"{segment_in_words(ledger, one)} ({one.why})" for one in ledger.peak if one.bytes is None]
+    held = [f"{one.kind} {_size_in_words(one)}" for one in ledger.released]
     total = "" if ledger.total is None else f" of {size(ledger.total)}"
     start = None if ledger.start is None else size(ledger.start)
     parts = [
-        f"peak on {device(ledger)}{total}: {', '.join(known) or NOT_AVAILABLE}",
+        f"peak on {device_in_words(ledger)}{total}: {', '.join(known) or NOT_AVAILABLE}",
         "" if start is None else f"on top of {start} before" if ledger.on_top else f"{start} of it in use before",
         next((one.source for one in ledger.peak if one.kind == "in use"), ""),
         f"not available: {', '.join(missing)}" if missing else "",
@@ -505,30 +524,42 @@ def _peak(ledger: Ledger) -> Remark:
     return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note))
 
 
-def _size(amount: Amount) -> str:
+def used_in_words(ledger: Ledger) -> str:
+    """Return how much was in use at the peak: a size, or from which one to which."""
+    return next((_bytes_in_words(one) for one in ledger.peak if one.kind == "in use"), NOT_AVAILABLE)
+
+
+def _bytes_in_words(amount: Amount) -> str:
+    count = amount.bytes or 0
+    return size(count) if amount.most is None else size_between(count, amount.most)
+
+
+def _size_in_words(amount: Amount) -> str:
     return f"{NOT_AVAILABLE} ({amount.why})" if amount.bytes is None else size(amount.bytes)
 
 
-def _allocated(ledger: Ledger) -> Iterator[Remark]:
+def _allocations_in_words(ledger: Ledger) -> Iterator[Remark]:
     """Yield what allocated what was in use at the peak: lines of the cell, and what is known instead of one."""
-    parts = [f"{_at(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
+    parts = [f"{_line_in_words(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
     if parts:
         yield Remark("allocated", ", ".join(parts))
 
 
-def _findings(report: Report, variants: Set[str | None]) -> list[Remark]:
-    return [_finding(finding) for finding in report.findings if finding.variant in variants]
+def _findings_in_words(report: Report, variants: Set[str | None]) -> list[Remark]:
+    return [_finding_in_words(finding) for finding in report.findings if finding.variant in variants]
 
 
-def _finding(finding: Finding) -> Remark:
-    return Remark(finding.code, f"{_at(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True)
+def _finding_in_words(finding: Finding) -> Remark:
+    return Remark(
+        finding.code, f"{_line_in_words(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}", True
+    )
 
 
-def _at(line: int | None) -> str:
+def _line_in_words(line: int | None) -> str:
     return "" if line is None else f"line {line}: "
 
 
-def _tidy(line: Remark) -> Remark:
+def _tidy_remark(line: Remark) -> Remark:
     return Remark(one_line(line.label, 40), one_line(line.text, 600), line.warning)
 
 
@@ -542,8 +573,13 @@ def conditions(report: Report) -> list[Remark]:
     load = [f"{when} {number(cores)}" for when, cores in known if cores is not None]
     sources = dict.fromkeys(v.time.source for v in report.variants if v.time is not None)
     lines = {
-        "software": [_pairs(c.versions, " "), c.machine, c.process],
-        "devices": [_pairs(c.devices, " on "), _pairs(c.threads, " threads: "), _pairs(c.settings, " = "), c.inputs],
+        "software": [_pairs_in_words(c.versions, " "), c.machine, c.process],
+        "devices": [
+            _pairs_in_words(c.devices, " on "),
+            _pairs_in_words(c.threads, " threads: "),
+            _pairs_in_words(c.settings, " = "),
+            c.inputs,
+        ],
         "load": [f"cores busy with other processes: {', '.join(load)}" if load else "", ", ".join(c.neighbours)],
         "timing": [
             "" if report.state == "running" else f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
@@ -556,5 +592,5 @@ def conditions(report: Report) -> list[Remark]:
     return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
 
 
-def _pairs(values: Mapping[str, str], between: str) -> str:
+def _pairs_in_words(values: Mapping[str, str], between: str) -> str:
     return ", ".join(f"{key}{between}{value}" for key, value in values.items())

@@ -11,11 +11,12 @@ from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Policy
 from fwmagic.measure.load import Load
-from fwmagic.memory import nvml, policies
+from fwmagic.memory import nvml
+from fwmagic.memory.policies import policy_environment
 from fwmagic.report import Ledger
-from fwmagic.run.draft import waiting
+from fwmagic.run.draft import waiting_variant
 from fwmagic.run.inside import Found, Sent
-from fwmagic.run.isolated import Isolation, Remote
+from fwmagic.run.isolated import IsolatedVariant, Isolation
 from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Apart
 from fwmagic.run.section import Section
@@ -23,7 +24,7 @@ from fwmagic.worker.parcel import Parcel
 from fwmagic.worker.process import Worker, WorkerEnded
 
 
-class Policies(Isolation):
+class AllocRun(Isolation):
     """The sections of one cell, each variant of which runs once for every policy of its framework's allocator."""
 
     def run(self, given: Mapping[str, Any], load: Load) -> None:
@@ -35,7 +36,7 @@ class Policies(Isolation):
         jobs = [job for section in self._sections for job in self._jobs(section, bool(missing))]
         for section, name, mode, policy in jobs:
             told = dict(section.options.stated(), **({} if policy is None else {"alloc": str(policy)}))
-            self._draft.add(waiting(section, name, mode, told))
+            self._draft.add(waiting_variant(section, name, mode, told))
         self._draft.change(note=missing)
         measuring = Measuring(self._draft, self._apart, self._options, load, parts=len(jobs))
         try:
@@ -75,7 +76,7 @@ class Policies(Isolation):
         self, section: Section, name: str, mode: str, policy: Policy | None, parcel: Parcel, measuring: Measuring
     ) -> None:
         """Run one variant under one policy: its time, its memory, and what is held when nothing is left."""
-        environment = policies.environment(os.environ, policy)
+        environment = policy_environment(os.environ, policy)
         try:
             remote = self._variant(section, name, mode, parcel, environment, anew=policy is not None)
             entrants = [] if remote is None else [remote.entrant()]
@@ -94,11 +95,11 @@ class Policies(Isolation):
         flags = {name: _without(some, frameworks.get(name).memory.outranking) for name, some in sent.flags.items()}
         return super()._prepare(worker, replace(sent, flags=flags))
 
-    def _held_later(self, remote: Remote, policy: Policy | None) -> None:
+    def _held_later(self, remote: IsolatedVariant, policy: Policy | None) -> None:
         """Note which policy was in force, and what the allocator holds when the variant has let go of everything."""
         variant = self._draft.report[remote.name]
         first, *others = variant.memory
-        notes = (variant.note, _in_force(policy, remote.in_force()), _where(policy, variant.memory))
+        notes = (variant.note, _policies_in_force(policy, remote.in_force()), _why_policy_idle(policy, variant.memory))
         memory = (replace(first, released=remote.release()), *others)
         self._draft.variant(remote.name, memory=memory, note="; ".join(filter(None, notes)))
 
@@ -117,14 +118,14 @@ def _on_cpu(section: Section) -> bool:
     return (section.options.device or "").startswith("cpu")
 
 
-def _where(policy: Policy | None, ledgers: tuple[Ledger, ...]) -> str:
+def _why_policy_idle(policy: Policy | None, ledgers: tuple[Ledger, ...]) -> str:
     """Return what is to be said of a variant that did not reach the GPU."""
     if policy is None or ledgers[0].device != "host":
         return ""
     return f"it computed on the CPU, where the policy changes nothing: this {policy.framework} sees no GPU"
 
 
-def _in_force(policy: Policy | None, force: Mapping[str, str]) -> str:
+def _policies_in_force(policy: Policy | None, force: Mapping[str, str]) -> str:
     if policy is None:
         return ""
     found = ", ".join(f"{name} = {value}" for name, value in force.items())

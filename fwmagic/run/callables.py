@@ -21,7 +21,7 @@ from fwmagic.run.preparation import agreement
 
 
 @dataclass(frozen=True)
-class _Call:
+class _CallableProgram:
     """A callable as the engine wants it."""
 
     call: Callable[..., Any]
@@ -74,11 +74,11 @@ def compare(
     FwMagicError
         There is nothing to compare, an option cannot take effect, or a value is no callable.
     """
-    _refuse(callables, baseline)
+    _refuse_callables(callables, baseline)
     options = from_arguments("compare", budget=budget, margin=margin, baseline=baseline, check=check, memory=memory)
     draft = Draft("compare", progress or (lambda _: None), options)
     load = Load()
-    calls: dict[str, _Call] = {}
+    calls: dict[str, _CallableProgram] = {}
     outputs: dict[str, Any] = {}
     used: dict[str, Framework] = {}
     drew = False
@@ -89,10 +89,10 @@ def compare(
         try:
             calls[name], outputs[name] = _first_call(function)
         except Exception as error:  # the callable raised: it failed, the others go on
-            draft.failed(name, error, "first run", _file(function))
+            draft.failed(name, error, "first run", _file_of_callable(function))
             continue
         drew = drew or generators.moved_on()
-        owners = frameworks_of(outputs[name])
+        owners = frameworks_of_results(outputs[name])
         used.update(owners)
         draft.variant(
             name,
@@ -101,14 +101,14 @@ def compare(
             outputs=outputs[name],
         )
     if options.check:
-        _check(draft, outputs, list(used.values()), drew)
+        _check_callables(draft, outputs, list(used.values()), drew)
     here = Here(list(used.values()))
     wanted = passes(options, nullcontext, several=False)
     entrants = [
         Entrant(
             here.calls(name, call),
-            partial(wanted.run, name, call, next(iter(frameworks_of(outputs[name]).values()), get("numpy"))),
-            filename=_file(call.call),
+            partial(wanted.run, name, call, next(iter(frameworks_of_results(outputs[name]).values()), get("numpy"))),
+            filename=_file_of_callable(call.call),
         )
         for name, call in calls.items()
     ]
@@ -117,7 +117,7 @@ def compare(
     return draft.report
 
 
-def _refuse(callables: Mapping[str, Any], baseline: str | None) -> None:
+def _refuse_callables(callables: Mapping[str, Any], baseline: str | None) -> None:
     if not callables:
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
     for name, function in callables.items():
@@ -129,13 +129,13 @@ def _refuse(callables: Mapping[str, Any], baseline: str | None) -> None:
         raise FwMagicError(f"baseline names {baseline!r}, which is not compared; there are: {', '.join(callables)}.")
 
 
-def _first_call(function: Callable[[], Any]) -> tuple[_Call, Any]:
+def _first_call(function: Callable[[], Any]) -> tuple[_CallableProgram, Any]:
     """Call once, and find out what has to be waited for."""
     outputs = function()
     waits = [wait for framework in loaded() if (wait := framework.waiter(outputs)) is not None]
     for wait in waits:
         wait(outputs)
-    return _Call(function, wait=_all(waits)), outputs
+    return _CallableProgram(function, wait=_all(waits)), outputs
 
 
 def _all(waits: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
@@ -149,23 +149,23 @@ def _all(waits: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
     return wait_for_all
 
 
-def frameworks_of(value: Any) -> dict[str, Framework]:
+def frameworks_of_results(value: Any) -> dict[str, Framework]:
     """Return the frameworks whose arrays are in a tree of results, by name."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return {name: framework for item in value for name, framework in frameworks_of(item).items()}
+        return {name: framework for item in value for name, framework in frameworks_of_results(item).items()}
     return {framework.name: framework for framework in loaded() if framework.is_array(value)}
 
 
-def _check(draft: Draft, outputs: Mapping[str, Any], used: list[Framework], drew: bool) -> None:
+def _check_callables(draft: Draft, outputs: Mapping[str, Any], used: list[Framework], drew: bool) -> None:
     names = list(outputs)
     for name in names[1:]:
         found = agreement({"result": outputs[names[0]]}, {"result": outputs[name]}, (names[0], name), used, drew)
         draft.variant(name, agreement=found)
 
 
-def _file(function: Callable[..., Any]) -> str:
+def _file_of_callable(function: Callable[..., Any]) -> str:
     """Return the file that a callable was written in; empty if it is no function of Python."""
     code = getattr(function, "__code__", None)
     return "" if code is None else str(code.co_filename)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fwmagic.cells.analyse import Body
@@ -12,14 +13,14 @@ from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework, line_of
 from fwmagic.measure.load import Load
-from fwmagic.run.alloc import Policies
+from fwmagic.run.alloc import AllocRun
 from fwmagic.run.draft import Draft, Show
-from fwmagic.run.inputs import checked
+from fwmagic.run.inputs import checked_inputs
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Here, passes
 from fwmagic.run.preparation import Preparation
-from fwmagic.run.section import Section, devices_of
+from fwmagic.run.section import Section, devices_of_sections
 from fwmagic.run.session import Session, distinct, seed_all
 from fwmagic.run.staging import Staging
 
@@ -50,7 +51,7 @@ class Comparison:
         for section in self._sections:
             if section.body.is_empty:
                 raise FwMagicError(f"Section {section.name!r} has nothing to time: {section.body.why_empty}.")
-            checked(section.options.inputs, self._session.namespace)
+            checked_inputs(section.options.inputs, self._session.namespace)
             # In a process of its own, it is the worker that looks: asking JAX would start it here.
             if section.options.device is not None and not self.options.isolated:
                 section.framework.device(section.options.device)
@@ -88,7 +89,7 @@ class Comparison:
         window = self._guard.window
         if self.options.isolated:
             given = self._set_up()
-            kind = Policies if self.options.alloc else Isolation
+            kind = AllocRun if self.options.alloc else Isolation
             kind(self._session, self._sections, self.draft, self._preparation, window).run(given, load)
             return
         staging = Staging(self._session, self._frameworks(), self.draft, self._preparation, window)
@@ -100,7 +101,10 @@ class Comparison:
             for section in self._sections:
                 staging.prepare(section)
             self._preparation.compare_across(self._sections)
-            here = Here(self._frameworks(), window, "; ".join(staging.stated), devices_of(self._sections))
+            silence = partial(quiet, self._session.shell)
+            here = Here(
+                self._frameworks(), window, "; ".join(staging.stated), devices_of_sections(self._sections), silence
+            )
             contenders = self._preparation.contenders
             wanted = passes(self.options, window, several=len(contenders) > 1)
             Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))

@@ -55,7 +55,7 @@ class Draft:
     def add_waiting(self, section: Section) -> None:
         """Add the variants of a section, which are not there yet."""
         for name, mode in section.options.variants().items():
-            self.add(waiting(section, name, mode, section.options.stated()))
+            self.add(waiting_variant(section, name, mode, section.options.stated()))
 
     def failed(
         self, name: str, error: BaseException, stage: str, filename: str = "", told: BaseException | None = None
@@ -94,7 +94,7 @@ class Draft:
             self.change(findings=(*self.report.findings, *findings))
 
 
-def waiting(section: Section, name: str, mode: str, options: Mapping[str, str]) -> Variant:
+def waiting_variant(section: Section, name: str, mode: str, options: Mapping[str, str]) -> Variant:
     """Return a variant of a section before anything is known of it; `options` are those that the user wrote."""
     framework = section.framework
     return Variant(name, section.name, framework.name, mode, "waiting", options=options, colour=framework.colour)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
-from fwmagic.cells.names import notebook_functions, of_code
+from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.outcome import root
 from fwmagic.cells.snapshot import Snapshot
 
@@ -37,7 +37,7 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
                 return f"line {node.lineno}: `{dotted(node)}` belongs to a module, which is not put back ({_ANYWAY})"
     for function in notebook_functions(namespace, body.all_reads):
         code, name = function.__code__, function.__name__
-        read = of_code(code).reads
+        read = names_of_code(code).reads
         used = sorted(_GLOBALS & read) + sorted(_METHODS & set(code.co_names))
         where = f"line {first_use(body, name)}: " if first_use(body, name) else ""
         if "input" in read:

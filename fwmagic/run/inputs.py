@@ -9,7 +9,7 @@ from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, is_numbers, loaded
 
 
-def converted(
+def converted_inputs(
     names: Iterable[str],
     values: Mapping[str, Any],
     together: Sequence[Framework],
@@ -28,15 +28,15 @@ def converted(
     """
     arrays: dict[str, Any] = {}
     changed: dict[str, tuple[Any, Any]] = {}
-    for name, numbers in checked(names, values).items():
+    for name, numbers in checked_inputs(names, values).items():
         canonical = canonical_dtype(numbers.dtype, together)
         if canonical != numbers.dtype:
             changed[name] = numbers.dtype, canonical
         arrays[name] = framework.from_numpy(numbers.astype(canonical), device)
-    return arrays, _sentence(changed, together)
+    return arrays, _sentence_on_inputs(changed, together)
 
 
-def checked(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+def checked_inputs(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arrays named as NumPy's.
 
     Raises
@@ -50,14 +50,14 @@ def checked(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
             raise FwMagicError(
                 f"--inputs names {name!r}, which the notebook does not have: assign it in an earlier cell."
             )
-        arrays[name] = as_numpy(values[name])
+        arrays[name] = input_as_numpy(values[name])
         if arrays[name] is None:
             kind = type(values[name]).__name__
             raise FwMagicError(f"--inputs names {name!r}, which is a {kind} and no array: only arrays are converted.")
     return arrays
 
 
-def shared(
+def shared_inputs(
     values: Mapping[str, Any], together: Sequence[Framework], framework: Framework, device: str | None
 ) -> tuple[dict[str, Any], str]:
     """Return what %%setup bound, its NumPy arrays (also those in lists, tuples and dicts) as arrays of `framework`."""
@@ -77,10 +77,10 @@ def shared(
             return {key: convert(item, f"{path}[{key!r}]") for key, item in value.items()}
         return value
 
-    return {name: convert(value, name) for name, value in values.items()}, _sentence(changed, together)
+    return {name: convert(value, name) for name, value in values.items()}, _sentence_on_inputs(changed, together)
 
 
-def as_numpy(value: Any) -> Any:
+def input_as_numpy(value: Any) -> Any:
     """Return an array of any loaded framework as NumPy's, or None."""
     for framework in loaded():
         if framework.is_array(value):
@@ -95,7 +95,7 @@ def canonical_dtype(dtype: Any, together: Sequence[Framework]) -> Any:
     return dtype
 
 
-def _sentence(changed: Mapping[str, tuple[Any, Any]], together: Sequence[Framework]) -> str:
+def _sentence_on_inputs(changed: Mapping[str, tuple[Any, Any]], together: Sequence[Framework]) -> str:
     """Say which arrays, by path, have another dtype now, and whose it is."""
     if not changed:
         return ""

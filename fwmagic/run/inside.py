@@ -23,7 +23,7 @@ from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Counters, Framework
 from fwmagic.measure.calls import Block, Local
 from fwmagic.memory import host
-from fwmagic.memory.device import UNKNOWN_CONTEXT, context_of
+from fwmagic.memory.device import UNKNOWN_CONTEXT, device_context
 from fwmagic.memory.nvml import Figure
 from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
@@ -31,10 +31,10 @@ from fwmagic.report import Amount, Conditions, Finding, Kind, Ledger, Variant
 from fwmagic.run.draft import Draft
 from fwmagic.run.place import Here, conditions_here, passes
 from fwmagic.run.preparation import Contender, Preparation
-from fwmagic.run.section import Section, devices_of
+from fwmagic.run.section import Section, devices_of_sections
 from fwmagic.run.session import Session
 from fwmagic.run.staging import Staging
-from fwmagic.worker.parcel import Address, Parcel, unpack
+from fwmagic.worker.parcel import Parcel, ParcelAddress, unpack_parcel
 from fwmagic.worker.process import packed
 
 
@@ -46,7 +46,7 @@ class Sent:
     sections, `threads` how many each framework computes with (None: as it likes), and `source` the cell's text.
     """
 
-    parcel: Address
+    parcel: ParcelAddress
     section: str
     framework: str
     options: Options
@@ -71,8 +71,7 @@ class Found:
     stated: tuple[str, ...]
     findings: tuple[Finding, ...]
     errors: tuple[bytes, ...]
-    results: Address
-    workers: int
+    results: ParcelAddress
     ready: bool = False
     withheld: str = ""
     most_calls: int | None = None
@@ -95,10 +94,10 @@ class Inside:
         framework = self._framework = frameworks.get(sent.framework)
         self._device = sent.options.device
         together = [frameworks.get(name) for name in sent.together]
-        _settle(sent)
-        context = _context(framework, sent.options) if sent.options.memory else UNKNOWN_CONTEXT
-        self._namespace, held = _unpacked(sent)
-        growth = host.Growth()
+        _settle_inside(sent)
+        context = _context_inside(framework, sent.options) if sent.options.memory else UNKNOWN_CONTEXT
+        self._namespace, held = _unpacked_inside(sent)
+        growth = host.ResidentGrowth()
         section = Section(sent.section, framework, held["bodies"][sent.section], sent.options)
         draft = Draft("%%compare", lambda _: None, sent.options)
         draft.add_waiting(section)
@@ -110,7 +109,9 @@ class Inside:
         contender = next(iter(preparation.contenders), None)
         if contender is not None:
             self._calls = Here([framework]).calls(contender.name, contender.program)
-            self._memory = partial(_memory, contender, passes(sent.options, nullcontext, sent.several, context=context))
+            self._memory = partial(
+                _memory_inside, contender, passes(sent.options, nullcontext, sent.several, context=context)
+            )
         results = {
             "outcome": None if contender is None else contender.outcome,
             "reference": preparation.reference(section),
@@ -121,12 +122,11 @@ class Inside:
             variant = replace(variant, memory=(growth.ledger(),))
         return Found(
             variant=replace(variant, outputs=None),
-            conditions=conditions_here([framework], devices_of([section])),
+            conditions=conditions_here([framework], devices_of_sections([section])),
             stated=tuple(staging.stated),
             findings=() if contender is None else contender.findings,
             errors=tuple(packed(error) for error in draft.errors),
             results=self._results.address,
-            workers=framework.workers(),
             ready=contender is not None,
             withheld="" if contender is None else contender.withheld,
             most_calls=None if contender is None else contender.program.most_calls,
@@ -163,8 +163,8 @@ class Inside:
         if not how:
             last = Counters(why=f"{self._framework.title} has no call that gives free memory back")
         return (
-            _held("after del", first, first.source),
-            _held("after empty_cache()", last, f"{last.source}, after {how}"),
+            _held_inside("after del", first, first.source),
+            _held_inside("after empty_cache()", last, f"{last.source}, after {how}"),
         )
 
     def in_force(self) -> dict[str, str]:
@@ -178,20 +178,21 @@ class Inside:
             self._results.close()
 
 
-def _memory(contender: Contender, wanted: Passes, exact: bool) -> tuple[Ledger, ...]:
+def _memory_inside(contender: Contender, wanted: Passes, exact: bool) -> tuple[Ledger, ...]:
     """Measure the memory of a variant; `exact`: in a process that gives back at once what is freed."""
     (entrant,) = Here([contender.section.framework]).entrants([contender], replace(wanted, exact=exact))
     return entrant.memory()
 
 
-def _held(kind: Kind, counters: Counters, source: str) -> Amount:
+def _held_inside(kind: Kind, counters: Counters, source: str) -> Amount:
     if counters.held is None:
         return Amount(kind, None, why=counters.why or counters.source)
     return Amount(kind, counters.held, source)
 
 
-def _settle(sent: Sent) -> None:
-    """Give the frameworks the kernel's settings, and their number of threads: before the first of them starts."""
+def _settle_inside(sent: Sent) -> None:
+    """Give the frameworks the kernel's settings and number of threads, before the first of them starts."""
+    host.keep_large_blocks()
     for name, pickled in sent.flags.items():
         framework = frameworks.get(name)
         framework.set_flags({key: pickle.loads(value) for key, value in pickled.items()})
@@ -200,14 +201,14 @@ def _settle(sent: Sent) -> None:
             framework.use_threads(sent.threads)
 
 
-def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
+def _unpacked_inside(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make the notebook's main module anew, with its objects, and the random generators as they are in the kernel."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     namespace = vars(module)
     vars(builtins)["display"] = display  # it is among the built-in names of a notebook, too
     linecache.cache[sent.filename] = (len(sent.source), None, sent.source.splitlines(keepends=True), sent.filename)
-    held = unpack(sent.parcel, namespace)
+    held = unpack_parcel(sent.parcel, namespace)
     namespace.update(held["namespace"])
     random.setstate(held["random"])
     for name, state in held["generators"].items():
@@ -215,10 +216,10 @@ def _unpacked(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     return namespace, held
 
 
-def _context(framework: Framework, options: Options) -> Figure:
+def _context_inside(framework: Framework, options: Options) -> Figure:
     """Return what the driver needs for this process, in which nothing was allocated yet."""
     where = framework.memory.device(options.device)
-    return UNKNOWN_CONTEXT if where is None else context_of(framework.memory, where)
+    return UNKNOWN_CONTEXT if where is None else device_context(framework.memory, where)
 
 
 def _portable_outcome(outcome: Outcome | None) -> Outcome | None:

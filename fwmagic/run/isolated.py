@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from fwmagic.cells.outcome import Outcome, Window
 from fwmagic.cells.walk import Walk
 from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
-from fwmagic.memory import policies
+from fwmagic.memory.policies import policy_environment
 from fwmagic.report import Amount, Ledger
 from fwmagic.run.draft import Draft
 from fwmagic.run.inside import Found, Inside, Sent
@@ -26,8 +27,8 @@ from fwmagic.run.place import Apart, Entrant
 from fwmagic.run.preparation import Preparation, agreement
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session, distinct, with_loaded
-from fwmagic.worker.parcel import Parcel, unpack
-from fwmagic.worker.process import Raised, Setting, Worker, WorkerEnded, take_in
+from fwmagic.worker.parcel import Parcel, unpack_parcel
+from fwmagic.worker.process import RaisedInWorker, Worker, WorkerEnded, WorkerSetting, take_in
 
 _OF_THE_SHELL = "get_ipython"
 
@@ -86,10 +87,10 @@ class Isolation:
         with self._window():
             return Parcel(values, adapters, namespace)
 
-    def _section(self, section: Section, parcel: Parcel) -> Iterator[Remote]:
+    def _section(self, section: Section, parcel: Parcel) -> Iterator[IsolatedVariant]:
         """Get a section's variants ready, and yield those that can be timed."""
         for name, mode in section.options.variants().items():
-            remote = self._variant(section, name, mode, parcel, policies.environment(os.environ))
+            remote = self._variant(section, name, mode, parcel, policy_environment(os.environ))
             if remote is not None:
                 yield remote
 
@@ -101,7 +102,7 @@ class Isolation:
         parcel: Parcel,
         environment: Mapping[str, str],
         anew: bool = False,
-    ) -> Remote | None:
+    ) -> IsolatedVariant | None:
         """Get a variant ready in a worker, or note why it is not."""
         if _OF_THE_SHELL in section.body.all_reads:
             why = "magics and `!` commands need the notebook's own process; leave out --isolate and what implies it"
@@ -117,14 +118,14 @@ class Isolation:
             self._draft.variant(name, memory=last_seen(worker))
             return None
         self._take(worker, section, name, found)
-        return Remote(worker, section, found, self._window) if found.ready else None
+        return IsolatedVariant(worker, section, found, self._window) if found.ready else None
 
     def _ended(self, name: str, error: WorkerEnded, stage: str) -> None:
         """Note that a variant's process ended; the report has its name beside the sentence, and an error has not."""
         self._draft.failed(name, error, stage, told=WorkerEnded(f"{name}: {error}"))
 
     def _worker(self, environment: Mapping[str, str], anew: bool) -> Worker:
-        setting = Setting(dict(environment), str(Path.cwd()), tuple(sys.path), self._apart.cores)
+        setting = WorkerSetting(dict(environment), str(Path.cwd()), tuple(sys.path), self._apart.cores)
         worker = Worker(setting, anew)  # no interrupt comes before it is known, so that it will be closed
         self._workers.append(worker)
         with self._window():
@@ -165,15 +166,15 @@ class Isolation:
 
     def _take(self, worker: Worker, section: Section, name: str, found: Found) -> None:
         """Put what a worker found in the draft, under the kernel's names."""
-        results: dict[str, Outcome | None] = unpack(found.results)
+        results: dict[str, Outcome | None] = unpack_parcel(found.results)
         worker.ask(Inside.taken)
         outcome, reference = results["outcome"], results["reference"]
         outputs = None if outcome is None else dict(outcome.results)
         variant = replace(found.variant, section=section.name, outputs=outputs)
         facts = {field: getattr(variant, field) for field in _TAKEN}
         self._draft.variant(name, **facts)
-        self._draft.errors += [Raised(error).error() for error in found.errors]
-        self._apart.add(found.conditions, found.workers)
+        self._draft.errors += [RaisedInWorker(error).error() for error in found.errors]
+        self._apart.add(found.conditions)
         self._apart.state(*found.stated)
         first = self._preparation.reference(section)
         if reference is not None and first is None:
@@ -194,18 +195,24 @@ class Isolation:
 _TAKEN = ("status", "note", "returned", "time", "compilation", "agreement", "failure", "memory", "source", "outputs")
 
 
-class Remote:
+# The threads of a pool wait for more work by keeping their cores busy, for a millisecond or two, before they sleep.
+_SPINNING = 3e-3
+
+
+class IsolatedVariant:
     """A variant in its worker, ready to be timed."""
 
     def __init__(self, worker: Worker, section: Section, found: Found, window: Window) -> None:
         self.name = found.variant.name
         self.most_calls = found.most_calls
-        self.lead_in = found.lead_in
+        # After blocks in other processes, this one's threads and caches take one call to settle.
+        self.lead_in = found.lead_in or found.most_calls is None
         self.worker = worker
         self._section = section
         self._found = found
         self._window = window
         self._timeout = section.options.timeout
+        self._pause = 0.0 if section.options.threads == 1 else _SPINNING
 
     def entrant(self) -> Entrant:
         """Return the variant as the last act of a run takes it."""
@@ -220,8 +227,9 @@ class Remote:
         )
 
     def block(self, calls: int, lead_in: bool) -> Block:
-        """Time so many calls as one."""
+        """Time so many calls as one, when the threads of the process that had the last turn have gone to sleep."""
         with self._window():
+            time.sleep(self._pause)
             return self.worker.ask(Inside.block, calls, lead_in, timeout=self._timeout)
 
     def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:

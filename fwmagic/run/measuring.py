@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from fwmagic import frameworks
 from fwmagic.measure.load import Load, usable_cores
+from fwmagic.measure.stats import fastest
 from fwmagic.measure.timing import Measurement, Progress, Timing, time_variants
 from fwmagic.options import Options
 from fwmagic.report import Ratio, findings
@@ -18,7 +19,9 @@ from fwmagic.run.place import Entrant, Location
 #: While a run goes on, this many samples of a variant are shown.
 _SHOWN = 100
 #: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
-_SHORT = 2e-5
+_SHORT = 5e-6
+#: In a crowd, a ratio that is further from 1 tells the direction.
+_CLEAR = 2.0
 
 
 class Measuring:
@@ -57,8 +60,9 @@ class Measuring:
                 margin=self._options.margin,
                 baseline=names.index(self._options.baseline) if self._options.baseline in names else 0,
                 seed=random.SystemRandom().getrandbits(32),
-                alternate=self._place.alternate,
                 least=self._place.least,
+                length=self._place.length,
+                surroundings=self._place.surroundings,
                 progress=self._tell,
                 partial=self._take,
             )
@@ -89,12 +93,14 @@ class Measuring:
         for timing in measurement.variants:
             self._note(timing)
         interrupted = measurement.stopped == "interrupted"
-        crowded = self._load.crowds(self._place.threads)
+        crowded = self._load.crowds(max((timing.cores or 0.0 for timing in measurement.variants), default=0.0))
         withheld = {entrant.name: why for entrant in self._entrants if (why := self._withheld(entrant))}
+        ratios = tuple(_honest(ratio, crowded, withheld) for ratio in measurement.ratios)
+        names = [timing.name for timing in measurement.variants if timing.failure is None]
         self._draft.change(
-            ratios=tuple(_honest(ratio, crowded, withheld) for ratio in measurement.ratios),
+            ratios=ratios,
             baseline=measurement.baseline if measurement.ratios else None,
-            fastest=None if crowded or withheld else measurement.fastest,
+            fastest=None if withheld else fastest(names, ratios),
             spent=self._spent + measurement.spent,
             progress=self._draft.report.progress if interrupted else (self._done + 1) / self._parts,
         )
@@ -136,8 +142,15 @@ def _few(timing: Timing) -> Timing:
 
 
 def _honest(ratio: Ratio, crowded: str, withheld: Mapping[str, str]) -> Ratio:
-    """Take a verdict back where the two did not do the same work, or where it may be about the machine's other work."""
+    """Take a verdict back where the two did not do the same work, or where it may be about the machine's other work.
+
+    In a crowd, a difference that is large stands: its direction is sure, its size is not.
+    """
     for name in (ratio.variant, ratio.over):
         if name in withheld:
             return replace(ratio, verdict="withheld", note=f"{name}: {withheld[name]}")
-    return replace(ratio, verdict="undecided", note=crowded) if crowded else ratio
+    if not crowded:
+        return ratio
+    if ratio.interval is not None and (ratio.interval[0] > _CLEAR or ratio.interval[1] < 1 / _CLEAR):
+        return replace(ratio, note=f"how much is not sure: {crowded}")
+    return replace(ratio, verdict="undecided", note=crowded)

@@ -14,7 +14,7 @@ from fwmagic.cells.outcome import Window
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
-from fwmagic.measure.timing import LEAST
+from fwmagic.measure.timing import BLOCK, LEAST
 from fwmagic.memory.host import only_new_garbage
 from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
@@ -22,8 +22,8 @@ from fwmagic.report import Conditions, Finding, Ledger
 from fwmagic.run.preparation import Contender
 from fwmagic.run.session import distinct
 
-# Two frameworks disturb each other in ways that last longer: see "Small JAX operations" in docs/timing.md.
-_LEAST_ALTERNATING = 0.3
+# Asking another process for a block takes longer than a short one.
+_BLOCK_APART = 1e-3
 
 
 def _nothing() -> tuple[Ledger, ...]:
@@ -57,16 +57,16 @@ class Location(Protocol):
     """Where variants are timed: this process, or a process for each of them."""
 
     @property
-    def alternate(self) -> bool:
-        """Whether a variant that gets its turn finds threads and caches as another one left them."""
-
-    @property
     def least(self) -> float:
         """The share of the budget before which nothing is decided."""
 
     @property
-    def threads(self) -> int:
-        """How many threads one computation may use at most."""
+    def length(self) -> float:
+        """The seconds that a block should take."""
+
+    @property
+    def surroundings(self) -> Callable[[], AbstractContextManager[Any]]:
+        """What many blocks together run in."""
 
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for; `load` was stopped when they were there."""
@@ -78,7 +78,8 @@ class Location(Protocol):
 class Here:
     """The kernel's own process.
 
-    `devices` are those that the user asked for, by framework; `inputs` says what was converted.
+    `devices` are those that the user asked for, by framework; `inputs` says what was converted. `surroundings` is what
+    many blocks together run in, such as without output.
     """
 
     def __init__(
@@ -87,30 +88,19 @@ class Here:
         window: Window = nullcontext,
         inputs: str = "",
         devices: Mapping[str, str] | None = None,
+        surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        self.least = LEAST
+        self.length = BLOCK
+        self.surroundings = surroundings
         self._frameworks = distinct(frameworks)
         self._window = window
         self._inputs = inputs
         self._devices = dict(devices or {})
 
-    @property
-    def alternate(self) -> bool:
-        """Whether there are several frameworks, each with threads of its own."""
-        return len(self._frameworks) > 1
-
-    @property
-    def least(self) -> float:
-        """The share of the budget before which nothing is decided."""
-        return _LEAST_ALTERNATING if self.alternate else LEAST
-
-    @property
-    def threads(self) -> int:
-        """How many threads one computation may use at most."""
-        return max((framework.workers() for framework in self._frameworks), default=1)
-
     def conditions(self, load: Load) -> Conditions:
         """Return what the numbers hold for."""
-        return with_load(conditions_here(self._frameworks, self._devices), load, self._inputs)
+        return conditions_with_load(conditions_here(self._frameworks, self._devices), load, self._inputs)
 
     def memory_passes(self) -> AbstractContextManager[Any]:
         """Collect garbage once, and not anew for each pass."""
@@ -163,24 +153,19 @@ class Apart:
     """
 
     def __init__(self, threads: int | None, process: str = "a process for each variant", alone: bool = False) -> None:
-        self.alternate = not alone
+        self.length = _BLOCK_APART
+        self.surroundings = nullcontext
         # Who pays for processes wants the ratio of another day, too: stopping early doubles its spread from run to run.
         self.least = LEAST if alone else 1.0
         self.memory_passes = nullcontext
-        self.cores = _last_cores(threads) if threads is not None else ()
+        self.cores = _cores_apart(threads) if threads is not None else ()
         self._process = process
         self._wanted = threads
-        self._workers = 1
         self._found = Conditions()
         self._stated: list[str] = []
 
-    @property
-    def threads(self) -> int:
-        """How many threads one computation may use at most."""
-        return self._wanted or self._workers
-
-    def add(self, new: Conditions, workers: int) -> None:
-        """Take the conditions of one more process in, in which a computation may use so many threads."""
+    def add(self, new: Conditions) -> None:
+        """Take the conditions of one more process in."""
         now = self._found
         self._found = replace(
             now,
@@ -189,7 +174,6 @@ class Apart:
             threads={**now.threads, **new.threads},
             settings={**now.settings, **new.settings},
         )
-        self._workers = max(self._workers, workers)
 
     def state(self, *sentences: str) -> None:
         """Take sentences on what was converted, or could not be sent, each once."""
@@ -202,7 +186,7 @@ class Apart:
             number = "1 thread" if self._wanted == 1 else f"{self._wanted} threads"
             process += f" and {number} for each framework"
             process += f", pinned to core {', '.join(map(str, self.cores))}" if self.cores else ", not pinned to cores"
-        return with_load(replace(self._found, process=process), load, "; ".join(self._stated))
+        return conditions_with_load(replace(self._found, process=process), load, "; ".join(self._stated))
 
 
 def passes(options: Options, window: Window, several: bool, **facts: Any) -> Passes:
@@ -234,7 +218,7 @@ def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str])
     )
 
 
-def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
+def conditions_with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
     """Return conditions with the machine, its load, and what was converted."""
     return replace(
         found,
@@ -246,6 +230,6 @@ def with_load(found: Conditions, load: Load, inputs: str) -> Conditions:
     )
 
 
-def _last_cores(count: int) -> tuple[int, ...]:
+def _cores_apart(count: int) -> tuple[int, ...]:
     """Return the numbers of the last cores that may be used; none where the system cannot pin a process."""
     return tuple(sorted(os.sched_getaffinity(0))[-count:]) if hasattr(os, "sched_setaffinity") else ()

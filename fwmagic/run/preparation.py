@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fwmagic.cells import program as programs
-from fwmagic.cells import uses
-from fwmagic.cells.function import stays_in_namespace
-from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, without_run
-from fwmagic.cells.program import Program
+from fwmagic.cells.function import why_no_function
+from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, outcome_without_run
+from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
+from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework
@@ -72,7 +71,7 @@ class Preparation:
                 contender = self._ready(section, scene, name, mode)
             except CannotCompile as error:
                 if section.options.mode == "all":  # both are asked for, as far as they can be had
-                    self._draft.variant(name, status="not timed", note=_where(error))
+                    self._draft.variant(name, status="not timed", note=_why_not_prepared(error))
                 else:
                     self._draft.failed(name, error, "compile", section.body.filename)
                 continue
@@ -117,7 +116,7 @@ class Preparation:
         for section, outcome in others:
             if not section.options.check:
                 continue
-            result = _across(first, reference, section, outcome)
+            result = _agreement_across(first, reference, section, outcome)
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
@@ -126,7 +125,7 @@ class Preparation:
 
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         contender = self._made(section, scene, name, mode)
-        found = findings.of_work(name, _work(section, contender.outcome, contender.compilation.way))
+        found = findings.of_work(name, _prepared_work(section, contender.outcome, contender.compilation.way))
         return replace(contender, findings=tuple(found))
 
     def _made(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
@@ -162,7 +161,7 @@ class Preparation:
         """Return a section's body as it is, ready to run."""
         scene.overlay.on()
         try:
-            return programs.as_written(scene)
+            return program_as_written(scene)
         finally:
             scene.overlay.off()
 
@@ -172,7 +171,7 @@ class Preparation:
         program, outcome = self._plain.get(section.name), self.reference(section)
         if program is None or outcome is None:
             program, outcome = self._known(section, scene)
-        place = stays_in_namespace(section.body, scene.namespace)
+        place = why_no_function(section.body, scene.namespace)
         if place is not None and way == "eager":
             reason = f"{reason}; runs in the namespace, since {place.reason}"
         stages = (Stage("first run", outcome.seconds, "first call"),)
@@ -183,7 +182,7 @@ class Preparation:
         program, known = self._as_it_is(scene), self.reference(section)
         if known is None or known.seconds <= LONG or set(program.returned) - known.results.keys():
             return first_run(program, self._window)
-        return without_run(program, known), known
+        return outcome_without_run(program, known), known
 
     def _check(self, section: Section, scene: Scene, ready: Ready) -> Agreement:
         """Compare a compiled variant with the plain run of its section."""
@@ -195,7 +194,7 @@ class Preparation:
         found.update({path: ready.outcome.changed[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
         result = agreement(expected, found, names, [section.framework], reference.random)
-        lost = _lost(scene, reference, ready.outcome)
+        lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
             sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
             return Agreement(names[0], "differs", sentence, lost)
@@ -204,12 +203,12 @@ class Preparation:
         return result
 
 
-def _work(section: Section, outcome: Outcome, way: str) -> Work:
+def _prepared_work(section: Section, outcome: Outcome, way: str) -> Work:
     """Return what the first run of a variant that was compiled this way showed of its work."""
     framework, body = section.framework, section.body
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
     traced = way == "cell" and framework.traced_print
-    unread = uses.unread(list(body.statements), framework.pure) if way == "cell" else []
+    unread = unused_values(list(body.statements), framework.pure) if way == "cell" else []
     return Work(
         title=framework.title,
         gave=bool(values),
@@ -247,7 +246,7 @@ def agreement(
     return agree(expected, found, names=names, to_numpy=to_numpy, random=random)
 
 
-def _across(first: Section, reference: Outcome, section: Section, outcome: Outcome) -> Agreement:
+def _agreement_across(first: Section, reference: Outcome, section: Section, outcome: Outcome) -> Agreement:
     names = [name for name in reference.results if name in outcome.results]
     given = [name for name in names if reference.results[name] is not None]
     if not given:
@@ -262,12 +261,12 @@ def _across(first: Section, reference: Outcome, section: Section, outcome: Outco
     )
 
 
-def _lost(scene: Scene, reference: Outcome, compiled: Outcome) -> str:
+def _lost_when_prepared(scene: Scene, reference: Outcome, compiled: Outcome) -> str:
     """Return where the plain run left another array than there was, and the compiled one did not."""
     before = {id(value) for _, value in scene.snapshot.leaves(scene.framework.is_array)}
     lost = (p for p, v in reference.changed.items() if p not in compiled.changed and id(v) not in before)
     return next(lost, "")
 
 
-def _where(error: CannotCompile) -> str:
+def _why_not_prepared(error: CannotCompile) -> str:
     return error.reason if error.line is None else f"line {error.line}: {error.reason}"

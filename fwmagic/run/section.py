@@ -20,6 +20,6 @@ class Section:
     options: Options
 
 
-def devices_of(sections: Iterable[Section]) -> dict[str, str]:
+def devices_of_sections(sections: Iterable[Section]) -> dict[str, str]:
     """Return the devices that the user asked for, by framework."""
     return {s.framework.name: s.options.device for s in sections if s.options.device is not None}

@@ -11,7 +11,7 @@ from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.frameworks import Framework
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import effects, lost_state
-from fwmagic.run.inputs import converted, shared
+from fwmagic.run.inputs import converted_inputs, shared_inputs
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session, distinct, seed_all
@@ -43,8 +43,8 @@ class Staging:
         """Make the section's scene: its inputs, its definitions, and a snapshot of what it can reach."""
         namespace, framework, body = self._session.namespace, section.framework, section.body
         device = section.options.device
-        bindings, stated = shared(given, self._together, framework, device)
-        inputs, stated_inputs = converted(section.options.inputs, namespace, self._together, framework, device)
+        bindings, stated = shared_inputs(given, self._together, framework, device)
+        inputs, stated_inputs = converted_inputs(section.options.inputs, namespace, self._together, framework, device)
         self.stated += [sentence for sentence in (stated, stated_inputs) if sentence and sentence not in self.stated]
         overlay = Overlay(namespace, {**framework.names(), **bindings, **inputs})
         start = self._session.snapshot([], *self._together)

@@ -26,7 +26,7 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Address:
+class ParcelAddress:
     """Where a parcel lies: a file that is open in the process that sent it, and where in it the pickle is."""
 
     path: str
@@ -35,7 +35,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class _Slot:
+class _ParcelSlot:
     """Where in a parcel the numbers of an array are."""
 
     offset: int
@@ -44,7 +44,7 @@ class _Slot:
 
 
 class Parcel:
-    """Objects packed for another process, which reads them with `unpack(parcel.address)`; closing frees the memory.
+    """Objects packed for another process, which reads them by `unpack_parcel(parcel.address)`; closing frees memory.
 
     All objects are in one pickle, so that what is one object here is one object there. Functions whose globals are
     `namespace` get the other process's for theirs. On Linux the memory has no name in the file system, so that nothing
@@ -61,7 +61,7 @@ class Parcel:
     ) -> None:
         self._frameworks = frameworks
         self._namespace = {} if namespace is None else namespace
-        self._file = _File()
+        self._file = _ParcelFile()
         try:
             self.address = self._write(values)
         except BaseException:
@@ -80,16 +80,16 @@ class Parcel:
     ) -> None:
         self.close()
 
-    def _write(self, values: dict[str, Any]) -> Address:
+    def _write(self, values: dict[str, Any]) -> ParcelAddress:
         pickled, arrays = self._pickled(values)
         start = sum(_padded(array.nbytes) for array in arrays)
         with self._file.mapped(start + len(pickled)) as memory:
             offset = 0
             for array in arrays:
-                _view(memory, array.dtype, array.shape, offset)[...] = array
+                _view_in_parcel(memory, array.dtype, array.shape, offset)[...] = array
                 offset += _padded(array.nbytes)
             memory[start : start + len(pickled)] = pickled
-        return Address(self._file.path, start, len(pickled))
+        return ParcelAddress(self._file.path, start, len(pickled))
 
     def _pickled(self, values: dict[str, Any]) -> tuple[bytes, list[np.ndarray[Any, Any]]]:
         file = io.BytesIO()
@@ -114,22 +114,22 @@ class Parcel:
                 return inside or (name, error)
         return None
 
-    def _pickler(self, file: io.BytesIO) -> _Pickler:
-        return _Pickler(file, self._frameworks, self._namespace)
+    def _pickler(self, file: io.BytesIO) -> _ParcelPickler:
+        return _ParcelPickler(file, self._frameworks, self._namespace)
 
 
-def unpack(address: Address, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
+def unpack_parcel(address: ParcelAddress, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the objects of a parcel; their arrays are copies in memory of this process's frameworks.
 
     Functions whose globals were the sender's namespace get `namespace` for theirs.
     """
     own = {} if namespace is None else namespace
     with Path(address.path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-        values: dict[str, Any] = _Unpickler(memory, address, own).load()
+        values: dict[str, Any] = _ParcelUnpickler(memory, address, own).load()
     return values
 
 
-class _File:
+class _ParcelFile:
     """A file for one parcel."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class _File:
                 Path(self.path).unlink()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles the notebook's functions by value, and hands big arrays to their framework."""
 
     def __init__(self, file: io.BytesIO, frameworks: Sequence[Framework], namespace: dict[str, Any]) -> None:
@@ -173,17 +173,17 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def persistent_id(self, obj: Any) -> Any:
         if obj is self._there:
             return "namespace"
-        return (obj.offset, obj.dtype, obj.shape) if type(obj) is _Slot else None
+        return (obj.offset, obj.dtype, obj.shape) if type(obj) is _ParcelSlot else None
 
-    def _slot(self, array: np.ndarray[Any, Any]) -> _Slot:
-        slot = _Slot(self._offset, array.dtype, array.shape)
+    def _slot(self, array: np.ndarray[Any, Any]) -> _ParcelSlot:
+        slot = _ParcelSlot(self._offset, array.dtype, array.shape)
         self.arrays.append(array)
         self._offset += _padded(array.nbytes)
         return slot
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, memory: mmap.mmap, address: Address, namespace: dict[str, Any]) -> None:
+class _ParcelUnpickler(pickle.Unpickler):
+    def __init__(self, memory: mmap.mmap, address: ParcelAddress, namespace: dict[str, Any]) -> None:
         super().__init__(io.BytesIO(memory[address.start : address.start + address.size]))
         self._memory = memory
         self._namespace = namespace
@@ -192,14 +192,14 @@ class _Unpickler(pickle.Unpickler):
         if pid == "namespace":
             return self._namespace
         offset, dtype, shape = pid
-        return _view(self._memory, dtype, shape, offset)
+        return _view_in_parcel(self._memory, dtype, shape, offset)
 
 
 def _is_text(key: Any) -> bool:
     return type(key) is str
 
 
-def _view(memory: mmap.mmap, dtype: Any, shape: tuple[int, ...], offset: int) -> np.ndarray[Any, Any]:
+def _view_in_parcel(memory: mmap.mmap, dtype: Any, shape: tuple[int, ...], offset: int) -> np.ndarray[Any, Any]:
     import numpy as np
 
     return np.ndarray(shape, dtype, memory, offset)

@@ -27,7 +27,7 @@ from fwmagic.errors import FwMagicError
 
 
 @dataclass(frozen=True)
-class Raised:
+class RaisedInWorker:
     """What a task raised, pickled with its traceback."""
 
     pickled: bytes
@@ -54,11 +54,11 @@ def ask_guest(method: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def answer(task: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the task returns, or `Raised`."""
+    """Return what the task returns, or `RaisedInWorker`."""
     try:
         return task(*arguments)
     except Exception as error:  # whatever the user's code raises has to reach the notebook
-        return Raised(packed(error))
+        return RaisedInWorker(packed(error))
 
 
 def packed(error: BaseException) -> bytes:
@@ -80,7 +80,7 @@ if sys.platform == "linux":
 
 
 @dataclass(frozen=True)
-class Setting:
+class WorkerSetting:
     """What a worker starts with.
 
     `environment` is its whole environment, `folder` its working folder, `path` where its imports are looked for.
@@ -93,7 +93,7 @@ class Setting:
     cores: tuple[int, ...] = ()
 
 
-def begin(setting: Setting) -> None:
+def begin(setting: WorkerSetting) -> None:
     """Set this process up; no framework has started yet."""
     # Ctrl-C reaches the whole group of processes that a kernel belongs to; it is the kernel that ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -156,11 +156,11 @@ class Worker:
         The bytes of its resident memory when a watched task began, and when they were last read; None: never.
     """
 
-    def __init__(self, setting: Setting, anew: bool = False) -> None:
+    def __init__(self, setting: WorkerSetting, anew: bool = False) -> None:
         self.resident: tuple[int, int] | None = None
-        context, made = _remembering(_context(anew))
+        context, made = _remembering_processes(_process_context(anew))
         self._executor = ProcessPoolExecutor(1, context, initializer=begin, initargs=(setting,))
-        with _without_main():
+        with _process_without_main():
             self._started = self._executor.submit(own_pid)
         # The executor starts its one process with its first task, and does not tell which one it is.
         (self._process,) = made
@@ -195,11 +195,11 @@ class Worker:
             self.resident = None
             self._watch()
         try:
-            future: Future[_T | Raised] = self._executor.submit(answer, task, *arguments)
+            future: Future[_T | RaisedInWorker] = self._executor.submit(answer, task, *arguments)
         except BrokenProcessPool:
             raise WorkerEnded(self._how_it_ended()) from None
         found = self._result(future, timeout, watched)
-        if isinstance(found, Raised):
+        if isinstance(found, RaisedInWorker):
             raise found.error()
         return found
 
@@ -273,7 +273,7 @@ class Worker:
         return f"its process was ended by {name}{why}"
 
 
-def _context(anew: bool) -> Any:
+def _process_context(anew: bool) -> Any:
     """Return how processes are started: by a server that has the frameworks imported, where the system has one."""
     if anew or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -285,7 +285,7 @@ def _context(anew: bool) -> Any:
     return context
 
 
-def _remembering(context: Any) -> tuple[Any, list[BaseProcess]]:
+def _remembering_processes(context: Any) -> tuple[Any, list[BaseProcess]]:
     """Return a context like this one, and the list to which it adds each process that it makes."""
     own, made = type(context)(), []
 
@@ -299,7 +299,7 @@ def _remembering(context: Any) -> tuple[Any, list[BaseProcess]]:
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
+def _process_without_main() -> Iterator[None]:
     """Keep a new process from running the main module again: here that is the notebook, or whatever started it."""
     main = sys.modules["__main__"]
     hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import CompileOptions, Framework
+from fwmagic.frameworks import CompileOptions, Framework, aligned_copy
 from fwmagic.frameworks.jax import compiler, state
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
@@ -67,7 +67,7 @@ class Jax(Framework):
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy on the device, in JAX's canonical dtype."""
         dtype = jax.dtypes.canonicalize_dtype(array.dtype)
-        return jax.device_put(np.array(array, dtype=dtype, copy=True), self._device(device))
+        return jax.device_put(aligned_copy(np.asarray(array, dtype)), self._device(device))
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return an array as NumPy's; bfloat16 is widened to float32, a typed key becomes its numbers."""
@@ -152,11 +152,6 @@ class Jax(Framework):
         """Return what sets the size of XLA's pool; JAX does not tell the size itself."""
         named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC")
         return f"{named} by PJRT_NPROC or NPROC" if named else "unknown: XLA starts one for each core by default"
-
-    def workers(self) -> int:
-        """Return what sets the size of XLA's pool on a CPU, or the number of cores."""
-        named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
-        return int(named) if named.isdigit() else super().workers()
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""

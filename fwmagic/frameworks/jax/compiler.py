@@ -131,9 +131,9 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     if not closed.jaxpr.outvars and not closed.effects:
         raise CannotCompile("the cell returns no array, so that all of its work would be dropped")
     captured: dict[int, Any] = {}
-    hidden = _captured(closed.jaxpr, closed.consts, captured, nested=False)
+    hidden = _captured_constants(closed.jaxpr, closed.consts, captured, nested=False)
     withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
-    used = _used(closed.jaxpr)
+    used = _used_arguments(closed.jaxpr)
     if not captured and len(used) == len(arguments):
         account = static(traced.lower().compile())
         return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account)
@@ -144,7 +144,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
         every: list[Any] = [None] * len(closed.jaxpr.invars)
         for place, value in zip(used, inputs, strict=True):
             every[place] = value
-        outputs = _evaluate(closed.jaxpr, closed.consts, every, given)
+        outputs = _evaluate_jaxpr(closed.jaxpr, closed.consts, every, given)
         return outputs[0] if len(outputs) == 1 else outputs
 
     cell.__name__ = function.__name__
@@ -161,13 +161,13 @@ class _Place:
     place: int
 
 
-def _used(jaxpr: Any) -> tuple[int, ...]:
+def _used_arguments(jaxpr: Any) -> tuple[int, ...]:
     """Return the places of the arguments that are computed with or returned: passing others would cost time."""
     read = {id(atom) for equation in jaxpr.eqns for atom in equation.invars} | {id(atom) for atom in jaxpr.outvars}
     return tuple(place for place, variable in enumerate(jaxpr.invars) if id(variable) in read)
 
 
-def _captured(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:
+def _captured_constants(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:
     """Collect the array constants of a jaxpr and of the jitted calls in it; return how many cannot be lifted."""
     arrays = {id(const): const for const in consts if getattr(const, "ndim", 0) > 0}
     hidden = len(arrays) if nested else 0
@@ -179,13 +179,13 @@ def _captured(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: 
             for inner in value if isinstance(value, tuple | list) else (value,):
                 body = getattr(inner, "jaxpr", None)
                 if body is not None and hasattr(body, "eqns"):
-                    hidden += _captured(body, inner.consts, found, nested or not is_call)
+                    hidden += _captured_constants(body, inner.consts, found, nested or not is_call)
                 elif hasattr(inner, "eqns"):
-                    hidden += _captured(inner, (), found, nested or not is_call)
+                    hidden += _captured_constants(inner, (), found, nested or not is_call)
     return hidden
 
 
-def _evaluate(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: dict[int, Any]) -> list[Any]:
+def _evaluate_jaxpr(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: dict[int, Any]) -> list[Any]:
     """Evaluate a jaxpr with the captured constants `given` by id; calls that hold some are inlined."""
     values: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
     values.update(zip(jaxpr.constvars, (given.get(id(const), const) for const in consts), strict=True))
@@ -196,8 +196,8 @@ def _evaluate(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: d
     for equation in jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
         body = equation.params.get("jaxpr")
-        if equation.primitive.name in {"jit", "pjit"} and _holds(body):
-            outputs = _evaluate(body.jaxpr, body.consts, operands, given)
+        if equation.primitive.name in {"jit", "pjit"} and _captures_array(body):
+            outputs = _evaluate_jaxpr(body.jaxpr, body.consts, operands, given)
         else:
             bound = equation.primitive.get_bind_params(equation.params)
             # Older versions of JAX return the functions to call apart from the parameters.
@@ -208,12 +208,12 @@ def _evaluate(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: d
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _holds(closed: Any) -> bool:
+def _captures_array(closed: Any) -> bool:
     """Say whether a jitted call captured an array, itself or in a jitted call inside."""
     if any(getattr(const, "ndim", 0) > 0 for const in closed.consts):
         return True
     inner = (e.params.get("jaxpr") for e in closed.jaxpr.eqns if e.primitive.name in {"jit", "pjit"})
-    return any(_holds(body) for body in inner)
+    return any(_captures_array(body) for body in inner)
 
 
 def static(compiled: Any) -> Static | None:

@@ -28,7 +28,7 @@ _ALLOCATOR, _PREALLOCATE = "XLA_PYTHON_CLIENT_ALLOCATOR", "XLA_PYTHON_CLIENT_PRE
 _CHOOSING = (_PREALLOCATE, _ALLOCATOR, "TF_GPU_ALLOCATOR", "TF_CUDA_MALLOC_ASYNC_SUPPORTED_PREALLOC")
 
 
-def _policy(name: str, allocator: str, preallocate: bool, what: str) -> Policy:
+def _jax_policy(name: str, allocator: str, preallocate: bool, what: str) -> Policy:
     return Policy("jax", name, {_ALLOCATOR: allocator, _PREALLOCATE: str(preallocate).lower()}, what)
 
 
@@ -36,10 +36,10 @@ class JaxMemory(Memory):
     """JAX's memory on GPUs and other accelerators; on a CPU, XLA allocates by the C library."""
 
     policies = (
-        _policy("preallocate", "default", True, "takes most of the device when it starts, and divides that itself"),
-        _policy("ondemand", "default", False, "takes memory when it is needed, keeps it, and divides that itself"),
-        _policy("platform", "platform", False, "asks the driver each time, gives back each time"),
-        _policy("cuda_async", "cuda_async", False, "uses the driver's own pool (cudaMallocAsync)"),
+        _jax_policy("preallocate", "default", True, "takes most of the device when it starts, and divides that itself"),
+        _jax_policy("ondemand", "default", False, "takes memory when it is needed, keeps it, and divides that itself"),
+        _jax_policy("platform", "platform", False, "asks the driver each time, gives back each time"),
+        _jax_policy("cuda_async", "cuda_async", False, "uses the driver's own pool (cudaMallocAsync)"),
     )
     outranking = ("jax_pjrt_client_create_options",)
 
@@ -206,7 +206,7 @@ def timeline(profile: Any, ordinal: int) -> list[Moment]:
     XLA's events hold the running total (`bytes_allocated`), so that none of them depends on one before it.
     """
     found: list[tuple[float, int]] = []
-    for event in _events(profile):
+    for event in _allocator_events(profile):
         if event.name not in _EVENTS:
             continue
         stats = dict(event.stats)
@@ -217,7 +217,7 @@ def timeline(profile: Any, ordinal: int) -> list[Moment]:
     return [Moment(at - found[0][0], max(total, 0), None) for at, total in found]
 
 
-def _events(profile: Any) -> Iterable[Any]:
+def _allocator_events(profile: Any) -> Iterable[Any]:
     for plane in profile.planes:
         for line in plane.lines:
             yield from line.events

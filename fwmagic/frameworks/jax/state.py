@@ -17,7 +17,7 @@ from fwmagic.frameworks import LEAST_PACKED, Kept
 _OPEN = (functools.partial, tuple, list, dict)
 
 
-class _Array:
+class _JaxArray:
     """An array: there is nothing to copy, and nothing to put back once it has been donated."""
 
     def __init__(self, array: jax.Array) -> None:
@@ -37,7 +37,7 @@ class _Array:
         return iter(())
 
 
-class _Ref:
+class _JaxRef:
     """A mutable array, from `jax.new_ref`; reading it gives an array that is a copy."""
 
     def __init__(self, ref: Any) -> None:
@@ -64,8 +64,8 @@ def keep(value: Any) -> Kept | None:
     if isinstance(value, jax.core.Tracer):
         return None
     if isinstance(value, jax.Array):
-        return _Array(value)
-    return _Ref(value) if isinstance(value, _ref_type()) else None
+        return _JaxArray(value)
+    return _JaxRef(value) if isinstance(value, _ref_type()) else None
 
 
 def _ref_type() -> Any:

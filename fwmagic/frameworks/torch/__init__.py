@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework
+from fwmagic.frameworks import Framework, aligned_copy
 from fwmagic.frameworks.torch import compiler, state
 from fwmagic.frameworks.torch.memory import TorchMemory
 
@@ -47,7 +47,7 @@ class Torch(Framework):
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy as a tensor."""
-        return torch.from_numpy(np.array(array, copy=True, order="C")).to(self._device(device))
+        return torch.from_numpy(aligned_copy(np.ascontiguousarray(array))).to(self._device(device))
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return a tensor as a NumPy array; bfloat16 is widened to float32."""
@@ -129,10 +129,6 @@ class Torch(Framework):
     def threads(self) -> str:
         """Return the size of torch's thread pool."""
         return f"{torch.get_num_threads()} intra-op, {torch.get_num_interop_threads()} inter-op"
-
-    def workers(self) -> int:
-        """Return the size of the intra-op pool."""
-        return torch.get_num_threads()
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""

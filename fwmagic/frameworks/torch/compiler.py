@@ -124,9 +124,9 @@ def watch(filename: str) -> Iterator[CompileLog]:
         if _in_forward_mode() and not in_forward_mode:
             torch._C._exit_dual_level(0)  # a compilation that failed did not leave it, and all later ones would fail
         entries = [entry for entry in metrics() if id(entry) not in seen_metrics]
-        _read(log, entries, filename)
+        _read_dynamo(log, entries, filename)
         for reason in reasons[seen_reasons:]:
-            place = Place(_line(getattr(reason, "user_stack", ()), filename), _sentence(str(reason.reason)))
+            place = Place(_line(getattr(reason, "user_stack", ()), filename), _dynamo_sentence(str(reason.reason)))
             if place not in log.breaks:
                 log.breaks.append(place)
         hits, misses = (now - before for now, before in zip(_cache_counts(), cache_before, strict=True))
@@ -142,7 +142,7 @@ def _in_forward_mode() -> bool:
     return False
 
 
-def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
+def _read_dynamo(log: CompileLog, entries: list[Any], filename: str) -> None:
     totals = {"trace": 0.0, "lower": 0.0, "backend": 0.0}
     log.told = log.told and all(hasattr(entry, name) for entry in entries for name in ("co_name", "graph_op_count"))
     for entry in entries:
@@ -163,7 +163,9 @@ def _read(log: CompileLog, entries: list[Any], filename: str) -> None:
         reason = getattr(entry, "recompile_reason", None)
         if reason:
             own = getattr(entry, "co_filename", None) == filename
-            log.recompiles.append(Place(getattr(entry, "co_firstlineno", None) if own else None, _sentence(reason)))
+            log.recompiles.append(
+                Place(getattr(entry, "co_firstlineno", None) if own else None, _dynamo_sentence(reason))
+            )
     if entries:
         log.stages = totals
         log.graphs = (log.graphs or 0) if log.told else None
@@ -200,7 +202,7 @@ def explain(error: BaseException, filename: str) -> CannotCompile:
     if line is None and named:
         line = int(named[-1])
     kind = type(error).__name__
-    return CannotCompile(f"{kind}: {_sentence(str(error)) or 'no message'}", line)
+    return CannotCompile(f"{kind}: {_dynamo_sentence(str(error)) or 'no message'}", line)
 
 
 def _line(stack: Any, filename: str) -> int | None:
@@ -209,7 +211,7 @@ def _line(stack: Any, filename: str) -> int | None:
     return lines[-1] if lines else None
 
 
-def _sentence(text: str) -> str:
+def _dynamo_sentence(text: str) -> str:
     """Return the first line of a message, with Dynamo's explanation where there is one."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith("raised:"):

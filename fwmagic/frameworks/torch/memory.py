@@ -25,7 +25,7 @@ _UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
 _NO_CACHE = f"without its cache ({_UNCACHED}), torch counts nothing"
 
 
-def _policy(name: str, variable: str, value: str, what: str) -> Policy:
+def _torch_policy(name: str, variable: str, value: str, what: str) -> Policy:
     return Policy("torch", name, {variable: value}, what)
 
 
@@ -33,15 +33,15 @@ class TorchMemory(Memory):
     """torch's memory on CUDA devices; on a CPU, torch allocates by the C library."""
 
     policies = (
-        _policy("caching", _CONFIGURATION[-1], "backend:native", "keeps what was freed, for later tensors"),
-        _policy(
+        _torch_policy("caching", _CONFIGURATION[-1], "backend:native", "keeps what was freed, for later tensors"),
+        _torch_policy(
             "expandable",
             _CONFIGURATION[-1],
             "backend:native,expandable_segments:True",
             "keeps what was freed, in segments that can grow",
         ),
-        _policy("async", _CONFIGURATION[-1], "backend:cudaMallocAsync", "uses the driver's own pool"),
-        _policy("none", _UNCACHED, "1", "asks the driver each time, gives back each time"),
+        _torch_policy("async", _CONFIGURATION[-1], "backend:cudaMallocAsync", "uses the driver's own pool"),
+        _torch_policy("none", _UNCACHED, "1", "asks the driver each time, gives back each time"),
     )
 
     def started(self) -> bool:

@@ -29,12 +29,12 @@ class _Storage:
 
     def __init__(self, storage: torch.UntypedStorage) -> None:
         self._storage = storage
-        self._saved = _on_host(storage) if storage.device.type != "cpu" else storage.clone()  # type: ignore[no-untyped-call]
+        self._saved = _storage_on_host(storage) if storage.device.type != "cpu" else storage.clone()  # type: ignore[no-untyped-call]
 
     def changed(self) -> bool:
         if self._storage.nbytes() != self._saved.nbytes():
             return True
-        return not torch.equal(_bytes(_on_host(self._storage)), _bytes(self._saved))
+        return not torch.equal(_storage_bytes(_storage_on_host(self._storage)), _storage_bytes(self._saved))
 
     def restore(self) -> None:
         if self._storage.nbytes() != self._saved.nbytes():
@@ -45,12 +45,12 @@ class _Storage:
         return iter(())
 
 
-def _on_host(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+def _storage_on_host(storage: torch.UntypedStorage) -> torch.UntypedStorage:
     """Return a copy on the CPU, or the storage itself if it is there."""
     return storage.cpu()  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+def _storage_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
@@ -70,8 +70,8 @@ class _Tensor:
     def _now(self) -> dict[str, Any]:
         tensor = self._tensor
         return {
-            "form": _form(tensor),
-            "storage": _storage(tensor),
+            "form": _tensor_form(tensor),
+            "storage": _tensor_storage(tensor),
             "requires_grad": tensor.requires_grad,
             "grad_fn": tensor.grad_fn,
             "grad": tensor.grad if tensor.is_leaf or tensor.retains_grad else None,
@@ -132,7 +132,7 @@ class _Wrapper:
         yield self._attributes
 
 
-class _Generator:
+class _TorchGenerator:
     """The state of a random generator."""
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -154,20 +154,20 @@ def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [getattr(tensor, name)() for name in _PARTS.get(tensor.layout, ())]
 
 
-def _form(tensor: torch.Tensor) -> tuple[Any, ...]:
+def _tensor_form(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Return how the tensor looks into its memory; a nested or sparse one has no strides."""
     if tensor.is_nested or tensor.layout is not torch.strided:
         return tensor.dtype, tensor.device, tensor.layout
-    return tensor.dtype, tensor.device, tensor.layout, _shape(tensor), tensor.stride(), tensor.storage_offset()
+    return tensor.dtype, tensor.device, tensor.layout, _tensor_shape(tensor), tensor.stride(), tensor.storage_offset()
 
 
-def _shape(tensor: torch.Tensor) -> list[int]:
+def _tensor_shape(tensor: torch.Tensor) -> list[int]:
     """Return the shape, also of a parameter of a lazy layer, which does not say it by itself."""
     with torch._C.DisableTorchFunctionSubclass():
         return list(torch.Tensor.size(tensor))
 
 
-def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+def _tensor_storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
     """Return the memory, always as the same Python object; None for a sparse tensor, or one without data."""
     return tensor.untyped_storage() if tensor.layout is torch.strided and tensor.device.type != "meta" else None
 
@@ -180,7 +180,7 @@ def keep(value: Any) -> Kept | None:
         return _Tensor(value) if value.layout is torch.strided or value.layout in _PARTS else None
     if isinstance(value, torch.UntypedStorage):
         return _Storage(value)
-    return _Generator(value) if isinstance(value, torch.Generator) else None
+    return _TorchGenerator(value) if isinstance(value, torch.Generator) else None
 
 
 def is_stateless(value: Any) -> bool:
@@ -198,7 +198,7 @@ def describe(array: Any) -> str:
     dtype = str(array.dtype).removeprefix("torch.")
     if array.is_nested:
         return f"{dtype} nested {array.device}"
-    text = f"{dtype}{_shape(array)} {array.device}"
+    text = f"{dtype}{_tensor_shape(array)} {array.device}"
     if array.layout is not torch.strided:
         text += f" {str(array.layout).removeprefix('torch.')}"
     elif not array.is_contiguous():
@@ -240,10 +240,10 @@ def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     if isinstance(value, torch.Tensor) and value.is_leaf and value.grad is not None:
         return (*value.__reduce_ex__(5), value.grad, None, None, _set_gradient)  # type: ignore[no-untyped-call]
     if isinstance(value, torch.storage.TypedStorage):
-        return _typed, (value._untyped_storage, value.dtype)
+        return _storage_of_dtype, (value._untyped_storage, value.dtype)
     if isinstance(value, torch.UntypedStorage) and value.device.type != "meta":
         numbers = torch.empty(0, dtype=torch.uint8, device=value.device).set_(value).cpu().numpy()
-        return _untyped, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, str(value.device))
+        return _storage_of_numbers, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, str(value.device))
     return None
 
 
@@ -251,11 +251,11 @@ def _set_gradient(tensor: torch.Tensor, gradient: torch.Tensor) -> None:
     tensor.grad = gradient
 
 
-def _typed(storage: Any, dtype: torch.dtype) -> Any:
+def _storage_of_dtype(storage: Any, dtype: torch.dtype) -> Any:
     return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
 
 
-def _untyped(numbers: Any, device: str) -> Any:
+def _storage_of_numbers(numbers: Any, device: str) -> Any:
     here = torch.empty(numbers.size, dtype=torch.uint8)
     here.numpy()[...] = numbers
     return here.to(device).untyped_storage()
