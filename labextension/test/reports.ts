@@ -21,7 +21,9 @@ export function variant(name: string, median = 1e-3, fields: Partial<Variant> = 
       calls: 3,
       dispatch: null,
       wait: null,
+      alone: null,
       cores: null,
+      page_faults: null,
       warm: true,
       voided: 0,
       items_per_second: null,
@@ -72,6 +74,7 @@ export function report(fields: Partial<Report> = {}): Report {
         rounds: 10,
         batches: 10,
         repeatable: true,
+        regimes: [],
         note: ''
       }
     ],

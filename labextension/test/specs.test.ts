@@ -21,8 +21,8 @@ const ledger = {
   device: 'cuda:0',
   total: 100,
   peak: [
-    { kind: 'in use' as const, bytes: 2048, source: 'counters', why: '' },
-    { kind: 'context' as const, bytes: null, source: '', why: 'no driver' }
+    { kind: 'in use' as const, bytes: 2048, source: 'counters', why: '', most: null },
+    { kind: 'context' as const, bytes: null, source: '', why: 'no driver', most: null }
   ],
   timeline: { seconds: [0, 1], in_use: [10, 1024], held: [20, null] },
   source: 'events',
