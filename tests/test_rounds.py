@@ -62,6 +62,12 @@ def test_a_round_counts_where_both_have_a_value():
     assert ratio.median == pytest.approx(2, rel=0.01)
 
 
+def test_what_no_repetition_tells_is_in_the_interval():
+    for each in (1e-6, 1e-3):
+        (ratio,) = rounds(*[(each, each)] * 100, names="ab").ratios([0, 1])
+        assert ratio.interval == pytest.approx((1 / (1.0015 + 5e-9 / each), 1.0015 + 5e-9 / each))
+
+
 class TestDecided:
     def test_by_a_clear_difference(self):
         assert rounds(*noisy(20, 1.0, 2.0, 3.0)).decided([0, 1, 2])

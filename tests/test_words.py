@@ -110,4 +110,4 @@ def test_a_ratio_that_moved_between_two_levels_gives_both():
 def test_the_time_in_a_tight_loop_is_said_where_it_is_another(alone, said):
     (details, *_) = to_words(a_report(a_variant("jax", time=a_time(alone=alone))))["details"]
     told = [line["text"] for line in details["lines"] if line["label"] == "alone"]
-    assert told == (["900 µs in a tight loop, without the others in between"] if said else [])
+    assert told == (["900 µs in a tight loop, without pauses or other variants in between"] if said else [])

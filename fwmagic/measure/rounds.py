@@ -12,9 +12,10 @@ from fwmagic.report import Ratio, turned
 
 # More rows than this tell nothing new: from then on every second round is kept, every fourth, and so on.
 _MOST_ROWS = 8192
-# Two functions of the same code differ by up to so many seconds a call, for as long as they live: by where the code and
-# what it touches happen to lie.
+# Two programs of the same text differ for as long as they live, by where in memory their code and their arrays happen
+# to lie: by up to so many seconds a call, and by this share of it.
 _ADDRESS = 5e-9
+_SHARE = 0.0015
 
 
 class Rounds:
@@ -98,6 +99,6 @@ class Rounds:
         pairs = [(a, b) for row in self._rows if (a := row[variant]) is not None and (b := row[over]) is not None]
         if not pairs:
             return None
-        blur = math.log1p(_ADDRESS / min(map(statistics.median, zip(*pairs, strict=True))))
+        blur = math.log1p(_SHARE + _ADDRESS / min(map(statistics.median, zip(*pairs, strict=True))))
         logs = [math.log(a / b) for a, b in pairs]
         return stats.ratio_of_logs(self._names[variant], self._names[over], logs, self._margin, blur)

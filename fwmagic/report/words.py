@@ -460,7 +460,7 @@ def _alone_remark(time: Time) -> Iterator[Remark]:
     if time.alone is not None and time.interval is not None:
         low, high = time.interval
         if not low / _LOOSE < time.alone < high * _LOOSE:
-            yield Remark("alone", f"{seconds(time.alone)} in a tight loop, without the others in between")
+            yield Remark("alone", f"{seconds(time.alone)} in a tight loop, without pauses or other variants in between")
 
 
 def _blocks_in_words(time: Time) -> str:
