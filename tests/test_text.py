@@ -103,7 +103,7 @@ def test_one_variant_has_a_time_and_no_ratio():
 
 
 def test_few_samples_have_no_interval():
-    report = a_report(a_variant("torch", time=a_time(points=1, low=None, high=None, calls_per_block=1)))
+    report = a_report(a_variant("torch", time=a_time(points=1, low=None, high=None, calls_per_block=1, calls=1)))
     assert top(report) == ["torch takes 1.23 ms a call (1 block of 1 call, too few for an interval)."]
     assert "1.23 ms (no interval)" in to_text(report)
 

@@ -9,7 +9,7 @@ import pytest
 from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
 from hypothesis import given
 
-from fwmagic.report import Amount, Ledger, Regime, Timeline
+from fwmagic.report import Amount, Ledger, Regime, Report, Timeline
 from fwmagic.report.words import to_words
 
 
@@ -111,3 +111,11 @@ def test_the_time_in_a_tight_loop_is_said_where_it_is_another(alone, said):
     (details, *_) = to_words(a_report(a_variant("jax", time=a_time(alone=alone))))["details"]
     told = [line["text"] for line in details["lines"] if line["label"] == "alone"]
     assert told == (["900 µs in a tight loop, without pauses or other variants in between"] if said else [])
+
+
+def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
+    whole = a_report(a_variant("jax", time=a_time(points=400)))
+    stored = Report.from_json(whole.to_dict(50))
+    assert len(stored["jax"].time.samples) < 400
+    for report in (whole, stored):
+        assert "400 blocks of 4 calls" in str(report)

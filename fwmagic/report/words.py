@@ -465,7 +465,9 @@ def _alone_remark(time: Time) -> Iterator[Remark]:
 
 def _blocks_in_words(time: Time) -> str:
     """Return the interval of the median and the number of blocks that it comes from."""
-    count, calls = len(time.samples), time.calls_per_block
+    calls = time.calls_per_block
+    # A stored report holds fewer samples than were taken.
+    count = max(len(time.samples), time.calls // calls if calls else 0)
     blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
     if time.interval is None:
         return f"{blocks}, too few for an interval"
