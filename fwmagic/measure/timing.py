@@ -103,7 +103,6 @@ class Measurement:
     rounds: tuple[tuple[float | None, ...], ...]
     ratios: tuple[Ratio, ...]
     baseline: str | None
-    fastest: str | None
     spent: float
     stopped: str
 
@@ -237,13 +236,11 @@ class _Engine:
         """Return all that was found out."""
         spent = self._spent()
         alive = self._alive()
-        ratios = self._rounds.ratios(alive)
         return Measurement(
             variants=self._timings(),
             rounds=self._rounds.rows,
-            ratios=ratios,
+            ratios=self._rounds.ratios(alive),
             baseline=self._rounds.baseline(alive),
-            fastest=stats.fastest([bench.name for bench in self._benches if bench.failure is None], ratios),
             spent=spent,
             stopped=stopped,
         )
