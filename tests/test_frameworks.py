@@ -247,3 +247,14 @@ def test_what_some_code_is_going_to_import_is_known_before():
     text = "\n".join([*lines, "import nowhere"])
     assert [framework.name for framework in frameworks.imported_in(text)] == ["torch", "jax"]
     assert frameworks.imported_in("important = 1") == []
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_copy_begins_on_a_page_and_keeps_its_order(order):
+    array = np.asarray(np.arange(12.0).reshape(3, 4), order=order)
+    copy = frameworks.aligned_copy(array)
+    assert copy.ctypes.data % 4096 == 0
+    assert (copy == array).all()
+    assert copy.flags[f"{order}_CONTIGUOUS"]
+    assert not np.shares_memory(copy, array)
+    assert [frameworks.aligned_copy(np.float32(3) * np.ones(shape)).shape for shape in ((), (0, 2))] == [(), (0, 2)]

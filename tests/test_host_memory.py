@@ -449,3 +449,30 @@ def test_it_measures_in_any_thread():
     with ThreadPoolExecutor(1) as pool:
         ledger = pool.submit(host.measure, lambda: hold(256, 0)).result()
     assert is_right(growth(ledger), 256)
+
+
+FAULTS = """
+import json, resource
+import numpy as np
+import fwmagic
+from fwmagic.memory import host
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(1 << 20, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+host.keep_large_blocks()
+np.ones(1 << 20, np.float32)
+print(json.dumps(faults()))
+"""
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_freed_is_kept_unless_the_user_has_said_how(monkeypatch, own):
+    if own:
+        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    pages = 20 * (4 << 20) // 4096
+    # Linux may give some pages in larger pieces, which are one fault then.
+    assert (python(FAULTS) > pages // 4) == own

@@ -563,3 +563,17 @@ def test_any_structure_comes_back_bit_for_bit_and_object_for_object(seed):
     snapshot.restore()
     assert picture({name: namespace.get(name) for name in "abcd"}, {})[2] == before[2]
     assert snapshot.changes().paths == []
+
+
+def test_the_global_generators_are_put_back_only_where_one_has_drawn():
+    snapshot = Snapshot({}, [], ALL)
+    quiet = snapshot.changes()
+    assert not quiet.globals_too
+    first = random.random()
+    drawn = snapshot.changes()
+    assert drawn.globals_too
+    quiet.restore()
+    assert random.random() != first
+    drawn.restore()
+    assert random.random() == first
+    snapshot.restore()
