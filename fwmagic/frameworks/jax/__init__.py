@@ -120,6 +120,7 @@ class Jax(Framework):
     is_traced = staticmethod(compiler.is_traced)
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
+    hint = staticmethod(compiler.hint)
 
     def cannot_compile(self) -> str:
         """Return why nothing would be compiled: only a global `jax_disable_jit` does that."""
