@@ -302,7 +302,8 @@ class _Engine:
                     found[bench].append(sample)
             if self._spent() > self._budget:
                 break
-        next(iter(found)).rest()
+        else:
+            next(iter(found)).rest()
         return {bench: statistics.median(samples) if samples else None for bench, samples in found.items()}
 
     def _sample(self, bench: Bench) -> float | None:
