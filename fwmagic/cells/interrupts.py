@@ -116,6 +116,10 @@ class _InterruptWindow:
             raise KeyboardInterrupt  # whoever caught it does not know that it was meant for the whole run
 
 
+class _Again(BaseException):
+    """An interrupt, for code that has caught a KeyboardInterrupt; outside of the window it is one again."""
+
+
 class _Press:
     """Ctrl-C in a window, and the thread that repeats it there.
 
@@ -124,15 +128,15 @@ class _Press:
 
     def __init__(self) -> None:
         self._at = self._raised_at = time.monotonic()
-        self._error: KeyboardInterrupt | None = None
+        self._error: BaseException | None = None
         self._repeats = False
         self._sending = _thread.allocate_lock()
         self._over = threading.Event()
         _thread.start_new_thread(self._repeat, (threading.get_ident(),))
 
-    def interrupt(self) -> KeyboardInterrupt:
-        """Return what is to be raised for it now."""
-        self._error, self._raised_at = KeyboardInterrupt(), time.monotonic()
+    def interrupt(self) -> BaseException:
+        """Return what is to be raised for it now: later on, what `except KeyboardInterrupt` does not catch again."""
+        self._error, self._raised_at = KeyboardInterrupt() if self._error is None else _Again(), time.monotonic()
         return self._error
 
     def waits(self, repeated: bool, in_import: bool) -> bool:
