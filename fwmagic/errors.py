@@ -1,6 +1,9 @@
-"""The errors of this package: each is one sentence that says what, where and what to do."""
+"""The errors of this package, each one sentence that says what, where and what to do; and what any error tells."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
 
 
 class FwMagicError(Exception):
@@ -14,3 +17,35 @@ class CannotCompile(FwMagicError):
         super().__init__(reason)
         self.reason = reason
         self.line = line
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says of itself; where it cannot say anything, why."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:  # the class is the user's own, and so is its `__str__`
+        return f"its message cannot be read ({type(why).__name__})"
+
+
+def in_words(error: BaseException) -> FwMagicError:
+    """Return an error that says in words what this one is: for where it cannot be shown, or sent, itself."""
+    return FwMagicError(f"{type(error).__name__}: {message_of(error)}").with_traceback(error.__traceback__)
+
+
+def entries_of(error: BaseException) -> list[TracebackType]:
+    """Return the entries of an exception's traceback, the outermost first."""
+    entries, entry = [], error.__traceback__
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    return entries
+
+
+def traceback_of(entries: Sequence[TracebackType]) -> TracebackType | None:
+    """Return a traceback of these entries alone."""
+    trace: TracebackType | None = None
+    for entry in reversed(entries):
+        trace = TracebackType(trace, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return trace

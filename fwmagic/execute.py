@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import bdb
 import contextlib
 import inspect
 import linecache
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from fwmagic import frameworks, options
 from fwmagic.cells.analyse import Body, analyse
+from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.split import FIRST_LINE, split
 from fwmagic.cells.ways import Programs
 from fwmagic.display import display_for_shell
+from fwmagic.errors import FwMagicError
+from fwmagic.frameworks import Framework
 from fwmagic.report import Report
 from fwmagic.run.compare import Comparison
 from fwmagic.run.draft import Show
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session
 from fwmagic.run.single import run_single
+
+
+class ShownSyntaxError(SyntaxError, bdb.BdbQuit):
+    """A syntax error that has been shown: IPython does not show a `BdbQuit`, and with others it shows our frames."""
 
 
 class Execution:
@@ -34,12 +43,13 @@ class Execution:
     def single(self, magic: str, text: str, cell: str) -> Any:
         """Run a %%torch or %%jax cell, show its report, and return the value of its last expression."""
         __tracebackhide__ = True
-        chosen = options.resolve_options(options.parse_line(magic, text), self._defaults)
-        framework = frameworks.get(magic)
-        filename = self._filename(magic, text, cell)
-        body = self._body(cell, filename, FIRST_LINE)
+        with InterruptGuard():  # frameworks are imported
+            chosen = options.resolve_options(options.parse_line(magic, text), self._defaults)
+            framework = frameworks.get(magic)
+            filename = self._filename(magic, text, cell)
+            body = self._body(cell, filename, FIRST_LINE)
         section = Section(chosen.name, framework, body, chosen)
-        with self._shown(chosen.output) as show:
+        with self._shown(chosen.output, framework) as show:
             ran = run_single(self._session(), section, show)
         if ran.error is not None:
             raise ran.error
@@ -54,18 +64,20 @@ class Execution:
             What the first variant that failed raised, unless the user said to keep going.
         """
         __tracebackhide__ = True
-        own = options.parse_line("compare", text)
-        parts = split(cell, options.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
-        headers = {section.name: section.options for section in parts.sections}
-        chosen = options.resolve_sections(own, headers, self._defaults)
-        filename = self._filename("compare", text, cell)
-        adapters = [frameworks.get(part.framework) for part in parts.sections]  # all of them, before code is analysed
-        sections = [
-            Section(part.name, framework, self._body(part.body, filename, part.first_line), option)
-            for part, framework, option in zip(parts.sections, adapters, chosen, strict=True)
-        ]
-        setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
-        with self._shown(chosen[0].output) as show:
+        with InterruptGuard():  # frameworks are imported
+            own = options.parse_line("compare", text)
+            parts = split(cell, options.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
+            headers = {section.name: section.options for section in parts.sections}
+            chosen = options.resolve_sections(own, headers, self._defaults)
+            filename = self._filename("compare", text, cell)
+            # All of them, before code is analysed.
+            adapters = [frameworks.get(part.framework) for part in parts.sections]
+            sections = [
+                Section(part.name, framework, self._body(part.body, filename, part.first_line), option)
+                for part, framework, option in zip(parts.sections, adapters, chosen, strict=True)
+            ]
+            setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
+        with self._shown(chosen[0].output, *adapters) as show:
             comparison = Comparison(self._session(), setup, sections, show)
             comparison.run()
         errors = comparison.draft.errors
@@ -75,11 +87,24 @@ class Execution:
     def _body(self, text: str, filename: str, line: int) -> Body:
         """Return a section's code analysed, magics and `!` lines made calls."""
         __tracebackhide__ = True
+        if "\0" in text:
+            where = line + text.partition("\0")[0].count("\n")
+            raise FwMagicError(f"Line {where} holds a null byte, which Python cannot read: remove it.")
         # IPython drops leading blank lines.
         stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
-        plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
-        flags, known = self._shell.compile.flags, [*frameworks.loaded(), *frameworks.imported_in(plain)]
-        return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
+        try:
+            plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
+            flags, known = self._shell.compile.flags, [*frameworks.loaded(), *frameworks.imported_in(plain)]
+            return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
+        except SyntaxError as error:
+            # As of any cell: without a traceback, since nothing has run.
+            self._shell.showsyntaxerror()  # type: ignore[no-untyped-call]
+            raise ShownSyntaxError(*error.args) from None
+        except (RecursionError, MemoryError) as error:
+            raise FwMagicError(
+                f"The code from line {line} on is nested too deeply to be read ({type(error).__name__}), as a sum of "
+                "thousands of terms is: write it as several statements."
+            ) from None
 
     def _filename(self, magic: str, text: str, cell: str) -> str:
         """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines.
@@ -107,8 +132,17 @@ class Execution:
         return Session(self._shell.user_ns, self._programs, self._shell, self._number())
 
     @contextlib.contextmanager
-    def _shown(self, name: str | None) -> Iterator[Show]:
-        """Show reports as they come; the last one is bound to `name`, also if the run is interrupted."""
+    def _shown(self, name: str | None, *known: Framework) -> Iterator[Show]:
+        """Show reports as they come; the last one is bound to `name`, also if the run is interrupted.
+
+        Raises
+        ------
+        FwMagicError
+            The name is that of a module.
+        """
+        modules = {module for framework in known for module in framework.names()}
+        if name in modules or isinstance(self._shell.user_ns.get(name), ModuleType):
+            raise FwMagicError(f"-o {name} would take the place of the module `{name}`: choose another name.")
         shown = display_for_shell(self._shell)
         reports: list[Report] = []
 
@@ -119,6 +153,7 @@ class Execution:
         try:
             yield show
         finally:
-            shown.close()
-            if name is not None and reports:
-                self._shell.user_ns[name] = reports[0]
+            with InterruptGuard():  # what is shown last is shown as a whole
+                shown.close()
+                if name is not None and reports:
+                    self._shell.user_ns[name] = reports[0]

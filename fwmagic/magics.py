@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, output_can_be_silenced
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, Enum, Float, Int, TraitError, TraitType, Unicode, validate
 
 from fwmagic import options
@@ -100,16 +100,23 @@ class FwMagics(Magics):
         from fwmagic.memory.now import now
 
         # IPython leaves the `;` that silences to a line magic.
-        count: int = parse_argstring(self.now, line.rstrip().removesuffix(";")).count  # type: ignore[no-untyped-call]
+        text = line.rstrip().removesuffix(";").strip()
+        try:
+            count = int(text) if text else 10
+        except ValueError:
+            count = 0
         if count < 1:
-            raise UsageError(f"%memory lists at least 1 array, not {count}.")
+            raise UsageError(f"%memory takes the number of arrays to list, at least 1, and not {text!r}.")
         return now(self.shell.user_ns, count)
 
     def _run(self, magic: str, text: str, cell: str) -> Any:
         """Run a cell; errors of ours become one line without a traceback, those of the user's code pass as they are."""
         __tracebackhide__ = True
         # Only now, so that loading the extension costs next to nothing.
-        from fwmagic.execute import Execution
+        from fwmagic.cells.interrupts import InterruptGuard
+
+        with InterruptGuard():  # a library that is half imported can often not be imported again
+            from fwmagic.execute import Execution
 
         try:
             execution = Execution(self.shell, self._programs(), self._defaults())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import keyword
 import math
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from IPython.core.error import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# The names by which IPython keeps inputs and outputs, and its commands.
+_OF_IPYTHON = re.compile(r"In|Out|exit|quit|get_ipython|_+|_i{1,3}|_i?\d+|_[iod]h")
 
 # Records are named tuples here: a dataclass takes ten times as long to make, each time that fwmagic is loaded.
 
@@ -64,9 +69,17 @@ def _read_device_option(text: str) -> str:
 
 
 def _read_variable_option(text: str) -> str:
-    if not text.isidentifier() or keyword.iskeyword(text):
+    name = unicodedata.normalize("NFKC", text)  # as Python reads the names in code
+    if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError
-    return text
+    owner = "IPython" if _OF_IPYTHON.fullmatch(name) else "Python" if _is_of_python(name) else None
+    if owner is not None:
+        raise argparse.ArgumentTypeError(f"{name} would take the place of a name that {owner} needs: choose another")
+    return name
+
+
+def _is_of_python(name: str) -> bool:
+    return hasattr(builtins, name) or (name.startswith("__") and name.endswith("__"))
 
 
 def _read_variables_option(text: str) -> tuple[str, ...]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import random
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
 from snapshots import ALL, notebook
 
-from fwmagic.cells.interrupts import InterruptGuard
+from fwmagic.cells.interrupts import InterruptGuard, _InterruptWindow
 from fwmagic.cells.scene import Overlay
 from fwmagic.cells.snapshot import Snapshot
 
@@ -169,6 +174,155 @@ def test_another_thread_is_left_alone():
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait, where an interrupt is heard, for at most some seconds."""
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("then", ["", "import time; time.sleep(0.7)"])
+def test_one_that_comes_in_an_import_waits_until_the_module_is_whole(tmp_path, monkeypatch, then: str):
+    (tmp_path / "interrupted.py").write_text(f"import signal\nsignal.raise_signal(signal.SIGINT)\n{then}\nwhole = True")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = []
+
+    def code(guard: InterruptGuard) -> None:
+        with guard.window():
+            importlib.import_module("interrupted")
+            done.append("imported")
+            wait_until(lambda: False)
+            done.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(code)
+    assert done == ["imported"]
+    assert sys.modules.pop("interrupted").whole
+
+
+class TestSwallowed:
+    """Compilers lose an interrupt, in a callback say, and a section may catch it: it is meant for the run."""
+
+    def test_it_is_raised_when_the_window_is_left(self):
+        done = []
+
+        def code(guard: InterruptGuard) -> None:
+            with guard.window():
+                with contextlib.suppress(KeyboardInterrupt):
+                    interrupt()
+                done.append("went on")
+            done.append("not reached")
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+        assert done == ["went on"]
+
+    @pytest.mark.parametrize("error", [ValueError, SystemExit, None])
+    def test_so_it_is_where_it_became_another_error(self, error: type[BaseException] | None):
+        def code(guard: InterruptGuard) -> None:
+            with guard.window():
+                try:
+                    interrupt()
+                except KeyboardInterrupt:
+                    raise error("instead") if error else BaseExceptionGroup("instead", [KeyboardInterrupt()]) from None
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+
+    @pytest.mark.parametrize(("kind", "times"), [(KeyboardInterrupt, 1), (BaseException, 3)])
+    def test_it_is_repeated_where_the_code_goes_on(self, kind: type[BaseException], times: int):
+        caught = []
+
+        def code(guard: InterruptGuard) -> None:
+            with guard.window():
+                for turn in range(10):
+                    try:
+                        if turn == 0:
+                            interrupt()
+                        wait_until(lambda: False)
+                    except kind:
+                        caught.append(1)
+                        if len(caught) == 3:
+                            return
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+        assert len(caught) == times
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_it_is_where_nobody_can_catch_it(self):
+        class Odd:
+            def __del__(self) -> None:
+                interrupt()
+
+        def code(guard: InterruptGuard) -> None:
+            with guard.window():
+                Odd()
+                wait_until(lambda: False)
+                raise AssertionError("not reached")
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+
+    def test_a_second_one_comes_at_once(self):
+        done = []
+
+        def code(guard: InterruptGuard) -> None:
+            with guard.window():
+                with contextlib.suppress(KeyboardInterrupt):
+                    interrupt()
+                done.append("went on")
+                interrupt()
+                done.append("not reached")
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+        assert done == ["went on"]
+
+    def test_the_clean_up_is_not_broken_by_a_repetition_but_by_a_second_one_that_comes_late(self):
+        done = []
+
+        def code(guard: InterruptGuard) -> None:
+            with guard.window():
+                try:
+                    interrupt()
+                finally:
+                    time.sleep(1.2)  # longer than it takes to be repeated
+                    done.append("cleaned up")
+                    interrupt()
+                    done.append("not reached")
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+        assert done == ["cleaned up"]
+
+    def test_nothing_comes_later(self):
+        for _ in range(20):
+            with contextlib.suppress(KeyboardInterrupt), InterruptGuard() as guard, guard.window():
+                interrupt()
+        time.sleep(0.5)
+
+    def test_one_that_comes_while_a_window_closes_leaves_it_closed(self):
+        done = []
+        leave = _InterruptWindow.__exit__.__code__
+
+        def at_its_beginning(frame: FrameType, event: str, _: Any) -> None:
+            if event == "call" and frame.f_code is leave:
+                sys.setprofile(None)
+                signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)  # as Python calls it at this moment
+
+        def code(guard: InterruptGuard) -> None:
+            sys.setprofile(at_its_beginning)
+            with guard.window():
+                pass
+            interrupt()
+            done.append("deferred")
+
+        with pytest.raises(KeyboardInterrupt):
+            guarded(code)
+        assert done == ["deferred"]
 
 
 @pytest.mark.parametrize("times", [12, pytest.param(60, marks=pytest.mark.slow)])

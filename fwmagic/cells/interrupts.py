@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
+
+# An interrupt that was swallowed, or that had to wait, is repeated after so many seconds.
+_REPEATED = 0.3
+# It waits for the end of an import for so many seconds at most.
+_IMPORT = 20.0
+# A second one that comes so many seconds after the first is meant for the clean-up that the first one caused.
+_CLEAN_UP = 1.0
 
 
 class InterruptGuard:
     """Defers SIGINT while it is entered, but for the inside of `with guard.window():`.
 
-    In a window, SIGINT raises KeyboardInterrupt at once. The handler closes the window before it raises, so that
-    a second SIGINT cannot break the clean-up that the first one caused. When the guard is left, the previous
-    handler is put back and a SIGINT that was deferred raises KeyboardInterrupt. The guard may be entered again
-    while it is entered. Outside of the main thread, where Python delivers no signal, it does nothing; the same
-    if the process ignores SIGINT.
+    In a window, SIGINT raises KeyboardInterrupt at once. What that causes there to be cleaned up is not interrupted by
+    a second one that follows soon, and no import is, since a library that is half imported can often not be imported
+    again. One that is swallowed, as by a compiler or by code that catches it, is repeated until the window is left, and
+    then raised in any case: an interrupt ends a run. When the guard is left, the previous handler is put back and a
+    SIGINT that was deferred raises KeyboardInterrupt. The guard may be entered again while it is entered. Outside of
+    the main thread, where Python delivers no signal, it does nothing; the same if the process ignores SIGINT.
     """
 
     def __init__(self) -> None:
@@ -23,6 +34,8 @@ class InterruptGuard:
         self._open = False
         self._deferred = False
         self._previous: Any = None
+        self._outside: FrameType | None = None
+        self._press: _Press | None = None
 
     def __enter__(self) -> InterruptGuard:
         previous = signal.getsignal(signal.SIGINT)
@@ -42,6 +55,7 @@ class InterruptGuard:
         self._depth -= 1
         if self._depth:
             return
+        self._forget()
         previous = self._previous
         # A handler that was installed under the guard, by the user's code, stays.
         if signal.getsignal(signal.SIGINT) == self._handle:
@@ -57,10 +71,22 @@ class InterruptGuard:
         return _InterruptWindow(self)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._open:
-            self._open = False
-            raise KeyboardInterrupt
-        self._deferred = True
+        repeated = self._press is not None and self._press.repeats()
+        # Not in the first moment of its end either: a window has to be closed, whatever comes.
+        if not self._open or (frame is not None and frame.f_code is _InterruptWindow.__exit__.__code__):
+            self._deferred = self._deferred or not repeated
+            return
+        if self._press is None:
+            self._press = _Press()
+        if not self._press.waits(repeated, _is_in_import(frame, self._outside)):
+            raise self._press.interrupt()
+
+    def _forget(self) -> bool:
+        """Return whether there was an interrupt in the window that is left, and repeat it no more."""
+        press, self._press = self._press, None
+        if press is not None:
+            press.end()
+        return press is not None
 
 
 class _InterruptWindow:
@@ -73,16 +99,92 @@ class _InterruptWindow:
     def __enter__(self) -> None:
         guard = self._guard
         self._was_open = guard._open
-        if guard._depth and _in_main_thread():
+        if guard._depth and not guard._open and _in_main_thread():
+            guard._outside = sys._getframe(1)
             guard._open = True
             if guard._deferred:
-                guard._deferred = False
-                guard._open = False
+                guard._deferred = guard._open = False
                 raise KeyboardInterrupt
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # After an interrupt the window stays closed, also around an inner one that it came out of.
-        self._guard._open = self._was_open and kind is None
+        if self._was_open:
+            return
+        guard = self._guard
+        guard._open = False
+        guard._outside = None
+        if guard._press is not None and guard._forget() and not (kind and issubclass(kind, KeyboardInterrupt)):
+            raise KeyboardInterrupt  # whoever caught it does not know that it was meant for the whole run
+
+
+class _Again(BaseException):
+    """An interrupt, for code that has caught a KeyboardInterrupt; outside of the window it is one again."""
+
+
+class _Press:
+    """Ctrl-C in a window, and the thread that repeats it there.
+
+    It is made by a signal handler, so that it takes no lock that the interrupted code may hold: no `threading.Thread`.
+    """
+
+    def __init__(self) -> None:
+        self._at = self._raised_at = time.monotonic()
+        self._error: BaseException | None = None
+        self._repeats = False
+        self._sending = _thread.allocate_lock()
+        self._over = threading.Event()
+        _thread.start_new_thread(self._repeat, (threading.get_ident(),))
+
+    def interrupt(self) -> BaseException:
+        """Return what is to be raised for it now: later on, what `except KeyboardInterrupt` does not catch again."""
+        self._error, self._raised_at = KeyboardInterrupt() if self._error is None else _Again(), time.monotonic()
+        return self._error
+
+    def waits(self, repeated: bool, in_import: bool) -> bool:
+        """Say whether it should not be raised now: in an import, or in what cleans up after it was raised."""
+        now = time.monotonic()
+        if in_import and now - self._at < _IMPORT:
+            return True
+        return self._is_handled() and (repeated or now - self._raised_at < _CLEAN_UP)
+
+    def repeats(self) -> bool:
+        """Say whether the signal that has just come is a repetition of it."""
+        repeats, self._repeats = self._repeats, False
+        return repeats
+
+    def end(self) -> None:
+        """Repeat it no more."""
+        with self._sending:
+            self._over.set()
+
+    def _is_handled(self) -> bool:
+        error, seen = sys.exc_info()[1], set[int]()
+        while error is not None and id(error) not in seen:
+            if error is self._error:
+                return True
+            seen.add(id(error))
+            error = error.__context__
+        return False
+
+    def _repeat(self, thread: int) -> None:
+        while not self._over.wait(_REPEATED):
+            with self._sending:
+                if self._over.is_set():
+                    return
+                self._repeats = True
+                # To that thread, so that it is also woken where it waits.
+                if sys.platform == "win32":
+                    _thread.interrupt_main()
+                else:
+                    signal.pthread_kill(thread, signal.SIGINT)
+
+
+def _is_in_import(frame: FrameType | None, outside: FrameType | None) -> bool:
+    """Say whether a module is being imported in a frame, or in one that it was called from below `outside`."""
+    while frame is not None and frame is not outside:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _in_main_thread() -> bool:

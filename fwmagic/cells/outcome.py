@@ -94,7 +94,9 @@ def _settled(program: Program, changes: Changes, window: Window, seconds: float)
     try:
         with window():
             program.call(*program.args)
-    except Exception:  # whatever the user's code raises when it is run again from where it left off
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises when it is run again from where it left off
         return alone
     return replace(program if changes.still_hold(left) else alone, lead_in=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.walk import Entry, Walk, uncollected
-from fwmagic.errors import FwMagicError
+from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
 
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
@@ -176,9 +176,9 @@ class Snapshot:
                 elif entry.kind is not None:
                     entry.kind.write(entry.target, entry.keys, entry.values)
             # One object that refuses, for a reason of its own, must not keep the others from being put back.
-            except Exception as error:
+            except BaseException as error:
                 path = self._walk.path(self._walk.entries.index(entry))
-                failed.append(f"{path} ({type(error).__name__}: {error})")
+                failed.append(f"{path} ({type(error).__name__}: {message_of(error)})")
         if failed:
             raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
 

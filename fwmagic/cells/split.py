@@ -13,6 +13,9 @@ from fwmagic import frameworks
 if TYPE_CHECKING:
     from IPython.core.error import UsageError
 
+#: Sections that one cell may have: all of them take turns, and each is compared with every other one.
+MOST_SECTIONS = 100
+
 #: The cell that a magic gets starts in the second line: the first is the %%compare line itself.
 FIRST_LINE = 2
 
@@ -108,7 +111,7 @@ def split(
     ------
     UsageError
         There is no section, or an empty one; text stands before the first; a name is used twice or misspelt;
-        `%%setup` stands twice or not first.
+        `%%setup` stands twice or not first; there are more than `MOST_SECTIONS`.
     """
     known = [*(frameworks.names() if known is None else known)]
     preamble, *parts = _split_parts(cell, known, cell_magics)
@@ -123,6 +126,11 @@ def split(
                 part.line, f"the section %%{part.kind} is empty; write its code below this line, or remove it"
             )
     setups = [part for part in parts if part.kind == "setup"]
+    if len(parts) - len(setups) > MOST_SECTIONS:
+        count = len(parts) - len(setups)
+        raise _split_error(
+            None, f"{count} sections are more than the {MOST_SECTIONS} that can be compared at once; use several cells"
+        )
     if len(setups) > 1:
         raise _split_error(setups[1].line, f"this is a second %%setup; join it to {setups[0]}")
     if setups and parts[0] is not setups[0]:

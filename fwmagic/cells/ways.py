@@ -18,7 +18,7 @@ from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.outcome import Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.scene import Scene
-from fwmagic.errors import CannotCompile
+from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import CompileLog, CompileOptions, Traced, is_numbers
 from fwmagic.report import Compilation, Place, Stage
@@ -63,8 +63,7 @@ class Programs:
         """
         body, framework = scene.body, scene.framework
         self._refuse(scene)
-        with window():
-            prime = framework.prime()
+        prime = _primed(scene, window)
         modules = fingerprint_of_modules(scene.namespace, body.all_reads)
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
         kept = self._kept.pop(key, None)
@@ -115,6 +114,17 @@ class Programs:
         return loops_over_data(body, namespace, locals_only, scene.framework.containers)
 
 
+def _primed(scene: Scene, window: Window) -> float:
+    """Return the seconds of the first compilation in this process; where it fails, nothing can be compiled."""
+    framework = scene.framework
+    try:
+        with window():
+            return framework.prime()
+    except Exception as error:  # whatever a broken installation, or a cache that cannot be written, raises
+        why = one_line(message_of(error), 200)
+        raise CannotCompile(f"{framework.title} can compile nothing here ({type(error).__name__}: {why})") from error
+
+
 def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | str:
     """Return the section with the program that was compiled for it before, or why that no longer works."""
     is_input = _is_input(scene)
@@ -130,7 +140,7 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
                 program = program_as_function(scene, compiled=kept.compiled)
             program, outcome = first_run(program, window)
     except Exception as error:  # what it holds on to is gone; or the cell raises, and does so again when compiled
-        return f"{type(error).__name__}: {one_line(str(error), 100)}"
+        return f"{type(error).__name__}: {one_line(message_of(error), 100)}"
     finally:
         scene.exit()
     stages = _compile_stages(log, outcome.seconds)

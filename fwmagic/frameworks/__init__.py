@@ -8,14 +8,14 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.errors import CannotCompile, FwMagicError, message_of
 from fwmagic.report import NEUTRAL, Moment, Place
 
 if TYPE_CHECKING:
@@ -411,7 +411,7 @@ class Framework(ABC):
     # Compiling
 
     def compile_events(self) -> int:
-        """Return how many compilations this process has seen so far; only differences mean anything."""
+        """Return how many compilations this process has seen so far (only differences mean anything); -1: untold."""
         return 0
 
     def cannot_compile(self) -> str:
@@ -545,7 +545,7 @@ def get(name: str) -> Framework:
     Raises
     ------
     FwMagicError
-        It is not installed (says what to install), or there is no such framework.
+        It is not installed (says what to install), it cannot be imported (says why), or there is no such framework.
     """
     where = BUILT_IN.get(name)
     if where is None:
@@ -561,6 +561,11 @@ def get(name: str) -> Framework:
         package = f"'fwmagic[{name}]'" if name in BUILT_IN else error.name
         raise FwMagicError(
             f"{error.name} is not installed, so %%{name} cannot run. Install it with: pip install {package}"
+        ) from error
+    except Exception as error:  # whatever a broken installation raises
+        raise FwMagicError(
+            f"{name} cannot be imported, so %%{name} cannot run ({type(error).__name__}: {first_line(error)}). "
+            f"`import {name}` in a cell of its own shows the whole error."
         ) from error
     framework: Framework = adapter.FRAMEWORK
     return framework
@@ -578,14 +583,22 @@ def loaded() -> list[Framework]:
 
 
 def installed() -> list[Framework]:
-    """Return the frameworks of the package whose library is installed, importing them."""
-    return [get(name) for name in BUILT_IN if find_spec(name) is not None]
+    """Return the frameworks of the package whose library is installed and can be imported, importing them."""
+    return _able(BUILT_IN)
 
 
 def imported_in(text: str) -> list[Framework]:
-    """Return the frameworks of the package that are installed and that some code is going to import, importing them."""
+    """Return the frameworks of the package that some code is going to import, importing them if they can be."""
     roots = {name.partition(".")[0] for name in _IMPORT.findall(text)}
-    return [get(name) for name in BUILT_IN if name in roots and find_spec(name) is not None]
+    return _able(name for name in BUILT_IN if name in roots)
+
+
+def _able(names: Iterable[str]) -> list[Framework]:
+    found = []
+    for name in names:
+        with suppress(FwMagicError):  # whoever asks for that one hears of it
+            found += [get(name)] if find_spec(name) is not None else []
+    return found
 
 
 # What several of them need
@@ -620,7 +633,7 @@ def one_spelling(environment: Mapping[str, str], spellings: Sequence[str]) -> di
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return next((line.strip() for line in message_of(error).splitlines() if line.strip()), "no message")
 
 
 def line_of(error: BaseException, filename: str) -> int | None:

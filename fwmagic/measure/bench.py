@@ -39,7 +39,7 @@ class Bench:
         self.each = 0.0
         self.warm = False
         self.every_call = False
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.voided = 0
         self.calls = 0
         self.seconds = 0.0
@@ -139,7 +139,9 @@ class Bench:
     def _try(self, work: Callable[[], _T]) -> _T | None:
         try:
             return work()
-        except Exception as error:  # whatever the user's program raises ends this variant, and no other one
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's program raises ends this variant, and no other one
             self.failure = error
             return None
 

@@ -73,7 +73,7 @@ class Timing:
     warm: bool
     voided: int
     every_call: bool
-    failure: Exception | None
+    failure: BaseException | None
 
     def time(self) -> Time | None:
         """Return the numbers as they stand in a report; None if there is no sample."""
@@ -133,7 +133,7 @@ def time_variants(
     Every program is called at least once. The order within a round is random, from `seed`. `least` is the share of
     the budget before which nothing is decided, `length` the seconds that a block should take, `surroundings` what many
     blocks together run in. `progress` is called outside of that, at most four times a second. An exception of a
-    program drops that program; KeyboardInterrupt and the like propagate, after `partial` was called with what was
+    program drops that program; KeyboardInterrupt propagates, after `partial` was called with what was
     measured until then.
 
     Raises

@@ -11,6 +11,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.outcome import LONG, Window
+from fwmagic.errors import message_of
 from fwmagic.format import one_line, size
 from fwmagic.frameworks import Device, Framework, Static
 from fwmagic.measure.bench import LEAD_IN
@@ -97,8 +98,10 @@ class Passes:
             if self.exact and where == "host":
                 _settle_for_pass(call)
             return measure(call)
-        except Exception as error:  # whatever the user's code raises now costs this figure, and nothing else
-            why = f"the run for it raised {type(error).__name__}: {one_line(str(error), 100)}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises now costs this figure, and nothing else
+            why = f"the run for it raised {type(error).__name__}: {one_line(message_of(error), 100)}"
             return Ledger(where, None, (Amount("in use", None, why=why),))
         finally:
             program.exit()

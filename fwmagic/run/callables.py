@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.split import MOST_SECTIONS
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, get, loaded
 from fwmagic.measure.load import Load
@@ -88,7 +89,9 @@ def compare(
         generators = Snapshot({}, [], loaded())
         try:
             calls[name], outputs[name] = _first_call(function)
-        except Exception as error:  # the callable raised: it failed, the others go on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the callable raised: it failed, the others go on
             draft.failed(name, error, "first run", _file_of_callable(function))
             continue
         drew = drew or generators.moved_on()
@@ -121,6 +124,10 @@ def compare(
 def _refuse_callables(callables: Mapping[str, Any], baseline: str | None) -> None:
     if not callables:
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
+    if len(callables) > MOST_SECTIONS:
+        raise FwMagicError(
+            f"{len(callables)} callables are more than the {MOST_SECTIONS} that can be compared at once: compare fewer."
+        )
     for name, function in callables.items():
         if not callable(function):
             raise FwMagicError(

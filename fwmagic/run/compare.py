@@ -9,12 +9,12 @@ from typing import Any
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.scene import Overlay, quiet
-from fwmagic.errors import FwMagicError
+from fwmagic.errors import FwMagicError, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework, line_of
 from fwmagic.measure.load import Load
 from fwmagic.run.alloc import AllocRun
-from fwmagic.run.draft import Draft, Show
+from fwmagic.run.draft import Draft, Show, interrupt_of_user
 from fwmagic.run.inputs import checked_inputs
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
@@ -57,25 +57,25 @@ class Comparison:
                 section.framework.device(section.options.device)
         for section in self._sections if not self.options.alloc else ():
             self.draft.add_waiting(section)
-        # The sections' scenes save what the sections reach; this saves what the setup reaches, and the generators.
         names = self._setup.names if self._setup is not None else []
-        world = self._session.snapshot(names, *self._frameworks())
         try:
             with self._guard:
+                # The sections' scenes save what the sections reach; this saves what the setup does, and the generators.
+                world = self._session.snapshot(names, *self._frameworks())
                 try:
                     self._run(Load())
                 finally:
                     world.restore()
-        except KeyboardInterrupt:
+                self.draft.end()
+        except KeyboardInterrupt as error:
             self.draft.interrupt("interrupted: the notebook is as before the cell")
-            raise
-        except Exception as error:
+            raise interrupt_of_user(error, self._sections[0].body.filename) from None
+        except BaseException as error:
             self.draft.fail(f"{self._what_failed(error)}; the notebook is as before the cell")
             raise
-        self.draft.end()
 
-    def _what_failed(self, error: Exception) -> str:
-        message = one_line(str(error), 200).rstrip(".")
+    def _what_failed(self, error: BaseException) -> str:
+        message = one_line(message_of(error), 200).rstrip(".")
         if isinstance(error, FwMagicError):
             return message
         line = None if self._setup is None else line_of(error, self._setup.filename)

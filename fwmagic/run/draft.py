@@ -9,7 +9,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.cells import interrupts
+from fwmagic.errors import CannotCompile, FwMagicError, entries_of, in_words, message_of, traceback_of
 from fwmagic.frameworks import line_of
 from fwmagic.options import Options
 from fwmagic.report import Compilation, Failure, Finding, Report, Stage, Time, Variant
@@ -62,7 +63,7 @@ class Draft:
     ) -> None:
         """Note that a variant failed, with the line of the file `filename`; `told` is what is raised for it at last."""
         line = error.line if isinstance(error, CannotCompile) else line_of(error, filename)
-        self.errors.append(told or error.with_traceback(_of_user(error, filename)))
+        self.errors.append(told or _shown_as(error).with_traceback(_of_user(error, filename)))
         self.variant(name, status="failed", failure=failure_of(error, line, stage))
 
     def once(self, name: str, seconds: float, why: str, **facts: Any) -> None:
@@ -102,14 +103,34 @@ def waiting_variant(section: Section, name: str, mode: str, options: Mapping[str
 
 def failure_of(error: BaseException, line: int | None, stage: str) -> Failure:
     """Return what is reported of an exception; our own are told by their sentence alone."""
-    message = str(error).strip() or "no message"
+    message = message_of(error).strip() or "no message"
     kind = "" if isinstance(error, FwMagicError) else type(error).__name__
     return Failure(kind, message.splitlines()[0], line, stage)
 
 
+def _shown_as(error: BaseException) -> BaseException:
+    """Return an exception as it can be shown: in words, if it cannot be made text."""
+    try:
+        str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the class is the user's own, and so is its `__str__`
+        return in_words(error)
+    return error
+
+
+def interrupt_of_user(error: KeyboardInterrupt, filename: str) -> KeyboardInterrupt:
+    """Return an interrupt with the lines of the user's code where it came, if it was there; ours would tell nothing."""
+    entries = entries_of(error)
+    own = next((i for i, entry in enumerate(entries) if _file_of(entry) == filename), len(entries))
+    guards = [i for i, entry in enumerate(entries) if _file_of(entry) == interrupts.__file__]
+    return KeyboardInterrupt().with_traceback(traceback_of(entries[own : guards[-1] if guards else None]))
+
+
 def _of_user(error: BaseException, filename: str) -> TracebackType | None:
     """Return the traceback from the user's own code on; all of it if that is not in it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename != filename:
-        trace = trace.tb_next
-    return trace or error.__traceback__
+    return next((entry for entry in entries_of(error) if _file_of(entry) == filename), error.__traceback__)
+
+
+def _file_of(entry: TracebackType) -> str:
+    return entry.tb_frame.f_code.co_filename

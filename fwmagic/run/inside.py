@@ -35,7 +35,7 @@ from fwmagic.run.section import Section, devices_of_sections
 from fwmagic.run.session import Session
 from fwmagic.run.staging import Staging
 from fwmagic.worker.parcel import Parcel, ParcelAddress, unpack_parcel
-from fwmagic.worker.process import packed
+from fwmagic.worker.process import RaisedInWorker
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Sent:
 class Found:
     """What a worker found out about its variant before it is timed.
 
-    `outcome` and `reference` are in the parcel at `results`, their arrays NumPy's. `errors` are pickled.
+    `outcome` and `reference` are in the parcel at `results`, their arrays NumPy's. `errors` is what was raised.
     `most_calls` and `lead_in` are those of its program; `ready` says whether it can be timed.
     """
 
@@ -70,7 +70,7 @@ class Found:
     conditions: Conditions
     stated: tuple[str, ...]
     findings: tuple[Finding, ...]
-    errors: tuple[bytes, ...]
+    errors: tuple[RaisedInWorker, ...]
     results: ParcelAddress
     ready: bool = False
     withheld: str = ""
@@ -125,7 +125,7 @@ class Inside:
             conditions=conditions_here([framework], devices_of_sections([section])),
             stated=tuple(staging.stated),
             findings=() if contender is None else contender.findings,
-            errors=tuple(packed(error) for error in draft.errors),
+            errors=tuple(map(RaisedInWorker.of, draft.errors)),
             results=self._results.address,
             ready=contender is not None,
             withheld="" if contender is None else contender.withheld,

@@ -9,12 +9,14 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Outcome, Window
 from fwmagic.cells.walk import Walk
+from fwmagic.errors import message_of
 from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
 from fwmagic.memory.policies import policy_environment
@@ -27,7 +29,7 @@ from fwmagic.run.preparation import Preparation, agreement
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session, distinct, with_loaded
 from fwmagic.worker.parcel import Parcel, unpack_parcel
-from fwmagic.worker.process import RaisedInWorker, Worker, WorkerEnded, WorkerSetting, take_in
+from fwmagic.worker.process import Worker, WorkerEnded, WorkerSetting, launch_server, server_answers, take_in
 
 _OF_THE_SHELL = "get_ipython"
 
@@ -112,11 +114,16 @@ class Isolation:
         try:
             worker = self._worker(environment, anew)
             found = self._prepare(worker, self._sent(section, name, mode, parcel))
+            self._take(worker, section, name, found)
         except WorkerEnded as error:
             self._ended(name, error, "first run")
             self._draft.variant(name, memory=last_seen(worker))
             return None
-        self._take(worker, section, name, found)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever keeps this variant from being had: the others go on
+            self._draft.failed(name, error, "first run", section.body.filename)
+            return None
         return IsolatedVariant(worker, section, found, self._window) if found.ready else None
 
     def _ended(self, name: str, error: WorkerEnded, stage: str) -> None:
@@ -125,11 +132,19 @@ class Isolation:
 
     def _worker(self, environment: Mapping[str, str], anew: bool) -> Worker:
         setting = WorkerSetting(dict(environment), str(Path.cwd()), tuple(sys.path), self._apart.cores)
+        anew = anew or not self._served
         worker = Worker(setting, anew)  # no interrupt comes before it is known, so that it will be closed
         self._workers.append(worker)
         with self._window():
             worker.wait()
         return worker
+
+    @cached_property
+    def _served(self) -> bool:
+        """Whether workers are copied from their server; the first time, it is started and waited for."""
+        launch_server()
+        with self._window():
+            return server_answers()
 
     def _prepare(self, worker: Worker, sent: Sent) -> Found:
         with self._window():
@@ -172,7 +187,7 @@ class Isolation:
         variant = replace(found.variant, section=section.name, outputs=outputs)
         facts = {field: getattr(variant, field) for field in _TAKEN}
         self._draft.variant(name, **facts)
-        self._draft.errors += [RaisedInWorker(error).error() for error in found.errors]
+        self._draft.errors += [raised.error() for raised in found.errors]
         self._apart.add(found.conditions)
         self._apart.state(*found.stated)
         first = self._preparation.reference(section)
@@ -240,8 +255,10 @@ class IsolatedVariant:
         try:
             with self._window():
                 return self.worker.ask(Inside.memory, timeout=self._timeout)
-        except WorkerEnded as error:
-            return (Ledger("host", None, (Amount("in use", None, why=str(error)),)),)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # such as one that says how the process ended
+            return (Ledger("host", None, (Amount("in use", None, why=message_of(error)),)),)
 
     def in_force(self) -> dict[str, str]:
         """Return how its process allocates, as its framework reads it back."""

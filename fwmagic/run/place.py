@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from fwmagic.cells.outcome import Window
+from fwmagic.errors import FwMagicError, message_of
+from fwmagic.format import one_line
 from fwmagic.frameworks import Framework
 from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
@@ -212,10 +214,19 @@ def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str])
         settings.update(framework.settings())
     return Conditions(
         versions=versions,
-        devices={framework.name: framework.device(devices.get(framework.name)) for framework in some},
+        devices={framework.name: _device_in_words(framework, devices.get(framework.name)) for framework in some},
         threads={framework.name: framework.threads() for framework in some},
         settings=settings,
     )
+
+
+def _device_in_words(framework: Framework, wanted: str | None) -> str:
+    try:
+        return framework.device(wanted)
+    except FwMagicError:
+        raise
+    except Exception as error:  # whatever a framework raises that cannot start here
+        return f"unknown ({type(error).__name__}: {one_line(message_of(error), 100)})"
 
 
 def conditions_with_load(found: Conditions, load: Load, inputs: str) -> Conditions:

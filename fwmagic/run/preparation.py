@@ -12,7 +12,8 @@ from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import Programs, Ready
-from fwmagic.errors import CannotCompile
+from fwmagic.errors import CannotCompile, message_of
+from fwmagic.format import one_line
 from fwmagic.frameworks import CompileOptions, Framework
 from fwmagic.measure.agree import agree
 from fwmagic.report import Agreement, Compilation, Finding, Stage, Way, findings
@@ -63,7 +64,7 @@ class Preparation:
         Raises
         ------
         KeyboardInterrupt
-            And whatever else is no `Exception`.
+            Any other exception is that of a variant.
         """
         for name, mode in section.options.variants().items():
             self._draft.variant(name, status="running")
@@ -75,7 +76,9 @@ class Preparation:
                 else:
                     self._draft.failed(name, error, "compile", section.body.filename)
                 continue
-            except Exception as error:  # the user's code raised: this variant failed, the others go on
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the user's code raised: this variant failed, the others go on
                 section.framework.add_hint(error)
                 self._draft.failed(name, error, "first run", section.body.filename)
                 continue
@@ -94,7 +97,9 @@ class Preparation:
         for name in section.options.variants():
             try:
                 _, outcome = first_run(program, self._window, only=True)
-            except Exception as error:  # the user's code raised: this variant failed, the others go on
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the user's code raised: this variant failed, the others go on
                 self._draft.failed(name, error, "first run", section.body.filename)
                 continue
             self.refer(section, outcome)
@@ -244,7 +249,13 @@ def agreement(
                 return framework.to_numpy(array)
         return value if type(value).__module__ == "numpy" else None
 
-    return agree(expected, found, names=names, to_numpy=to_numpy, random=random)
+    try:
+        return agree(expected, found, names=names, to_numpy=to_numpy, random=random)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever methods of the results raise that are the user's own
+        why = f"comparing raised {type(error).__name__}: {one_line(message_of(error), 100)}"
+        return Agreement(names[0], "not compared", f"not compared: {why}")
 
 
 def _agreement_across(first: Section, reference: Outcome, section: Section, outcome: Outcome) -> Agreement:

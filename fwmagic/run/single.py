@@ -12,12 +12,12 @@ from typing import Any
 
 from fwmagic.cells.function import LAST
 from fwmagic.cells.interrupts import InterruptGuard
-from fwmagic.cells.outcome import Outcome, copied_results, drew_random, state_values
+from fwmagic.cells.outcome import Outcome, Window, copied_results, drew_random, state_values
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.measure.load import Load
 from fwmagic.report import Report
-from fwmagic.run.draft import Draft, Show
+from fwmagic.run.draft import Draft, Show, interrupt_of_user
 from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted_inputs
 from fwmagic.run.isolated import Isolation
@@ -78,39 +78,48 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     after = session.snapshot(body.names, framework)
     guard = InterruptGuard()
     draft.add_waiting(section)
-    if why_once:
-        return SingleRun(committed.value, _report_only_once(draft, section, committed, load, why_once, stated))
-    preparation = Preparation(draft, session.programs, guard.window)
-    preparation.refer(section, committed.outcome)
     try:
         with guard:
-            try:
-                before.restore()
-                if options.isolated:
-                    Isolation(session, [section], draft, preparation, guard.window).run({}, load)
-                else:
-                    # anew: the plain run may have changed its copies
-                    inputs, _ = converted_inputs(options.inputs, namespace, [framework], framework, options.device)
-                    scene = _scene_of_single(session, section, committed, inputs)
-                    load.start()
-                    preparation.prepare(section, scene)
-                    silence = partial(quiet, session.shell)
-                    here = Here([framework], guard.window, stated, devices_of_sections([section]), silence)
-                    contenders = preparation.contenders
-                    wanted = passes(options, guard.window, several=len(contenders) > 1)
-                    Measuring(draft, here, options, load).run(here.entrants(contenders, wanted))
-            finally:
-                after.restore()
-    except KeyboardInterrupt:
+            if why_once:
+                _report_only_once(draft, section, committed, load, why_once, stated)
+            else:
+                try:
+                    before.restore()
+                    _measure(session, section, committed, draft, guard.window, load, stated)
+                finally:
+                    after.restore()
+            draft.end()
+    except KeyboardInterrupt as error:
         draft.interrupt("interrupted: the notebook is as after the plain run of the cell")
-        raise
-    except Exception as error:
+        raise interrupt_of_user(error, body.filename) from None
+    except BaseException as error:
         draft.fail(f"{type(error).__name__}: the notebook is as after the plain run of the cell")
         raise
-    draft.end()
     # The cell itself worked: only where compiling was asked for is it an error that it cannot be done.
     asked = draft.errors if options.mode == "compiled" else []
     return SingleRun(committed.value, draft.report, next(iter(asked), None))
+
+
+def _measure(
+    session: Session, section: Section, committed: _Committed, draft: Draft, window: Window, load: Load, stated: str
+) -> None:
+    """Make the variants of a cell, whose start state is in place, ready, and time them."""
+    framework, options = section.framework, section.options
+    preparation = Preparation(draft, session.programs, window)
+    preparation.refer(section, committed.outcome)
+    if options.isolated:
+        Isolation(session, [section], draft, preparation, window).run({}, load)
+        return
+    # anew: the plain run may have changed its copies
+    inputs, _ = converted_inputs(options.inputs, session.namespace, [framework], framework, options.device)
+    scene = _scene_of_single(session, section, committed, inputs)
+    load.start()
+    preparation.prepare(section, scene)
+    silence = partial(quiet, session.shell)
+    here = Here([framework], window, stated, devices_of_sections([section]), silence)
+    contenders = preparation.contenders
+    wanted = passes(options, window, several=len(contenders) > 1)
+    Measuring(draft, here, options, load).run(here.entrants(contenders, wanted))
 
 
 def _why_only_once(section: Section, namespace: dict[str, Any], before: Snapshot) -> str:
@@ -172,9 +181,7 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
     return _Committed(value, {name: namespace[name] for name in body.defined if name in namespace}, outcome)
 
 
-def _report_only_once(
-    draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str
-) -> Report:
+def _report_only_once(draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str) -> None:
     """Report the plain run as the only one."""
     load.start()
     load.stop()
@@ -182,5 +189,3 @@ def _report_only_once(
         draft.once(name, committed.outcome.seconds, why, source=section.body.text)
     devices = devices_of_sections([section])
     draft.change(conditions=conditions_with_load(conditions_here([section.framework], devices), load, inputs))
-    draft.end()
-    return draft.report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,18 +37,30 @@ class Staging:
 
     def close(self) -> None:
         """Put back everything that the sections can reach."""
-        for scene in self._scenes.values():
-            scene.restore()
+        with contextlib.ExitStack() as stack:  # all of them, also where one of them refuses
+            for scene in self._scenes.values():
+                stack.callback(scene.restore)
 
     def stage(self, section: Section, given: Mapping[str, Any]) -> None:
         """Make the section's scene: its inputs, its definitions, and a snapshot of what it can reach."""
+        start = self._session.snapshot([], *self._together)
+        try:
+            self._scenes[section.name] = self._scene(section, given)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # such as what its definitions raise: its variants failed, the others go on
+            for name in section.options.variants():
+                self._draft.failed(name, error, "definitions", section.body.filename)
+        finally:
+            start.restore()
+
+    def _scene(self, section: Section, given: Mapping[str, Any]) -> Scene:
         namespace, framework, body = self._session.namespace, section.framework, section.body
         device = section.options.device
         bindings, stated = shared_inputs(given, self._together, framework, device)
         inputs, stated_inputs = converted_inputs(section.options.inputs, namespace, self._together, framework, device)
         self.stated += [sentence for sentence in (stated, stated_inputs) if sentence and sentence not in self.stated]
         overlay = Overlay(namespace, {**framework.names(), **bindings, **inputs})
-        start = self._session.snapshot([], *self._together)
         if section.options.seed is not None:
             seed_all(section.options.seed, framework)
         overlay.on()
@@ -56,14 +69,9 @@ class Staging:
                 exec(body.definition_code(), namespace)
             overlay.keep(body.defined)
             snapshot = self._session.snapshot(body.names, *self._together)
-            scene = Scene(namespace, framework, body, overlay, snapshot, device, self._session.shell)
-            self._scenes[section.name] = scene
-        except Exception as error:  # the section's definitions raised: its variants failed, the others go on
-            for name in section.options.variants():
-                self._draft.failed(name, error, "definitions", body.filename)
         finally:
             overlay.off()
-            start.restore()
+        return Scene(namespace, framework, body, overlay, snapshot, device, self._session.shell)
 
     def prepare(self, section: Section) -> None:
         """Make the variants of a staged section ready, or run it the one time that it can be run."""

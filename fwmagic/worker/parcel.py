@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from fwmagic.errors import FwMagicError
+from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework
 
 if TYPE_CHECKING:
@@ -96,20 +96,24 @@ class Parcel:
         pickler = self._pickler(file)
         try:
             pickler.dump(values)
-        except Exception as error:  # whatever an object raises when it is pickled
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever an object raises when it is pickled
             name, why = self._culprit(values) or ("something", error)
             raise FwMagicError(
-                f"`{name}` cannot be sent to a process of its own ({type(why).__name__}: {why}): "
+                f"`{name}` cannot be sent to a process of its own ({type(why).__name__}: {message_of(why)}): "
                 "make it in the section or in %%setup, or leave out --isolate and what implies it."
             ) from error
         return file.getvalue(), pickler.arrays
 
-    def _culprit(self, values: dict[str, Any]) -> tuple[str, Exception] | None:
+    def _culprit(self, values: dict[str, Any]) -> tuple[str, BaseException] | None:
         """Return the first name whose value cannot be pickled by itself, and why; looks into dictionaries of names."""
         for name, value in values.items():
             try:
                 self._pickler(io.BytesIO()).dump(value)
-            except Exception as error:  # whatever it raises when it is pickled
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever it raises when it is pickled
                 inside = self._culprit(value) if type(value) is dict and all(map(_is_text, value)) else None
                 return inside or (name, error)
         return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from threading import RLock
@@ -23,21 +24,46 @@ from tblib import pickling_support
 from tqdm.std import tqdm
 
 from fwmagic import frameworks
-from fwmagic.errors import FwMagicError
+from fwmagic.errors import FwMagicError, entries_of, in_words, traceback_of
 
 
 @dataclass(frozen=True)
 class RaisedInWorker:
-    """What a task raised, pickled with its traceback."""
+    """What a task raised: pickled with its traceback, and in words, for where it cannot be had again."""
 
     pickled: bytes
+    words: str
 
-    def error(self) -> Exception:
+    @classmethod
+    def of(cls, error: BaseException) -> RaisedInWorker:
+        """Return an exception as it is sent; one that cannot be pickled is told in words instead."""
+        _shorten(error)
+        words = in_words(error)
+        for one in (error, words):
+            try:
+                pickling_support.install(one)
+                pickled: bytes = cloudpickle.dumps(one)
+                if isinstance(cloudpickle.loads(pickled), BaseException):
+                    return cls(pickled, str(words))
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # whatever its attributes raise when they are pickled
+                continue
+        return cls(b"", str(words))
+
+    def error(self) -> BaseException:
         """Return the exception; classes of the notebook are those of the notebook again."""
-        error: Exception = cloudpickle.loads(self.pickled)
-        return error
+        try:
+            error = cloudpickle.loads(self.pickled)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # what it is made of may be there only
+            error = None
+        return error if isinstance(error, BaseException) else FwMagicError(self.words)
 
 
+# Of a long traceback, so many entries at each end are sent.
+_ENDS = 50
 #: The one object that lives in this process, if it is a worker that has taken one in.
 _guest: Any = None
 
@@ -57,22 +83,22 @@ def answer(task: Callable[..., Any], *arguments: Any) -> Any:
     """Return what the task returns, or `RaisedInWorker`."""
     try:
         return task(*arguments)
-    except Exception as error:  # whatever the user's code raises has to reach the notebook
-        return RaisedInWorker(packed(error))
+    except BaseException as error:  # whatever the user's code raises has to reach the notebook
+        return RaisedInWorker.of(error)
 
 
-def packed(error: BaseException) -> bytes:
-    """Return an exception pickled with its traceback; one that cannot be pickled is told in words instead."""
-    pickling_support.install(error)
-    try:
-        pickled: bytes = cloudpickle.dumps(error)
-        cloudpickle.loads(pickled)
-        return pickled
-    except Exception:  # whatever its attributes raise when they are pickled
-        told = FwMagicError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
-        pickling_support.install(told)
-        in_words: bytes = cloudpickle.dumps(told)
-        return in_words
+def _shorten(error: BaseException) -> None:
+    """Take the middle out of long tracebacks, as of an endless recursion: they nest as deep when they are pickled."""
+    pending, seen = [error], set[int]()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        entries = entries_of(one)
+        if len(entries) > 2 * _ENDS:
+            one.__traceback__ = traceback_of(entries[:_ENDS] + entries[-_ENDS:])
+        pending += [other for other in (one.__cause__, one.__context__) if other is not None]
 
 
 if sys.platform == "linux":
@@ -97,6 +123,8 @@ def begin(setting: WorkerSetting) -> None:
     """Set this process up; no framework has started yet."""
     # Ctrl-C reaches the whole group of processes that a kernel belongs to; it is the kernel that ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _end_with_kernel()
     os.environ.clear()
     os.environ.update(setting.environment)
@@ -136,6 +164,36 @@ _WATCH = 0.05
 _END = 5.0
 
 
+def launch_server() -> None:
+    """Start the server of the workers, where the system has one, unless it runs already; it is not waited for."""
+    if _process_context(anew=False).get_start_method() == "forkserver":
+        resource_tracker.ensure_running()  # it lets interrupts through again when it has started its own process
+        with _process_without_main(), _interrupts_held():
+            forkserver.ensure_running()
+
+
+def server_answers() -> bool:
+    """Wait until the server has imported all, which takes seconds the first time; False if that has ended it.
+
+    It may be interrupted: a process that has begun then ends at once.
+    """
+    context = _process_context(anew=False)
+    if context.get_start_method() != "forkserver":
+        return True
+    process = context.Process(target=_end_at_once)
+    try:
+        with _process_without_main():
+            process.start()
+    except (EOFError, OSError):
+        return False
+    process.join()
+    return True
+
+
+def _end_at_once() -> None:
+    """Do nothing: that it was started is all."""
+
+
 class WorkerEnded(FwMagicError):
     """A worker ended before its task did: the sentence says how."""
 
@@ -160,7 +218,7 @@ class Worker:
         self.resident: tuple[int, int] | None = None
         context, made = _remembering_processes(_process_context(anew))
         self._executor = ProcessPoolExecutor(1, context, initializer=begin, initargs=(setting,))
-        with _process_without_main():
+        with _process_without_main(), _interrupts_held():
             self._started = self._executor.submit(own_pid)
         # The executor starts its one process with its first task, and does not tell which one it is.
         (self._process,) = made
@@ -296,6 +354,22 @@ def _remembering_processes(context: Any) -> tuple[Any, list[BaseProcess]]:
 
     own.Process = process
     return own, made
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started in the block, and hold it for this one until the end of the block.
+
+    It reaches the whole group of processes, also one that has not come to ignoring it yet.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import CompileLog, CompileOptions, line_of
+from fwmagic.errors import CannotCompile, message_of
+from fwmagic.frameworks import CompileLog, CompileOptions, first_line, line_of
 from fwmagic.report import Place
 
 # Where the code that Inductor writes lies, unless a variable names another folder; and its code in memory.
@@ -31,9 +31,21 @@ _events = 0
 
 
 def compile_events() -> int:
-    """Return how many frames Dynamo began to compile since this was first asked."""
+    """Return how many frames Dynamo began to compile since this was first asked; -1 if it cannot be imported."""
+    if _why_not_imported("torch._dynamo"):
+        return -1
     _listen()
     return _events
+
+
+@functools.cache
+def _why_not_imported(module: str) -> str:
+    """Return why a part of torch cannot be imported, or an empty string; a second try would fail in another way."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a broken installation raises, or a cache that cannot be made
+        return f"torch.compile cannot be imported ({type(error).__name__}: {first_line(error)})"
+    return ""
 
 
 def _listen() -> None:
@@ -55,6 +67,9 @@ def _count(*_: Any) -> None:
 @functools.cache
 def cannot_compile() -> str:
     """Return why Inductor cannot build kernels for the CPU here, or an empty string."""
+    why = _why_not_imported("torch._dynamo") or _why_not_imported("torch._inductor.cpp_builder")
+    if why:
+        return why
     from torch._inductor import exc
     from torch._inductor.cpp_builder import get_cpp_compiler
 
@@ -68,7 +83,7 @@ def cannot_compile() -> str:
 def preload() -> None:
     """Import Dynamo and Inductor, and start none of Inductor's own processes: the importer is going to be copied."""
     os.environ["TORCH_WARM_POOL"] = "0"
-    importlib.import_module("torch._inductor.compile_fx")
+    _ = _why_not_imported("torch._dynamo") or _why_not_imported("torch._inductor.compile_fx")
 
 
 @functools.cache
@@ -197,12 +212,12 @@ def is_generated(file: str) -> bool:
 
 def explain(error: BaseException, filename: str) -> CannotCompile:
     """Return why Dynamo or Inductor raised, with the line of the user's file."""
-    named = re.findall(rf'File "{re.escape(filename)}", line (\d+)', str(error))
+    named = re.findall(rf'File "{re.escape(filename)}", line (\d+)', message_of(error))
     line = _line(getattr(error, "real_stack", ()) or (), filename) or line_of(error, filename)
     if line is None and named:
         line = int(named[-1])
     kind = type(error).__name__
-    return CannotCompile(f"{kind}: {_dynamo_sentence(str(error)) or 'no message'}", line)
+    return CannotCompile(f"{kind}: {_dynamo_sentence(message_of(error)) or 'no message'}", line)
 
 
 def _line(stack: Any, filename: str) -> int | None:
