@@ -13,7 +13,7 @@ import torch
 
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, aligned_copy
-from fwmagic.frameworks.torch import compiler, state
+from fwmagic.frameworks.torch import compiler, flags, state
 from fwmagic.frameworks.torch.memory import TorchMemory
 
 
@@ -27,7 +27,12 @@ class Torch(Framework):
     strategy = "locals"
     engine = "torch"
     compilers = ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export")
-    effects = ("torch.save",)
+    effects = ("torch.save", "set_num_interop_threads", "set_start_method", "set_flush_denormal")
+    optimizers = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
+    machinery = (
+        *("torch/_dynamo/", "torch/_inductor/", "torch/_functorch/", "torch/_logging/", "torch/fx/", "triton/"),
+        *("torch/utils/data/", "torch/multiprocessing/"),
+    )
     pure = ("torch",)
     containers = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict, torch.nn.ParameterList)
     # What a module keeps in a dict of its own.
@@ -70,16 +75,8 @@ class Torch(Framework):
     set_rng_state = staticmethod(state.set_rng_state)
     seed = staticmethod(state.seed)
 
-    def flags(self) -> dict[str, Any]:
-        """Return threads, default dtype, autograd, precision and the like."""
-        return {name: read() for name, (read, _) in _FLAGS.items()}
-
-    def set_flags(self, flags: Mapping[str, Any]) -> None:
-        """Put them back."""
-        for name, value in flags.items():
-            read, write = _FLAGS[name]
-            if read() != value:
-                write(value)
+    flags = staticmethod(flags.flags)
+    set_flags = staticmethod(flags.set_flags)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""
@@ -166,11 +163,4 @@ class Torch(Framework):
         return str(device)
 
 
-_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "threads": (torch.get_num_threads, torch.set_num_threads),
-    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "grad": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "deterministic": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-}
 FRAMEWORK = Torch()

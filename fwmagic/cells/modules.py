@@ -1,0 +1,40 @@
+"""Modules: which are the user's own, and which belong to libraries."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+# Where packages are installed that Python's own list of folders does not name: a user's, a distribution's.
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def is_of_user(module: ModuleType) -> bool:
+    """Say whether the user wrote a module: a file that is in no folder of libraries, or made it without any file."""
+    if type(module) is not ModuleType:  # one that a library makes as it is asked for
+        return False
+    file = vars(module).get("__file__")
+    if file is not None:
+        return _is_file_of_user(str(file))
+    if vars(module).get("__spec__") is not None or module.__name__ == "__main__":
+        return False
+    # An extension of a library need not have a file, but it goes by the name of its package.
+    above = sys.modules.get(module.__name__.partition(".")[0], module)
+    return above is module or is_of_user(above)
+
+
+@functools.cache
+def _is_file_of_user(file: str) -> bool:
+    inside = any(Path(file).is_relative_to(folder) for folder in _libraries())
+    return os.path.isabs(file) and not inside and not _INSTALLED & {*Path(file).parts}
+
+
+@functools.cache
+def _libraries() -> frozenset[str]:
+    paths = sysconfig.get_paths()
+    own = str(Path(__file__).parents[1])
+    return frozenset([paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own])
