@@ -336,7 +336,18 @@ def _contents(cell: types.CellType) -> object:
 
 
 #: What IPython itself puts among the built-in names, and what its help page prints.
-NOT_OF_PYTHON = {"display", "get_ipython", "_", "__IPYTHON__", "exit", "quit", "copyright", "credits", "license", "help"}
+NOT_OF_PYTHON = {
+    "display",
+    "get_ipython",
+    "_",
+    "__IPYTHON__",
+    "exit",
+    "quit",
+    "copyright",
+    "credits",
+    "license",
+    "help",
+}
 
 
 def _below(folder: Path) -> list[Path]:
@@ -348,8 +359,19 @@ def _log() -> list[tuple[object, ...]]:
     """Return the loggers that are set up, but for those of imported modules, which set them up themselves."""
     loggers = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
     own = [x for x in loggers if x.name.partition(".")[0] not in sys.modules]
-    found = [(x.name, x.level, x.handlers, x.filters, x.propagate, x.disabled) for x in [logging.root, *own]]
+    found = [(x.name, x.level, _own_handlers(x), x.filters, x.propagate, x.disabled) for x in [logging.root, *own]]
     return [(logging.root.manager.disable,), *(f for f in found if f[1:] != (0, [], [], True, False))]
+
+
+def _own_handlers(logger: logging.Logger) -> list[object]:
+    """Return the handlers that do not belong to the process that runs the tests."""
+    return [handler for handler in logger.handlers if not type(handler).__module__.startswith("_pytest")]
+
+
+def _decimals() -> list[object]:
+    """Return the settings of decimal numbers, without the signals that a division may leave."""
+    now = decimal.getcontext()
+    return [getattr(now, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp", "traps")]
 
 
 def _torch_hooks() -> dict[str, list[object]]:
@@ -384,8 +406,8 @@ def world(folder: Path) -> dict[str, str]:
         "environ": _hash(repr(sorted(environ.items())).encode()),
         "paths": repr((sys.path, sys.argv)),
         "files": repr([(str(p.relative_to(folder)), p.is_file() and _hash(p.read_bytes())) for p in _below(folder)]),
-        "log": plain(repr(_log())),
-        "numbers": plain(repr((decimal.getcontext(), numpy.geterr(), numpy.get_printoptions()))),
+        "log": plain(repr(_log())).replace(str(folder), "."),
+        "numbers": plain(repr((_decimals(), numpy.geterr(), numpy.get_printoptions()))),
         "torch printing": repr(vars(torch._tensor_str.PRINT_OPTS)),
         "torch hooks": plain(repr(_torch_hooks())),
         "built-in names": plain(repr({n: v for n, v in vars(builtins).items() if n not in NOT_OF_PYTHON})),

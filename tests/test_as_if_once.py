@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import textwrap
 from collections.abc import Iterator
@@ -52,24 +53,25 @@ class Case:
 
 #: What a cell does to the process is put back, and kept as one plain run leaves it.
 SETTINGS = [
-    Case(
-        "sys-path", "torch", "sys.path.append('elsewhere')\ny = x * 2", then="n = sys.path.count('elsewhere')"
-    ),
-    Case("sys-path-rebound", "torch", "sys.path = ['elsewhere', *sys.path]\ny = x * 2", status="run-once"),
+    Case("sys-path", "torch", "sys.path.append('elsewhere')\ny = x * 2", then="n = sys.path.count('elsewhere')"),
+    Case("sys-path-rebound", "torch", "sys.path = ['elsewhere', *sys.path]\ny = x * 2", then="n = len(sys.path)"),
     Case("recursion-limit", "torch", "sys.setrecursionlimit(sys.getrecursionlimit() + 7)\ny = x * 2"),
     Case(
         "built-in-name",
         "torch",
         """
         import builtins
-        def doubled(value, plain=builtins.len): return 2 * plain(value)
-        builtins.len = doubled
+        builtins.ascii = lambda value: 'mine'
         y = x * 2
         """,
-        then="n = len('abc')",
-        status="run-once",
+        then="n = ascii('abc')",
     ),
-    Case("new-built-in", "jax", "vars(__import__('builtins'))['spare'] = 3\ny = X * 2", then="n = spare\ndel __builtins__.spare"),
+    Case(
+        "new-built-in",
+        "jax",
+        "vars(__import__('builtins'))['spare'] = 3\ny = X * 2",
+        then="n = spare\ndel __builtins__.spare",
+    ),
     Case(
         "decimal-context",
         "torch",
@@ -90,7 +92,7 @@ SETTINGS = [
         "signal.signal(signal.SIGUSR1, lambda *_: None)\ny = x * 2",
         then="n = signal.getsignal(signal.SIGUSR1).__name__\n_ = signal.signal(signal.SIGUSR1, signal.SIG_DFL)",
     ),
-    Case("excepthook", "torch", "sys.excepthook = print\ny = x * 2", status="run-once"),
+    Case("excepthook", "torch", "sys.excepthook = print\ny = x * 2"),
     Case(
         "log-level-and-handler",
         "torch",
@@ -489,11 +491,11 @@ def prepared(case: Case) -> Iterator[Notebook]:
         del textwrap.found
 
 
-@pytest.fixture
-def plain(request) -> tuple[Run, Run]:
-    """What the cell does without a magic, and the cell after it."""
-    case = request.getfixturevalue("case")
+@functools.cache
+def plainly(case: Case) -> tuple[Run, Run]:
+    """Run the cell without a magic, and the cell after it."""
     with prepared(case) as book:
+        book.run("pass")  # where another notebook has `%%compare`, so that Out has the same numbers
         run, then = book.run(case.text), book.run(case.then)
         assert (run.error, then.error) == (None, None)
         return run, then
@@ -509,19 +511,20 @@ def _ends_as_it_should(case: Case, report: Report) -> None:
 
 
 @every_case
-def test_under_its_magic_the_notebook_is_as_after_one_plain_run(case: Case, plain: tuple[Run, Run]):
+def test_under_its_magic_the_notebook_is_as_after_one_plain_run(case: Case):
     with prepared(case) as book:
+        book.run("pass")
         magic = f"%%{case.framework} --mode {case.mode} --budget {BUDGET} -o {REPORT}\n"
         run = book.run(magic + case.text, extra_lines=1)
         assert run.error is None
         _ends_as_it_should(case, book.shell.user_ns[REPORT])
         then = book.run(case.then)
-    assert unlike(plain[0], run, allowed=frozenset(ALIASES)) == []
-    assert unlike(plain[1], then, allowed=frozenset(ALIASES)) == []
+    assert unlike(plainly(case)[0], run, allowed=frozenset(ALIASES)) == []
+    assert unlike(plainly(case)[1], then, allowed=frozenset(ALIASES)) == []
 
 
 @every_case
-def test_after_compare_the_notebook_is_as_before(case: Case, plain: tuple[Run, Run]):
+def test_after_compare_the_notebook_is_as_before(case: Case):
     section = f"%%compare --mode {case.mode} --budget {BUDGET} -o {REPORT}\n%%{case.framework}\n{case.text}"
     with prepared(case) as book:
         idle = book.run("pass")
@@ -532,5 +535,5 @@ def test_after_compare_the_notebook_is_as_before(case: Case, plain: tuple[Run, R
         if case.status == "timed" or case in DONATED:
             assert unlike(idle, dataclasses.replace(compared, error=None)) == []
             run, then = book.run(case.text), book.run(case.then)
-            assert unlike(plain[0], run) == []
-            assert unlike(plain[1], then) == []
+            assert unlike(plainly(case)[0], run) == []
+            assert unlike(plainly(case)[1], then) == []

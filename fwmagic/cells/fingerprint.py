@@ -118,4 +118,3 @@ def _item_fingerprint(item: tuple[str, Any]) -> tuple[str, Any]:
     if type(value) in _PLAIN:
         return name, (type(value).__name__, repr(value))
     return name, value.__code__ if isinstance(value, types.FunctionType) else id(value)
-

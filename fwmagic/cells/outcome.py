@@ -55,9 +55,7 @@ class Outcome:
         return not self.changed and all(type(value) in PLAIN for value in self.results.values())
 
 
-def first_run(
-    program: Program, window: Window, only: bool = False, watched: bool = False
-) -> tuple[Program, Outcome]:
+def first_run(program: Program, window: Window, only: bool = False, watched: bool = False) -> tuple[Program, Outcome]:
     """Run a program once, from the section's start state; return it with what that showed of later calls, and the rest.
 
     A program that changes anything is called some more times, unless this is to be its `only` run. If that is `watched`

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from fwmagic.cells.interrupts import InterruptGuard
@@ -63,11 +64,20 @@ class Settings:
                 setting.write(value)
 
 
+def is_put_back(module: ModuleType, name: str) -> bool:
+    """Say whether an attribute of a module of Python is a setting that is put back."""
+    return module is builtins or (module is sys and name in (*_LISTS, *_HOOKS))
+
+
 # Python
 
 
+_LISTS = ("path", "argv")
+_HOOKS = ("excepthook", "unraisablehook", "breakpointhook")
+
+
 def _read_lists() -> tuple[Any, ...]:
-    return tuple((name, getattr(sys, name), tuple(getattr(sys, name))) for name in ("path", "argv"))
+    return tuple((name, getattr(sys, name), tuple(getattr(sys, name))) for name in _LISTS)
 
 
 def _write_lists(saved: Any) -> None:
@@ -230,7 +240,8 @@ def _write_log(saved: dict[str, Any]) -> None:
 
 def _read_figures() -> tuple[Any, ...]:
     """Return matplotlib's settings and the numbers of its open figures, if it has been imported."""
-    matplotlib, pyplot = sys.modules.get("matplotlib"), sys.modules.get("matplotlib.pyplot")
+    matplotlib: Any = sys.modules.get("matplotlib")
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
     # Read as from any dict: its own methods choose a backend, or warn of old names.
     settings = dict(dict.items(matplotlib.rcParams)) if hasattr(matplotlib, "rcParams") else {}
     return settings, tuple(pyplot.get_fignums()) if hasattr(pyplot, "get_fignums") else ()
@@ -259,7 +270,7 @@ _SETTINGS = (
     _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
     _Setting(sys.getswitchinterval, sys.setswitchinterval),
     _Setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
-    *(_attribute(sys, name) for name in ("excepthook", "unraisablehook", "breakpointhook")),
+    *(_attribute(sys, name) for name in _HOOKS),
     _Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
     _Setting(gc.isenabled, _write_collecting, late=True),
     _Setting(_read_folder, _write_folder),

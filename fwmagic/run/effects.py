@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
+import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType, ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.outcome import root
 from fwmagic.cells.plans import Plans
+from fwmagic.cells.settings import is_put_back
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.report import Place
 
@@ -32,12 +34,13 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
 
     `repeat_effects` is the user's leave to repeat it; what is read from the keyboard cannot be repeated at all.
     """
+    names = {**_imported(body), **namespace}
     if body.stdin is not None:
         return f"line {body.stdin.line}: {body.stdin.reason}, which a measured run cannot"
     if body.effects and not repeat_effects:
         return f"line {body.effects[0].line}: {body.effects[0].reason} ({_ANYWAY})"
     for line, path in [] if repeat_effects else _attributes_set(body):
-        whose = _owner(path, namespace)
+        whose = _owner(path, names)
         if whose:
             return f"line {line}: `{path}` belongs to {whose}, which is not put back ({_ANYWAY})"
     methods = _METHODS.union(name for one in frameworks.loaded() for name in one.effects if "." not in name)
@@ -51,7 +54,7 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
         if used and not repeat_effects:
             return f"{where}what `{used[0]}` does in `{name}` cannot be undone ({_ANYWAY})"
         for path in [] if repeat_effects else _attributes_set_by(code):
-            whose = _owner(path, namespace)
+            whose = _owner(path, names)
             if whose:
                 return f"{where}`{name}` sets `{path}`, which belongs to {whose} and is not put back ({_ANYWAY})"
     return ""
@@ -80,7 +83,7 @@ def _attributes_set(body: Body) -> Iterator[tuple[int, str]]:
             yield node.lineno, dotted(node)
         elif isinstance(node, ast.Call) and dotted(node.func) in {"setattr", "delattr"} and len(node.args) > 1:
             owner, name = node.args[:2]
-            yield node.lineno, f"{dotted(owner)}.{name.value if isinstance(name, ast.Constant) else '…'}"
+            yield node.lineno, f"{dotted(owner)}.{ast.literal_eval(name) if isinstance(name, ast.Constant) else '…'}"
 
 
 def _attributes_set_by(code: CodeType) -> Iterator[str]:
@@ -99,9 +102,16 @@ def _attributes_set_by(code: CodeType) -> Iterator[str]:
                 parts = []
 
 
+def _imported(body: Body) -> dict[str, ModuleType]:
+    """Return the modules that the cell itself imports, by the names that it gives them, if they are there already."""
+    aliases = [alias for node in body.definitions if isinstance(node, ast.Import) for alias in node.names]
+    names = {a.asname or (top := a.name.partition(".")[0]): a.name if a.asname else top for a in aliases}
+    return {name: sys.modules[full] for name, full in names.items() if full in sys.modules}
+
+
 def _owner(path: str, namespace: Mapping[str, Any]) -> str:
-    """Return what the attribute at a dotted name belongs to, if it is a library's; else an empty string."""
-    name, *inside = path.split(".")[:-1]
+    """Return what the attribute at a dotted name belongs to, if it is not put back; else an empty string."""
+    name, *inside = path.split(".")[:-1] or [""]
     owner = namespace.get(name)
     for part in inside:
         held = vars(owner).get(part) if isinstance(owner, ModuleType) else None
@@ -109,7 +119,7 @@ def _owner(path: str, namespace: Mapping[str, Any]) -> str:
             break
         owner = held
     if isinstance(owner, ModuleType):
-        return "" if is_of_user(owner) else "a module"
+        return "" if is_of_user(owner) or is_put_back(owner, path.rpartition(".")[2]) else "a module"
     return "a class of a library" if isinstance(owner, type) and not Plans(namespace).is_notebook(owner) else ""
 
 

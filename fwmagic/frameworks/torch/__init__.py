@@ -13,7 +13,8 @@ import torch
 
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, aligned_copy
-from fwmagic.frameworks.torch import compiler, flags, state
+from fwmagic.frameworks.torch import compiler, state
+from fwmagic.frameworks.torch.flags import read_flags, write_flags
 from fwmagic.frameworks.torch.memory import TorchMemory
 
 
@@ -75,8 +76,8 @@ class Torch(Framework):
     set_rng_state = staticmethod(state.set_rng_state)
     seed = staticmethod(state.seed)
 
-    flags = staticmethod(flags.flags)
-    set_flags = staticmethod(flags.set_flags)
+    flags = staticmethod(read_flags)
+    set_flags = staticmethod(write_flags)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""

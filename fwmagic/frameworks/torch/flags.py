@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 
-def flags() -> dict[str, Any]:
+def read_flags() -> dict[str, Any]:
     """Return threads, default dtype and device, autograd, precision, printing, hooks on all modules and the like."""
     return {name: read() for name, (read, _) in _FLAGS.items()}
 
 
-def set_flags(flags: Mapping[str, Any]) -> None:
+def write_flags(flags: Mapping[str, Any]) -> None:
     """Put them back where they differ."""
     for name, value in flags.items():
         read, write = _FLAGS[name]
@@ -58,7 +59,8 @@ def _write_printing(saved: Mapping[str, Any]) -> None:
 
 def _places_of_hooks() -> dict[str, dict[Any, Any]]:
     """Return the dictionaries of the hooks on all modules and on all optimizers, by their names."""
-    held = {**vars(torch.nn.modules.module), **vars(torch.optim.optimizer)}
+    owners = [sys.modules.get(name) for name in ("torch.nn.modules.module", "torch.optim.optimizer")]
+    held = {name: place for owner in owners if owner is not None for name, place in vars(owner).items()}
     return {name: place for name, place in held.items() if name.startswith("_global_") and isinstance(place, dict)}
 
 
