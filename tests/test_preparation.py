@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import nullcontext
 
 import pytest
@@ -20,13 +21,12 @@ from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
 
 QUICK = "--budget 0.1"
-CALLS: list[int] = []
+CALLS = itertools.count(1)
 
 
 def ticket():
     """Return another number at each call, out of sight of a notebook's state."""
-    CALLS.append(1)
-    return len(CALLS)
+    return next(CALLS)
 
 
 class TestCompiledDifferently:

@@ -22,9 +22,8 @@ def is_of_user(module: ModuleType) -> bool:
         return _is_file_of_user(str(file))
     if vars(module).get("__spec__") is not None or module.__name__ == "__main__":
         return False
-    # An extension of a library need not have a file, but it goes by the name of its package.
-    above = sys.modules.get(module.__name__.partition(".")[0], module)
-    return above is module or is_of_user(above)
+    # A part of an extension need not have a file, but it goes by the name of its package, or is among the modules.
+    return module.__name__.partition(".")[0] not in sys.modules
 
 
 @functools.cache

@@ -20,10 +20,13 @@ from fwmagic.report import Place
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
 LONG = 0.25
-# A later call that takes this share of a first one, and the first one of it, does the same work; less where the first
-# one makes the state of an optimizer, too.
-_NEARLY = 0.9
+# A later call does the work of a first one if it takes this share of its time: what was put back a moment ago is slower
+# to reach. Less is enough where the first one makes the state of an optimizer, too. One that takes so many times as long
+# does more.
+_NEARLY = 0.8
 _NEARLY_MADE = 0.5
+_FAR_LESS = 0.25
+_FAR_MORE = 2
 # What clock and caches add to a short call, in seconds.
 _CLOCK = 3e-6
 # Tries of first and later calls: at most so many, until so many seconds have passed.
@@ -161,8 +164,10 @@ def _depth(program: Program, changes: Changes, window: Window, share: float) -> 
         changes.look_through()
         with window():
             later.append(_seconds(program))
+        if min(later) < _FAR_LESS * min(first) - _CLOCK:
+            return 0
     short, long = min(first), min(later)
-    return depth if long >= share * short - _CLOCK and short >= _NEARLY * long - _CLOCK else 0
+    return depth if share * short - _CLOCK <= long <= _FAR_MORE * short + _CLOCK else 0
 
 
 def _seconds(program: Program) -> float:
