@@ -161,9 +161,7 @@ def test_what_stays_in_the_namespace(book, text, line, why):
     assert (place.line, place.reason) == (line, why)
 
 
-@pytest.mark.parametrize(
-    "text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]"]
-)
+@pytest.mark.parametrize("text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]"])
 def test_what_can_be_a_function(book, text):
     assert why_no_function(book.body(text), book.namespace) is None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -29,7 +28,7 @@ def is_of_user(module: ModuleType) -> bool:
 @functools.cache
 def _is_file_of_user(file: str) -> bool:
     inside = any(Path(file).is_relative_to(folder) for folder in _libraries())
-    return os.path.isabs(file) and not inside and not _INSTALLED & {*Path(file).parts}
+    return Path(file).is_absolute() and not inside and not _INSTALLED & {*Path(file).parts}
 
 
 @functools.cache

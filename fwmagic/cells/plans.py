@@ -21,8 +21,8 @@ class Plan:
     """What to do with the objects of one type.
 
     `asks`: a framework may own them. `is_class`, `is_module`: they are classes, modules. `notebook`: their class was
-    written in the notebook. `why`: why they cannot be put back ("": they can); it counts where the notebook itself holds them,
-    and with `anywhere` deep inside a library's object, too.
+    written in the notebook. `why`: why they cannot be put back ("": they can); it counts where the notebook itself
+    holds them, and with `anywhere` deep inside a library's object, too.
     """
 
     kinds: tuple[Kind, ...] = ()

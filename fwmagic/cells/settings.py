@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextvars
 import decimal
+import functools
 import gc
 import locale
 import logging
@@ -21,6 +22,7 @@ from typing import Any
 
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.modules import is_of_user
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -211,13 +213,23 @@ def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
 
 
 def _moved_loggers(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Return how the loggers were that differ; a new one that belongs to an imported module was set up by that."""
+    """Return how the loggers were that differ; a new one of a library was set up by that while it was imported."""
     return {
         name: saved.get(name, _UNTOUCHED)
         for name, state in now.items()
-        if not _same(saved.get(name, _UNTOUCHED), state)
-        and (name in saved or name.partition(".")[0] not in sys.modules)
+        if not _same(saved.get(name, _UNTOUCHED), state) and (name in saved or not _is_of_library(name))
     }
+
+
+@functools.cache
+def _is_of_library(name: str) -> bool:
+    """Say whether a logger goes by the name of an imported module, or is a global of one of a library."""
+    logger = logging.getLogger(name)
+    modules = [one for one in list(sys.modules.values()) if isinstance(one, ModuleType) and not is_of_user(one)]
+    own = sys.modules.get("__main__")
+    return name.partition(".")[0] in sys.modules or any(
+        logger is value for one in modules if one is not own for value in list(vars(one).values())
+    )
 
 
 def _same_log(saved: dict[str, Any], now: dict[str, Any]) -> bool:

@@ -154,7 +154,7 @@ class Snapshot:
             return fingerprint(self._walk.entries)
 
     def put_back(self, entries: Iterable[Entry], generators: bool, settings: bool) -> None:
-        """Put these entries back as they were saved, and global generators and settings if wanted; raises as `restore`."""
+        """Put these entries back as they were, and global generators and settings if wanted; raises as `restore`."""
         self._put_back(entries)
         if generators or settings:
             self._restore_generators()

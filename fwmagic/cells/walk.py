@@ -185,7 +185,7 @@ class Walk:
         return vars(module).get(function.__name__) is function
 
     def _is_in_module(self, place: int) -> bool:
-        """Say whether a module is on the way to an object: most of what a module holds is not the cell's to change."""
+        """Say whether a module is on the way to an object: most of what it holds is not the cell's to change."""
         while place >= 0:
             if isinstance(self.entries[place].target, types.ModuleType):
                 return True

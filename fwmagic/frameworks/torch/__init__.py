@@ -98,8 +98,9 @@ class Torch(Framework):
     is_generated = staticmethod(compiler.is_generated)
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:
-        """Return the module's `forward`, unless the user compiled the module already."""
-        if isinstance(value, torch.nn.Module) and getattr(value, "_compiled_call_impl", None) is None:
+        """Return the module's `forward`, unless the user compiled or scripted the module already."""
+        scripted = isinstance(value, torch.jit.ScriptModule)
+        if isinstance(value, torch.nn.Module) and not scripted and getattr(value, "_compiled_call_impl", None) is None:
             return value, "forward"
         return None
 
