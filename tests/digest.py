@@ -380,7 +380,7 @@ def _torch_hooks() -> dict[str, list[object]]:
 
 
 def world(folder: Path) -> dict[str, str]:
-    """Return what a cell may read without naming it: generators, modes, streams, settings, and the files of a folder."""
+    """Return what a cell may read without naming it: generators, modes, streams, settings, the files of a folder."""
     numpy, torch, jax = (sys.modules[name] for name in ("numpy", "torch", "jax"))
     hooks = (sys.displayhook, sys.excepthook, sys.gettrace(), sys.getprofile(), signal.getsignal(signal.SIGINT))
     # torch's compiler writes the folder of its cache into the environment, for its own subprocesses; pytest the test.

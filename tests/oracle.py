@@ -167,7 +167,7 @@ class Notebook:
 
 @contextlib.contextmanager
 def notebook() -> Iterator[Notebook]:
-    """Open a notebook in an empty folder, with every random generator seeded; put the process's own state back after."""
+    """Open a notebook in an empty folder, with every random generator seeded; the process is as before afterwards."""
     states, settings, before = _generators(), Settings(), Path.cwd()
     flags = [(framework, framework.flags()) for framework in loaded()]
     try:

@@ -1,4 +1,4 @@
-"""As if once, nothing harmed, and later calls do no less than the first: cells that a plain run in a notebook judges."""
+"""As if once, nothing harmed, and later calls do no less than the first: cells that a plain run judges."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ MODULES = [
         "torch",
         "y = scaled(x)",
         """
-        Path("helper2.py").write_text("calls = []\\ndef scaled(v):\\n    calls.append(1)\\n    return v * len(calls)\\n")
+        Path("helper2.py").write_text("calls = []\\ndef scaled(v):\\n    calls.append(1); return v * len(calls)\\n")
         sys.path.insert(0, "")
         import importlib; sys.modules.pop("helper2", None); importlib.invalidate_caches()
         import helper2
@@ -337,7 +337,7 @@ LATER = [
     Case(
         "queue-drained",
         "torch",
-        "textwrap.found.append(len(queue))\nwhile queue:\n    done.append(torch.linalg.eigvalsh(queue.popleft()).max())",
+        "textwrap.found.append(len(queue))\nwhile queue:\n    done.append(torch.linalg.eigvalsh(queue.popleft()))",
         "import textwrap\nqueue = deque(torch.eye(20) * (i + 1) for i in range(8)); done = []",
         "n = len(done), len(queue)",
     ),

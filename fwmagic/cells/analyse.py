@@ -26,7 +26,11 @@ _EFFECTS = {
     *("os.system", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.rename", "os.chdir", "os.putenv"),
 }
 _EFFECT_MODULES = ("subprocess.", "shutil.", "socket.", "requests.", "urllib.", "http.", "sqlite3.", "plt.", "sns.")
-_EFFECT_METHODS = {"write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"}
+_EFFECT_METHODS = {
+    *("write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"),
+    # Written without asking Python, so that nobody would see it.
+    *("to_parquet", "to_hdf", "to_feather", "save_file", "save_pretrained", "imwrite"),
+}
 _NAMESPACE = {"globals", "locals", "vars", "dir", "exec", "eval", "get_ipython"}
 
 

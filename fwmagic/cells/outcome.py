@@ -21,7 +21,7 @@ from fwmagic.report import Place
 #: A call that takes longer, in seconds, is not made once more only to find something out.
 LONG = 0.25
 # A later call does the work of a first one if it takes this share of its time: what was put back a moment ago is slower
-# to reach. Less is enough where the first one makes the state of an optimizer, too. One that takes far longer does more.
+# to reach. Less is enough where the first one makes an optimizer's state, too. One that takes far longer does more.
 _NEARLY = 0.8
 _NEARLY_MADE = 0.5
 _FAR_LESS = 0.25

@@ -178,7 +178,7 @@ class Walk:
             self._enter(value, plan.kinds, parent, key, own_inside, inner)
 
     def _is_of_library(self, function: Any) -> bool:
-        """Say whether a function with a cache is one that a library offers: what it keeps is the library's own affair."""
+        """Say whether a function with a cache is one that a library offers: what it keeps is that library's affair."""
         module = sys.modules.get(function.__module__ or "")
         if not isinstance(module, types.ModuleType) or vars(module) is self._namespace or is_of_user(module):
             return False

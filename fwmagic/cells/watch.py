@@ -60,11 +60,12 @@ class Watch:
         self._namespace = namespace
         self._filename = filename
         self._machinery = tuple(part for framework in frameworks.loaded() for part in framework.machinery)
-        self._threads: set[int | None] = set()
+        self._own_thread = threading.get_ident()
+        self._others: set[int | None] = set()
 
     def __enter__(self) -> Watch:
         _install()
-        self._threads = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        self._others = {thread.ident for thread in threading.enumerate()} - {self._own_thread}
         _armed.append(self)
         return self
 
@@ -73,7 +74,7 @@ class Watch:
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Note an event, if it is one of those and the cell's own doing."""
-        if self.effect is not None or threading.get_ident() in self._threads:
+        if self.effect is not None or threading.get_ident() in self._others:
             return
         what = arguments[0] if arguments else None
         if event == "open" and (isinstance(what, int) or not arguments[2] & _WRITING):
@@ -88,6 +89,8 @@ class Watch:
                 return
             frame = frame.f_back
         # A thread that the cell has started need not have any of the cell's code below the event.
+        if frame is None and threading.get_ident() == self._own_thread:
+            return
         while frame is not None and frame.f_code.co_filename != self._filename:
             frame = frame.f_back
         self.effect = Place(None if frame is None else frame.f_lineno, _WORDS[event].format(name))

@@ -43,12 +43,16 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
         whose = _owner(path, names)
         if whose:
             return f"line {line}: `{path}` belongs to {whose}, which is not put back ({_ANYWAY})"
+    for node in [] if repeat_effects else ast.walk(body.tree):
+        if isinstance(node, ast.Call) and _is_effect(dotted(node.func), names):
+            return f"line {node.lineno}: what `{dotted(node.func)}` does cannot be undone ({_ANYWAY})"
     methods = _METHODS.union(name for one in frameworks.loaded() for name in one.effects if "." not in name)
     for function in notebook_functions(namespace, body.all_reads):
         code, name = function.__code__, function.__name__
         read = names_of_code(code).reads
         used = sorted(_GLOBALS & read) + sorted(methods & set(code.co_names))
         where = f"line {first_use(body, name)}: " if first_use(body, name) else ""
+        used += sorted(one for one in read if _is_effect(one, namespace))
         if "input" in read:
             return f"{where}`input` in `{name}` reads from the keyboard, which a measured run cannot"
         if used and not repeat_effects:
@@ -100,6 +104,22 @@ def _attributes_set_by(code: CodeType) -> Iterator[str]:
                 parts = []
             case _:
                 parts = []
+
+
+def _is_effect(path: str, namespace: Mapping[str, Any]) -> bool:
+    """Say whether a name leads to a function of a framework whose call cannot be undone; it may be another name."""
+    called = _called(path, namespace)
+    names = [name for one in frameworks.loaded() for name in one.effects if "." in name]
+    return called is not None and any(called is _called(name, sys.modules) for name in names)
+
+
+def _called(path: str, namespace: Mapping[str, Any]) -> Any:
+    """Return what a dotted name leads to, through modules only; None if that is nothing."""
+    name, *inside = path.split(".")
+    value = namespace.get(name)
+    for part in inside:
+        value = vars(value).get(part) if isinstance(value, ModuleType) else None
+    return value
 
 
 def _imported(body: Body) -> dict[str, ModuleType]:

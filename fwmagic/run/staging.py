@@ -102,7 +102,7 @@ class Staging:
         scene.restore()
 
     def _caches(self, names: list[str]) -> list[Cache]:
-        """Return the caches that a section can reach: it gets copies of them, so that the notebook's stay as they are."""
+        """Return the caches that a section can reach: it gets copies, so that the notebook's stay as they are."""
         walk = Walk(self._session.namespace, with_loaded(*self._together), keep=False)
         walk.run(names, ())
         return [Cache(walk.entries[place].target) for place in walk.caches]
