@@ -13,6 +13,7 @@ import importlib
 import io
 import os
 import random
+import shutil
 import sys
 import tempfile
 import traceback
@@ -170,16 +171,18 @@ def notebook() -> Iterator[Notebook]:
     """Open a notebook in an empty folder, with every random generator seeded; the process is as before afterwards."""
     states, settings, before = _generators(), Settings(), Path.cwd()
     flags = [(framework, framework.flags()) for framework in loaded()]
+    folder = Path(tempfile.gettempdir()) / f"notebook-{os.getpid()}"  # the same for every notebook of this process
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            book = Notebook()
-            try:
-                yield book
-            finally:
-                book.close()
-                os.chdir(before)
+        folder.mkdir()
+        os.chdir(folder)
+        book = Notebook()
+        try:
+            yield book
+        finally:
+            book.close()
     finally:
+        os.chdir(before)
+        shutil.rmtree(folder)
         settings.restore()
         for framework, values in flags:
             framework.set_flags(values)

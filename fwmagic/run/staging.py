@@ -112,20 +112,22 @@ class Staging:
         if not (scene.snapshot.donating or section.body.yours is not None):
             return True
         with self._on_copies(section, scene) as private:
-            return self._preparation.can_run_again(section, private)
+            return private is scene or self._preparation.can_run_again(section, private)
 
     @contextmanager
     def _on_copies(self, section: Section, scene: Scene) -> Iterator[Scene]:
-        """Give a section copies of the arrays that a call may use up, and take them away again.
+        """Give a section copies of the arrays that a call may use up, if there are any, and take them away again.
 
         Which arguments a compiled function donates shows only when they are gone, and gone is gone.
         """
-        framework = section.framework
+        framework, original = section.framework, scene
         scene.overlay.on()
         try:
             arrays = [value for _, value in scene.snapshot.leaves(framework.is_array)]
             spares = {id(value): spare for value in arrays if (spare := framework.spare(value)) is not None}
-            scene.snapshot.substitute(spares)
-            yield replace(scene, snapshot=self._session.snapshot(section.body.names, *self._together))
+            if spares:
+                scene.snapshot.substitute(spares)
+                scene = replace(scene, snapshot=self._session.snapshot(section.body.names, *self._together))
+            yield scene
         finally:
-            scene.restore()
+            original.restore()
