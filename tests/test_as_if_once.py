@@ -403,6 +403,37 @@ LATER = [
         "n = len(memo)",
     ),
     Case(
+        "memo-in-an-attribute-of-the-function",
+        "torch",
+        "y = spectrum(60).sum()",
+        """
+        import textwrap
+        def spectrum(n):
+            memo = vars(spectrum).setdefault("memo", {})
+            textwrap.found.append(len(memo))
+            if n not in memo:
+                memo[n] = torch.linalg.svdvals(torch.eye(n) * 2)
+            return memo[n]
+        """,
+        "n = len(spectrum.memo)",
+    ),
+    Case(
+        "memo-by-weak-keys",
+        "torch",
+        "y = spectrum(model).sum()",
+        """
+        import textwrap, weakref
+        class Model: pass
+        model, memo = Model(), weakref.WeakKeyDictionary()
+        def spectrum(model):
+            textwrap.found.append(len(memo))
+            if model not in memo:
+                memo[model] = torch.linalg.svdvals(torch.eye(60) * 2)
+            return memo[model]
+        """,
+        "n = len(memo)",
+    ),
+    Case(
         "global-memo",
         "jax",
         "y = table().sum()",
@@ -491,7 +522,7 @@ LATER = [
         "cache-that-holds-something-already",
         "torch",
         "y = table(2, by=3) + table(4)\nn = table.cache_info().currsize",
-        "@functools.lru_cache\ndef table(n, by=1):\n    return torch.full((n,), by).sum()\ntable(2, by=3); table(1)",
+        "@functools.lru_cache(typed=True)\ndef table(n, by=1):\n    return torch.full((n,), by).sum()\ntable(2, by=3)",
         "m = table.cache_info()",
     ),
     Case(

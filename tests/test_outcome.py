@@ -71,13 +71,15 @@ def test_what_depends_on_chance(book, text, random):
         ("calls.append(1)\nassert len(calls) < 2", True, False),
         ("calls or calls.append(sorted(range(20_000), key=lambda n: -n)[0])", True, False),
         ("for _ in range(100 if x[0, 0] < 20 else 1):\n    x.add_(0.0)\nx.add_(3)", True, False),  # at its 7th call
-        ("torch.set_printoptions(precision=3)", True, False),
+        ("torch.set_printoptions(precision=3)", False, False),
+        ("import sys\nsys.path.append('a')", True, False),
     ],
 )
 def test_what_later_calls_show(book, text, alone, lead_in):
-    _, program = run(book, text)
+    as_it_is = book.plain(text)
+    first_run(as_it_is, contextlib.nullcontext)  # what is imported and made once in a process takes long
+    program, _ = first_run(as_it_is, contextlib.nullcontext)
     assert (program.most_calls == 1, program.lead_in) == (alone, lead_in)
-    book.plain(text).scene.restore()
 
 
 def test_the_only_run_is_the_only_one(book):

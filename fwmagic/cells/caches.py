@@ -32,7 +32,7 @@ class Cache:
     def copy(self) -> CachedCopy | None:
         """Return a function of its own that starts with what this cache held, or None if there can be none."""
         parameters = self.function.cache_parameters()
-        if self._held is None or (self._held and parameters["typed"]):
+        if self._held is None:
             return None
         return CachedCopy(self.function, parameters, [(*_arguments(self.function, key), v) for key, v in self._held])
 
@@ -98,9 +98,13 @@ def _arguments(function: Any, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     found = _parts(function)
     if type(key) is not tuple or found is None:
         return (key,), {}
-    place = next((i for i, value in enumerate(key) if value is found[2]), len(key))
+    place = next((i for i, value in enumerate(key) if value is found[2]), None)
+    typed = function.cache_parameters()["typed"]  # then the types of all arguments follow
+    if place is None:
+        return key[: len(key) // 2] if typed else key, {}
     rest = key[place + 1 :]
-    return key[:place], dict(zip(rest[::2], rest[1::2], strict=True))
+    pairs = (len(rest) - place) // 3 if typed else len(rest) // 2
+    return key[:place], dict(zip(rest[: 2 * pairs : 2], rest[1 : 2 * pairs : 2], strict=True))
 
 
 def _same_pairs(left: Sequence[tuple[Any, Any]], right: Sequence[tuple[Any, Any]]) -> bool:

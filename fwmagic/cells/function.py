@@ -108,7 +108,7 @@ def _copied_function(function: types.FunctionType, own: dict[str, Any]) -> types
     copy = types.FunctionType(code, own, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__ = function.__qualname__
-    vars(copy).update(vars(function))
+    copy.__dict__ = vars(function)  # shared: what the function keeps in attributes of its own is the notebook's
     return copy
 
 

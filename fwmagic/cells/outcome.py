@@ -119,19 +119,19 @@ def _settled(program: Program, changes: Changes, window: Window, seconds: float)
     scene = program.scene
     alone = replace(program, most_calls=1)
     own = scene.body.assigned | scene.body.defined
-    if changes.settings_too or any(copy.changed() for copy in scene.caches):
+    if any(copy.changed() for copy in scene.caches):
         return alone
-    if program.most_calls == 1 or not changes.any(own):
+    if program.most_calls == 1 or not (changes.settings_too or changes.any(own)):
         return program
     if min(seconds, scene.seconds or seconds) > LONG:
         return alone
-    left = changes.held(own)
+    left, set_to = changes.held(own), scene.snapshot.settings_now()
     # An optimizer makes its state in its first step: then blocks begin with an untimed call.
     makes_state = changes.are_inside(scene.framework.optimizers, own)
     try:
         with window():
             _call(program)
-        if not changes.still_hold(left, own):
+        if not changes.still_hold(left, own) or set_to.settings_differ():
             return alone
         depth = _depth(program, changes, window, _NEARLY_MADE if makes_state else _NEARLY)
     except Exception:  # whatever the user's code raises when it is run again from where it left off

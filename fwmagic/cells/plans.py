@@ -50,6 +50,8 @@ PLAIN: Final[frozenset[type]] = frozenset({
     weakref.ReferenceType,
 })  # fmt: skip
 
+#: Containers that hold their objects weakly, in a container of Python's under the name `data`.
+WEAK: Final = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
 # Values, locks and the machinery of Python and Jupyter: either immutable, or not the cell's to change.
 _CLOSED: Final = frozenset({
     "IPython", "_abc", "_contextvars", "_functools", "_io", "_operator", "_struct", "_thread", "_weakref", "abc",

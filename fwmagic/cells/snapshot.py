@@ -102,6 +102,10 @@ class Snapshot:
         """Say whether a setting of the process or of a framework is another one now."""
         return self._settings.moved() or any(framework.flags() != flags for framework, flags in self._flags)
 
+    def settings_now(self) -> Snapshot:
+        """Return a snapshot of the settings alone."""
+        return Snapshot({}, (), self._frameworks)
+
     def objects(self) -> list[Any]:
         """Return every object that was reached and has contents, in the order of the walk."""
         return list({id(entry.target): entry.target for entry in self._walk.entries[1:]}.values())

@@ -15,7 +15,7 @@ from typing import Any, Final
 from fwmagic.cells.caches import Cached
 from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
 from fwmagic.cells.modules import is_of_user
-from fwmagic.cells.plans import PLAIN, Plan, Plans
+from fwmagic.cells.plans import PLAIN, WEAK, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
@@ -168,6 +168,9 @@ class Walk:
                 self._enter(value, (MODULE,), parent, key, False, inner)
             return
         if plan.asks and self._is_kept(value, parent, key, own, inner):
+            return
+        if isinstance(value, WEAK):  # those of libraries are caches, and none of the cell's business
+            self._push([(vars(value)["data"], parent, key, inner)] if own else [], own)
             return
         if isinstance(value, Cached) and not self._is_of_library(value):
             self.caches.append(len(self.entries))

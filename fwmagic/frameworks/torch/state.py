@@ -135,7 +135,7 @@ class _Wrapper:
 class _Scripted:
     """A scripted or traced module: its attributes that TorchScript holds, and what Python does."""
 
-    def __init__(self, module: torch.jit.RecursiveScriptModule) -> None:
+    def __init__(self, module: Any) -> None:
         self._inside = module._c
         self._names = list(module._concrete_type.get_attributes())
         self._held = self._now()
@@ -206,7 +206,7 @@ def keep(value: Any) -> Kept | None:
         return _Tensor(value) if value.layout is torch.strided or value.layout in _PARTS else None
     if isinstance(value, torch.UntypedStorage):
         return _Storage(value)
-    if isinstance(value, torch.jit.RecursiveScriptModule) and hasattr(value, "_concrete_type"):
+    if isinstance(value, torch.jit.ScriptModule) and hasattr(value, "_concrete_type"):
         return _Scripted(value)
     return _TorchGenerator(value) if isinstance(value, torch.Generator) else None
 
