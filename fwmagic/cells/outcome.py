@@ -30,7 +30,7 @@ _FAR_MORE = 2
 _CLOCK = 3e-6
 # Tries of first and later calls: at most so many, until so many seconds have passed.
 _MOST_TRIES = 6
-_TRYING = 0.03
+_TRYING = 0.02
 # So many calls after a first one are tried, at most, and in about so many seconds.
 _DEEPEST = 16
 _DEPTH_SECONDS = 5e-3

@@ -128,8 +128,12 @@ def _write_environment(saved: dict[str, str]) -> None:
     os.environ.update(saved)
 
 
+# What a timer sends, which may still run: without a handler that would end the process.
+_OF_TIMERS = {getattr(signal, name, None) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF")}
+
+
 def _read_signals() -> dict[int, Any]:
-    return {int(number): signal.getsignal(number) for number in signal.valid_signals()}
+    return {int(number): signal.getsignal(number) for number in signal.valid_signals() - _OF_TIMERS}
 
 
 def _write_signals(saved: dict[int, Any]) -> None:
