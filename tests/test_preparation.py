@@ -54,6 +54,16 @@ class TestCompiledDifferently:
         assert shell.user_ns["r"]["jax"].compilation.way == "cell"
 
 
+def test_of_a_section_that_runs_once_one_variant_has_the_run(shell, tmp_path):
+    shell.user_ns["target"] = tmp_path / "log"
+    run(shell, f"%%compare {QUICK} --mode all -o r\n%%torch\nwith target.open('a') as f:\n    print(1, file=f)\n2")
+    eager, compiled = shell.user_ns["r"]
+    assert (eager.status, compiled.status) == ("run-once", "not timed")
+    assert compiled.note == f"not run: {eager.note}"
+    assert "writes `" in eager.note
+    assert (tmp_path / "log").read_text() == "1\n"
+
+
 def test_each_variant_has_what_it_returned_and_its_program(shell):
     run(shell, f"%%jax {QUICK} --mode all -o r\ny = jnp.arange(3) * 2\nz = y + 1\ny.sum()")
     for variant in shell.user_ns["r"]:

@@ -29,7 +29,7 @@ _EFFECT_MODULES = ("subprocess.", "shutil.", "socket.", "requests.", "urllib.", 
 _EFFECT_METHODS = {
     *("write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"),
     # Written without asking Python, so that nobody would see it.
-    *("to_parquet", "to_hdf", "to_feather", "save_file", "save_pretrained", "imwrite"),
+    *("to_parquet", "to_hdf", "to_feather", "save_file", "save_pretrained", "imwrite", "add_scalar", "add_scalars"),
 }
 _NAMESPACE = {"globals", "locals", "vars", "dir", "exec", "eval", "get_ipython"}
 

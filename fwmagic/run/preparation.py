@@ -140,6 +140,9 @@ class Preparation:
             returned=program.returned,
             outputs=dict(outcome.results),
         )
+        for other in section.options.variants():
+            if self._draft.report[other].status in ("waiting", "running"):
+                self._draft.variant(other, status="not timed", note=f"not run: {why}")
 
     def compare_across(self, sections: Sequence[Section]) -> None:
         """Compare every section's results with those of the first section that has any."""
