@@ -404,7 +404,7 @@ def world(folder: Path) -> dict[str, str]:
         "hooks": plain(repr(hooks)),
         "modes": str(modes),
         "environ": _hash(repr(sorted(environ.items())).encode()),
-        "paths": repr((sys.path, sys.argv)),
+        "paths": repr(([path for path in sys.path if "site-packages" not in path], sys.argv)),
         "files": repr([(str(p.relative_to(folder)), p.is_file() and _hash(p.read_bytes())) for p in _below(folder)]),
         "log": plain(repr(_log())).replace(str(folder), "."),
         "numbers": plain(repr((_decimals(), numpy.geterr(), numpy.get_printoptions()))),

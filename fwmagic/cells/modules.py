@@ -18,7 +18,7 @@ def is_of_user(module: ModuleType) -> bool:
         return False
     file = vars(module).get("__file__")
     if file is not None:
-        return _is_file_of_user(str(file))
+        return Path(str(file)).is_absolute() and not is_of_library(str(file))
     if vars(module).get("__spec__") is not None or module.__name__ == "__main__":
         return False
     # A part of an extension need not have a file, but it goes by the name of its package, or is among the modules.
@@ -26,9 +26,9 @@ def is_of_user(module: ModuleType) -> bool:
 
 
 @functools.cache
-def _is_file_of_user(file: str) -> bool:
-    inside = any(Path(file).is_relative_to(folder) for folder in _libraries())
-    return Path(file).is_absolute() and not inside and not _INSTALLED & {*Path(file).parts}
+def is_of_library(path: str) -> bool:
+    """Say whether a file or folder is in a folder of libraries."""
+    return any(Path(path).is_relative_to(folder) for folder in _libraries()) or bool(_INSTALLED & {*Path(path).parts})
 
 
 @functools.cache

@@ -17,12 +17,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.kinds import MISSING
-from fwmagic.cells.modules import is_of_user
+from fwmagic.cells.modules import is_of_library, is_of_user
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -82,10 +82,23 @@ def _read_lists() -> tuple[Any, ...]:
     return tuple((name, getattr(sys, name), tuple(getattr(sys, name))) for name in _LISTS)
 
 
+def _same_lists(saved: Any, now: Any) -> bool:
+    return all(
+        held is now_held and [*content] == [item for item in now_content if item in content or not _is_added(item)]
+        for (_, held, content), (_, now_held, now_content) in zip(saved, now, strict=True)
+    )
+
+
+def _is_added(path: Any) -> bool:
+    """Say whether a library may have put a folder of its own on the path, where it looks for its parts later."""
+    return isinstance(path, str) and is_of_library(path)
+
+
 def _write_lists(saved: Any) -> None:
     for name, held, content in saved:
+        added = [item for item in getattr(sys, name) if item not in content and _is_added(item)]
         setattr(sys, name, held)
-        held[:] = content
+        held[:] = [*content, *added]
 
 
 def _read_builtins() -> dict[str, Any]:
@@ -136,14 +149,29 @@ def _read_signals() -> dict[int, Any]:
     return {int(number): signal.getsignal(number) for number in signal.valid_signals() - _OF_TIMERS}
 
 
+def _moved_signals(saved: dict[int, Any], now: dict[int, Any]) -> dict[int, Any]:
+    """Return the handlers that were there before, of the signals that code of the user handles in another way now.
+
+    Our own guard takes itself off. A library sets its handlers once, and relies on them. None was not set by Python.
+    """
+    differ = [number for number, handler in now.items() if handler is not saved[number] is not None]
+    return {number: saved[number] for number in differ if not _is_of_others(now[number])}
+
+
+def _is_of_others(handler: Any) -> bool:
+    if isinstance(getattr(handler, "__self__", None), InterruptGuard):
+        return True
+    module = sys.modules.get(handler.__module__ or "") if isinstance(handler, FunctionType | MethodType) else None
+    return module is not None and module.__name__ != "__main__" and not is_of_user(module)
+
+
+def _same_signals(saved: dict[int, Any], now: dict[int, Any]) -> bool:
+    return not _moved_signals(saved, now)
+
+
 def _write_signals(saved: dict[int, Any]) -> None:
-    if threading.current_thread() is not threading.main_thread():  # where Python lets nobody set them
-        return
-    for number, handler in saved.items():
-        now = signal.getsignal(number)
-        # Our own guard takes itself off; a handler that Python did not set is None.
-        ours = isinstance(getattr(now, "__self__", None), InterruptGuard)
-        if now is not handler and handler is not None and not ours:
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody set them
+        for number, handler in _moved_signals(saved, _read_signals()).items():
             signal.signal(number, handler)
 
 
@@ -281,7 +309,7 @@ def _attribute(owner: Any, name: str, late: bool = False) -> _Setting:
 
 
 _SETTINGS = (
-    _Setting(_read_lists, _write_lists),
+    _Setting(_read_lists, _write_lists, same=_same_lists),
     _Setting(_read_builtins, _write_builtins),
     _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
     _Setting(sys.getswitchinterval, sys.setswitchinterval),
@@ -291,7 +319,7 @@ _SETTINGS = (
     _Setting(gc.isenabled, _write_collecting, late=True),
     _Setting(_read_folder, _write_folder),
     _Setting(_read_environment, _write_environment, late=True),  # a compiler sets variables of its own
-    _Setting(_read_signals, _write_signals),
+    _Setting(_read_signals, _write_signals, same=_same_signals),
     _Setting(_read_contexts, _write_contexts, late=True),
     _Setting(_read_decimal, _write_decimal),
     _Setting(_read_signalled, _write_signalled, late=True),  # any division may set these
