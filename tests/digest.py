@@ -7,10 +7,14 @@ Nothing in it depends on addresses, file names or line numbers, so two runs of o
 
 from __future__ import annotations
 
+import builtins
 import collections
 import copyreg
+import decimal
 import gc
 import hashlib
+import locale
+import logging
 import os
 import random
 import re
@@ -185,6 +189,14 @@ class Digest:
 
     def _module(self, path: str, value: Any) -> None:
         self._say(path, value.__name__)
+        # A module of the user: one without a file, or beside the notebook.
+        file = vars(value).get("__file__")
+        if value.__name__ != "__main__" and (
+            Path(file).parent == Path.cwd() if file else vars(value).get("__spec__") is None
+        ):
+            for name, item in sorted(vars(value).items()):
+                if not name.startswith("__"):
+                    self._see(f"{path}.{name}", item)
 
     def _numpy(self, path: str, value: Any) -> None:
         numpy = sys.modules["numpy"]
@@ -323,8 +335,52 @@ def _contents(cell: types.CellType) -> object:
         return "(empty cell)"
 
 
-def world() -> dict[str, str]:
-    """Return the state of the process that a cell may read without naming it: random generators, modes, streams."""
+#: What IPython itself puts among the built-in names, and what its help page prints.
+NOT_OF_PYTHON = {
+    "display",
+    "get_ipython",
+    "_",
+    "__IPYTHON__",
+    "exit",
+    "quit",
+    "copyright",
+    "credits",
+    "license",
+    "help",
+}
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return what is in a folder, but for what Python itself keeps there."""
+    return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+
+
+def _log() -> list[tuple[object, ...]]:
+    """Return the loggers that are set up, but for those of imported modules, which set them up themselves."""
+    loggers = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
+    own = [x for x in loggers if x.name.partition(".")[0] not in sys.modules]
+    found = [(x.name, x.level, _own_handlers(x), x.filters, x.propagate, x.disabled) for x in [logging.root, *own]]
+    return [(logging.root.manager.disable,), *(f for f in found if f[1:] != (0, [], [], True, False))]
+
+
+def _own_handlers(logger: logging.Logger) -> list[object]:
+    """Return the handlers that do not belong to the process that runs the tests."""
+    return [handler for handler in logger.handlers if not type(handler).__module__.startswith("_pytest")]
+
+
+def _decimals() -> list[object]:
+    """Return the settings of decimal numbers, without the signals that a division may leave."""
+    now = decimal.getcontext()
+    return [getattr(now, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp", "traps")]
+
+
+def _torch_hooks() -> dict[str, list[object]]:
+    held = vars(sys.modules["torch"].nn.modules.module)
+    return {name: list(v.values()) for name, v in held.items() if name.startswith("_global_") and isinstance(v, dict)}
+
+
+def world(folder: Path) -> dict[str, str]:
+    """Return what a cell may read without naming it: generators, modes, streams, settings, the files of a folder."""
     numpy, torch, jax = (sys.modules[name] for name in ("numpy", "torch", "jax"))
     hooks = (sys.displayhook, sys.excepthook, sys.gettrace(), sys.getprofile(), signal.getsignal(signal.SIGINT))
     # torch's compiler writes the folder of its cache into the environment, for its own subprocesses; pytest the test.
@@ -337,7 +393,9 @@ def world() -> dict[str, str]:
         torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(), torch.autograd.forward_ad._current_level,
         torch._C._functorch.maybe_current_level(), jax.config.jax_disable_jit, jax.config.jax_enable_x64,
-        jax.config.jax_check_tracer_leaks, gc.isenabled(), Path.cwd(),
+        jax.config.jax_check_tracer_leaks, gc.isenabled(), gc.get_threshold(), Path.cwd() == folder,
+        torch.is_anomaly_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), torch.get_default_device(),
+        sys.getrecursionlimit(), sys.getswitchinterval(), locale.setlocale(locale.LC_ALL),
     )  # fmt: skip
     return {
         "random": _hash(repr(random.getstate()).encode()),
@@ -346,6 +404,15 @@ def world() -> dict[str, str]:
         "hooks": plain(repr(hooks)),
         "modes": str(modes),
         "environ": _hash(repr(sorted(environ.items())).encode()),
+        "paths": repr(([path for path in sys.path if "site-packages" not in path], sys.argv)),
+        "files": repr([(str(p.relative_to(folder)), p.is_file() and _hash(p.read_bytes())) for p in _below(folder)]),
+        "log": plain(repr(_log())).replace(str(folder), "."),
+        "numbers": plain(repr((_decimals(), numpy.geterr(), numpy.get_printoptions()))),
+        "torch printing": repr(vars(torch._tensor_str.PRINT_OPTS)),
+        "torch hooks": plain(repr(_torch_hooks())),
+        "built-in names": plain(repr({n: v for n, v in vars(builtins).items() if n not in NOT_OF_PYTHON})),
+        "signals": plain(repr([signal.getsignal(number) for number in sorted(signal.valid_signals())])),
+        "figures": repr(sys.modules["matplotlib.pyplot"].get_fignums() if "matplotlib.pyplot" in sys.modules else []),
     }
 
 

@@ -11,12 +11,16 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import random
+import shutil
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from corpus import Cell
@@ -24,6 +28,9 @@ from digest import Digest, differences, kept, plain, world
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
+
+from fwmagic.cells.settings import Settings
+from fwmagic.frameworks import loaded
 
 #: The mimetype prefix of fwmagic's own display, which the plain run cannot have.
 OWN = "application/vnd.fwmagic"
@@ -76,6 +83,7 @@ class Notebook:
         self._shown: list[Any] = []
         self.shell._showtraceback = lambda *args: self._shown.append(args)
         self.initial = set(self.shell.user_ns)
+        self.folder = Path.cwd()
 
     def close(self) -> None:
         """Give `__main__` back and let go of everything the cells made."""
@@ -98,7 +106,7 @@ class Notebook:
 
     def digest(self, volatile: tuple[str, ...] = ()) -> Digest:
         """Return the description of the names, of Out, and of the process, in one graph."""
-        everything = {"names": self.namespace(), "outs": self.outs(), "world": world()}
+        everything = {"names": self.namespace(), "outs": self.outs(), "world": world(self.folder)}
         flat = {f"names {n}": v for n, v in everything["names"].items()}
         return Digest(
             {**flat, "outs": everything["outs"], "world": everything["world"]}, tuple(f"names {n}" for n in volatile)
@@ -160,13 +168,24 @@ class Notebook:
 
 @contextlib.contextmanager
 def notebook() -> Iterator[Notebook]:
-    """Open a notebook with every random generator of the process seeded; put the process's own state back after."""
-    states = _generators()
-    book = Notebook()
+    """Open a notebook in an empty folder, with every random generator seeded; the process is as before afterwards."""
+    states, settings, before = _generators(), Settings(), Path.cwd()
+    flags = [(framework, framework.flags()) for framework in loaded()]
+    folder = Path(tempfile.gettempdir()) / f"notebook-{os.getpid()}"  # the same for every notebook of this process
     try:
-        yield book
+        folder.mkdir()
+        os.chdir(folder)
+        book = Notebook()
+        try:
+            yield book
+        finally:
+            book.close()
     finally:
-        book.close()
+        os.chdir(before)
+        shutil.rmtree(folder)
+        settings.restore()
+        for framework, values in flags:
+            framework.set_flags(values)
         for put_back, state in states:
             put_back(state)
 

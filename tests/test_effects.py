@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 import torch
 
@@ -96,6 +98,23 @@ def test_effects_in_functions_that_the_cell_calls(text, used):
     assert f"what `{used}` does in" in why
     assert effects(body("f()"), helper(text), True) == ""
     assert effects(body("1 + 1"), helper(text), False) == ""
+
+
+@pytest.mark.parametrize("text", ["keep(1, 'a')", "t.save(1, 'a')", "f()"])
+def test_effects_under_another_name(text):
+    namespace = helper("import torch as t\nfrom torch import save as keep\ndef f(): keep(1, 'a')")
+    why = effects(body(text), namespace, False)
+    assert "line 2: what `" in why
+    assert "cannot be undone" in why
+    assert effects(body(text), namespace, True) == ""
+
+
+def test_a_module_of_the_user_is_put_back():
+    mine = types.ModuleType("mine")
+    assert effects(body("mine.x = 1"), {"mine": mine}, False) == ""
+    assert effects(body("setattr(mine, 'x', 1)"), {"mine": mine}, False) == ""
+    mine.torch = torch
+    assert "belongs to a module" in effects(body("mine.torch.x = 1"), {"mine": mine}, False)
 
 
 @pytest.mark.parametrize("text", ["torch.x = 1", "torch.backends.x = 1", "del torch.x"])

@@ -146,6 +146,7 @@ class TestGlobals:
         ("k = 3\ny = uses_k(n)", 3, "`uses_k` reads `k` from the namespace, and the body assigns it"),
         ("k = 3\ny = twice(n)", None, "`uses_k` reads `k` from the namespace, and the body assigns it"),
         ("y = point.scaled(1)\nk = 3", None, "`Point.scaled` reads `k` from the namespace, and the body assigns it"),
+        ("sets_k()\ny = 1", 2, "`sets_k` assigns the global `k`"),
         ("sets_k()\ny = k", 2, "`sets_k` assigns the global `k`"),
         ("y = 1\nz = globals()['n']", 3, "the body uses `globals()`"),
         ("def f():\n    global n\n    n = 2\nf()\ny = n", 5, "`f` assigns the global `n`"),
@@ -160,9 +161,7 @@ def test_what_stays_in_the_namespace(book, text, line, why):
     assert (place.line, place.reason) == (line, why)
 
 
-@pytest.mark.parametrize(
-    "text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]", "sets_k()\ny = 1"]
-)
+@pytest.mark.parametrize("text", ["y = uses_k(n)", "y = twice(n)", "n = n + 1", "y = [i for i in xs]"])
 def test_what_can_be_a_function(book, text):
     assert why_no_function(book.body(text), book.namespace) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import nullcontext
 
 import pytest
@@ -20,13 +21,12 @@ from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
 
 QUICK = "--budget 0.1"
-CALLS: list[int] = []
+CALLS = itertools.count(1)
 
 
 def ticket():
     """Return another number at each call, out of sight of a notebook's state."""
-    CALLS.append(1)
-    return len(CALLS)
+    return next(CALLS)
 
 
 class TestCompiledDifferently:
@@ -52,6 +52,16 @@ class TestCompiledDifferently:
         shell.user_ns["ticket"] = ticket
         run(shell, f"%%jax {QUICK} --no-check -o r\n{self.TEXT}")
         assert shell.user_ns["r"]["jax"].compilation.way == "cell"
+
+
+def test_of_a_section_that_runs_once_one_variant_has_the_run(shell, tmp_path):
+    shell.user_ns["target"] = tmp_path / "log"
+    run(shell, f"%%compare {QUICK} --mode all -o r\n%%torch\nwith target.open('a') as f:\n    print(1, file=f)\n2")
+    eager, compiled = shell.user_ns["r"]
+    assert (eager.status, compiled.status) == ("run-once", "not timed")
+    assert compiled.note == f"not run: {eager.note}"
+    assert "writes `" in eager.note
+    assert (tmp_path / "log").read_text() == "1\n"
 
 
 def test_each_variant_has_what_it_returned_and_its_program(shell):

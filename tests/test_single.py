@@ -423,7 +423,7 @@ class TestReuse:
 class TestCompiled:
     def test_arrays_that_a_trace_captured_become_arguments(self, shell):
         hidden = "@functools.lru_cache\ndef weights():\n    return jnp.ones((8, 8))"
-        run(shell, f"import functools, jax, jax.numpy as jnp\n{hidden}")
+        run(shell, f"import functools, jax, jax.numpy as jnp\n{hidden}\nweights()")
         assert run(shell, f"%%jax {QUICK} -o r\n(weights() @ weights()).sum()") == 512
         assert (only(shell).compilation.way, only(shell).compilation.lifted) == ("cell", 1)
         assert only(shell).outputs["Out"] == 512

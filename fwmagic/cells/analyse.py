@@ -22,11 +22,15 @@ _CLOCKS = (
 _HOST_RANDOM = ("random.", "np.random.", "numpy.random.")
 _STDIN = {"input", "sys.stdin.read", "sys.stdin.readline", "getpass.getpass", "getpass"}
 _EFFECTS = {
-    *("open", "pickle.dump", "json.dump", "exit", "quit"),
+    *("open", "pickle.dump", "json.dump", "exit", "quit", "atexit.register"),
     *("os.system", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.rename", "os.chdir", "os.putenv"),
 }
 _EFFECT_MODULES = ("subprocess.", "shutil.", "socket.", "requests.", "urllib.", "http.", "sqlite3.", "plt.", "sns.")
-_EFFECT_METHODS = {"write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"}
+_EFFECT_METHODS = {
+    *("write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"),
+    # Written without asking Python, so that nobody would see it.
+    *("to_parquet", "to_hdf", "to_feather", "save_file", "save_pretrained", "imwrite", "add_scalar", "add_scalars"),
+}
 _NAMESPACE = {"globals", "locals", "vars", "dir", "exec", "eval", "get_ipython"}
 
 
@@ -211,6 +215,7 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
     compilers = {name for framework in frameworks for name in framework.compilers}
     uncompiled = tuple(name for framework in frameworks for name in framework.uncompiled)
     effects = _EFFECTS.union(*(framework.effects for framework in frameworks))
+    methods = _EFFECT_METHODS.union(name for framework in frameworks for name in framework.effects if "." not in name)
     found: dict[str, Any] = {"effects": [], "prints": [], "loops": []}
 
     def first(kind: str, node: ast.AST, reason: str) -> None:
@@ -224,7 +229,7 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
             elif name.endswith(uncompiled):
                 first("disables_jit", node, f"the cell runs under its own `{name}`")
         if isinstance(node, ast.Call):
-            _trait_of_call(node, effects, found, first)
+            _trait_of_call(node, effects, methods, found, first)
     for node in (inner for statement in body for inner in ast.walk(statement)):
         if isinstance(node, ast.ClassDef):
             first("defines", node, f"the body defines the class `{node.name}`")
@@ -237,7 +242,11 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
 
 
 def _trait_of_call(
-    node: ast.Call, effects: set[str], found: dict[str, Any], first: Callable[[str, ast.AST, str], None]
+    node: ast.Call,
+    effects: set[str],
+    methods: set[str],
+    found: dict[str, Any],
+    first: Callable[[str, ast.AST, str], None],
 ) -> None:
     name = dotted(node.func)
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
@@ -252,7 +261,7 @@ def _trait_of_call(
         first("trains", node, f"`.{method}()` trains")
     if name in {"print", "display"}:
         found["prints"].append(line)
-    if name in effects or name.startswith(_EFFECT_MODULES) or method in _EFFECT_METHODS:
+    if name in effects or name.startswith(_EFFECT_MODULES) or method in methods:
         found["effects"].append(Place(line, f"what `{name or method}` does cannot be undone"))
     if name == "get_ipython":
         found["effects"].append(Place(line, "what a magic or `!` command does cannot be undone"))

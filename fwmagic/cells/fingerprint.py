@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import numbers
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fwmagic.cells.kinds import Kind
+from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.plans import BUILT_IN
 from fwmagic.cells.walk import Entry
 
@@ -65,7 +63,7 @@ def _object_fingerprint(target: Any, kind: Kind) -> Any:
         return target.__name__
     dataclass = getattr(type(target), "__dataclass_params__", None)
     is_value = type(target) in BUILT_IN or (dataclass is not None and dataclass.frozen)
-    return _Same(target if kind.name in ("attributes", "slots", "class") and not is_value else type(target))
+    return _Same(target if kind.name in ("attributes", "slots", "class", "module") and not is_value else type(target))
 
 
 def _value_fingerprint(value: Any, places: dict[int, int]) -> Any:
@@ -107,7 +105,7 @@ def fingerprint_of_modules(namespace: Mapping[str, Any], names: Iterable[str]) -
         module = (
             value if isinstance(value, types.ModuleType) else sys.modules.get(getattr(value, "__module__", "") or "")
         )
-        if module is not None and module.__name__ not in found and _is_of_user(module):
+        if module is not None and module.__name__ not in found and is_of_user(module):
             found[module.__name__] = module
     return tuple(
         (name, *map(_item_fingerprint, sorted(vars(module).items()))) for name, module in sorted(found.items())
@@ -119,15 +117,3 @@ def _item_fingerprint(item: tuple[str, Any]) -> tuple[str, Any]:
     if type(value) in _PLAIN:
         return name, (type(value).__name__, repr(value))
     return name, value.__code__ if isinstance(value, types.FunctionType) else id(value)
-
-
-def _is_of_user(module: types.ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and not any(Path(file).is_relative_to(folder) for folder in _libraries())
-
-
-@functools.cache
-def _libraries() -> frozenset[str]:
-    paths = sysconfig.get_paths()
-    own = str(Path(__file__).parents[1])
-    return frozenset([paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own])

@@ -108,7 +108,7 @@ def _copied_function(function: types.FunctionType, own: dict[str, Any]) -> types
     copy = types.FunctionType(code, own, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__ = function.__qualname__
-    vars(copy).update(vars(function))
+    copy.__dict__ = vars(function)  # shared: what the function keeps in attributes of its own is the notebook's
     return copy
 
 
@@ -124,7 +124,7 @@ def why_no_function(body: Body, namespace: Mapping[str, Any]) -> Place | None:
         if shared:
             line = first_use(body, name)
             return Place(line, f"`{name}` reads `{shared[0]}` from the namespace, and the body assigns it")
-        changed = sorted(names.writes & (body.reads | body.assigned | body.all_reads))
+        changed = sorted(names.writes | names.deletes)  # a copy of the function would write to the copy's own globals
         if changed:
             return Place(first_use(body, name), f"`{name}` assigns the global `{changed[0]}`")
     return None

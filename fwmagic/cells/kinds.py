@@ -289,6 +289,24 @@ class _ClassKind(Kind):
         return f".{key}"
 
 
+class _ModuleKind(Kind):
+    """The attributes of a module of the user; what Python itself put there stays as it is."""
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        names = [name for name in vars(target) if not (name.startswith("__") and name.endswith("__"))]
+        return names, [vars(target)[name] for name in names]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        held, saved = vars(target), dict(zip(keys, values, strict=True))
+        for name in self.read(target)[0]:
+            if name not in saved:
+                del held[name]
+        held.update(saved)
+
+    def label(self, target: Any, key: Any) -> str:
+        return f".{key}"
+
+
 class BindingsKind(Kind):
     """The names of a namespace that a cell can reach; more are added while the walk finds them."""
 
@@ -338,10 +356,11 @@ def _fixed_kind(base: type, *names: str) -> tuple[Kind, ...]:
     return (_MembersKind(base.__name__, _members_kind(base, *names), mutable=False),)
 
 
-#: The attributes of an object; a `__dict__` by itself; the attributes of a class.
+#: The attributes of an object; a `__dict__` by itself; the attributes of a class, of a module.
 ATTRIBUTES: Final = _AttributesKind("attributes")
 DICTIONARY: Final = _DictionaryKind("attributes")
 CLASS: Final = _ClassKind("class")
+MODULE: Final = _ModuleKind("module")
 
 _DEFAULT = _MembersKind("defaultdict", _members_kind(collections.defaultdict, "default_factory"))
 # Its closure and the globals that it reads are found by the walk.

@@ -4,30 +4,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.function import first_use
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
+from fwmagic.cells.scene import Scene
 from fwmagic.cells.snapshot import Changes, Snapshot
+from fwmagic.cells.watch import Watch
 from fwmagic.frameworks import Framework
+from fwmagic.report import Place
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
 LONG = 0.25
+# A later call does the work of a first one if it takes this share of its time: what was put back a moment ago is slower
+# to reach. Less is enough where the first one makes an optimizer's state, too. One that takes far longer does more.
+_NEARLY = 0.8
+_NEARLY_MADE = 0.5
+_FAR_LESS = 0.25
+_FAR_MORE = 2
+# What clock and caches add to a short call, in seconds.
+_CLOCK = 3e-6
+# Tries of first and later calls: at most so many, until so many seconds have passed.
+_MOST_TRIES = 6
+_TRYING = 0.02
+# So many calls after a first one are tried, at most, and in about so many seconds.
+_DEEPEST = 16
+_DEPTH_SECONDS = 5e-3
 
 Window = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready."""
+    """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
+
+    `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back.
+    """
 
     results: Mapping[str, Any]
     changed: Mapping[str, Any]
     random: bool
     seconds: float
+    effect: Place | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -35,15 +57,17 @@ class Outcome:
         return not self.changed and all(type(value) in PLAIN for value in self.results.values())
 
 
-def first_run(program: Program, window: Window, only: bool = False) -> tuple[Program, Outcome]:
+def first_run(program: Program, window: Window, only: bool = False, watched: bool = False) -> tuple[Program, Outcome]:
     """Run a program once, from the section's start state; return it with what that showed of later calls, and the rest.
 
-    A program that changes Python objects is called a second time, unless this is to be its `only` run.
+    A program that changes anything is called some more times, unless this is to be its `only` run. If that is `watched`
+    and has an effect that cannot be put back, it was the only one.
     """
     scene = program.scene
     program.enter()
     try:
-        with window():
+        watch = Watch(scene.namespace, scene.body.filename)
+        with window(), watch if watched else nullcontext():
             start = time.perf_counter()
             outputs = program.call(*program.args)
             wait = scene.framework.waiter(outputs)
@@ -63,10 +87,17 @@ def first_run(program: Program, window: Window, only: bool = False) -> tuple[Pro
             changed=left,
             random=random,
             seconds=seconds,
+            effect=watch.effect or (_filled(scene) if watched else None),
         )
-        return program if only else _settled(program, changes, window, seconds), outcome
+        return program if only or outcome.effect is not None else _settled(program, changes, window, seconds), outcome
     finally:
         program.exit()
+
+
+def _filled(scene: Scene) -> Place | None:
+    """Return which cache a run has filled that cannot be put back, if any."""
+    path = scene.filled()
+    return Place(first_use(scene.body, root(path)), f"fills the cache of `{path}`") if path else None
 
 
 def outcome_without_run(program: Program, known: Outcome) -> Program:
@@ -79,26 +110,77 @@ def outcome_without_run(program: Program, known: Outcome) -> Program:
 
 
 def _settled(program: Program, changes: Changes, window: Window, seconds: float) -> Program:
-    """Return the program with what a second call shows: whether it finds Python state as the first one did.
+    """Return the program with what later calls show: whether they do the work that the first one did.
 
-    An optimizer makes its state in the first call: then blocks begin with an untimed call. Where every call
-    changes the state anew, as one that appends to a list, or where a second call fails, every timed call starts
-    from the start state.
+    Where they find Python objects as the first one left them, and take as long, at any depth that was tried, they may
+    follow each other to that depth. Else every timed call starts from the start state: a list that was sorted, a queue
+    that was drained or a memo that was filled leaves nothing to do. Where a second call fails, the same.
     """
-    left = changes.held()
-    if not left:
-        return program
+    scene = program.scene
     alone = replace(program, most_calls=1)
-    if min(seconds, program.scene.seconds or seconds) > LONG:
+    own = scene.body.assigned | scene.body.defined
+    if any(copy.changed() for copy in scene.caches):
         return alone
+    if program.most_calls == 1 or not (changes.settings_too or changes.any(own)):
+        return program
+    if min(seconds, scene.seconds or seconds) > LONG:
+        return alone
+    left, set_to = changes.held(own), scene.snapshot.settings_now()
+    # An optimizer makes its state in its first step: then blocks begin with an untimed call.
+    makes_state = changes.are_inside(scene.framework.optimizers, own)
     try:
         with window():
-            program.call(*program.args)
+            _call(program)
+        if not changes.still_hold(left, own) or set_to.settings_differ():
+            return alone
+        depth = _depth(program, changes, window, _NEARLY_MADE if makes_state else _NEARLY)
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever the user's code raises when it is run again from where it left off
         return alone
-    return replace(program if changes.still_hold(left) else alone, lead_in=True)
+    finally:
+        scene.look(again=True)
+    lead_in = any(keys for _, (keys, _) in left)
+    return replace(program, most_calls=max(depth, 2), lead_in=lead_in) if depth else alone
+
+
+def _depth(program: Program, changes: Changes, window: Window, share: float) -> int:
+    """Return how many calls after a first one were tried and take as long as it, or at least this share; 0 if none do.
+
+    First and later calls take turns, and before both of them all that was changed has been gone through: else the
+    first ones alone would find it out of the processor's caches, and threads asleep.
+    """
+    first: list[float] = []
+    later: list[float] = []
+    depth, begun = 1, time.perf_counter()
+    while len(first) < _MOST_TRIES and (not first or time.perf_counter() - begun < _TRYING):
+        program.exit()
+        program.enter()
+        with window():
+            first.append(_seconds(program))
+            if len(first) == 1:
+                depth = max(1, min(_DEEPEST, int(_DEPTH_SECONDS / max(first[0], 1e-9))))
+            for _ in range(depth - 1):
+                _call(program)
+        changes.look_through()
+        with window():
+            later.append(_seconds(program))
+        if min(later) < _FAR_LESS * min(first) - _CLOCK:
+            return 0
+    short, long = min(first), min(later)
+    return depth if share * short - _CLOCK <= long <= _FAR_MORE * short + _CLOCK else 0
+
+
+def _seconds(program: Program) -> float:
+    start = time.perf_counter()
+    _call(program)
+    return time.perf_counter() - start
+
+
+def _call(program: Program) -> None:
+    outputs = program.call(*program.args)
+    if program.wait is not None:
+        program.wait(outputs)
 
 
 def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Framework) -> dict[str, Any]:

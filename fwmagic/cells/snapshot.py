@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
-from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.kinds import MISSING, BindingsKind
+from fwmagic.cells.settings import Settings
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
@@ -23,7 +23,7 @@ class Snapshot:
 
     Arrays and random generators are copied once to host memory; Python objects are remembered with what they
     hold. All of it is put back into the same objects: no identity changes. The state of the global random
-    generators, of `random` and of each framework, belongs to it.
+    generators, of `random` and of each framework, belongs to it, and so do the settings of the process.
 
     Parameters
     ----------
@@ -40,6 +40,10 @@ class Snapshot:
     ----------
     unrestorable
         Path of, and reason for, each object that cannot be put back: an iterator, an open file.
+    caches
+        The caches of functions that were reached, by their paths: they are not put back.
+    donating
+        Whether a compiled function was reached that may use its arguments up.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Snapshot:
         self._walk = Walk(namespace, self._frameworks, keep=True)
         self._walk.run(names, self._roots)
         self.unrestorable = [(self._walk.path(index), why) for index, why in self._walk.unrestorable]
+        self.caches = {self._walk.path(index): Cache(self._walk.entries[index].target) for index in self._walk.caches}
+        self.donating = self._walk.donating
         structure = [entry for entry in self._walk.entries if entry.kind is not None and entry.kind.mutable]
         # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
         self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
@@ -62,8 +68,7 @@ class Snapshot:
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
         self._flags = [(framework, framework.flags()) for framework in self._frameworks]
-        self._environment = dict(os.environ)
-        self._folder = Path.cwd()
+        self._settings = Settings()
 
     def restore(self) -> None:
         """Put everything back; of the arrays, only those that differ bit for bit are copied.
@@ -75,7 +80,7 @@ class Snapshot:
         """
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
         self._restore_generators()
-        self._restore_process()
+        self._settings.restore()
 
     def restore_structure(self) -> None:
         """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""
@@ -86,13 +91,20 @@ class Snapshot:
         every = [*self._structure, *self._kept]
         if unseen:
             return Changes(self, every)
-        globals_too = self.moved_on() or any(framework.flags() != flags for framework, flags in self._flags)
-        return Changes(self, [entry for entry in every if entry.differs()], globals_too)
+        return Changes(self, [entry for entry in every if entry.differs()], self.moved_on(), self.settings_differ())
 
     def moved_on(self) -> bool:
         """Say whether a global random generator has drawn numbers since."""
         moved = any(not same_state(state, framework.rng_state()) for framework, state in self._generators)
         return moved or random.getstate() != self._random
+
+    def settings_differ(self) -> bool:
+        """Say whether a setting of the process or of a framework is another one now."""
+        return self._settings.moved() or any(framework.flags() != flags for framework, flags in self._flags)
+
+    def settings_now(self) -> Snapshot:
+        """Return a snapshot of the settings alone."""
+        return Snapshot({}, (), self._frameworks)
 
     def objects(self) -> list[Any]:
         """Return every object that was reached and has contents, in the order of the walk."""
@@ -145,17 +157,27 @@ class Snapshot:
         with uncollected():
             return fingerprint(self._walk.entries)
 
-    def put_back(self, entries: Iterable[Entry], globals_too: bool) -> None:
-        """Put these entries back as they were saved, and global generators and flags if wanted; raises as `restore`."""
+    def put_back(self, entries: Iterable[Entry], generators: bool, settings: bool) -> None:
+        """Put these entries back as they were, and global generators and settings if wanted; raises as `restore`."""
         self._put_back(entries)
-        if globals_too:
+        if generators or settings:
             self._restore_generators()
+        if settings:
+            self._settings.restore(late=False)
 
     def paths(self, entries: Iterable[Entry]) -> list[str]:
         """Return the paths of what differs in these entries, such as `net.weight`, `hist[3]` or `x`."""
         changed = {id(entry) for entry in entries}
         places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
         return list(dict.fromkeys(path for place in places for path in self._changes(place)))
+
+    def is_inside(self, entry: Entry, types: tuple[type, ...]) -> bool:
+        """Say whether an entry is one of an object of these types, or was found through one."""
+        while not isinstance(entry.target, types):
+            if entry.parent < 0:
+                return False
+            entry = self._walk.entries[entry.parent]
+        return True
 
     def alike_but_for_arrays(self, before: Any, after: Any) -> bool:
         """Say whether what an object held and what it holds is the same, where one array is as good as another."""
@@ -181,13 +203,6 @@ class Snapshot:
                 failed.append(f"{path} ({type(error).__name__}: {message_of(error)})")
         if failed:
             raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
-
-    def _restore_process(self) -> None:
-        if os.environ != self._environment:
-            os.environ.clear()
-            os.environ.update(self._environment)
-        if Path.cwd() != self._folder:
-            os.chdir(self._folder)
 
     def _restore_generators(self) -> None:
         for framework, flags in self._flags:
@@ -225,11 +240,12 @@ class Snapshot:
 class Changes:
     """What differed from a snapshot when somebody looked: where, and what it held then.
 
-    `globals_too`: a global random generator had drawn numbers, or a framework's flags were changed.
+    `drew`: a global random generator had drawn numbers; `settings_too`: a setting was another one.
     """
 
-    def __init__(self, snapshot: Snapshot, entries: list[Entry], globals_too: bool = True) -> None:
-        self.globals_too = globals_too
+    def __init__(self, snapshot: Snapshot, entries: list[Entry], drew: bool = True, settings_too: bool = True) -> None:
+        self.drew = drew
+        self.settings_too = settings_too
         self._snapshot = snapshot
         self._entries = entries
 
@@ -240,23 +256,59 @@ class Changes:
 
     def restore(self) -> None:
         """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""
-        self._snapshot.put_back(self._entries, self.globals_too)
+        self._snapshot.put_back(self._entries, self.drew, self.settings_too)
+
+    def add(self, others: Changes) -> None:
+        """Take in what differed at another time."""
+        known = set(map(id, self._entries))
+        self._entries += [entry for entry in others._entries if id(entry) not in known]
+        self.drew |= others.drew
+        self.settings_too |= others.settings_too
+
+    def any(self, but: Collection[str]) -> bool:
+        """Say whether anything is among these, besides names in `but` that were bound."""
+        return any(not _is_names(entry) or _names_differ(entry, but) for entry in self._entries)
+
+    def are_inside(self, types: tuple[type, ...], but: Collection[str]) -> bool:
+        """Say whether there are Python objects among these, besides names in `but`, and all inside objects of types."""
+        objects = [e for e in self._entries if e.kind is not None and (not _is_names(e) or _names_differ(e, but))]
+        return bool(objects) and all(self._snapshot.is_inside(entry, types) for entry in objects)
+
+    def look_through(self) -> None:
+        """Read all of these, as putting them back does."""
+        for entry in self._entries:
+            entry.differs()
 
     def drew_random(self) -> bool:
         """Say whether a random generator was among them, or a global one has drawn numbers since the snapshot."""
         return self._snapshot.moved_on() or any(map(_is_generator, self._entries))
 
-    def held(self) -> list[tuple[Entry, Any]]:
-        """Return what the Python objects among these hold now, but for names."""
-        objects = [entry for entry in self._entries if entry.kind is not None and entry.parent >= 0]
-        return [(entry, entry.kind.read(entry.target)) for entry in objects if entry.kind is not None]
+    def held(self, but: Collection[str] = ()) -> list[tuple[Entry, Any]]:
+        """Return what the Python objects among these hold now; of names, those that are not in `but`."""
+        return [(entry, _read(entry, but)) for entry in self._entries if entry.kind is not None]
 
-    def still_hold(self, before: list[tuple[Entry, Any]]) -> bool:
+    def still_hold(self, before: list[tuple[Entry, Any]], but: Collection[str] = ()) -> bool:
         """Say whether they hold what `held` returned before, where one array is as good as another."""
-        return all(
-            self._snapshot.alike_but_for_arrays(old, now)
-            for (_, old), (_, now) in zip(before, self.held(), strict=True)
-        )
+        return all(self._snapshot.alike_but_for_arrays(old, _read(entry, but)) for entry, old in before)
+
+
+def _read(entry: Entry, but: Collection[str]) -> tuple[Sequence[Any], list[Any]]:
+    """Return keys and values that an object has now; of names, only those that are not in `but`."""
+    assert entry.kind is not None
+    keys, values = entry.kind.read(entry.target)
+    if not _is_names(entry):
+        return keys, values
+    pairs = [(key, value) for key, value in zip(keys, values, strict=True) if key not in but]
+    return [key for key, _ in pairs], [value for _, value in pairs]
+
+
+def _is_names(entry: Entry) -> bool:
+    return isinstance(entry.kind, BindingsKind)
+
+
+def _names_differ(entry: Entry, but: Collection[str]) -> bool:
+    names = zip(entry.keys, entry.values, strict=True)
+    return any(entry.target.get(name, MISSING) is not value for name, value in names if name not in but)
 
 
 def _is_generator(entry: Entry) -> bool:

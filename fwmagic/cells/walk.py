@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, BindingsKind, Kind
-from fwmagic.cells.plans import PLAIN, Plan, Plans
+from fwmagic.cells.caches import Cached
+from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
+from fwmagic.cells.modules import is_of_user
+from fwmagic.cells.plans import PLAIN, WEAK, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
@@ -58,7 +60,8 @@ class Walk:
     Modules, classes and functions' globals of libraries are not entered, nor are weak references followed.
     What the notebook itself holds is visited before the insides of library objects. With `keep`, frameworks
     save their arrays and generators; without, arrays are passed by. `stop` ends the walk at the objects that
-    it is true of, which are then in `stopped`.
+    it is true of, which are then in `stopped`. `caches` are the functions with a cache that cannot be put back, by
+    their place in `entries`; `donating` says whether a compiled function was reached that may use its arguments up.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Walk:
         self.entries: list[Entry] = []
         self.unrestorable: list[tuple[int, str]] = []
         self.stopped: list[tuple[str, Any]] = []
+        self.caches: list[int] = []
+        self.donating = False
         self._namespace = namespace
         self._frameworks = frameworks
         self._readable = [pair for framework in frameworks for pair in framework.readable]
@@ -158,13 +163,37 @@ class Walk:
                 self._enter(value, (CLASS,), parent, key, True, inner)
                 self._push([(base, parent, key, inner) for base in value.__mro__[1:-1]], own)
             return
+        if plan.is_module:
+            if is_of_user(value) and vars(value) is not self._namespace:
+                self._enter(value, (MODULE,), parent, key, False, inner)
+            return
         if plan.asks and self._is_kept(value, parent, key, own, inner):
             return
-        if plan.why and (own or plan.anywhere) and self._keep:
+        if isinstance(value, WEAK):  # those of libraries are caches, and none of the cell's business
+            self._push([(vars(value)["data"], parent, key, inner)] if own else [], own)
+            return
+        if isinstance(value, Cached) and not self._is_of_library(value):
+            self.caches.append(len(self.entries))
+        if plan.why and (own or plan.anywhere) and self._keep and not self._is_in_module(parent):
             self.unrestorable.append((self._add(value, None, parent, key, inner), plan.why))
         if plan.kinds:
             own_inside = self._holds_own(value, plan, own)
             self._enter(value, plan.kinds, parent, key, own_inside, inner)
+
+    def _is_of_library(self, function: Any) -> bool:
+        """Say whether a function with a cache is one that a library offers: what it keeps is that library's affair."""
+        module = sys.modules.get(function.__module__ or "")
+        if not isinstance(module, types.ModuleType) or vars(module) is self._namespace or is_of_user(module):
+            return False
+        return vars(module).get(function.__name__) is function
+
+    def _is_in_module(self, place: int) -> bool:
+        """Say whether a module is on the way to an object: most of what it holds is not the cell's to change."""
+        while place >= 0:
+            if isinstance(self.entries[place].target, types.ModuleType):
+                return True
+            place = self.entries[place].parent
+        return False
 
     def _holds_own(self, value: Any, plan: Plan, own: bool) -> bool:
         """Say whether what the object holds is the notebook's own, and not the inside of a library's object."""
@@ -186,6 +215,10 @@ class Walk:
             found += [(cell, index, _PathPart(f".{name}"), inner) for name, cell in cells]
             if value.__globals__ is self._namespace:
                 self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
+            else:
+                module = sys.modules.get(value.__module__ or "")
+                if module is not None and vars(module) is value.__globals__ and is_of_user(module):
+                    found.append((module, index, _PathPart(f" ({module.__name__})"), inner))
         self._push(found, own)
 
     def _is_ours(self, name: str) -> bool:
@@ -212,6 +245,7 @@ class Walk:
                 self.unrestorable.append((index, f"the array {framework.describe(value)} cannot be put back"))
                 return True
             if framework.is_stateless(value):
+                self.donating |= framework.may_donate(value)
                 wrapped = getattr(value, "__dict__", {}).get("__wrapped__")  # the user's function in a jitted one
                 self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)
                 return True

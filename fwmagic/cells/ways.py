@@ -214,8 +214,8 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
         lifted=lifted,
     )
     changes_own = any(path.split(".")[0] in body.defined for path in outcome.changed)
-    reusable = not lifted and not changes_own
-    kept = None
+    reusable = not lifted and not changes_own and not scene.caches
+    kept = None  # a program with a private copy of a cache would find it filled
     if reusable and traced is not None:
         own = traced.arguments[: len(traced.arguments) - len(traced.used)]
         kept = _KeptProgram(compilation, traced=replace(traced, arguments=own), withheld=withheld)

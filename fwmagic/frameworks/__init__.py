@@ -296,9 +296,13 @@ class Framework(ABC):
     uncompiled
         How dotted names end under which nothing is compiled.
     effects
-        Dotted names whose call does what cannot be undone.
+        Names whose call does what cannot be undone: dotted, or alone where it does not matter what stands before.
     pure
         Names of modules whose functions return something and do nothing else.
+    optimizers
+        Types of objects that make state in their first step, which later steps find there.
+    machinery
+        Parts of the paths of its own files that write files or start processes behind the user's back, as compilers do.
     containers
         Types that a loop runs over a known number of times, as over a list.
     readable
@@ -324,6 +328,8 @@ class Framework(ABC):
     uncompiled: ClassVar[tuple[str, ...]] = ()
     effects: ClassVar[tuple[str, ...]] = ()
     pure: ClassVar[tuple[str, ...]] = ()
+    optimizers: ClassVar[tuple[type, ...]] = ()
+    machinery: ClassVar[tuple[str, ...]] = ()
     containers: ClassVar[tuple[type, ...]] = ()
     readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     decorator: ClassVar[str] = ""
@@ -381,6 +387,14 @@ class Framework(ABC):
     def is_stateless(self, value: Any) -> bool:
         """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
         return False
+
+    def may_donate(self, value: Any) -> bool:
+        """Say whether a call of `value` may use its arguments up, so that the arrays are gone afterwards."""
+        return False
+
+    def spare(self, value: Any) -> Any:
+        """Return a copy of an array, for a call that may use it up; None if no call does that to such arrays."""
+        return None
 
     def rng_state(self) -> Any:
         """Return the state of the global random generators."""

@@ -64,7 +64,7 @@ class Bench:
     def split(self, count: int) -> None:
         """Find out how much of a call is dispatch and how much waiting: medians of `count` single calls."""
         if count > 0:
-            parts = self._try(lambda: self._program.split(count, self.lead_in and self.each < LEAD_IN))
+            parts = self._try(lambda: self._split(count, self.lead_in and self.each < LEAD_IN))
             if parts:
                 self.dispatch, self.wait = (statistics.median(part) for part in zip(*parts, strict=True))
 
@@ -135,6 +135,11 @@ class Bench:
     def fill(self, seconds: float) -> int:
         """Return how many calls take about so many seconds; one, where no clock has told what a call takes."""
         return max(1, min(self.most_calls, round(seconds / self.each))) if self.each > LEAST_SECONDS else 1
+
+    def _split(self, count: int, lead_in: bool) -> list[tuple[float, float]]:
+        """Split so many calls, no more of them in a row than may follow each other."""
+        stretches = [min(self.most_calls, count - done) for done in range(0, count, self.most_calls)]
+        return [part for stretch in stretches for part in self._program.split(stretch, lead_in)]
 
     def _try(self, work: Callable[[], _T]) -> _T | None:
         try:

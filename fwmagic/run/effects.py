@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import ast
-from types import ModuleType
+import dis
+import sys
+from collections.abc import Iterator, Mapping
+from types import CodeType, ModuleType
 from typing import Any
 
+from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
+from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.outcome import root
+from fwmagic.cells.plans import Plans
+from fwmagic.cells.settings import is_put_back
 from fwmagic.cells.snapshot import Snapshot
+from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
 #: Names that a function reads if it writes files, starts processes, opens connections or draws figures.
-_GLOBALS = {"open", "subprocess", "shutil", "socket", "requests", "urllib", "sqlite3", "plt"}
+_GLOBALS = {"open", "subprocess", "shutil", "socket", "requests", "urllib", "sqlite3", "plt", "atexit"}
 _METHODS = {
     *("write_text", "write_bytes", "unlink", "mkdir", "makedirs", "system", "touch", "rmdir"),
     *("save", "savez", "savefig", "dump", "to_csv", "to_parquet", "add_scalar"),
@@ -26,25 +34,113 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
 
     `repeat_effects` is the user's leave to repeat it; what is read from the keyboard cannot be repeated at all.
     """
+    names = {**_imported(body), **namespace}
     if body.stdin is not None:
         return f"line {body.stdin.line}: {body.stdin.reason}, which a measured run cannot"
     if body.effects and not repeat_effects:
         return f"line {body.effects[0].line}: {body.effects[0].reason} ({_ANYWAY})"
+    for line, path in [] if repeat_effects else _attributes_set(body):
+        whose = _owner(path, names)
+        if whose:
+            return f"line {line}: `{path}` belongs to {whose}, which is not put back ({_ANYWAY})"
     for node in [] if repeat_effects else ast.walk(body.tree):
-        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            owner = dotted(node).split(".")[0]
-            if isinstance(namespace.get(owner), ModuleType):
-                return f"line {node.lineno}: `{dotted(node)}` belongs to a module, which is not put back ({_ANYWAY})"
+        if isinstance(node, ast.Call) and _is_effect(dotted(node.func), names):
+            return f"line {node.lineno}: what `{dotted(node.func)}` does cannot be undone ({_ANYWAY})"
+    methods = _METHODS.union(name for one in frameworks.loaded() for name in one.effects if "." not in name)
     for function in notebook_functions(namespace, body.all_reads):
         code, name = function.__code__, function.__name__
         read = names_of_code(code).reads
-        used = sorted(_GLOBALS & read) + sorted(_METHODS & set(code.co_names))
+        used = sorted(_GLOBALS & read) + sorted(methods & set(code.co_names))
         where = f"line {first_use(body, name)}: " if first_use(body, name) else ""
+        used += sorted(one for one in read if _is_effect(one, namespace))
         if "input" in read:
             return f"{where}`input` in `{name}` reads from the keyboard, which a measured run cannot"
         if used and not repeat_effects:
             return f"{where}what `{used[0]}` does in `{name}` cannot be undone ({_ANYWAY})"
+        for path in [] if repeat_effects else _attributes_set_by(code):
+            whose = _owner(path, names)
+            if whose:
+                return f"{where}`{name}` sets `{path}`, which belongs to {whose} and is not put back ({_ANYWAY})"
     return ""
+
+
+def seen_effect(effect: Place | None, repeat_effects: bool) -> str:
+    """Return what a run was seen to do that cannot be undone, as a reason to run its cell only once, or nothing."""
+    if effect is None or repeat_effects:
+        return ""
+    where = "" if effect.line is None else f"line {effect.line}: "
+    return f"{where}{effect.reason}, which cannot be undone ({_ANYWAY})"
+
+
+def donated(path: str) -> str:
+    """Return the reason to run a cell only once that hands an array over to a compiled function which uses it up."""
+    return (
+        f"the cell donates `{path}`, which is gone after one run: thread the state through "
+        f"(`{root(path)} = step({root(path)}, ...)`), or hand over a copy that is made outside of the clock"
+    )
+
+
+def _attributes_set(body: Body) -> Iterator[tuple[int, str]]:
+    """Yield lines and dotted names of the attributes that a cell binds or deletes, by a statement or `setattr`."""
+    for node in ast.walk(body.tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield node.lineno, dotted(node)
+        elif isinstance(node, ast.Call) and dotted(node.func) in {"setattr", "delattr"} and len(node.args) > 1:
+            owner, name = node.args[:2]
+            yield node.lineno, f"{dotted(owner)}.{ast.literal_eval(name) if isinstance(name, ast.Constant) else '…'}"
+
+
+def _attributes_set_by(code: CodeType) -> Iterator[str]:
+    """Yield the dotted names of the attributes of globals that a function binds or deletes."""
+    parts: list[str] = []
+    for instruction in dis.get_instructions(code):
+        match instruction.opname:
+            case "LOAD_GLOBAL" | "LOAD_NAME":
+                parts = [instruction.argval]
+            case "LOAD_ATTR" if parts:
+                parts.append(instruction.argval)
+            case "STORE_ATTR" | "DELETE_ATTR" if parts:
+                yield ".".join([*parts, instruction.argval])
+                parts = []
+            case _:
+                parts = []
+
+
+def _is_effect(path: str, namespace: Mapping[str, Any]) -> bool:
+    """Say whether a name leads to a function of a framework whose call cannot be undone; it may be another name."""
+    called = _called(path, namespace)
+    names = [name for one in frameworks.loaded() for name in one.effects if "." in name]
+    return called is not None and any(called is _called(name, sys.modules) for name in names)
+
+
+def _called(path: str, namespace: Mapping[str, Any]) -> Any:
+    """Return what a dotted name leads to, through modules only; None if that is nothing."""
+    name, *inside = path.split(".")
+    value = namespace.get(name)
+    for part in inside:
+        value = vars(value).get(part) if isinstance(value, ModuleType) else None
+    return value
+
+
+def _imported(body: Body) -> dict[str, ModuleType]:
+    """Return the modules that the cell itself imports, by the names that it gives them, if they are there already."""
+    aliases = [alias for node in body.definitions if isinstance(node, ast.Import) for alias in node.names]
+    names = {a.asname or (top := a.name.partition(".")[0]): a.name if a.asname else top for a in aliases}
+    return {name: sys.modules[full] for name, full in names.items() if full in sys.modules}
+
+
+def _owner(path: str, namespace: Mapping[str, Any]) -> str:
+    """Return what the attribute at a dotted name belongs to, if it is not put back; else an empty string."""
+    name, *inside = path.split(".")[:-1] or [""]
+    owner = namespace.get(name)
+    for part in inside:
+        held = vars(owner).get(part) if isinstance(owner, ModuleType) else None
+        if not isinstance(held, ModuleType | type):
+            break
+        owner = held
+    if isinstance(owner, ModuleType):
+        return "" if is_of_user(owner) or is_put_back(owner, path.rpartition(".")[2]) else "a module"
+    return "a class of a library" if isinstance(owner, type) and not Plans(namespace).is_notebook(owner) else ""
 
 
 def lost_state(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:

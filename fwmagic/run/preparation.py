@@ -19,6 +19,7 @@ from fwmagic.measure.agree import agree
 from fwmagic.report import Agreement, Compilation, Finding, Stage, Way, findings
 from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
+from fwmagic.run.effects import donated, seen_effect
 from fwmagic.run.section import Section
 
 
@@ -35,6 +36,14 @@ class Contender:
     findings: tuple[Finding, ...] = ()
 
 
+class _RunsOnce(Exception):
+    """The plain run of a section was seen to do what cannot be undone: no variant of it is run again."""
+
+    def __init__(self, program: Program, outcome: Outcome, why: str) -> None:
+        super().__init__(why)
+        self.program, self.outcome, self.why = program, outcome, why
+
+
 class Preparation:
     """Gets the variants of sections ready, one after the other, and notes in the draft what was found.
 
@@ -49,6 +58,7 @@ class Preparation:
         self._window = window
         self._references: dict[str, Outcome] = {}
         self._plain: dict[str, Program] = {}
+        self._first_seconds: dict[str, float] = {}
 
     def reference(self, section: Section) -> Outcome | None:
         """Return what the plain run of a section gave; None if there was none."""
@@ -70,6 +80,9 @@ class Preparation:
             self._draft.variant(name, status="running")
             try:
                 contender = self._ready(section, scene, name, mode)
+            except _RunsOnce as once:
+                self._once(section, name, once.program, once.outcome, once.why)
+                return
             except CannotCompile as error:
                 if section.options.mode == "all":  # both are asked for, as far as they can be had
                     self._draft.variant(name, status="not timed", note=_why_not_prepared(error))
@@ -102,16 +115,40 @@ class Preparation:
             except BaseException as error:  # the user's code raised: this variant failed, the others go on
                 self._draft.failed(name, error, "first run", section.body.filename)
                 continue
-            self.refer(section, outcome)
-            self._draft.once(
-                name,
-                outcome.seconds,
-                why,
-                source=program.source,
-                returned=program.returned,
-                outputs=dict(outcome.results),
-            )
+            self._once(section, name, program, outcome, why)
             return
+
+    def can_run_again(self, section: Section, scene: Scene) -> bool:
+        """Make the plain run of a section that may donate arrays, on copies of them; say whether that was not its last.
+
+        If it is, the report has it already.
+        """
+        program, options = self._as_it_is(scene), section.options
+        try:
+            _, outcome = first_run(program, self._window, only=True, watched=not options.repeat_effects)
+        except Exception:  # as it will when the section is prepared, which notes it
+            return True
+        gone = scene.snapshot.deleted()
+        why = donated(gone[0]) if gone else seen_effect(outcome.effect, options.repeat_effects)
+        self._first_seconds[section.name] = outcome.seconds
+        if why:
+            self._once(section, next(iter(options.variants())), program, outcome, why)
+        return not why
+
+    def _once(self, section: Section, name: str, program: Program, outcome: Outcome, why: str) -> None:
+        """Note a section's one run, of which one variant is told."""
+        self.refer(section, outcome)
+        self._draft.once(
+            name,
+            outcome.seconds,
+            why,
+            source=program.source,
+            returned=program.returned,
+            outputs=dict(outcome.results),
+        )
+        for other in section.options.variants():
+            if self._draft.report[other].status in ("waiting", "running"):
+                self._draft.variant(other, status="not timed", note=f"not run: {why}")
 
     def compare_across(self, sections: Sequence[Section]) -> None:
         """Compare every section's results with those of the first section that has any."""
@@ -136,9 +173,16 @@ class Preparation:
 
     def _made(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         body, options = section.body, section.options
-        checked = options.check or mode in ("eager", "all")
-        if self.reference(section) is None and (checked or mode != "compiled"):
-            self._plain[section.name], outcome = first_run(self._as_it_is(scene), self._window)
+        if self.reference(section) is None:
+            # In any case: it shows whether the section may be run a second time.
+            watched = not options.repeat_effects
+            program, outcome = first_run(self._as_it_is(scene), self._window, watched=watched)
+            # What was compiled in a run on copies was compiled for this one, too.
+            outcome = replace(outcome, seconds=max(outcome.seconds, self._first_seconds.get(section.name, 0.0)))
+            why = seen_effect(outcome.effect, options.repeat_effects)
+            if why:
+                raise _RunsOnce(program, outcome, why)
+            self._plain[section.name] = program
             self.refer(section, outcome)
         place = body.yours
         if place is not None:

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fwmagic.cells.function import LAST
+from fwmagic.cells.analyse import Body
+from fwmagic.cells.caches import Cache, Cached, copied_caches
+from fwmagic.cells.function import LAST, first_use
 from fwmagic.cells.interrupts import InterruptGuard
-from fwmagic.cells.outcome import Outcome, Window, copied_results, drew_random, state_values
+from fwmagic.cells.outcome import Outcome, Window, copied_results, drew_random, root, state_values
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.watch import Watch
 from fwmagic.measure.load import Load
-from fwmagic.report import Report
+from fwmagic.report import Place, Report
 from fwmagic.run.draft import Draft, Show, interrupt_of_user
-from fwmagic.run.effects import effects, lost_state
+from fwmagic.run.effects import donated, effects, lost_state, seen_effect
 from fwmagic.run.inputs import converted_inputs
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
@@ -72,8 +75,7 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     if body.is_empty and options.mode != "debug":
         draft.change(state="done", note=f"Nothing to time: {body.why_empty}.")
         return SingleRun(committed.value, draft.report)
-    if before.deleted() and options.mode != "debug":
-        why_once = f"the cell donates `{before.deleted()[0]}`, which is gone after one run"
+    why_once = why_once or _seen_only_once(section, before, committed)
     load = Load()
     after = session.snapshot(body.names, framework)
     guard = InterruptGuard()
@@ -85,7 +87,7 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
             else:
                 try:
                     before.restore()
-                    _measure(session, section, committed, draft, guard.window, load, stated)
+                    _measure(session, section, committed, draft, guard.window, load, stated, before)
                 finally:
                     after.restore()
             draft.end()
@@ -101,7 +103,14 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
 
 
 def _measure(
-    session: Session, section: Section, committed: _Committed, draft: Draft, window: Window, load: Load, stated: str
+    session: Session,
+    section: Section,
+    committed: _Committed,
+    draft: Draft,
+    window: Window,
+    load: Load,
+    stated: str,
+    before: Snapshot,
 ) -> None:
     """Make the variants of a cell, whose start state is in place, ready, and time them."""
     framework, options = section.framework, section.options
@@ -112,7 +121,7 @@ def _measure(
         return
     # anew: the plain run may have changed its copies
     inputs, _ = converted_inputs(options.inputs, session.namespace, [framework], framework, options.device)
-    scene = _scene_of_single(session, section, committed, inputs)
+    scene = _scene_of_single(session, section, committed, inputs, before)
     load.start()
     preparation.prepare(section, scene)
     silence = partial(quiet, session.shell)
@@ -128,16 +137,38 @@ def _why_only_once(section: Section, namespace: dict[str, Any], before: Snapshot
     return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
 
 
-def _scene_of_single(session: Session, section: Section, committed: _Committed, inputs: Mapping[str, Any]) -> Scene:
-    """Return the section's scene: the definitions that the plain run made are kept, not made again."""
-    overlay = Overlay(session.namespace, {**inputs, **committed.definitions})
+def _seen_only_once(section: Section, before: Snapshot, committed: _Committed) -> str:
+    """Return why the plain run showed that the cell must not be run again, or an empty string."""
+    if before.deleted():
+        return donated(before.deleted()[0])
+    return seen_effect(committed.outcome.effect, section.options.repeat_effects)
+
+
+def _scene_of_single(
+    session: Session, section: Section, committed: _Committed, inputs: Mapping[str, Any], before: Snapshot
+) -> Scene:
+    """Return the section's scene: the definitions that the plain run made are kept, not made again.
+
+    Functions with a cache are copies, whose caches hold what they held before the plain run.
+    """
+    made = [Cache(value, empty=True) for value in committed.definitions.values() if isinstance(value, Cached)]
+    copies = copied_caches([*before.caches.values(), *made], {**session.namespace, **committed.definitions})
+    functions = {name: copy.function for name, copy in copies.items()}
+    overlay = Overlay(session.namespace, {**inputs, **committed.definitions, **functions})
     overlay.on()
     try:
         snapshot = session.snapshot(section.body.names, section.framework)
     finally:
         overlay.off()
     scene = Scene(
-        session.namespace, section.framework, section.body, overlay, snapshot, section.options.device, session.shell
+        session.namespace,
+        section.framework,
+        section.body,
+        overlay,
+        snapshot,
+        section.options.device,
+        session.shell,
+        caches=tuple(copies.values()),
     )
     scene.took(committed.outcome.seconds)
     return scene
@@ -155,7 +186,7 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
     namespace.update(inputs)
     mode = framework.eager() if options.mode == "debug" else contextlib.nullcontext()
     try:
-        with framework.on_device(options.device), mode:
+        with framework.on_device(options.device), mode, Watch(namespace, body.filename) as watch:
             start = time.perf_counter()
             exec(statements, namespace)
             value = None if expression is None else eval(expression, namespace)
@@ -177,8 +208,17 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         changed=state_values(before, changes.paths, body, framework),
         random=drew_random(changes, body),
         seconds=seconds,
+        effect=watch.effect or _filled(before, body, namespace),
     )
     return _Committed(value, {name: namespace[name] for name in body.defined if name in namespace}, outcome)
+
+
+def _filled(before: Snapshot, body: Body, namespace: dict[str, Any]) -> Place | None:
+    """Return which cache the plain run has filled that measured runs cannot have a copy of, if any."""
+    filled = {path: cache for path, cache in before.caches.items() if cache.changed()}
+    copied = {id(cache) for cache in filled.values() if copied_caches([cache], namespace)}
+    path = next((path for path, cache in filled.items() if id(cache) not in copied), None)
+    return None if path is None else Place(first_use(body, root(path)), f"fills the cache of `{path}`")
 
 
 def _report_only_once(draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from fwmagic.cells.caches import Cache, copied_caches
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Overlay, Scene, quiet
+from fwmagic.cells.walk import Walk
 from fwmagic.frameworks import Framework
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted_inputs, shared_inputs
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
-from fwmagic.run.session import Session, distinct, seed_all
+from fwmagic.run.session import Session, distinct, seed_all, with_loaded
 
 #: What is said of a variant in mode debug.
 DEBUGGED = "one run without a compiler, for debugging: its time says nothing"
@@ -68,10 +71,14 @@ class Staging:
             with quiet(self._session.shell), self._window():
                 exec(body.definition_code(), namespace)
             overlay.keep(body.defined)
+            copies = copied_caches(self._caches(body.names), namespace)
+            namespace.update({name: copy.function for name, copy in copies.items()})
+            overlay.keep(copies)
             snapshot = self._session.snapshot(body.names, *self._together)
         finally:
             overlay.off()
-        return Scene(namespace, framework, body, overlay, snapshot, device, self._session.shell)
+        caches = tuple(copies.values())
+        return Scene(namespace, framework, body, overlay, snapshot, device, self._session.shell, caches=caches)
 
     def prepare(self, section: Section) -> None:
         """Make the variants of a staged section ready, or run it the one time that it can be run."""
@@ -89,7 +96,39 @@ class Staging:
             with section.framework.eager():
                 self._preparation.run_once(section, replace(scene, shown=True), why or DEBUGGED)
         elif why:
-            self._preparation.run_once(section, scene, why)
-        else:
+            with self._on_copies(section, scene) as private:
+                self._preparation.run_once(section, private, why)
+        elif self._can_run_again(section, scene):
             self._preparation.prepare(section, scene)
         scene.restore()
+
+    def _caches(self, names: list[str]) -> list[Cache]:
+        """Return the caches that a section can reach: it gets copies, so that the notebook's stay as they are."""
+        walk = Walk(self._session.namespace, with_loaded(*self._together), keep=False)
+        walk.run(names, ())
+        return [Cache(walk.entries[place].target) for place in walk.caches]
+
+    def _can_run_again(self, section: Section, scene: Scene) -> bool:
+        """Say whether a section leaves its arrays alone; else it was run the one time that it can be run, on copies."""
+        if not (scene.snapshot.donating or section.body.yours is not None):
+            return True
+        with self._on_copies(section, scene) as private:
+            return private is scene or self._preparation.can_run_again(section, private)
+
+    @contextmanager
+    def _on_copies(self, section: Section, scene: Scene) -> Iterator[Scene]:
+        """Give a section copies of the arrays that a call may use up, if there are any, and take them away again.
+
+        Which arguments a compiled function donates shows only when they are gone, and gone is gone.
+        """
+        framework, original = section.framework, scene
+        scene.overlay.on()
+        try:
+            arrays = [value for _, value in scene.snapshot.leaves(framework.is_array)]
+            spares = {id(value): spare for value in arrays if (spare := framework.spare(value)) is not None}
+            if spares:
+                scene.snapshot.substitute(spares)
+                scene = replace(scene, snapshot=self._session.snapshot(section.body.names, *self._together))
+            yield scene
+        finally:
+            original.restore()

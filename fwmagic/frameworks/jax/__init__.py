@@ -39,6 +39,12 @@ class Jax(Framework):
         *("jax.jit", "jit", "jax.pmap", "pmap", "jax.shard_map"),
         *("nnx.jit", "nnx.pmap", "nn.jit", "eqx.filter_jit"),
     )
+    # A class can be registered only once.
+    effects = (
+        *("register_pytree_node", "register_pytree_with_keys", "register_pytree_node_class", "register_dataclass"),
+        *("register_pytree_with_keys_class", "register_static"),
+    )
+    machinery = ("jax/_src/compil", "jax/_src/cache_key", "jax/_src/lru_cache", "jax/_src/path")
     uncompiled = ("disable_jit",)
     pure = ("jnp",)
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
@@ -83,6 +89,8 @@ class Jax(Framework):
     describe = staticmethod(state.describe)
     keep = staticmethod(state.keep)
     is_stateless = staticmethod(state.is_stateless)
+    may_donate = staticmethod(state.may_donate)
+    spare = staticmethod(state.spare)
 
     def flags(self) -> dict[str, Any]:
         """Return JAX's whole configuration."""

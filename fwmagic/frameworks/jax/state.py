@@ -13,6 +13,7 @@ import numpy as np
 
 from fwmagic.frameworks import LEAST_PACKED, Kept
 
+_JITTED = type(jax.jit(lambda: None))
 # Containers and functions of users that JAX gives a class of its own.
 _OPEN = (functools.partial, tuple, list, dict)
 
@@ -79,6 +80,22 @@ def is_stateless(value: Any) -> bool:
         return True
     package = type(value).__module__.partition(".")[0]
     return package in ("jax", "jaxlib") and not isinstance(value, (*_OPEN, jax.Array))
+
+
+def may_donate(value: Any) -> bool:
+    """Say whether it is a jitted function: which arguments it donates, JAX tells only for the arguments themselves."""
+    return isinstance(value, _JITTED)
+
+
+def spare(value: Any) -> Any:
+    """Return a copy of an array, in memory of its own."""
+    if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():
+        return None
+    packed = pack(value, lambda numbers: numbers)
+    if packed is None:
+        return jax.tree.map(jnp.copy, value)
+    rebuild, arguments = packed
+    return rebuild(*arguments)
 
 
 def describe(array: Any) -> str:

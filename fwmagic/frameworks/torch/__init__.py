@@ -14,6 +14,7 @@ import torch
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, aligned_copy
 from fwmagic.frameworks.torch import compiler, state
+from fwmagic.frameworks.torch.flags import read_flags, write_flags
 from fwmagic.frameworks.torch.memory import TorchMemory
 
 
@@ -27,7 +28,12 @@ class Torch(Framework):
     strategy = "locals"
     engine = "torch"
     compilers = ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export")
-    effects = ("torch.save",)
+    effects = ("torch.save", "set_num_interop_threads", "set_start_method", "set_flush_denormal")
+    optimizers = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
+    machinery = (
+        *("torch/_dynamo/", "torch/_inductor/", "torch/_functorch/", "torch/_logging/", "torch/fx/", "triton/"),
+        *("torch/utils/data/", "torch/multiprocessing/"),
+    )
     pure = ("torch",)
     containers = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict, torch.nn.ParameterList)
     # What a module keeps in a dict of its own.
@@ -70,16 +76,8 @@ class Torch(Framework):
     set_rng_state = staticmethod(state.set_rng_state)
     seed = staticmethod(state.seed)
 
-    def flags(self) -> dict[str, Any]:
-        """Return threads, default dtype, autograd, precision and the like."""
-        return {name: read() for name, (read, _) in _FLAGS.items()}
-
-    def set_flags(self, flags: Mapping[str, Any]) -> None:
-        """Put them back."""
-        for name, value in flags.items():
-            read, write = _FLAGS[name]
-            if read() != value:
-                write(value)
+    flags = staticmethod(read_flags)
+    set_flags = staticmethod(write_flags)
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return the device's synchronize where there is a device; on a CPU a call returns only when done."""
@@ -100,8 +98,9 @@ class Torch(Framework):
     is_generated = staticmethod(compiler.is_generated)
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:
-        """Return the module's `forward`, unless the user compiled the module already."""
-        if isinstance(value, torch.nn.Module) and getattr(value, "_compiled_call_impl", None) is None:
+        """Return the module's `forward`, unless the user compiled or scripted the module already."""
+        scripted = isinstance(value, torch.jit.ScriptModule)
+        if isinstance(value, torch.nn.Module) and not scripted and getattr(value, "_compiled_call_impl", None) is None:
             return value, "forward"
         return None
 
@@ -166,11 +165,4 @@ class Torch(Framework):
         return str(device)
 
 
-_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "threads": (torch.get_num_threads, torch.set_num_threads),
-    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "grad": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "deterministic": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-}
 FRAMEWORK = Torch()

@@ -18,7 +18,7 @@ _PARTS = {
     torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
     torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
 }
-_STATEFUL = (torch.nn.Module, torch.Tensor, torch.Generator, torch.UntypedStorage, torch._C.ScriptModule)
+_STATEFUL = (torch.nn.Module, torch.Tensor, torch.Generator, torch.UntypedStorage)
 _HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks"}
 # Machinery that changes as it compiles and must not be wound back.
 _MACHINERY = ("torch._", "torch.fx", "torch.autograd", "triton")
@@ -132,6 +132,32 @@ class _Wrapper:
         yield self._attributes
 
 
+class _Scripted:
+    """A scripted or traced module: its attributes that TorchScript holds, and what Python does."""
+
+    def __init__(self, module: Any) -> None:
+        self._inside = module._c
+        self._names = list(module._concrete_type.get_attributes())
+        self._held = self._now()
+        self._tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        self._attributes = module.__dict__
+
+    def _now(self) -> dict[str, Any]:
+        values = {name: self._inside.getattr(name) for name in self._names}
+        return {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
+
+    def changed(self) -> bool:
+        return repr(self._now()) != repr(self._held)
+
+    def restore(self) -> None:
+        for name, value in self._held.items():
+            self._inside.setattr(name, value)
+
+    def children(self) -> Iterator[Any]:
+        yield from self._tensors
+        yield self._attributes
+
+
 class _TorchGenerator:
     """The state of a random generator."""
 
@@ -173,21 +199,23 @@ def _tensor_storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
 
 
 def keep(value: Any) -> Kept | None:
-    """Save a tensor, its memory or a generator; None if it is none of them, or a tensor of an opaque layout."""
+    """Save a tensor, its memory, a scripted module or a generator; None for all else, and for an opaque layout."""
     if isinstance(value, torch.Tensor):
         if is_traceable_wrapper_subclass(value):
             return _Wrapper(value)
         return _Tensor(value) if value.layout is torch.strided or value.layout in _PARTS else None
     if isinstance(value, torch.UntypedStorage):
         return _Storage(value)
+    if isinstance(value, torch.jit.ScriptModule) and hasattr(value, "_concrete_type"):
+        return _Scripted(value)
     return _TorchGenerator(value) if isinstance(value, torch.Generator) else None
 
 
 def is_stateless(value: Any) -> bool:
-    """Say whether it is a dtype, a device, a node of the autograd graph, or machinery of the compiler."""
+    """Say whether it is a dtype, a device, a node of the autograd graph, a scripted function, or of the compiler."""
     if isinstance(value, _STATEFUL):
         return False
-    if isinstance(value, torch.autograd.graph.Node | torch.Stream | torch.Event):
+    if isinstance(value, torch.autograd.graph.Node | torch.Stream | torch.Event | torch.jit.ScriptFunction):
         return True
     module = type(value).__module__
     return module == "torch" or module.startswith(_MACHINERY)

@@ -1,0 +1,331 @@
+"""What a process is set to: paths, limits, log, warnings, numbers, figures and the like; read, and put back."""
+
+from __future__ import annotations
+
+import builtins
+import contextvars
+import decimal
+import functools
+import gc
+import locale
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from fwmagic.cells.interrupts import InterruptGuard
+from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.modules import is_of_library, is_of_user
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Compare numbers and texts by value, tuples and dicts by what they hold, all else by identity."""
+    if left is right or type(left) is not type(right):
+        return left is right
+    if isinstance(left, tuple | list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
+    return isinstance(left, int | float | str | Path) and bool(left == right)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One setting: `read` returns it, in a form that `same` compares, and `write` sets it to that.
+
+    `late`: it is put back only at the end of everything, since what surrounds a timed call sets it, too.
+    """
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    late: bool = False
+    same: Callable[[Any, Any], bool] = _same
+
+
+class Settings:
+    """The settings of this process as they are now; those of frameworks are not among them."""
+
+    def __init__(self) -> None:
+        self._saved = [(setting, setting.read()) for setting in _SETTINGS]
+
+    def moved(self) -> bool:
+        """Say whether a setting differs now that nothing but the code under measurement sets."""
+        return any(not setting.late and not setting.same(value, setting.read()) for setting, value in self._saved)
+
+    def restore(self, late: bool = True) -> None:
+        """Put back what differs; without `late`, nothing that what surrounds a timed call sets, too."""
+        for setting, value in self._saved:
+            if (late or not setting.late) and not setting.same(value, setting.read()):
+                setting.write(value)
+
+
+def is_put_back(module: ModuleType, name: str) -> bool:
+    """Say whether an attribute of a module of Python is a setting that is put back."""
+    return module is builtins or (module is sys and name in (*_LISTS, *_HOOKS))
+
+
+# Python
+
+
+_LISTS = ("path", "argv")
+_HOOKS = ("excepthook", "unraisablehook", "breakpointhook")
+
+
+def _read_lists() -> tuple[Any, ...]:
+    return tuple((name, getattr(sys, name), tuple(getattr(sys, name))) for name in _LISTS)
+
+
+def _same_lists(saved: Any, now: Any) -> bool:
+    return all(
+        held is now_held and [*content] == [item for item in now_content if item in content or not _is_added(item)]
+        for (_, held, content), (_, now_held, now_content) in zip(saved, now, strict=True)
+    )
+
+
+def _is_added(path: Any) -> bool:
+    """Say whether a library may have put a folder of its own on the path, where it looks for its parts later."""
+    return isinstance(path, str) and is_of_library(path)
+
+
+def _write_lists(saved: Any) -> None:
+    for name, held, content in saved:
+        added = [item for item in getattr(sys, name) if item not in content and _is_added(item)]
+        setattr(sys, name, held)
+        held[:] = [*content, *added]
+
+
+def _read_builtins() -> dict[str, Any]:
+    return {name: value for name, value in vars(builtins).items() if name not in _OF_DISPLAYS}
+
+
+def _write_builtins(saved: dict[str, Any]) -> None:
+    names = vars(builtins)
+    for name in names.keys() - saved.keys() - _OF_DISPLAYS:
+        del names[name]
+    names.update(saved)
+
+
+#: Built-in names that an interpreter, or a run without output, binds anew all the time.
+_OF_DISPLAYS = {"_", "input"}
+
+
+def _write_collecting(on: bool) -> None:
+    (gc.enable if on else gc.disable)()
+
+
+def _read_folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return None
+
+
+def _write_folder(folder: Path | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
+def _read_environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def _write_environment(saved: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+# What a timer sends, which may still run: without a handler that would end the process.
+_OF_TIMERS = {getattr(signal, name, None) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF")}
+
+
+def _read_signals() -> dict[int, Any]:
+    return {int(number): signal.getsignal(number) for number in signal.valid_signals() - _OF_TIMERS}
+
+
+def _moved_signals(saved: dict[int, Any], now: dict[int, Any]) -> dict[int, Any]:
+    """Return the handlers that were there before, of the signals that code of the user handles in another way now.
+
+    Our own guard takes itself off. A library sets its handlers once, and relies on them. None was not set by Python.
+    """
+    differ = [number for number, handler in now.items() if handler is not saved[number] is not None]
+    return {number: saved[number] for number in differ if not _is_of_others(now[number])}
+
+
+def _is_of_others(handler: Any) -> bool:
+    if isinstance(getattr(handler, "__self__", None), InterruptGuard):
+        return True
+    module = sys.modules.get(handler.__module__ or "") if isinstance(handler, FunctionType | MethodType) else None
+    return module is not None and module.__name__ != "__main__" and not is_of_user(module)
+
+
+def _same_signals(saved: dict[int, Any], now: dict[int, Any]) -> bool:
+    return not _moved_signals(saved, now)
+
+
+def _write_signals(saved: dict[int, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody set them
+        for number, handler in _moved_signals(saved, _read_signals()).items():
+            signal.signal(number, handler)
+
+
+def _read_contexts() -> dict[Any, Any]:
+    return dict(contextvars.copy_context())
+
+
+def _write_contexts(saved: dict[Any, Any]) -> None:
+    now = contextvars.copy_context()
+    for variable, value in saved.items():
+        if now.get(variable, MISSING) is not value:
+            variable.set(value)
+
+
+# Numbers and texts
+
+
+_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+
+def _read_decimal() -> tuple[Any, ...]:
+    context = decimal.getcontext()
+    return context, [getattr(context, name) for name in _DECIMAL], dict(context.traps)
+
+
+def _write_decimal(saved: tuple[Any, ...]) -> None:
+    context, values, traps = saved
+    decimal.setcontext(context)
+    for name, value in zip(_DECIMAL, values, strict=True):
+        setattr(context, name, value)
+    context.traps.update(traps)
+
+
+def _read_signalled() -> dict[Any, bool]:
+    return dict(decimal.getcontext().flags)
+
+
+def _write_signalled(saved: dict[Any, bool]) -> None:
+    decimal.getcontext().flags.update(saved)
+
+
+def _write_locale(saved: str) -> None:
+    locale.setlocale(locale.LC_ALL, saved)
+
+
+# Warnings and the log
+
+
+def _read_warnings() -> tuple[Any, ...]:
+    return warnings.filters, list(warnings.filters), warnings.showwarning
+
+
+def _write_warnings(saved: tuple[Any, ...]) -> None:
+    filters, content, show = saved
+    filters[:] = content
+    warnings.filters, warnings.showwarning = filters, show
+
+
+_UNTOUCHED = (logging.NOTSET, (), (), True, False)
+
+
+def _read_log() -> dict[str, tuple[Any, ...]]:
+    held = logging.root.manager.loggerDict
+    loggers = {name: logger for name, logger in list(held.items()) if isinstance(logger, logging.Logger)}
+    return {name: _of_logger(logger) for name, logger in {**loggers, "": logging.root}.items()}
+
+
+def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
+    handlers = tuple((one, one.level, one.formatter, tuple(one.filters)) for one in logger.handlers)
+    return logger.level, handlers, tuple(logger.filters), logger.propagate, logger.disabled
+
+
+def _moved_loggers(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return how the loggers were that differ; a new one of a library was set up by that while it was imported."""
+    return {
+        name: saved.get(name, _UNTOUCHED)
+        for name, state in now.items()
+        if not _same(saved.get(name, _UNTOUCHED), state) and (name in saved or not _is_of_library(name))
+    }
+
+
+@functools.cache
+def _is_of_library(name: str) -> bool:
+    """Say whether a logger goes by the name of an imported module, or is a global of one of a library."""
+    logger = logging.getLogger(name)
+    modules = [one for one in list(sys.modules.values()) if isinstance(one, ModuleType) and not is_of_user(one)]
+    own = sys.modules.get("__main__")
+    return name.partition(".")[0] in sys.modules or any(
+        logger is value for one in modules if one is not own for value in list(vars(one).values())
+    )
+
+
+def _same_log(saved: dict[str, Any], now: dict[str, Any]) -> bool:
+    return not _moved_loggers(saved, now)
+
+
+def _write_log(saved: dict[str, Any]) -> None:
+    for name, (level, handlers, filters, propagate, disabled) in _moved_loggers(saved, _read_log()).items():
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler for handler, *_ in handlers]
+        for handler, own_level, formatter, own_filters in handlers:
+            handler.level, handler.formatter, handler.filters[:] = own_level, formatter, own_filters
+        logger.filters[:] = filters
+        logger.propagate, logger.disabled = propagate, disabled
+        logger.setLevel(level)
+
+
+# Figures
+
+
+def _read_figures() -> tuple[Any, ...]:
+    """Return matplotlib's settings and the numbers of its open figures, if it has been imported."""
+    matplotlib: Any = sys.modules.get("matplotlib")
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
+    # Read as from any dict: its own methods choose a backend, or warn of old names.
+    settings = dict(dict.items(matplotlib.rcParams)) if hasattr(matplotlib, "rcParams") else {}
+    return settings, tuple(pyplot.get_fignums()) if hasattr(pyplot, "get_fignums") else ()
+
+
+def _same_figures(saved: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    imported_meanwhile = not saved[0]
+    return (imported_meanwhile or saved[0] == now[0]) and set(now[1]) <= set(saved[1])
+
+
+def _write_figures(saved: tuple[Any, ...]) -> None:
+    settings, figures = saved
+    for number in set(_read_figures()[1]) - set(figures):
+        sys.modules["matplotlib.pyplot"].close(number)
+    if settings:
+        dict.update(sys.modules["matplotlib"].rcParams, settings)
+
+
+def _attribute(owner: Any, name: str, late: bool = False) -> _Setting:
+    return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), late)
+
+
+_SETTINGS = (
+    _Setting(_read_lists, _write_lists, same=_same_lists),
+    _Setting(_read_builtins, _write_builtins),
+    _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
+    _Setting(sys.getswitchinterval, sys.setswitchinterval),
+    _Setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    *(_attribute(sys, name) for name in _HOOKS),
+    _Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
+    _Setting(gc.isenabled, _write_collecting, late=True),
+    _Setting(_read_folder, _write_folder),
+    _Setting(_read_environment, _write_environment, late=True),  # a compiler sets variables of its own
+    _Setting(_read_signals, _write_signals, same=_same_signals),
+    _Setting(_read_contexts, _write_contexts, late=True),
+    _Setting(_read_decimal, _write_decimal),
+    _Setting(_read_signalled, _write_signalled, late=True),  # any division may set these
+    _Setting(lambda: locale.setlocale(locale.LC_ALL), _write_locale),
+    _Setting(_read_warnings, _write_warnings, late=True),
+    _Setting(_read_log, _write_log, same=_same_log),
+    _attribute(logging.root.manager, "disable", late=True),
+    _Setting(_read_figures, _write_figures, same=_same_figures),
+)

@@ -1,0 +1,88 @@
+"""torch's global settings that a cell may change; every private name that holds one is here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+
+def read_flags() -> dict[str, Any]:
+    """Return threads, default dtype and device, autograd, precision, printing, hooks on all modules and the like."""
+    return {name: read() for name, (read, _) in _FLAGS.items()}
+
+
+def write_flags(flags: Mapping[str, Any]) -> None:
+    """Put them back where they differ."""
+    for name, value in flags.items():
+        read, write = _FLAGS[name]
+        if read() != value:
+            write(value)
+
+
+def _read_deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _write_deterministic(saved: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(saved[0], warn_only=saved[1])
+
+
+def _read_anomaly() -> tuple[bool, bool]:
+    return torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+
+
+def _write_anomaly(saved: tuple[bool, bool]) -> None:
+    torch.autograd.set_detect_anomaly(*saved)
+
+
+def _read_device() -> Any:
+    """Return what `torch.set_default_device` has set; not what a `with torch.device(...)` sets."""
+    context = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
+    return getattr(context, "device", None)
+
+
+def _printing() -> Any:
+    return getattr(getattr(torch, "_tensor_str", None), "PRINT_OPTS", None)
+
+
+def _read_printing() -> dict[str, Any]:
+    return dict(getattr(_printing(), "__dict__", {}))
+
+
+def _write_printing(saved: Mapping[str, Any]) -> None:
+    for name, value in saved.items():
+        setattr(_printing(), name, value)
+
+
+def _places_of_hooks() -> dict[str, dict[Any, Any]]:
+    """Return the dictionaries of the hooks on all modules and on all optimizers, by their names."""
+    owners = [sys.modules.get(name) for name in ("torch.nn.modules.module", "torch.optim.optimizer")]
+    held = {name: place for owner in owners if owner is not None for name, place in vars(owner).items()}
+    return {name: place for name, place in held.items() if name.startswith("_global_") and isinstance(place, dict)}
+
+
+def _read_hooks() -> dict[str, list[Any]]:
+    return {name: list(place.items()) for name, place in _places_of_hooks().items()}
+
+
+def _write_hooks(saved: Mapping[str, list[Any]]) -> None:
+    for name, place in _places_of_hooks().items():
+        place.clear()
+        place.update(saved.get(name, ()))
+
+
+_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "threads": (torch.get_num_threads, torch.set_num_threads),
+    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "default device": (_read_device, torch.set_default_device),
+    "grad": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "deterministic": (_read_deterministic, _write_deterministic),
+    "anomaly": (_read_anomaly, _write_anomaly),
+    "printing": (_read_printing, _write_printing),
+    "hooks": (_read_hooks, _write_hooks),
+    "warn always": (torch.is_warn_always_enabled, torch.set_warn_always),
+}

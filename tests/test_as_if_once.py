@@ -1,0 +1,646 @@
+"""As if once, nothing harmed, and later calls do no less than the first: cells that a plain run judges."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from oracle import ALIASES, REPORT, Notebook, Run, notebook, unlike
+from tiers import tiered
+
+from fwmagic.report import Report
+
+pytestmark = pytest.mark.usefixtures("untraced")
+
+BUDGET = 0.03
+IMPORTS = """
+import contextvars, decimal, functools, gc, io, logging, math, os, signal, sys, threading, types, warnings
+from collections import deque, namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+import numpy as np
+import torch
+import jax, jax.numpy as jnp
+x = torch.arange(6.0)
+X = jnp.arange(6.0)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell, what comes before and after it, and how its report ends: its status, and what its note says.
+
+    `compared` is its status in `%%compare`, if it is another one.
+    """
+
+    name: str
+    framework: str
+    body: str
+    setup: str = ""
+    then: str = ""
+    status: str = "timed"
+    note: str = ""
+    mode: str = "eager"
+    compared: str = ""
+
+    @property
+    def text(self) -> str:
+        return textwrap.dedent(self.body).strip("\n") + "\n"
+
+
+#: What a cell does to the process is put back, and kept as one plain run leaves it.
+SETTINGS = [
+    Case("sys-path", "torch", "sys.path.append('elsewhere')\ny = x * 2", then="n = sys.path.count('elsewhere')"),
+    Case("sys-path-rebound", "torch", "sys.path = ['elsewhere', *sys.path]\ny = x * 2", then="n = len(sys.path)"),
+    Case("recursion-limit", "torch", "sys.setrecursionlimit(sys.getrecursionlimit() + 7)\ny = x * 2"),
+    Case(
+        "built-in-name",
+        "torch",
+        """
+        import builtins
+        builtins.ascii = lambda value: 'mine'
+        y = x * 2
+        """,
+        then="n = ascii('abc')",
+    ),
+    Case(
+        "new-built-in",
+        "jax",
+        "vars(__import__('builtins'))['spare'] = 3\ny = X * 2",
+        then="n = spare\ndel __builtins__.spare",
+    ),
+    Case(
+        "decimal-context",
+        "torch",
+        "decimal.getcontext().prec = decimal.getcontext().prec + 1\ny = x * 2",
+        then="n = decimal.getcontext().prec, decimal.Decimal(1) / 3",
+    ),
+    Case(
+        "context-variable",
+        "torch",
+        "depth.set(depth.get() + 1)\ny = x * 2",
+        "depth = contextvars.ContextVar('depth', default=0); depth.set(1)",
+        "n = depth.get()",
+    ),
+    Case("garbage-collection", "torch", "gc.disable()\ny = x * 2", then="n = gc.isenabled(); gc.enable()"),
+    Case(
+        "environment",
+        "torch",
+        "os.environ['OF_MINE'] = os.environ.get('OF_MINE', '') + 'x'\ny = x * 2",
+        then="n = os.environ.pop('OF_MINE')",
+    ),
+    Case("warning-filters", "torch", "warnings.filterwarnings('error', 'of my own')\ny = x * 2"),
+    Case(
+        "signal-handler",
+        "torch",
+        "signal.signal(signal.SIGUSR1, lambda *_: None)\ny = x * 2",
+        then="n = signal.getsignal(signal.SIGUSR1).__name__\n_ = signal.signal(signal.SIGUSR1, signal.SIG_DFL)",
+    ),
+    Case("excepthook", "torch", "sys.excepthook = print\ny = x * 2"),
+    Case(
+        "log-level-and-handler",
+        "torch",
+        """
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler(stream))
+        log.info("mean %.2f", x.mean())
+        """,
+        "log = logging.getLogger('mine.train'); stream = io.StringIO()",
+        "log.info('again')\nlines = stream.getvalue().splitlines(), len(log.handlers)",
+    ),
+    Case(
+        "log-of-a-library-quietened",
+        "jax",
+        "logging.getLogger('jax').setLevel(logging.CRITICAL)\ny = X * 2",
+        then="n = logging.getLogger('jax').level\nlogging.getLogger('jax').setLevel(0)",
+    ),
+    Case(
+        "torch-settings",
+        "torch",
+        """
+        torch.set_default_dtype(torch.float64)
+        torch.set_printoptions(precision=2)
+        np.set_printoptions(precision=3)
+        torch.autograd.set_detect_anomaly(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_default_device("meta")
+        y = x * 2
+        """,
+        then="d = torch.ones(1).dtype, torch.ones(1).device, torch.is_anomaly_enabled()",
+    ),
+    Case(
+        "hook-on-all-modules",
+        "torch",
+        """
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda m, a, o: calls.append(type(m).__name__))
+        y = lin(x)
+        """,
+        "calls = []; lin = torch.nn.Linear(6, 2)",
+        "z = lin(x); n = len(calls); handle.remove()",
+    ),
+]
+#: What a cell does to modules of the user is put back; what it does to a library's is done once.
+MODULES = [
+    Case(
+        "lists-of-a-module",
+        "torch",
+        "cfg.history.append(1)\ncfg.table['n'] += 1\ny = x * cfg.table['n']",
+        "cfg = types.ModuleType('cfg'); cfg.history = []; cfg.table = {'n': 0}",
+        "s = len(cfg.history), cfg.table['n']",
+    ),
+    Case(
+        "attributes-of-a-module",
+        "jax",
+        "cfg.seen += 1\nsetattr(cfg, 'last', X * 2)\ndel cfg.old",
+        "cfg = types.ModuleType('cfg'); cfg.seen = 0; cfg.old = 1",
+        "s = cfg.seen, cfg.last.sum(), hasattr(cfg, 'old')",
+    ),
+    Case(
+        "module-in-a-file",
+        "torch",
+        "y = helper.scaled(x)",
+        """
+        Path("helper.py").write_text("calls = []\\nclass Scale:\\n    by = 1\\ndef scaled(v):\\n"
+                                     "    calls.append(1); Scale.by += 1\\n    return v * Scale.by\\n")
+        sys.path.insert(0, "")
+        import importlib; sys.modules.pop("helper", None); importlib.invalidate_caches()
+        import helper
+        """,
+        "n = len(helper.calls), helper.Scale.by",
+    ),
+    Case(
+        "function-of-a-module-in-a-file",
+        "torch",
+        "y = scaled(x)",
+        """
+        Path("helper2.py").write_text("calls = []\\ndef scaled(v):\\n    calls.append(1); return v * len(calls)\\n")
+        sys.path.insert(0, "")
+        import importlib; sys.modules.pop("helper2", None); importlib.invalidate_caches()
+        import helper2
+        from helper2 import scaled
+        """,
+        "n = len(helper2.calls)",
+    ),
+    Case(
+        "attribute-of-a-library-by-a-function",
+        "torch",
+        "swap()\ny = x * 2",
+        "def swap(): math.tau = math.tau + 1",
+        "n = math.tau\nmath.tau = math.pi * 2",
+        status="run-once",
+        note="line 2: `swap` sets `math.tau`, which belongs to a module",
+    ),
+    Case(
+        "attribute-of-a-library-by-setattr",
+        "torch",
+        "y = x * 2\nsetattr(math, 'spare', 1)",
+        then="del math.spare",
+        status="run-once",
+        note="line 3: `math.spare` belongs to a module",
+    ),
+    Case(
+        "method-of-a-class-of-a-library",
+        "torch",
+        "Linear.twice = lambda self: 2\ny = x * 2",
+        "from torch.nn import Linear",
+        "del Linear.twice",
+        status="run-once",
+        note="line 2: `Linear.twice` belongs to a class of a library",
+    ),
+]
+#: Effects that reading the text does not find: the one run shows them.
+EFFECTS = [
+    Case(
+        "append-through-a-path",
+        "torch",
+        "y = x * 3\nwith target.open('a') as f:\n    print(float(y.sum()), file=f)",
+        "target = Path('log.txt')",
+        "n = len(target.read_text().splitlines())",
+        status="run-once",
+        note="line 3: writes `log.txt`, which cannot be undone (--repeat-effects times it anyway)",
+    ),
+    Case(
+        "tofile",
+        "jax",
+        "y = X * 2\nnp.asarray(y).tofile('y.bin')",
+        status="run-once",
+        note="line 3: writes `y.bin`",
+    ),
+    Case(
+        "in-a-function-under-another-name",
+        "torch",
+        "y = x * 2\nlogged(y)",
+        "put = np.savetxt\ndef logged(v):\n    put('y.txt', v.numpy())",
+        status="run-once",
+        note="line 3: writes `y.txt`",
+    ),
+    Case(
+        "handler-that-opens-its-file-later",
+        "torch",
+        "log.warning('mean %.1f', x.mean())\ny = x * 2",
+        "log = logging.getLogger('mine.file'); log.propagate = False\n"
+        "log.addHandler(logging.FileHandler('run.log', delay=True))",
+        "log.handlers[0].close()\nn = len(Path('run.log').read_text().splitlines())",
+        status="run-once",
+        note="line 2: writes `",
+        compared="timed",  # a measured run logs nothing
+    ),
+    Case(
+        "in-a-thread",
+        "torch",
+        "t = threading.Thread(target=target.write_bytes, args=(b'1',)); t.start(); t.join()\ny = x * 2\ndel t",
+        "target = Path('thread.bin')",
+        status="run-once",
+        note="writes `thread.bin`",
+    ),
+    Case(
+        "renames",
+        "jax",
+        "here = here.rename('there.txt')\ny = X * 2",
+        "here = Path('here.txt'); _ = here.write_text('1')",
+        status="run-once",
+        note="line 2: moves `here.txt`",
+    ),
+    Case(
+        "in-place-on-disk",
+        "torch",
+        "m = np.load('m.npy', mmap_mode='r+'); m += 1; total = float(m.sum())\ndel m",
+        "np.save('m.npy', np.zeros(3))",
+        "n = np.load('m.npy').sum()",
+        status="run-once",
+        note="line 2: writes `m.npy`",
+    ),
+    Case(
+        "registers-a-class",
+        "jax",
+        """
+        class Interval:
+            def __init__(self, lo, hi): self.lo, self.hi = lo, hi
+        jax.tree_util.register_pytree_node(Interval, lambda i: ((i.lo, i.hi), None), lambda _, k: Interval(*k))
+        wide = jax.tree.map(lambda a: a * 2, Interval(X - 1, X + 1))
+        width = wide.hi - wide.lo
+        """,
+        then="again = jax.jit(lambda i: i.hi)(wide)",
+        status="run-once",
+        note="what `jax.tree_util.register_pytree_node` does",
+    ),
+]
+#: Ordinary values.
+VALUES = [
+    Case("a-file-that-is-read", "torch", "y = x * len(f.read_text())", "f = Path('f.txt'); _ = f.write_text('1')"),
+    Case("global-counter", "torch", "tick()\ny = x * n", "n = 0\ndef tick():\n    global n\n    n += 1", "m = n"),
+    Case(
+        "attribute-of-a-class",
+        "jax",
+        "y = Layer()(X)\nmade = Layer.made",
+        "class Layer:\n    made = 0\n    def __init__(self): type(self).made += 1\n    def __call__(self, v): return v",
+        "n = Layer.made",
+    ),
+    Case(
+        "scripted-function",
+        "torch",
+        "y = scripted(x, 3.0)",
+        "def scaled(v, by: float):\n    return v * by\nscripted = torch.jit.script(scaled)",
+    ),
+    Case(
+        "scripted-module-with-state",
+        "torch",
+        "y = net(torch.ones(4, 3)).sum()\nseen = net.seen",
+        """
+        class Net(torch.nn.Module):
+            seen: int
+            def __init__(self):
+                super().__init__()
+                self.norm, self.seen = torch.nn.BatchNorm1d(3), 0
+            def forward(self, v):
+                self.seen += 1
+                return self.norm(v)
+        net = torch.jit.script(Net())
+        """,
+        "n = net.seen, net.norm.num_batches_tracked, net.norm.running_mean.sum()",
+    ),
+    Case(
+        "traced-module",
+        "torch",
+        "y = net(torch.ones(4, 3)).sum()",
+        "net = torch.jit.trace(torch.nn.BatchNorm1d(3), torch.ones(4, 3))",
+        "n = int(net.num_batches_tracked), float(net.running_mean.sum())",
+    ),
+    Case(
+        "named-tuples",
+        "torch",
+        "batch = Transition(*zip(*memory))\ntotal = torch.stack(batch.state).sum()",
+        "Transition = namedtuple('Transition', 'state action')\nmemory = [Transition(x + i, i) for i in range(4)]",
+    ),
+    Case(
+        "typed-named-tuples",
+        "jax",
+        "moved = Pair(pair.a + 1, pair.b)\nmoved.a.sum()",
+        "class Pair(NamedTuple):\n    a: object\n    b: int = 0\npair = Pair(X)",
+    ),
+    Case(
+        "dataclasses",
+        "torch",
+        "state.steps += 1\nstate.w = state.w * 0.5",
+        "@dataclass\nclass State:\n    w: object\n    steps: int = 0\nstate = State(x)",
+        "n = state.steps, state.w",
+    ),
+    Case(
+        "frozen-dataclasses-with-slots",
+        "jax",
+        "y = point.v * 2",
+        "@dataclass(frozen=True, slots=True)\nclass Point:\n    v: object\npoint = Point(X)",
+    ),
+    Case(
+        "sparse-tensor",
+        "torch",
+        "y = (sparse @ dense).sum()",
+        "sparse = torch.eye(4).to_sparse(); dense = torch.ones(4, 2)",
+    ),
+    Case(
+        "tensor-subclass",
+        "torch",
+        "y = tagged * 2\nkind = type(y).__name__",
+        "class Tagged(torch.Tensor):\n    pass\ntagged = torch.ones(3).as_subclass(Tagged); tagged.tag = 'a'",
+    ),
+]
+#: The first call would leave later ones less to do: `textwrap.found` says what each call found.
+LATER = [
+    Case(
+        "list-sorted-in-place",
+        "torch",
+        "textwrap.found.append(scores[0])\nscores.sort()\nbest = torch.tensor(scores[-5:])",
+        "import textwrap\nscores = np.random.default_rng(1).random(20_000).tolist()",
+        "n = scores[0]",
+    ),
+    Case(
+        "queue-drained",
+        "torch",
+        "textwrap.found.append(len(queue))\nwhile queue:\n    done.append(torch.linalg.eigvalsh(queue.popleft()))",
+        "import textwrap\nqueue = deque(torch.eye(20) * (i + 1) for i in range(8)); done = []",
+        "n = len(done), len(queue)",
+    ),
+    Case(
+        "memo",
+        "torch",
+        "y = spectrum(60).sum()",
+        """
+        import textwrap
+        memo = {}
+        def spectrum(n):
+            textwrap.found.append(len(memo))
+            if n not in memo:
+                memo[n] = torch.linalg.svdvals(torch.eye(n) * 2)
+            return memo[n]
+        """,
+        "n = len(memo)",
+    ),
+    Case(
+        "memo-in-an-attribute-of-the-function",
+        "torch",
+        "y = spectrum(60).sum()",
+        """
+        import textwrap
+        def spectrum(n):
+            memo = vars(spectrum).setdefault("memo", {})
+            textwrap.found.append(len(memo))
+            if n not in memo:
+                memo[n] = torch.linalg.svdvals(torch.eye(n) * 2)
+            return memo[n]
+        """,
+        "n = len(spectrum.memo)",
+    ),
+    Case(
+        "memo-by-weak-keys",
+        "torch",
+        "y = spectrum(model).sum()",
+        """
+        import textwrap, weakref
+        class Model: pass
+        model, memo = Model(), weakref.WeakKeyDictionary()
+        def spectrum(model):
+            textwrap.found.append(len(memo))
+            if model not in memo:
+                memo[model] = torch.linalg.svdvals(torch.eye(60) * 2)
+            return memo[model]
+        """,
+        "n = len(memo)",
+    ),
+    Case(
+        "global-memo",
+        "jax",
+        "y = table().sum()",
+        """
+        import textwrap
+        made = None
+        def table():
+            global made
+            textwrap.found.append(made is None)
+            if made is None:
+                made = jnp.sin(jnp.arange(2000.0))
+            return made
+        """,
+        "n = made.sum()",
+    ),
+    Case(
+        "cached-property",
+        "torch",
+        "y = model.gram.sum()",
+        """
+        import textwrap
+        class Model:
+            def __init__(self): self.w = torch.ones(50, 50)
+            @functools.cached_property
+            def gram(self):
+                return torch.linalg.matrix_exp(self.w * 1e-3)
+        model = Model()
+        """,
+        "n = 'gram' in vars(model)",
+    ),
+    Case(
+        "array-sorted-in-place",
+        "torch",
+        "textwrap.found.append(float(a[0]))\nwhile not np.all(a[:-1] <= a[1:]):\n    a.sort()\ntop = float(a[-1])",
+        "import textwrap\na = np.arange(30_000.0)[::-1].copy()",
+        "n = a[0]",
+    ),
+    Case(
+        "optimizer-that-has-arrived",
+        "torch",
+        """
+        textwrap.found.append(bool((w.detach() - 1).abs().max() < 0.05))
+        while (w.detach() - 1).abs().max() > 0.05:
+            opt.zero_grad()
+            ((w - 1) ** 2).sum().backward()
+            opt.step()
+        """,
+        "import textwrap\nw = torch.zeros(3, requires_grad=True); opt = torch.optim.SGD([w], lr=0.03, momentum=0.5)",
+        "n = w.detach().sum()",
+    ),
+    Case(
+        "converges-after-some-calls",
+        "torch",
+        """
+        textwrap.found.append(float(u.max()))
+        for _ in range(20):
+            if float(u.max()) < 0.01:
+                break
+            u.mul_(0.98)
+        """,
+        "import textwrap\nu = torch.ones(500)",
+        "n = u.max()",
+    ),
+    Case(
+        "function-with-a-cache",
+        "jax",
+        "y = table(50).sum()",
+        """
+        import textwrap
+        @functools.lru_cache(maxsize=4)
+        def table(n):
+            textwrap.found.append(1)
+            return jnp.sin(jnp.arange(n) * X[1])
+        """,
+        "again = table(50) + 1; n = table.cache_info()",
+    ),
+    Case(
+        "cache-cleared-by-the-cell",
+        "jax",
+        "table.cache_clear()\ny = table(50).sum()",
+        "@functools.lru_cache(maxsize=1)\ndef table(n):\n    return jnp.sin(jnp.arange(n) * X[0])",
+        "again = table(50) + 1; n = table.cache_info()",
+        mode="auto",
+    ),
+    Case(
+        "cache-that-holds-something-already",
+        "torch",
+        "y = table(2, by=3) + table(4)\nn = table.cache_info().currsize",
+        "@functools.lru_cache(typed=True)\ndef table(n, by=1):\n    return torch.full((n,), by).sum()\ntable(2, by=3)",
+        "m = table.cache_info()",
+    ),
+    Case(
+        "cache-of-a-method",
+        "torch",
+        "y = model.table(3).sum()",
+        "class Model:\n    @functools.cache\n    def table(self, n): return torch.ones(n)\nmodel = Model()",
+        "m = Model.table.cache_info()",
+        status="run-once",
+        note="fills the cache of `Model.table`",
+    ),
+]
+DONATING = """
+@functools.partial(jax.jit, donate_argnums=0)
+def step(state, g):
+    return {"w": state["w"] - 0.1 * g, "n": state["n"] + 1}
+state = {"w": jnp.ones(6), "n": jnp.zeros((), jnp.int32)}
+"""
+DONATED = [
+    Case(
+        "donated-state",
+        "jax",
+        "state = step(state, X)\nstate['w'].sum()",
+        DONATING,
+        "state = step(state, X); n = int(state['n'])",
+        status="run-once",
+        note="thread the state through (`state = step(state, ...)`)",
+    ),
+    Case(
+        "donated-copy",
+        "jax",
+        "new = step(jax.tree.map(jnp.copy, state), X)\nnew['w'].sum()",
+        DONATING,
+        "state = step(state, X); n = int(state['n'])",
+    ),
+    Case(
+        "donated-in-the-cell",
+        "jax",
+        "new = jax.jit(lambda s: s + 1, donate_argnums=0)(held)\nnew.sum()",
+        "held = jnp.ones(5)",
+        "gone = held.is_deleted()",
+        status="run-once",
+        note="the cell donates `held`",
+    ),
+]
+CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LATER, *DONATED]
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+#: Of each group, what the first tier compares; under the magic it has all.
+COMPARED = {
+    *("sys-path", "log-level-and-handler", "torch-settings", "hook-on-all-modules", "garbage-collection"),
+    *("lists-of-a-module", "function-of-a-module-in-a-file", "attribute-of-a-library-by-a-function"),
+    *("append-through-a-path", "handler-that-opens-its-file-later", "named-tuples", "scripted-module-with-state"),
+    *("queue-drained", "global-memo", "function-with-a-cache", "cache-that-holds-something-already"),
+    *("donated-state", "donated-in-the-cell"),
+}
+
+
+@contextmanager
+def prepared(case: Case) -> Iterator[Notebook]:
+    with notebook() as book:
+        textwrap.found = []
+        book.shell.run_line_magic("load_ext", "fwmagic")
+        book.shell.run_line_magic("config", "FwMagics.memory = False")
+        for text in (IMPORTS, textwrap.dedent(case.setup)):
+            assert book.run(text).error is None
+        textwrap.found.clear()
+        yield book
+        book.shell.run_line_magic("unload_ext", "fwmagic")
+        del textwrap.found
+
+
+@functools.cache
+def plainly(case: Case) -> tuple[Run, Run]:
+    """Run the cell without a magic, and the cell after it."""
+    with prepared(case) as book:
+        book.run("pass")  # where another notebook has `%%compare`, so that Out has the same numbers
+        run, then = book.run(case.text), book.run(case.then)
+        assert (run.error, then.error) == (None, None)
+        return run, then
+
+
+def _ends_as_it_should(report: Report, status: str, note: str) -> None:
+    variant = next(iter(report))
+    assert (variant.status, variant.failure) == (status, None)
+    assert note in variant.note
+    # Some calls, before any is timed, show what later ones would find; those that are timed find what the first did.
+    assert textwrap.found[-1:] == textwrap.found[:1]
+
+
+@every_case
+def test_under_its_magic_the_notebook_is_as_after_one_plain_run(case: Case):
+    plain = plainly(case)
+    with prepared(case) as book:
+        book.run("pass")
+        magic = f"%%{case.framework} --mode {case.mode} --budget {BUDGET} -o {REPORT}\n"
+        run = book.run(magic + case.text, extra_lines=1)
+        assert run.error is None
+        _ends_as_it_should(book.shell.user_ns[REPORT], case.status, case.note)
+        then = book.run(case.then)
+    assert unlike(plain[0], run, allowed=frozenset(ALIASES)) == []
+    assert unlike(plain[1], then, allowed=frozenset(ALIASES)) == []
+
+
+@pytest.mark.parametrize("case", tiered({case.name: case for case in CASES}, *COMPARED))
+def test_after_compare_the_notebook_is_as_before(case: Case):
+    plain = plainly(case)
+    section = f"%%compare --mode {case.mode} --budget {BUDGET} -o {REPORT}\n%%{case.framework}\n{case.text}"
+    with prepared(case) as book:
+        idle = book.run("pass")
+    with prepared(case) as book:
+        compared = book.run(section)
+        assert compared.error is None
+        status = case.compared or case.status
+        note = re.sub(r"^line \d+: ", "", case.note) if status == case.status else ""
+        _ends_as_it_should(book.shell.user_ns.pop(REPORT), status, note)
+        # What a section does that cannot be undone is done the one time that the report tells of.
+        if status == "timed" or case in DONATED:
+            assert unlike(idle, dataclasses.replace(compared, error=None)) == []
+            run, then = book.run(case.text), book.run(case.then)
+            assert unlike(plain[0], run) == []
+            assert unlike(plain[1], then) == []

@@ -1,0 +1,112 @@
+"""Settings of the process: what is put back, and what libraries did to it that stays."""
+
+from __future__ import annotations
+
+import decimal
+import gc
+import logging
+import signal
+import site
+import sys
+import warnings
+
+import pytest
+
+from fwmagic.cells.interrupts import InterruptGuard
+from fwmagic.cells.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def before():
+    """Put everything back by Python's own means."""
+    path, log, handler = list(sys.path), logging.getLogger("of.mine"), signal.getsignal(signal.SIGUSR1)
+    yield
+    sys.path[:] = path
+    log.handlers.clear()
+    log.setLevel(0)
+    signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+CHANGES = [
+    lambda: sys.path.insert(0, "elsewhere"),
+    lambda: sys.path.remove(sys.path[-1]),
+    lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1),
+    lambda: logging.getLogger("of.mine").addHandler(logging.NullHandler()),
+    lambda: logging.getLogger("of.mine").setLevel(5),
+    lambda: setattr(decimal.getcontext(), "prec", 99),
+    lambda: decimal.setcontext(decimal.Context(prec=3)),
+    lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+    lambda: gc.set_threshold(5),
+    lambda: sys.set_int_max_str_digits(5000),
+    lambda: setattr(sys, "excepthook", print),
+]
+
+
+@pytest.mark.parametrize("number", range(len(CHANGES)))
+def test_what_code_of_the_user_sets_is_seen_and_put_back(number):
+    settings = Settings()
+    assert not settings.moved()
+    CHANGES[number]()
+    assert settings.moved()
+    settings.restore(late=False)
+    assert not settings.moved()
+
+
+def test_some_is_put_back_at_the_end_only():
+    settings, filters = Settings(), list(warnings.filters)
+    warnings.filterwarnings("ignore", "of my own")
+    gc.disable()
+    assert not settings.moved()
+    settings.restore(late=False)
+    assert not gc.isenabled()
+    settings.restore()
+    assert gc.isenabled()
+    assert warnings.filters == filters
+
+
+def test_what_a_library_puts_on_the_path_stays():
+    settings, folder = Settings(), f"{site.getsitepackages()[0]}/some/_vendor"
+    sys.path.append(folder)
+    assert not settings.moved()
+    sys.path.insert(0, "elsewhere")
+    settings.restore()
+    assert sys.path[-1] == folder
+    assert "elsewhere" not in sys.path
+
+
+def test_a_handler_that_a_library_sets_stays():
+    settings = Settings()
+    handler = logging.basicConfig  # stands for a function of a library
+    signal.signal(signal.SIGUSR1, handler)
+    assert not settings.moved()
+    settings.restore()
+    assert signal.getsignal(signal.SIGUSR1) is handler
+
+
+def test_a_handler_of_the_notebook_does_not():
+    settings, namespace = Settings(), {"__name__": "__main__"}
+    exec("def handler(*_): pass", namespace)
+    signal.signal(signal.SIGUSR1, namespace["handler"])
+    assert settings.moved()
+    settings.restore()
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_our_own_guard_stays():
+    settings = Settings()
+    with InterruptGuard():
+        guarded = signal.getsignal(signal.SIGINT)
+        settings.restore()
+        assert signal.getsignal(signal.SIGINT) is guarded
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_loggers_that_a_library_makes_stay_as_it_made_them(monkeypatch):
+    settings = Settings()
+    made = logging.getLogger("strange.name.of.a.library")
+    made.setLevel(10)
+    monkeypatch.setattr(decimal, "log", made, raising=False)
+    assert not settings.moved()
+    settings.restore()
+    assert made.level == 10
