@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import numbers
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fwmagic.cells.kinds import Kind
 from fwmagic.cells.plans import BUILT_IN
 from fwmagic.cells.walk import Entry
+from fwmagic.frameworks.untraced import is_of_user
 
 _BY_VALUE = (bool, int, str, bytes, type(None))
 _BY_TEXT = (range, slice, numbers.Number)  # repr tells NaN from a number and -0.0 from 0.0
@@ -123,11 +121,4 @@ def _item_fingerprint(item: tuple[str, Any]) -> tuple[str, Any]:
 
 def _is_of_user(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    return file is not None and not any(Path(file).is_relative_to(folder) for folder in _libraries())
-
-
-@functools.cache
-def _libraries() -> frozenset[str]:
-    paths = sysconfig.get_paths()
-    own = str(Path(__file__).parents[1])
-    return frozenset([paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own])
+    return file is not None and is_of_user(file)

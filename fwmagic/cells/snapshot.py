@@ -11,6 +11,7 @@ from typing import Any
 
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, same_state
@@ -123,6 +124,16 @@ class Snapshot:
         """
         put_in_place(self._walk.entries, new)
 
+    def held(self, wanted: Callable[[Any], bool]) -> list[tuple[str, str, Any]]:
+        """Return what the objects that were reached held: path, kind of the object, and key, where it was wanted."""
+        return [
+            (self._walk.path_to(place, key), entry.kind.name, key)
+            for place, entry in enumerate(self._walk.entries)
+            if entry.kind is not None and not entry.inner
+            for key, value in zip(entry.keys, entry.values, strict=True)
+            if type(value) not in PLAIN and wanted(value)
+        ]
+
     def find_leaves(self, predicate: Callable[[Any], bool], but: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
         """Return path and object of what can be reached now, also through what was reached before, and is wanted.
 
@@ -217,7 +228,7 @@ class Snapshot:
             ]
             if not differing and list(before) != list(after):
                 return [path]
-        if len(differing) > _MOST_NAMED:
+        if len(differing) > _MOST_NAMED and place:  # names are always told apart
             return [path]
         return [self._walk.path_to(place, key) for key in differing]
 

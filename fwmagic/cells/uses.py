@@ -106,6 +106,37 @@ def worked_on(statements: list[ast.stmt]) -> set[str]:
     return found - {""}
 
 
+def unread_entries(statements: Iterable[ast.stmt], last: ast.expr | None, but: Collection[str]) -> list[ast.expr]:
+    """Return the entries of dicts that the statements make, fill, and never read: `parts["gram"]`.
+
+    Only dicts count whose name stands for nothing but its entries, each under a constant, and is not among `but`.
+    """
+    top = list(statements)
+    whole = [node for part in (*top, *([last] if last is not None else [])) for node in ast.walk(part)]
+    found: list[ast.expr] = []
+    for name in sorted(_containers(top) - {*but}):
+        entries = [node for node in whole if isinstance(node, ast.Subscript) and _is_entry(node, name)]
+        makes = [s for s in top if isinstance(s, ast.Assign) and isinstance(s.value, ast.Dict) and _binds(s, name)]
+        mentions = sum(isinstance(node, ast.Name) and node.id == name for node in whole)
+        if len(makes) != 1 or mentions != len(entries) + 1 or any(isinstance(e.ctx, ast.Del) for e in entries):
+            continue
+        targets = [target for s in top if isinstance(s, ast.Assign) for target in s.targets]
+        filled = [e.slice for e in entries if any(e is target for target in targets)]
+        filled += [key for key in makes[0].value.keys if isinstance(key, ast.Constant)]  # type: ignore[attr-defined]
+        read = {ast.dump(e.slice) for e in entries if isinstance(e.ctx, ast.Load)}
+        unread = {ast.dump(key): key for key in filled if ast.dump(key) not in read}
+        found += [ast.Subscript(ast.Name(name, ast.Load()), key, ast.Load()) for key in unread.values()]
+    return found
+
+
+def _is_entry(node: ast.Subscript, name: str) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == name and isinstance(node.slice, ast.Constant)
+
+
+def _binds(statement: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in statement.targets)
+
+
 def unused_values(statements: list[ast.stmt], pure: Collection[str], in_loop: bool = False) -> list[int]:
     """Return the lines of values that the statements compute and do not read: a compiler leaves that work out.
 

@@ -20,6 +20,8 @@ from fwmagic.run.place import Entrant, Location
 _SHOWN = 100
 #: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
 _SHORT = 5e-6
+#: What another way would take is looked at for so many seconds, and no longer than this share of the budget.
+_LOOK, _LOOK_SHARE = 0.2, 0.1
 #: In a crowd, a ratio that is further from 1 tells the direction.
 _CLEAR = 2.0
 
@@ -77,6 +79,7 @@ class Measuring:
         self._draft.change(conditions=self._place.conditions(self._load))
         engines = {one.name: one.engine for one in frameworks.loaded() if one.hands_over}
         of_work = [finding for entrant in self._entrants for finding in entrant.findings]
+        of_work += findings.of_ways(self._draft.report, self._in_another_way)
         self._draft.find(*of_work, *findings.of_report(self._draft.report, engines))
 
     def measure_memory(self, entrants: Sequence[Entrant]) -> None:
@@ -86,6 +89,23 @@ class Measuring:
                 failed = self._draft.report[entrant.name].status == "failed"
                 ledgers = entrant.last_seen() if failed else entrant.memory()
                 self._draft.variant(entrant.name, memory=ledgers or self._draft.report[entrant.name].memory)
+
+    def _in_another_way(self, name: str) -> tuple[float, float, float] | None:
+        """Return how many times as long a variant takes in the other way, with its interval; None if there is none."""
+        (entrant,) = (one for one in self._entrants if one.name == name)
+        if entrant.other is None:
+            return None
+        measurement = time_variants(
+            [entrant.calls, entrant.other],
+            budget=min(_LOOK, _LOOK_SHARE * self._options.budget),
+            seed=random.SystemRandom().getrandbits(32),
+            length=self._place.length,
+            surroundings=self._place.surroundings,
+        )
+        (ratio,) = measurement.ratios or (None,)
+        if ratio is None or ratio.median is None or ratio.interval is None:
+            return None
+        return (ratio.median, *ratio.interval)
 
     def _take(self, measurement: Measurement) -> None:
         """Put what was measured in the draft, also what was until an interrupt; no verdict that would not be honest."""

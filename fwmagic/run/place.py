@@ -36,7 +36,8 @@ class Entrant:
 
     `memory` runs it once more and returns its ledgers; `last_seen` returns what is known of the memory of one that
     failed meanwhile. `filename` is where the lines of its code are, `items` how many one call handles, `withheld` why
-    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work.
+    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work. `other` are calls of
+    its section in another way, for a look at what the way costs.
     """
 
     calls: Calls
@@ -46,6 +47,7 @@ class Entrant:
     items: int | None = None
     withheld: str = ""
     findings: tuple[Finding, ...] = ()
+    other: Calls | None = None
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ class Here:
             items=section.options.items,
             withheld=contender.withheld,
             findings=contender.findings,
+            other=None if contender.other is None else self.calls(f"{contender.name} in another way", contender.other),
         )
 
     def _harness(self) -> Harness:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells.function import why_no_function
+from fwmagic.cells.loops import bars
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
-from fwmagic.cells.ways import Programs, Ready
+from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
+from fwmagic.cells.yours import Yours, yours
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import CompileOptions, Framework
 from fwmagic.measure.agree import agree
-from fwmagic.report import Agreement, Compilation, Finding, Stage, Way, findings
+from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
 from fwmagic.run.section import Section
@@ -23,7 +25,11 @@ from fwmagic.run.section import Section
 
 @dataclass(frozen=True)
 class Contender:
-    """A variant that is ready to be timed in this process."""
+    """A variant that is ready to be timed in this process.
+
+    `other` is its section in another way, for a look at what the way costs: whole, or as Python. `prints`: the line
+    that prints while it is traced.
+    """
 
     name: str
     section: Section
@@ -32,20 +38,23 @@ class Contender:
     compilation: Compilation
     withheld: str = ""
     findings: tuple[Finding, ...] = ()
+    other: Program | None = None
+    prints: int | None = None
 
 
 class Preparation:
     """Gets the variants of sections ready, one after the other, and notes in the draft what was found.
 
     It keeps the reference of each section: the outcome of one plain run, by the section's name. `window` is where an
-    interrupt may stop it.
+    interrupt may stop it. `looks`: other ways are got ready, too, for a look at what they cost.
     """
 
-    def __init__(self, draft: Draft, programs: Programs, window: Window) -> None:
+    def __init__(self, draft: Draft, programs: Programs, window: Window, looks: bool = True) -> None:
         self.contenders: list[Contender] = []
         self._draft = draft
         self._programs = programs
         self._window = window
+        self._looks = looks
         self._references: dict[str, Outcome] = {}
         self._plain: dict[str, Program] = {}
 
@@ -124,37 +133,55 @@ class Preparation:
                     self._draft.variant(name, agreement=result)
 
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
-        contender = self._made(section, scene, name, mode)
-        found = findings.of_work(name, _prepared_work(section, contender.outcome, contender.compilation.way))
+        mine = _yours(scene)
+        contender = self._made(section, scene, name, mode, mine.called)
+        work = replace(_prepared_work(section, contender), dropped=mine.dropped)
+        found = findings.of_work(name, work)
         return replace(contender, findings=tuple(found))
 
-    def _made(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
+    def _made(self, section: Section, scene: Scene, name: str, mode: str, place: Place | None) -> Contender:
         body, options = section.body, section.options
         checked = options.check or mode in ("eager", "all")
         if self.reference(section) is None and (checked or mode != "compiled"):
             self._plain[section.name], outcome = first_run(self._as_it_is(scene), self._window)
             self.refer(section, outcome)
-        place = body.yours
-        if place is not None:
-            return self._eager(section, scene, name, "yours", f"{place.reason}: left as it is", place.line)
         if mode == "eager":
             return self._eager(section, scene, name, "eager", "asked for by --mode")
-        wanted = CompileOptions(options.compile_mode, options.fullgraph)
+        if place is not None and mode == "auto":
+            found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
+            return replace(found, other=self._whole(section, scene))
         try:
-            ready = self._programs.compile(scene, wanted, self._window)
+            ready = self._programs.compile(scene, _wanted(section), self._window)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
             # If no line stands in the way, look nowhere in the cell where it is the machine.
             first = None if section.framework.cannot_compile() else body.first_line
-            return self._eager(section, scene, name, "eager", error.reason, error.line or first)
+            found = self._eager(section, scene, name, "eager", error.reason, error.line or first)
+            return _after(found, error.spent)
         agreement = self._check(section, scene, ready) if options.check else None
         if agreement is not None and agreement.status == "differs" and mode == "auto":
             reason = f"compiled, it computes something else: {agreement.sentence}"
-            return self._eager(section, scene, name, "eager", reason, body.first_line)
+            found = self._eager(section, scene, name, "eager", reason, body.first_line)
+            spent = sum(stage.seconds or 0.0 for stage in ready.compilation.stages if stage.name != "prime")
+            return _after(found, spent)
         if agreement is not None:
             self._draft.variant(name, agreement=agreement)
-        return Contender(name, section, ready.program, ready.outcome, ready.compilation, ready.withheld)
+        made = Contender(name, section, ready.program, ready.outcome, ready.compilation, ready.withheld, prints=ready.prints)
+        return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
+
+    def _whole(self, section: Section, scene: Scene) -> Program | None:
+        """Return a section that compiles on its own as one program of ours, if that computes the same."""
+        if not self._looks or scene.framework.strategy != "namespace":
+            return None
+        try:
+            ready = self._programs.compile(scene, _wanted(section), self._window)
+        except Exception:  # whatever compiling it raises: it is not what was asked for
+            return None
+        if ready.compilation.way != "cell" or ready.withheld:
+            return None
+        agreement = self._check(section, scene, ready)
+        return None if agreement.status == "differs" else ready.program
 
     @staticmethod
     def _as_it_is(scene: Scene) -> Program:
@@ -203,19 +230,46 @@ class Preparation:
         return result
 
 
-def _prepared_work(section: Section, outcome: Outcome, way: str) -> Work:
-    """Return what the first run of a variant that was compiled this way showed of its work."""
+def _wanted(section: Section) -> CompileOptions:
+    return CompileOptions(section.options.compile_mode, section.options.fullgraph)
+
+
+def _yours(scene: Scene) -> Yours:
+    """Return what of a section the user compiled."""
+    scene.overlay.on()
+    try:
+        return yours(scene)
+    finally:
+        scene.overlay.off()
+
+
+def _after(contender: Contender, spent: float) -> Contender:
+    """Return a variant that is run as it is, with what was spent on compiling it in vain."""
+    made = contender.compilation
+    if spent < LEAST_SPENT:
+        return contender
+    return replace(contender, compilation=replace(made, stages=(tried_before(spent), *made.stages)))
+
+
+def _prepared_work(section: Section, contender: Contender) -> Work:
+    """Return what the first run of a variant showed of its work."""
     framework, body = section.framework, section.body
+    outcome, way = contender.outcome, contender.compilation.way
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
     traced = way == "cell" and framework.traced_print
-    unread = unused_values(list(body.statements), framework.pure) if way == "cell" else []
+    # What a trace leaves unread is computed all the same.
+    drops = way == "cell" and framework.strategy == "locals"
+    unread = unused_values(list(body.statements), framework.pure) if drops else []
+    drawn = bars(body)
     return Work(
         title=framework.title,
         gave=bool(values),
         arrays=framework.is_plain or any(_holds_array(framework, value) for value in values),
-        print_line=body.prints[0] if traced and body.prints else None,
+        print_line=next(iter(body.prints), contender.prints) if traced else None,
         traced_print=framework.traced_print,
         unread_line=unread[0] if unread else None,
+        bar_line=drawn[0] if drawn else None,
+        draws=way != "cell",
     )
 
 

@@ -1,0 +1,170 @@
+"""No work is dropped by compiling: cells of which a compiler would do a part only once, or leave it out."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import jax
+import pytest
+from cells import run
+
+QUICK = "--budget 0.1 --no-check"
+SETUP = """
+import collections, functools, json, math, random, time
+import numpy as np
+import jax, jax.numpy as jnp
+X = jnp.asarray(np.random.default_rng(0).standard_normal((64, 64)), jnp.float32)
+A = jnp.asarray(np.random.default_rng(1).standard_normal((700, 700)), jnp.float32)
+rng = np.random.default_rng(3)
+words = [f"w{i % 977}" for i in range(20_000)]
+def wave(n): return [math.sin(i) / (1 + i) for i in range(n)]
+def noisy(a): return a + np.random.normal(size=200_000).mean()
+def drawn(a): return a * rng.uniform()
+def rested(a):
+    time.sleep(0.005)
+    return a + 1
+def stamped(a): return a * (time.perf_counter() > 0)
+def spectrum(n): return float(np.linalg.eigvalsh(np.diag(np.arange(n, dtype=float))).max())
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+def loses(a):
+    gram = a @ a.T
+    cube = gram @ a
+    return a.sum()
+class Bag: pass
+"""
+
+
+@pytest.fixture
+def notebook(shell):
+    run(shell, SETUP)
+    return shell
+
+
+def plain_seconds(shell, text, calls=5):
+    """Return the seconds of a warm plain run, of several from the same names."""
+    code = compile(text, "plain", "exec")
+    samples = []
+    for _ in range(calls):
+        namespace = dict(shell.user_ns)
+        start = time.perf_counter()
+        exec(code, namespace)
+        jax.block_until_ready([value for value in namespace.values() if isinstance(value, jax.Array)])
+        samples.append(time.perf_counter() - start)
+    return statistics.median(samples[1:])
+
+
+def only(shell):
+    (variant,) = shell.user_ns["r"]
+    return variant
+
+
+class TestDoneOnce:
+    """What a trace would do once, and a compiled program never again."""
+
+    @pytest.mark.parametrize(
+        ("text", "line", "said"),
+        [
+            ("time.sleep(0.005)\ny = (X * 2).sum()", 2, "`time.sleep` waits"),
+            ("y = X * 2\ny = rested(y).sum()", 3, "`time.sleep` waits"),
+            ("y = noisy(X)\ny.std()", 2, "draws random numbers"),
+            ("y = X + 1\nz = drawn(y).sum()", None, "draws random numbers"),
+            ("y = stamped(X).sum()", 2, "`time.perf_counter` reads the clock"),
+            ("t = [math.sin(i) / (1 + i) for i in range(20_000)]\n(X * t[3]).sum()", 2, "`math.sin` (20,000 calls)"),
+            ("y = X[0] * 2\n(y * wave(20_000)[5]).sum()", 3, "`math.sin` (20,000 calls)"),
+            ("s = 0.0\nfor i in range(20_000):\n    s += (i % 7) * 0.5\n(X * s).sum()", 3, "Python code"),
+            ("top = spectrum(150)\n(X * top).sum()", 2, "outside of JAX"),
+            ("n = fib(17)\n(X + n).sum()", 2, "`fib`"),
+            ("c = collections.Counter(words)\n(X * c['w1']).sum()", 2, "outside of JAX"),
+            ("n = len(json.dumps(words))\n(X * n).sum()", 2, "outside of JAX"),
+            ("s = sorted(words)[0]\n(X * len(s)).sum()", 2, "`sorted`"),
+            ("g = np.sin(np.arange(300_000.0)).sum()\n(X * g).sum()", 2, "outside of JAX"),
+        ],
+    )
+    def test_is_done_in_every_call(self, notebook, text, line, said):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        variant = only(notebook)
+        assert variant.compilation.way != "cell"
+        assert said in variant.compilation.reason
+        assert "once and never again" in variant.compilation.reason
+        assert variant.compilation.line == line or line is None
+        assert variant.time.median > 0.5 * plain_seconds(notebook, text)
+
+    @pytest.mark.parametrize("call", ["rested", "noisy", "drawn", "stamped"])
+    def test_neither_is_a_function_compiled_that_does_it(self, notebook, call):
+        text = f"y = X * 2\nif y.sum() > -1e9:\n    y = {call}(y)\ny.sum()"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way == "eager"
+
+    def test_another_function_that_the_cell_calls_is_compiled(self, notebook):
+        run(notebook, "def chain(a):\n    for _ in range(20):\n        a = jnp.tanh(a @ a)\n    return a")
+        run(notebook, f"%%jax {QUICK} -o r\ny = chain(X)\nz = rested(y).sum()")
+        assert (only(notebook).compilation.way, only(notebook).compilation.compiled) == ("functions", ("chain",))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "jnp.tanh(X @ X).sum()",
+            "y = X\nfor i in range(30):\n    y = jnp.sin(y) + i\ny.sum()",
+            "jax.grad(lambda w: jnp.mean(jnp.tanh(w @ X) ** 2))(X)",
+            "jax.vmap(lambda row: jnp.dot(row, row))(X).sum()",
+            "jax.lax.scan(lambda c, row: (c + row, c.sum()), X[0], X)[1]",
+            "out = {f'k{i}': X * i for i in range(8)}\njax.tree.map(jnp.sum, out)",
+            "k = jax.random.key(0)\na, b = jax.random.split(k)\n(jax.random.normal(a, (8,)) + X[0, :8]).sum()",
+            "u, s, v = jnp.linalg.svd(X)\ns[:3]",
+            "scale = 1 / math.sqrt(X.shape[0])\njax.nn.softmax(X @ X.T * scale, axis=-1)",
+            "text = ', '.join(str(d) for d in X.shape)\nX.reshape(-1).sum()",
+            "layers = [X, X + 1]\nh = X[0]\nfor w in layers:\n    h = jax.nn.relu(w @ h)\nh",
+        ],
+    )
+    def test_what_a_trace_is_for_is_compiled(self, notebook, text):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way == "cell", only(notebook).compilation.reason
+
+
+class TestLeftOut:
+    """What a compiler would leave out, since nothing reads it."""
+
+    @pytest.mark.parametrize(
+        ("text", "lines"),
+        [
+            ("p = {}\np['g'] = A @ A.T\np['c'] = p['g'] @ A\np['m'] = A.mean()\np['m']", "4"),
+            ("p = {'g': A @ A.T, 'm': A.mean()}\np['m']", "2"),
+            ("p = [A @ A.T, A.mean()]\np[1]", "2"),
+            ("for i in range(3):\n    y = A @ (A * i)", "3"),
+            ("A @ A\nA.sum()", "2"),
+            ("A.at[0].set(1.0) @ A\ny = A.sum()", "2"),
+            ("A.dot(A)\ny = A.sum()", "2"),
+            ("loses(A)", "2"),
+            ("y = A @ A\ny = A.sum()", "2"),
+            ("b = Bag()\nb.g = A @ A\nb.g = None\ny = A.sum()", "3"),
+            ("_, y = A @ A, A.sum()\n_ = 0\ny", "2"),
+            ("f = lambda a: (a @ a, a.sum())\ny = f(A)[1]", "2"),
+            ("try:\n    A @ A\nfinally:\n    y = A.sum()", "3"),
+        ],
+    )
+    def test_is_computed_all_the_same(self, notebook, text, lines):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        compilation = only(notebook).compilation
+        assert compilation.way == "cell"
+        assert f"what nothing reads is computed, too (line {lines})" in compilation.reason
+        assert only(notebook).time.median > 0.3 * plain_seconds(notebook, text)
+
+    def test_so_it_is_in_a_function_that_is_compiled_in_place(self, notebook):
+        text = "y = loses(A)\nif y > -1e9:\n    y = y + 1\ny"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way == "functions"
+        assert only(notebook).time.median > 0.3 * plain_seconds(notebook, text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "jax.grad(lambda w: jnp.sum(jnp.sin(w)))(X)",
+            "jax.value_and_grad(lambda w: jnp.sum(jnp.sin(w) ** 2))(X)[1]",
+            "h = X @ X\nh = jnp.tanh(h)\nh.sum()",
+            "p = {'a': X * 2}\np['a'] = p['a'] + 1\np['a']",
+        ],
+    )
+    def test_what_differentiation_leaves_over_is_not_meant(self, notebook, text):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.reason == "the whole body is one compiled function"
