@@ -38,7 +38,6 @@ W, x, k, hist = jnp.ones((3, 64)), jnp.linspace(-1.0, 1.0, 3), 2, []
 xs = [x + i for i in range(20)]
 def layer(x): return jnp.tanh(x @ W) * k
 def on_values(x): return x if x.sum() > 0 else -x
-def stream(): return iter(xs)
 """
 SETUPS = {"torch": TORCH, "jax": JAX}
 
@@ -288,7 +287,7 @@ class TestFunctions:
         [
             ("torch", "y = 0\nfor i in range(20):\n    y = y + layer(x)", 3, "the loop over `range(20)`"),
             ("torch", "k = 2\nz = reads_k(x)\ny = other(x)", 3, "`reads_k` reads `k` from the namespace"),
-            ("jax", "y = 0\nfor v in stream():\n    y = y + layer(v)\nz = bool(y[0] > 0)", 5, "TracerBoolConversionError"),
+            ("jax", "y = 0\nfor v in xs:\n    y = y + layer(v)\nz = bool(y[0] > 0)", 5, "TracerBoolConversionError"),
             ("jax", "y = layer(x)\nif y.sum() > 0:\n    y = y + 1", 3, "TracerBoolConversionError"),
             ("jax", "y = layer(x)\nz = float(y.sum())", 3, "ConcretizationTypeError"),
         ],
@@ -379,7 +378,7 @@ class TestEager:
             ("jax", "y = x * np.random.rand()", 2, "which a trace would do once and never again"),
             ("jax", "y = 0\nfor i in range(5000):\n    y = y + x", 3, "unrolled into more than 1,000 operations"),
             ("jax", "y = 0\nwhile True:\n    y = y + x", 3, "unrolled into more than 1,000 operations"),
-            ("jax", "y = sum([x * i for i in range(5000)])", None, "consists of 10,000 operations"),
+            ("jax", "y = sum([x * i for i in range(5000)])", 2, "consists of 10,000 operations"),
             ("jax", "with jax.disable_jit():\n    y = x * 2", 2, "the cell runs under its own `jax.disable_jit`"),
             ("jax", "on_values(x)", 2, "TracerBoolConversionError"),
             ("jax", "x + 1\nNone", 2, "the cell returns no array, so that all of its work would be dropped"),

@@ -11,6 +11,7 @@ from tiers import QUICK_BACKEND, compiling_with
 from fwmagic.cells.yours import yours
 
 QUICK = "--budget 0.1"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is one
 JAX = """
 import functools
 from functools import partial

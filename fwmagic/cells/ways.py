@@ -300,17 +300,20 @@ def _is_called(node: ast.Call, name: str) -> bool:
 
 
 def _seconds_of_a_call(program: Program, window: Window) -> float:
-    """Return how long a call of a program takes that has run before."""
-    program.enter()
-    try:
-        with window():
-            start = time.perf_counter()
-            outputs = program.call(*program.args)
-            if program.wait is not None:
-                program.wait(outputs)
-            return time.perf_counter() - start
-    finally:
-        program.exit()
+    """Return how long a call of a program takes that has run before: the quickest of three."""
+    samples = []
+    for _ in range(3):
+        program.enter()
+        try:
+            with window():
+                start = time.perf_counter()
+                outputs = program.call(*program.args)
+                if program.wait is not None:
+                    program.wait(outputs)
+                samples.append(time.perf_counter() - start)
+        finally:
+            program.exit()
+    return min(samples)
 
 
 def _fills(scene: Scene) -> bool:

@@ -17,7 +17,9 @@ from fwmagic.cells.scene import Scene
 from fwmagic.report import Place
 
 # Methods that are called without their names being written.
-_UNWRITTEN = {"forward", "setup"}
+_UNWRITTEN = {"forward"}
+# Those that are called where the name of their class is written.
+_MAKING = {"__init__", "__new__", "__post_init__", "setup"}
 # Objects whose parts are used by name; of any other, such as a list, all parts may be.
 _BY_NAME = {"names", "attributes", "slots", "class"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -122,10 +124,9 @@ def _comes_after(load: ast.AST, statement: ast.AST | None) -> bool:
 
 
 def _shown(node: ast.expr) -> str:
-    call = node.func if isinstance(node, ast.Call) else node
-    while isinstance(call, ast.Call):
-        call = call.func if not call.args else call.args[0]
-    return dotted(call)
+    if not isinstance(node, ast.Call):
+        return dotted(node)
+    return _shown(node.args[0] if dotted(node.func).endswith("partial") else node.func)
 
 
 def _what_is_dropped(node: ast.expr) -> str:
@@ -144,7 +145,7 @@ def _called(body: Body, namespace: Mapping[str, Any]) -> tuple[set[str], list[Fu
     waiting = notebook_functions(namespace, body.all_reads)
     called: list[FunctionType] = []
     while True:
-        new = [function for function in waiting if _is_written(function.__name__, used)]
+        new = [function for function in waiting if _is_written(function, used)]
         if not new:
             return used, called
         called += new
@@ -168,7 +169,10 @@ def _line_of(body: Body, path: str, key: object) -> int | None:
     return min(lines, default=None)
 
 
-def _is_written(name: str, used: set[str]) -> bool:
+def _is_written(function: FunctionType, used: set[str]) -> bool:
+    name = function.__name__
+    if name in _MAKING:
+        return bool(used & {*function.__qualname__.split(".")})
     return name in used or name in _UNWRITTEN or name.startswith(("__", "<"))
 
 

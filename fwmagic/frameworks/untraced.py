@@ -139,10 +139,10 @@ class _Calls:
                         continue
                     self._tell_of_builtin(seen, entry.code, name)
                     seconds = 0.0 if name in ("print", "exec", "eval") else call.inlinetime
-                elif id(call.code) in self._reaching or call.code.co_filename.startswith(_OWN):
+                elif id(call.code) in self._reaching:
                     handed_over += call.callcount
                     continue
-                elif is_of_user(call.code.co_filename) or self._draws_a_bar(call.code):
+                elif is_of_user(call.code.co_filename) or self._is_beside_the_point(call.code):
                     continue
                 else:
                     self._tell_of_library(seen, entry.code, call.code)
@@ -188,8 +188,10 @@ class _Calls:
                 callers.setdefault(id(call.code), []).append(place)
         pending = [place for place, entry in self._entries.items() if self._is_of_framework(entry.code)]
         reaching = set(pending)
+        # Of what many call, such as `isinstance`, it is not known for whom it calls the framework.
+        deaf = {place for place, entry in self._entries.items() if _is_of_python(entry.code)}
         while pending:
-            new = [place for place in callers.get(pending.pop(), ()) if place not in reaching]
+            new = [place for place in callers.get(pending.pop(), ()) if place not in reaching and place not in deaf]
             reaching.update(new)
             pending += new
         user = {p for p, e in self._entries.items() if not isinstance(e.code, str) and is_of_user(e.code.co_filename)}
@@ -199,8 +201,18 @@ class _Calls:
         return not isinstance(code, str) and code.co_filename.startswith(self._folders)
 
     @staticmethod
-    def _draws_a_bar(code: CodeType) -> bool:
-        return any(bar in Path(code.co_filename).parts for bar in _BARS)
+    def _is_beside_the_point(code: CodeType) -> bool:
+        """Say whether a library's code draws a bar, or is our own."""
+        return code.co_filename.startswith(_OWN) or any(bar in Path(code.co_filename).parts for bar in _BARS)
+
+
+def _is_of_python(code: CodeType | str) -> bool:
+    """Say whether code belongs to Python, and is none that passes calls on."""
+    if isinstance(code, str):
+        return True
+    path = Path(code.co_filename)
+    standard = path.is_relative_to(sysconfig.get_paths()["stdlib"]) and "site-packages" not in path.parts
+    return standard and path.name not in ("contextlib.py", "functools.py")
 
 
 def _what_is(code: CodeType) -> str:

@@ -21,7 +21,7 @@ _SHOWN = 100
 #: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
 _SHORT = 5e-6
 #: What another way would take is looked at for so many seconds, and no longer than this share of the budget.
-_LOOK, _LOOK_SHARE = 0.2, 0.1
+_LOOK, _LOOK_SHARE = 0.2, 0.5
 #: In a crowd, a ratio that is further from 1 tells the direction.
 _CLEAR = 2.0
 

@@ -118,7 +118,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     def flat(*arrays: Any) -> Any:
         leaves, tree = flatten(pending[0](*arrays))
         for leaf in leaves:
-            if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
+            if _hides_arrays(leaf):
                 raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
         # XLA would write an array that goes by two names twice.
         once = {id(leaf): leaf for leaf in leaves if isinstance(leaf, jax.Array)}
@@ -172,6 +172,11 @@ def operations_traced() -> int:
     context = getattr(sys.modules.get("jax._src.core"), "trace_ctx", None)
     frame = getattr(getattr(context, "trace", None), "frame", None)
     return len(getattr(frame, "tracing_eqns", getattr(frame, "eqns", ())))
+
+
+def _hides_arrays(leaf: Any) -> bool:
+    """Say whether a leaf of a result holds traced values where JAX does not look, or may yield some later."""
+    return hasattr(leaf, "__next__") or any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values())
 
 
 @dataclass(frozen=True)
@@ -291,6 +296,8 @@ class Jitted:
             raise TypeError("a flax.nnx object keeps its state in place, which a trace of the function would lose")
         key = (tree, static, tuple(traced))
         arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
+        if not arrays:  # there is nothing to trace: what it returns would be computed once, and never again
+            return self.function(*arguments, **keywords)
         if key not in self._programs:
             self._programs[key] = self._program(tree, static, traced, arrays)
         program, outputs = self._programs[key]
@@ -312,6 +319,9 @@ class Jitted:
                 result = self.function(*arguments, **keywords)
             host.append(seen)
             flat, out_tree = flatten(result)
+            for leaf in flat:
+                if _hides_arrays(leaf):
+                    raise TypeError(f"a result of type {type(leaf).__name__} may hold arrays that JAX cannot take apart")
             is_array = [isinstance(value, jax.Array) for value in flat]
             outputs[:] = [out_tree, [_ARRAY if a else v for v, a in zip(flat, is_array, strict=True)]]
             return [value for value, a in zip(flat, is_array, strict=True) if a]
@@ -325,10 +335,12 @@ class Jitted:
         """Note why the function must not be compiled, if it works outside of JAX; this call is still right."""
         seconds = None
         if host.is_worth_a_call:
-            jax.block_until_ready(program(arrays))
-            start = time.perf_counter()
-            jax.block_until_ready(program(arrays))
-            seconds = time.perf_counter() - start
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                jax.block_until_ready(program(arrays))
+                times.append(time.perf_counter() - start)
+            seconds = min(times)
         reason = host.why_not("JAX", seconds)
         if reason:
             self.failure = CannotCompile(reason, self.function.__code__.co_firstlineno)
