@@ -9,6 +9,7 @@ import random
 import re
 import sys
 import sysconfig
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -81,15 +82,24 @@ def watched(packages: Iterable[str], generators: Iterable[Any] = ()) -> Iterator
         every.append(sys.modules["numpy"].random)
     before = [_state(generator) for generator in every]
     profiler = _profiler()
+    began = _off_the_core()
     try:
         yield seen
     finally:
         if profiler is not None:
             profiler.disable()
+    away = _off_the_core() - began
     if profiler is not None:
         _Calls(profiler.getstats(), packages).tell(seen)
+        # Other processes had the core meanwhile, or nobody.
+        seen.seconds = max(seen.seconds - max(away, 0.0), 0.0)
     if [_state(generator) for generator in every] != before:
         seen.never = "it draws random numbers outside of the framework"
+
+
+def _off_the_core() -> float:
+    """Return how long this thread has not been running; only differences mean anything."""
+    return time.perf_counter() - time.thread_time()
 
 
 def _profiler() -> cProfile.Profile | None:
