@@ -327,7 +327,10 @@ class TestFunctions:
             return run
 
         monkeypatch.setattr(jax, "jit", spied)
-        assert jax_book.ready("y = 0\nfor v in iter(xs):\n    y = y + layer(v)\n    float(y[0])").compilation.way == "functions"
+        assert (
+            jax_book.ready("y = 0\nfor v in iter(xs):\n    y = y + layer(v)\n    float(y[0])").compilation.way
+            == "functions"
+        )
         assert min(sizes) >= jax_book.namespace["W"].nbytes
 
 

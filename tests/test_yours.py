@@ -1,4 +1,4 @@
-"""What the user compiled is timed as it is written: where a compiled object is called, and not where one is mentioned."""
+"""What the user compiled is timed as it is written: where a compiled object is called, not where one is mentioned."""
 
 from __future__ import annotations
 
@@ -133,7 +133,10 @@ def test_a_compiled_object_is_called(framework, text, line, said):
 @pytest.mark.parametrize(
     ("framework", "text"),
     [
-        *(("jax", text) for text in ("f(x)", "jnp.sin(x)", "jax.nn.relu(x)", "g = jax.jit(f)", "jax.jit", "step\nx + 1")),
+        *(
+            ("jax", text)
+            for text in ("f(x)", "jnp.sin(x)", "jax.nn.relu(x)", "g = jax.jit(f)", "jax.jit", "step\nx + 1")
+        ),
         *(("jax", text) for text in ("trainer.size()\nx * 2", "drops(x)", "# jax.jit\nx + 1", "trainer.load()\nx + 1")),
         *(("torch", text) for text in ("f(x)", "net(x)", "plain(x)", "model(x)", "torch.compile(net)\nnet(x)")),
         *(("torch", text) for text in ("model.load(True)\nmodel(x)", "quick\nnet(x)", "y = x * 2")),

@@ -173,7 +173,7 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     stages = _compile_stages(log, outcome.seconds)
     reused = log.told and not log.compiled
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
-    return Ready(program, compilation, outcome, kept.withheld)
+    return Ready(program, compilation, outcome, kept.withheld, _line_that_prints(scene.body, kept.traced))
 
 
 def _training_function(scene: Scene) -> Place | None:
@@ -256,9 +256,13 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
         kept = _KeptProgram(compilation, traced=replace(traced, arguments=own), withheld=withheld)
     elif reusable:
         kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld)
-    prints = None if traced is None or traced.untraced.prints is None else traced.untraced.prints
-    line = None if prints is None else _line_of_code(body, prints, "print") or body.first_line
-    return Ready(program, compilation, outcome, withheld, line), kept
+    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced)), kept
+
+
+def _line_that_prints(body: Body, traced: Traced | None) -> int | None:
+    """Return the line that printed, or called what did, while the body was traced; None: there was none."""
+    code = None if traced is None else traced.untraced.prints
+    return None if code is None else _line_of_code(body, code, "print") or body.first_line
 
 
 def _refuse(scene: Scene, untraced: Untraced, seconds: float | None = None) -> None:
@@ -323,9 +327,7 @@ def _fills(scene: Scene) -> bool:
     return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
 
 
-def _compile_parts(
-    scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile
-) -> Ready:
+def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> Ready:
     """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
     framework = scene.framework
     scene.enter()
@@ -447,4 +449,3 @@ def patch_label(patch: Patch) -> str:
 def patch_code_name(patch: Patch) -> str:
     """Return the name under which the compiler reports what the patch compiled."""
     return patch.name if not isinstance(patch.owner, dict) else str(getattr(patch.value, "__name__", patch.name))
-

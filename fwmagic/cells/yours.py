@@ -1,4 +1,4 @@
-"""What of a cell the user compiled: a compiled object that it calls, or makes and calls; a mention of one is not enough."""
+"""What of a cell the user compiled: an object that it calls, or makes and calls; a mention of one is not enough."""
 
 from __future__ import annotations
 
@@ -191,5 +191,5 @@ def _statements(function: FunctionType) -> list[ast.stmt]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):  # it was made by `exec`, or is a lambda in the middle of a line
         return []
-    (first, *_) = tree.body or [None]
+    first = tree.body[0] if tree.body else None
     return list(first.body) if isinstance(first, ast.FunctionDef) else list(tree.body)

@@ -10,7 +10,7 @@ import re
 import sys
 import sysconfig
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ _HANDING_OVER = 1e-5
 # What is no computation, whoever calls it, and what is none where user code calls it itself.
 _ENDS = {"sleep": "waits", "urandom": "draws random numbers"}
 _CLOCKS = {f"{name}{unit}" for name in ("time", "perf_counter", "monotonic", "process_time") for unit in ("", "_ns")}
-# Libraries that draw a bar while a loop runs: `print` in another form.
-_BARS = ("tqdm", "rich")
+# Libraries that draw bars and show values: `print` in other forms.
+_BARS = ("tqdm", "rich", "IPython")
 _OWN = str(Path(__file__).parents[1])
 
 
@@ -61,7 +61,9 @@ class Untraced:
         if seconds is None or self.seconds < _LEAST or self.seconds < _SHARE * (self.seconds + seconds):
             return ""
         calls = f" ({self.calls:,} calls)" if self.calls > 1 else ""
-        return f"{self.what}{calls} takes about {in_seconds(self.seconds)} outside of {title} in each run, {consequence}"
+        return (
+            f"{self.what}{calls} takes about {in_seconds(self.seconds)} outside of {title} in each run, {consequence}"
+        )
 
     @property
     def is_worth_a_call(self) -> bool:
@@ -135,7 +137,7 @@ class _Calls:
 
     def tell(self, seen: Untraced) -> None:
         """Note what user code did outside of the framework."""
-        parts: Counter[tuple[int, str]] = Counter()
+        parts: defaultdict[tuple[int, str], float] = defaultdict(float)
         calls: Counter[tuple[int, str]] = Counter()
         handed_over = 0
         for entry in self._entries.values():
@@ -163,8 +165,9 @@ class _Calls:
             return
         seen.seconds = max(sum(parts.values()) - handed_over * _HANDING_OVER, 0.0)
         # What is called says more than where.
-        named = [part for part, seconds in parts.most_common() if part[1] and seconds > _TELLING * sum(parts.values())]
-        place, name = (named or [parts.most_common(1)[0][0]])[0]
+        largest = sorted(parts, key=parts.__getitem__, reverse=True)
+        named = (part for part in largest if part[1] and parts[part] > _TELLING * sum(parts.values()))
+        place, name = next(named, largest[0])
         seen.code = seen.code or self._entries[place].code
         seen.what = f"`{name}`" if name else _what_is(self._entries[place].code)
         seen.calls = calls[place, name]
@@ -173,7 +176,7 @@ class _Calls:
         last = name.rpartition(".")[2]
         if name == "print":
             seen.prints = seen.prints or code
-        elif last in _ENDS or name.startswith("time.") and last in _CLOCKS or name in ("open", "io.open", "_io.open"):
+        elif last in _ENDS or (name.startswith("time.") and last in _CLOCKS) or name in ("open", "io.open", "_io.open"):
             does = _ENDS.get(last, "reads the clock" if last in _CLOCKS else "opens a file")
             seen.never, seen.code = f"`{name}` {does}", code
 
@@ -191,7 +194,7 @@ class _Calls:
                     pending.append(call.code)
 
     def _who_reaches_the_framework(self) -> set[int]:
-        """Return the functions of libraries that are the framework's, or call it in the end, user code between or not."""
+        """Return the functions that are the framework's, or of a library that calls it in the end."""
         callers: dict[int, list[int]] = {}
         for place, entry in self._entries.items():
             for call in entry.calls or ():

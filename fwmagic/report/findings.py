@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fwmagic.format import ratio, times
-
 from fwmagic.report.report import Finding, Place, Report, Variant
 
 #: Other processes that use more than this many cores disturb a measurement.
@@ -82,7 +81,9 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
             work.unread_line,
         )
     if work.bar_line is not None:
-        drawn = "is drawn in every call, and is a part of its time" if work.draws else "was left out of what was compiled"
+        drawn = (
+            "is drawn in every call, and is a part of its time" if work.draws else "was left out of what was compiled"
+        )
         yield Finding(
             "FW105",
             f"{name}: the progress bar of line {work.bar_line} {drawn}",
@@ -100,9 +101,7 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
         )
 
 
-def of_ways(
-    report: Report, otherwise: Callable[[str], tuple[float, float, float] | None]
-) -> Iterator[Finding]:
+def of_ways(report: Report, otherwise: Callable[[str], tuple[float, float, float] | None]) -> Iterator[Finding]:
     """Yield the findings on ways that differ from what was asked, or from section to section.
 
     `otherwise` measures how many times as long a variant takes in the other way: one that compiles itself as one

@@ -157,7 +157,7 @@ class Compilation:
     Attributes
     ----------
     way
-        yours: the cell calls what it compiled itself; cell: one function; modules, functions: compiled in place; eager: not compiled.
+        yours: the user compiled it; cell: one function; modules, functions: compiled in place; eager: not compiled.
     reason
         Why it was compiled in this way and not in a fuller one; empty if there is none.
     line

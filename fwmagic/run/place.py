@@ -36,8 +36,8 @@ class Entrant:
 
     `memory` runs it once more and returns its ledgers; `last_seen` returns what is known of the memory of one that
     failed meanwhile. `filename` is where the lines of its code are, `items` how many one call handles, `withheld` why
-    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work. `other` are calls of
-    its section in another way, for a look at what the way costs.
+    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work. `other`
+    are calls of its section in another way, for a look at what the way costs.
     """
 
     calls: Calls

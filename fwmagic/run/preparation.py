@@ -167,7 +167,9 @@ class Preparation:
             return _after(found, spent)
         if agreement is not None:
             self._draft.variant(name, agreement=agreement)
-        made = Contender(name, section, ready.program, ready.outcome, ready.compilation, ready.withheld, prints=ready.prints)
+        made = Contender(
+            name, section, ready.program, ready.outcome, ready.compilation, ready.withheld, prints=ready.prints
+        )
         return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
 
     def _whole(self, section: Section, scene: Scene) -> Program | None:

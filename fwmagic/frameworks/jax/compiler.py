@@ -321,7 +321,9 @@ class Jitted:
             flat, out_tree = flatten(result)
             for leaf in flat:
                 if _hides_arrays(leaf):
-                    raise TypeError(f"a result of type {type(leaf).__name__} may hold arrays that JAX cannot take apart")
+                    raise TypeError(
+                        f"a result of type {type(leaf).__name__} may hold arrays that JAX cannot take apart"
+                    )
             is_array = [isinstance(value, jax.Array) for value in flat]
             outputs[:] = [out_tree, [_ARRAY if a else v for v, a in zip(flat, is_array, strict=True)]]
             return [value for value, a in zip(flat, is_array, strict=True) if a]

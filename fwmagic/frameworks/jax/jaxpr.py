@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,12 +163,12 @@ def _operations(equation: Any) -> float:
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         shape = equation.invars[0].aval.shape
-        return 2.0 * out * math.prod(shape[axis] for axis in contracted)
+        return float(2 * out * math.prod(shape[axis] for axis in contracted))
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         features = equation.params["dimension_numbers"].rhs_spec[0]
-        return 2.0 * out * math.prod(kernel) / max(kernel[features], 1)
+        return float(2 * out * math.prod(kernel) / max(kernel[features], 1))
     shape = getattr(equation.invars[0].aval, "shape", ()) if equation.invars else ()
     if name in _FACTORISATIONS or name == "triangular_solve":
-        return 2.0 * math.prod(shape) * (shape[-1] if shape else 1)
+        return float(2 * math.prod(shape) * (shape[-1] if shape else 1))
     return float(out)

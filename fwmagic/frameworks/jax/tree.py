@@ -17,7 +17,7 @@ class _Unsorted:
 jax.tree_util.register_pytree_node(
     _Unsorted,
     lambda node: (tuple(node.held.values()), tuple(node.held)),
-    lambda keys, values: dict(zip(keys, values, strict=True)),
+    lambda keys, values: dict(zip(keys, values, strict=True)),  # type: ignore[arg-type, return-value]
 )
 
 
