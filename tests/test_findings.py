@@ -109,6 +109,11 @@ class TestWork:
         (finding,) = of_cell(shell, f"%%{magic} {QUICK}\n{text}", "FW104")
         assert (finding.line, finding.variant) == (3, magic)
         assert of_cell(shell, f"%%{magic} {QUICK} --mode eager\n{text}", "FW104") == []
+        run(shell, "def helper(v): return torch.sin(v) * 2\ndef fills(v): v[0] = 1; return v")
+        for dropped in ("t.sin()", "with torch.no_grad():\n    torch.cos(t)", "helper(t)", "t * 2"):
+            (finding,) = of_cell(shell, f"%%{magic} {QUICK}\n{dropped}\ny = t + 1", "FW104")
+            assert finding.line in (2, 3)
+        assert of_cell(shell, f"%%{magic} {QUICK}\nfills(t)\ny = t + 1", "FW104") == []
         kept = f"y = {x}\nfor i in range(3):\n    y = {lib}.exp(y)"
         assert of_cell(shell, f"%%{magic} {QUICK}\n{kept}", "FW104") == []
 

@@ -167,3 +167,92 @@ class TestLeftOut:
     def test_what_differentiation_leaves_over_is_not_meant(self, notebook, text):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
         assert only(notebook).compilation.reason == "the whole body is one compiled function"
+
+
+class TestLoops:
+    """A loop is unrolled as the user's own `jax.jit` would, up to so many operations, and without a cliff."""
+
+    @pytest.mark.parametrize(
+        "loop",
+        [
+            "for _ in range(40):",
+            "for _ in tqdm(range(40)):",
+            "for _ in trange(40, desc='steps'):",
+            "for _, _ in enumerate(tqdm(range(40))):",
+            "for _ in [None] * 40:",
+            "n = 0\nwhile (n := n + 1) <= 40:",
+            "for _ in range(8):\n  for _ in range(5):",
+        ],
+    )
+    def test_is_one_program_however_it_is_written(self, notebook, loop):
+        run(notebook, "from tqdm.auto import tqdm, trange")
+        indent = "    " if "\n  for" in loop else "  "
+        run(notebook, f"%%jax --budget 0.1 -o r\nh = X\n{loop}\n{indent}h = jnp.sin(h)\nh")
+        assert (only(notebook).compilation.way, only(notebook).agreement.status) == ("cell", "agrees")
+        codes = {finding.code for finding in notebook.user_ns["r"].findings}
+        assert ("FW105" in codes) is ("tqdm" in loop.split("enumerate(")[0] or "trange" in loop)
+
+    def test_two_hundred_steps_take_what_the_users_own_jit_takes(self, notebook):
+        run(notebook, "w = X[:16, :16] / 4\ndef layer(h): return jnp.sin(w * h)")
+        text = "h = X[:16, :16]\nfor _ in range(200):\n    h = layer(h)\nh"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        run(
+            notebook, "own = jax.jit(lambda h: functools.reduce(lambda h, _: layer(h), range(200), h))\ng = X[:16, :16]"
+        )
+        assert only(notebook).time.median < 2 * plain_seconds(notebook, "out = own(g)", calls=20)
+
+    @pytest.mark.parametrize("loop", ["for _ in range(2000):", "n = 0\nwhile (n := n + 1) < 2000:"])
+    def test_a_very_long_one_stays_python(self, notebook, loop):
+        run(notebook, "def layer(h): return jnp.sin(h)")
+        run(
+            notebook,
+            f"%%jax {QUICK} -o r\nh = X[0]\n{loop}\n    try:\n        h = layer(h)\n    except Exception: pass\nh",
+        )
+        compilation = only(notebook).compilation
+        assert (compilation.way, compilation.line) == ("functions", 3 if "for" in loop else 4)
+        assert "more than 1,000 operations" in compilation.reason
+
+    def test_a_bar_of_a_loop_that_runs_as_python_is_part_of_its_time(self, notebook, capsys):
+        run(notebook, "from tqdm.auto import tqdm")
+        text = "s = 0.0\nfor i in tqdm(range(3)):\n    s += float(X[i, 0])\nX * s"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW105")
+        assert (finding.line, "is a part of its time" in finding.sentence) == (3, True)
+        assert capsys.readouterr().err.count("3/3") <= 2
+
+
+class TestSpent:
+    """The compile time that is told is all that was spent."""
+
+    def test_a_way_that_failed_before_is_a_stage(self, notebook):
+        text = "y = X\nfor _ in range(150):\n    y = jnp.sin(y)\nz = loses(y)\nif z > -1e9:\n    z = z + 1\nz"
+        start = time.perf_counter()
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        whole = time.perf_counter() - start
+        compilation = only(notebook).compilation
+        stages = {stage.name: stage.seconds for stage in compilation.stages}
+        assert compilation.way == "functions"
+        assert list(stages)[:2] == ["prime", "tried before"]
+        assert 0.01 < stages["tried before"] < whole
+
+    def test_so_it_is_where_nothing_was_compiled_in_the_end(self, notebook):
+        text = "y = X\nfor _ in range(150):\n    y = jnp.sin(y)\nif y.sum() > 1e9:\n    y = y + 1\ny"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        stages = {stage.name: stage.seconds for stage in only(notebook).compilation.stages}
+        assert only(notebook).compilation.way == "eager"
+        assert stages["tried before"] > 0.01
+        assert "(in vain)" in notebook.user_ns["r"].to_markdown()
+
+
+def test_more_names_than_eight_are_told_apart(notebook):
+    text = "a = X + 1; b = X * 2; c = X - 3\nd = jnp.exp(X); e = jnp.sin(X); f = jnp.cos(X)"
+    text += "\ng = jnp.abs(X); h = jnp.tanh(X); i = jnp.square(X); j = -X"
+    run(notebook, f"%%jax --budget 0.1 -o r\n{text}")
+    assert (only(notebook).compilation.way, only(notebook).agreement.status) == ("cell", "agrees")
+
+
+def test_print_in_a_function_that_is_traced_is_told(notebook):
+    run(notebook, "def loud(a):\n    print('loud')\n    return a * 2")
+    run(notebook, f"%%jax {QUICK} -o r\ny = X + 1\nloud(y)")
+    (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW103")
+    assert finding.line == 3

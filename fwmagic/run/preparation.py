@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import dis
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from types import FunctionType
 from typing import Any
 
+from fwmagic.cells.analyse import dotted
 from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, outcome_without_run
@@ -135,7 +141,7 @@ class Preparation:
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         mine = _yours(scene)
         contender = self._made(section, scene, name, mode, mine.called)
-        work = replace(_prepared_work(section, contender), dropped=mine.dropped)
+        work = replace(_prepared_work(section, scene, contender), dropped=mine.dropped)
         found = findings.of_work(name, work)
         return replace(contender, findings=tuple(found))
 
@@ -253,7 +259,7 @@ def _after(contender: Contender, spent: float) -> Contender:
     return replace(contender, compilation=replace(made, stages=(tried_before(spent), *made.stages)))
 
 
-def _prepared_work(section: Section, contender: Contender) -> Work:
+def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work:
     """Return what the first run of a variant showed of its work."""
     framework, body = section.framework, section.body
     outcome, way = contender.outcome, contender.compilation.way
@@ -261,7 +267,7 @@ def _prepared_work(section: Section, contender: Contender) -> Work:
     traced = way == "cell" and framework.traced_print
     # What a trace leaves unread is computed all the same.
     drops = way == "cell" and framework.strategy == "locals"
-    unread = unused_values(list(body.statements), framework.pure) if drops else []
+    unread = unused_values(list(body.statements), framework.pure, partial(_only_returns, scene)) if drops else []
     drawn = bars(body)
     return Work(
         title=framework.title,
@@ -273,6 +279,22 @@ def _prepared_work(section: Section, contender: Contender) -> Work:
         bar_line=drawn[0] if drawn else None,
         draws=way != "cell",
     )
+
+
+def _only_returns(scene: Scene, call: ast.Call) -> bool:
+    """Say whether a call is of a method of an array, or of a notebook function, that changes nothing."""
+    owner, _, method = dotted(call.func).rpartition(".")
+    if owner:
+        return (
+            scene.framework.is_array(scene.namespace.get(owner)) and not method.endswith("_") and method != "backward"
+        )
+    function = scene.namespace.get(method)
+    if not isinstance(function, FunctionType) or function.__globals__ is not scene.namespace:
+        return False
+    steps = list(dis.get_instructions(function))
+    gives = any(b.opname == "RETURN_VALUE" and a.opname != "LOAD_CONST" for a, b in pairwise(steps))
+    changes = any(step.opname.startswith(("STORE_ATTR", "STORE_SUBSCR", "STORE_GLOBAL", "DELETE_")) for step in steps)
+    return gives and not changes and not any(name.endswith("_") for name in function.__code__.co_names)
 
 
 def _holds_array(framework: Framework, value: Any) -> bool:
