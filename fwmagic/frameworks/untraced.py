@@ -84,24 +84,19 @@ def watched(packages: Iterable[str], generators: Iterable[Any] = ()) -> Iterator
         every.append(sys.modules["numpy"].random)
     before = [_state(generator) for generator in every]
     profiler = _profiler()
-    began = _off_the_core()
+    began = time.perf_counter(), time.thread_time()
     try:
         yield seen
     finally:
         if profiler is not None:
             profiler.disable()
-    away = _off_the_core() - began
+    wall, own = time.perf_counter() - began[0], time.thread_time() - began[1]
     if profiler is not None:
         _Calls(profiler.getstats(), packages).tell(seen)
-        # Other processes had the core meanwhile, or nobody.
-        seen.seconds = max(seen.seconds - max(away, 0.0), 0.0)
+        # For a part of it, other processes had the core, or nobody.
+        seen.seconds *= min(own / wall, 1.0) if wall > 0 else 1.0
     if [_state(generator) for generator in every] != before:
         seen.never = "it draws random numbers outside of the framework"
-
-
-def _off_the_core() -> float:
-    """Return how long this thread has not been running; only differences mean anything."""
-    return time.perf_counter() - time.thread_time()
 
 
 def _profiler() -> cProfile.Profile | None:
