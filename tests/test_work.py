@@ -169,6 +169,40 @@ class TestLeftOut:
         assert only(notebook).compilation.reason == "the whole body is one compiled function"
 
 
+class TestTheSameAgain:
+    """What the text computes twice with the same inputs, and a compiler once, is named."""
+
+    @pytest.mark.parametrize(
+        ("text", "line", "least"),
+        [
+            ("for _ in range(10):\n    y = A @ A", 3, "90 %"),
+            ("y = [A @ A for _ in range(4)]\nsum(y)", 2, "7"),
+            ("def f(a): return jnp.tanh(a @ a)\ny = f(A) + f(A)", 2, "49 %"),
+            ("y = A @ A\nz = jnp.sin(A @ A)", 3, "4"),
+            ("b = A + 1\nc = A + 1\n(b @ b) - (c @ c)", None, "4"),
+        ],
+    )
+    def test_with_its_share(self, notebook, text, line, least):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW104")
+        assert "computes what was computed before" in finding.sentence
+        assert f"({least}" in finding.sentence
+        assert finding.line == line or line is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "y = A\nfor _ in range(3):\n    y = y @ A / 100\ny",
+            "jax.value_and_grad(lambda w: jnp.sum((w @ A) ** 2))(A)",
+            "y = (A @ A) + (A @ A.T)",
+            "k = jax.random.key(0)\na, b = jax.random.split(k)\nn = jax.random.normal\nn(a, (300,)) + n(b, (300,))",
+        ],
+    )
+    def test_nothing_is_said_of_other_work(self, notebook, text):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert "FW104" not in {one.code for one in notebook.user_ns["r"].findings}
+
+
 class TestLoops:
     """A loop is unrolled as the user's own `jax.jit` would, up to so many operations, and without a cliff."""
 

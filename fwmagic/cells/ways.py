@@ -37,6 +37,7 @@ class Ready:
     """A program that was compiled, verified by its first run, and what that run gave.
 
     `prints` is the line of the cell that prints, or calls what does, while it is traced; None: there is none.
+    `repeated` is the share of its work that is the same again, and the line.
     """
 
     program: Program
@@ -44,6 +45,7 @@ class Ready:
     outcome: Outcome
     withheld: str = ""
     prints: int | None = None
+    repeated: tuple[float, int | None] = (0.0, None)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,9 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     stages = _compile_stages(log, outcome.seconds)
     reused = log.told and not log.compiled
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
-    return Ready(program, compilation, outcome, kept.withheld, _line_that_prints(scene.body, kept.traced))
+    again_computed = (0.0, None) if kept.traced is None else kept.traced.repeated
+    prints = _line_that_prints(scene.body, kept.traced)
+    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed)
 
 
 def _training_function(scene: Scene) -> Place | None:
@@ -256,7 +260,8 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
         kept = _KeptProgram(compilation, traced=replace(traced, arguments=own), withheld=withheld)
     elif reusable:
         kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld)
-    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced)), kept
+    again = (0.0, None) if traced is None else traced.repeated
+    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again), kept
 
 
 def _line_that_prints(body: Body, traced: Traced | None) -> int | None:

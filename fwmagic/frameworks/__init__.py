@@ -119,7 +119,8 @@ class Traced:
     `used` are the places of the arguments that it computes with, the only ones that it is called with; `lifted`
     counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
     be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one. `unread` are lines of
-    what it computes although nothing reads it; `untraced` is what was done outside of the framework meanwhile.
+    what it computes although nothing reads it; `repeated` is the share of the work that a compiler does once,
+    since it is the same again, and its line; `untraced` is what was done outside of the framework meanwhile.
     """
 
     call: Callable[..., Any]
@@ -130,6 +131,7 @@ class Traced:
     withheld: str = ""
     static: Static | None = None
     unread: tuple[int, ...] = ()
+    repeated: tuple[float, int | None] = (0.0, None)
     untraced: Untraced = field(default_factory=Untraced)
 
 

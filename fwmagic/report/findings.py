@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fwmagic.format import ratio, times
+from fwmagic.format import percent, ratio, times
 from fwmagic.report.report import Finding, Place, Report, Variant
 
 #: Other processes that use more than this many cores disturb a measurement.
@@ -33,8 +33,9 @@ class Work:
 
     `title` is the framework's. `gave`: it returned or changed something; `arrays`: arrays of the framework are among
     that. `print_line` is a line that prints while tracing only, which the function `traced_print` would do in every
-    call; `unread_line` one whose value nothing reads; `bar_line` one that draws a bar, in every call if it `draws`.
-    `dropped` is where something is compiled for nothing. None: there is no such line.
+    call; `unread_line` one whose value nothing reads; `repeated` is the share of the work that is the same again, and
+    its line; `bar_line` is one that draws a bar, in every call if it `draws`; `dropped` is where something is compiled
+    for nothing. None: there is no such line.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Work:
     print_line: int | None = None
     traced_print: str = ""
     unread_line: int | None = None
+    repeated: tuple[float, int | None] | None = None
     bar_line: int | None = None
     draws: bool = False
     dropped: Place | None = None
@@ -79,6 +81,17 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
             "keep every value whose work is to be timed, in a list or under a name of its own",
             name,
             work.unread_line,
+        )
+    if work.repeated is not None:
+        share, line = work.repeated
+        where = "it" if line is None else f"line {line}"
+        yield Finding(
+            "FW104",
+            f"{name}: {where} computes what was computed before, "
+            f"which a compiler does once ({percent(share, 2)} of the work)",
+            "give each turn inputs of its own, such as the result of the one before",
+            name,
+            line,
         )
     if work.bar_line is not None:
         drawn = (

@@ -28,6 +28,11 @@ from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
 from fwmagic.run.section import Section
 
+# Work that is the same again is told from this share on.
+_REPEATED = 0.01
+# A cell that took longer than this when it ran as written took that for compiling: nobody has asked for it twice.
+_WORTH_A_LOOK = 5.0
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -46,6 +51,7 @@ class Contender:
     findings: tuple[Finding, ...] = ()
     other: Program | None = None
     prints: int | None = None
+    repeated: tuple[float, int | None] = (0.0, None)
 
 
 class Preparation:
@@ -174,13 +180,22 @@ class Preparation:
         if agreement is not None:
             self._draft.variant(name, agreement=agreement)
         made = Contender(
-            name, section, ready.program, ready.outcome, ready.compilation, ready.withheld, prints=ready.prints
+            name,
+            section,
+            ready.program,
+            ready.outcome,
+            ready.compilation,
+            ready.withheld,
+            prints=ready.prints,
+            repeated=ready.repeated,
         )
         return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
 
     def _whole(self, section: Section, scene: Scene) -> Program | None:
         """Return a section that compiles on its own as one program of ours, if that computes the same."""
-        if not self._looks or scene.framework.strategy != "namespace":
+        known = self.reference(section)
+        slow = known is not None and known.seconds > _WORTH_A_LOOK
+        if not self._looks or slow or scene.framework.strategy != "namespace":
             return None
         try:
             ready = self._programs.compile(scene, _wanted(section), self._window)
@@ -276,6 +291,7 @@ def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work
         print_line=next(iter(body.prints), contender.prints) if traced else None,
         traced_print=framework.traced_print,
         unread_line=unread[0] if unread else None,
+        repeated=contender.repeated if contender.repeated[0] >= _REPEATED else None,
         bar_line=drawn[0] if drawn else None,
         draws=way != "cell",
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import MOST_TRACED, CompileLog, Static, Traced, first_line, line_of
-from fwmagic.frameworks.jax.jaxpr import captured_constants, evaluate, unread, used_arguments
+from fwmagic.frameworks.jax.jaxpr import captured_constants, evaluate, repeated, unread, used_arguments
 from fwmagic.frameworks.jax.tree import flatten, leaves_of
 from fwmagic.frameworks.untraced import Untraced, is_of_user, watched
 
@@ -146,9 +146,10 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
     used = used_arguments(closed.jaxpr)
     rest = unread(closed.jaxpr, filename)
+    again = repeated(closed.jaxpr, filename)
     if not captured and len(used) == len(arguments) and not rest.variables:
         account = static(traced.lower().compile())
-        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account)
+        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again)
     constants = list(captured.values())
 
     def cell(values: list[Any], *inputs: Any) -> Any:
@@ -164,7 +165,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     inputs = tuple(arguments[place] for place in used)
     account = static(program.trace(constants, *inputs).lower().compile())
     given = (constants, *inputs)
-    return Traced(program, given, rebuild, used, len(constants), withheld, account, unread=rest.lines)
+    return Traced(program, given, rebuild, used, len(constants), withheld, account, rest.lines, again)
 
 
 def operations_traced() -> int:

@@ -128,6 +128,33 @@ def unread(jaxpr: Any, filename: str = "") -> Unread:
     return Unread(tuple(v for v in variables if hasattr(v.aval, "dtype")), share, tuple(sorted(lines)))
 
 
+def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
+    """Return the share of the work that is the same again, which XLA does once, and the first line that does it."""
+    numbers: dict[int, Any] = {}
+    known: dict[Any, Any] = {}
+    again: list[Any] = []
+    for equation in jaxpr.eqns:
+        values = tuple(repr(a.val) if hasattr(a, "val") else numbers.get(id(a), id(a)) for a in equation.invars)
+        key = (equation.primitive.name, values, tuple((k, _identity(v)) for k, v in sorted(equation.params.items())))
+        first = known.setdefault(key, equation)
+        if first is not equation and not equation.effects and not _is_of_a_gradient(equation):
+            again.append(equation)
+        for place, variable in enumerate(equation.outvars):
+            numbers[id(variable)] = (id(first), place)
+    share = sum(map(_cost, again)) / (sum(map(_cost, jaxpr.eqns)) or 1.0)
+    lines = (line for equation in again if (line := _line(equation, filename)) is not None)
+    return share, next(lines, None)
+
+
+def _identity(value: Any) -> Any:
+    """Return what tells a parameter of an operation from others."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
+
+
 def _is_of_a_gradient(equation: Any) -> bool:
     stack = str(getattr(equation.source_info, "name_stack", ""))
     return "jvp(" in stack or "transpose(" in stack
