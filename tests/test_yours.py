@@ -93,7 +93,7 @@ def found(framework, text):
         ("jax", "sine(x)", 2, "`sine`"),
         ("jax", "power(x, 3)", 2, "`power`"),
         ("jax", "half(x)", 2, "compiled already"),
-        ("jax", "loop(x)", None, "`step`"),
+        ("jax", "y = x\nloop(y)", 3, "`step`"),
         ("jax", "inside(x)", None, "compiled already"),
         ("jax", "for g in fns:\n    x = g(x)", 2, "compiled already"),
         ("jax", "table['step'](x)", 2, "compiled already"),
@@ -135,7 +135,7 @@ def test_a_compiled_object_is_called(framework, text, line, said):
     [
         *(
             ("jax", text)
-            for text in ("f(x)", "jnp.sin(x)", "jax.nn.relu(x)", "g = jax.jit(f)", "jax.jit", "step\nx + 1")
+            for text in ("f(x)", "jnp.sin(x)", "jax.nn.relu(x)", "g = jax.jit(f)", "step = jax.jit(f)", "step\nx + 1")
         ),
         *(("jax", text) for text in ("trainer.size()\nx * 2", "drops(x)", "# jax.jit\nx + 1", "trainer.load()\nx + 1")),
         *(("torch", text) for text in ("f(x)", "net(x)", "plain(x)", "model(x)", "torch.compile(net)\nnet(x)")),
@@ -207,3 +207,13 @@ class TestReport:
         (finding,) = (one for one in shell.user_ns["r"].findings if one.code == "FW205")
         assert finding.sentence.startswith("whole is one compiled program, and python stays Python (line 11); ")
         assert "run as Python, whole takes" in finding.sentence
+
+    def test_every_call_finds_the_state_of_the_first_whatever_another_program_changes(self, shell):
+        run(shell, "import functools, jax, jax.numpy as jnp\nx, state = jnp.ones(8), {'n': 0}")
+        run(shell, "@functools.partial(jax.jit, static_argnums=1)\ndef power(v, n): return v ** n")
+        run(shell, "def bump(v):\n    state['n'] += 1\n    return power(v, state['n'])")
+        run(shell, f"%%jax {QUICK} -o r\nbump(x)")
+        report = shell.user_ns["r"]
+        assert (report["jax"].compilation.way, report["jax"].compilation.line) == ("yours", 2)
+        assert "FW201" not in {finding.code for finding in report.findings}
+        assert shell.user_ns["state"] == {"n": 1}

@@ -108,11 +108,13 @@ class Scene:
 
     def look(self) -> Changes:
         """Return what a run has changed; every later run begins with these put back."""
-        before, self._changes = self._changes, self.snapshot.changes()
+        before, changes = self._changes, self.snapshot.changes()
         # Once a run has drawn numbers, all later ones begin alike: another variant may draw where this one did not.
-        self._changes.globals_too |= self._seen and before.globals_too
+        changes.globals_too |= self._seen and before.globals_too
         self._seen = True
-        return self._changes
+        # What one program changes is put back before another one, too, which may change less.
+        self._changes = changes.with_those_of(before)
+        return changes
 
     def look_later(self) -> None:
         """Let every later run begin with all put back that differs then: nobody has looked after a run."""

@@ -249,6 +249,11 @@ class Changes:
         """The paths of what differs now among these, such as `net.weight`, `hist[3]` or `x`."""
         return self._snapshot.paths(self._entries)
 
+    def with_those_of(self, other: Changes) -> Changes:
+        """Return what differed when somebody looked, either time."""
+        entries = {id(entry): entry for entry in (*self._entries, *other._entries)}
+        return Changes(self._snapshot, [*entries.values()], self.globals_too)
+
     def restore(self) -> None:
         """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""
         self._snapshot.put_back(self._entries, self.globals_too)

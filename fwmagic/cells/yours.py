@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Any, TypeGuard
 
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
-from fwmagic.cells.names import names_of_code, notebook_functions
+from fwmagic.cells.names import notebook_functions
 from fwmagic.cells.scene import Scene
 from fwmagic.report import Place
 
@@ -44,7 +45,7 @@ def yours(scene: Scene) -> Yours:
     held = scene.snapshot.held(framework.is_compiled)
     for path, key, by_name in ((path, key, kind in _BY_NAME) for path, kind, key in held):
         if not by_name or key in used:
-            line = _line_of(body, path, key)
+            line = _line_of(body, path, key) or _line_of_call(body, functions)
             return Yours(Place(line, f"the cell calls `{path}`, which is compiled already"), dropped)
     for function in functions:
         inner = _made(_statements(function), framework.compilers)
@@ -137,7 +138,7 @@ def _what_is_dropped(node: ast.expr) -> str:
 
 
 def _called(body: Body, namespace: Mapping[str, Any]) -> tuple[set[str], list[FunctionType]]:
-    """Return the names that the cell, and the notebook functions that it calls, write; and these functions.
+    """Return the names that the cell, and the notebook functions that it calls, read; and these functions.
 
     A method counts as called where its name is written, or is one that Python or a framework calls by itself.
     """
@@ -169,6 +170,12 @@ def _line_of(body: Body, path: str, key: object) -> int | None:
     return min(lines, default=None)
 
 
+def _line_of_call(body: Body, functions: list[FunctionType]) -> int | None:
+    """Return the first line that names one of some functions."""
+    lines = [line for function in functions if (line := first_use(body, function.__qualname__)) is not None]
+    return min(lines, default=None)
+
+
 def _is_written(function: FunctionType, used: set[str]) -> bool:
     name = function.__name__
     if name in _MAKING:
@@ -177,8 +184,9 @@ def _is_written(function: FunctionType, used: set[str]) -> bool:
 
 
 def _names_written(code: CodeType) -> set[str]:
-    """Return every name and attribute in some code, and in all code nested in it."""
-    found = {*code.co_names, *names_of_code(code).reads}
+    """Return every name and attribute that some code reads, and all code nested in it."""
+    steps = dis.get_instructions(code)
+    found = {step.argval for step in steps if step.opname.startswith("LOAD_") and isinstance(step.argval, str)}
     for const in code.co_consts:
         if isinstance(const, CodeType):
             found |= _names_written(const)
