@@ -37,7 +37,8 @@ class Ready:
     """A program that was compiled, verified by its first run, and what that run gave.
 
     `prints` is the line of the cell that prints, or calls what does, while it is traced; None: there is none.
-    `repeated` is the share of its work that is the same again, and the line.
+    `repeated` is the share of its work that is the same again, and the line;
+    `arithmetic` counts the operations of its matrix products.
     """
 
     program: Program
@@ -46,6 +47,7 @@ class Ready:
     withheld: str = ""
     prints: int | None = None
     repeated: tuple[float, int | None] = (0.0, None)
+    arithmetic: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class _KeptProgram:
     compiled: Callable[..., Any] | None = None
     traced: Traced | None = None
     withheld: str = ""
+    arithmetic: float = 0.0
 
 
 class Programs:
@@ -177,7 +180,7 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
     again_computed = (0.0, None) if kept.traced is None else kept.traced.repeated
     prints = _line_that_prints(scene.body, kept.traced)
-    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed)
+    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.arithmetic)
 
 
 def _training_function(scene: Scene) -> Place | None:
@@ -201,8 +204,7 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
     traced: Traced | None = None
-    if framework.strategy == "locals":
-        _refuse_outside(scene, window)
+    arithmetic = _refuse_outside(scene, window) if framework.strategy == "locals" else 0.0
     scene.enter()
     fills = _fills(scene)
     with framework.watch(body.filename) as log:
@@ -210,7 +212,7 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             if framework.strategy == "namespace":
                 with window():
                     program, traced = traced_program(scene, framework.trace, _is_input(scene))
-                lifted, withheld = traced.lifted, traced.withheld
+                lifted, withheld, arithmetic = traced.lifted, traced.withheld, traced.arithmetic
                 _refuse(scene, traced.untraced)
             else:
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
@@ -257,11 +259,12 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     kept = None
     if reusable and traced is not None:
         own = traced.arguments[: len(traced.arguments) - len(traced.used)]
-        kept = _KeptProgram(compilation, traced=replace(traced, arguments=own), withheld=withheld)
+        own_trace = replace(traced, arguments=own)
+        kept = _KeptProgram(compilation, traced=own_trace, withheld=withheld, arithmetic=arithmetic)
     elif reusable:
-        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld)
+        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld, arithmetic=arithmetic)
     again = (0.0, None) if traced is None else traced.repeated
-    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again), kept
+    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again, arithmetic), kept
 
 
 def _line_that_prints(body: Body, traced: Traced | None) -> int | None:
@@ -278,10 +281,13 @@ def _refuse(scene: Scene, untraced: Untraced, seconds: float | None = None) -> N
         raise CannotCompile(why, line)
 
 
-def _refuse_outside(scene: Scene, window: Window) -> None:
-    """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow."""
+def _refuse_outside(scene: Scene, window: Window) -> float:
+    """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow.
+
+    Return how many operations its matrix products are; 0 where nobody looked.
+    """
     if scene.seconds is None or scene.seconds > LONG:
-        return
+        return 0.0
     scene.overlay.on()
     program = program_as_function(scene)
     program.enter()
@@ -291,6 +297,7 @@ def _refuse_outside(scene: Scene, window: Window) -> None:
     finally:
         program.exit()
     _refuse(scene, untraced, max(scene.seconds - untraced.seconds, 0.0))
+    return untraced.arithmetic
 
 
 def _line_of_code(body: Body, code: types.CodeType, called: str) -> int | None:

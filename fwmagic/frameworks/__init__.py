@@ -120,7 +120,8 @@ class Traced:
     counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
     be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one. `unread` are lines of
     what it computes although nothing reads it; `repeated` is the share of the work that a compiler does once,
-    since it is the same again, and its line; `untraced` is what was done outside of the framework meanwhile.
+    since it is the same again, and its line; `arithmetic` counts the operations of matrix products and
+    convolutions; `untraced` is what was done outside of the framework meanwhile.
     """
 
     call: Callable[..., Any]
@@ -132,6 +133,7 @@ class Traced:
     static: Static | None = None
     unread: tuple[int, ...] = ()
     repeated: tuple[float, int | None] = (0.0, None)
+    arithmetic: float = 0.0
     untraced: Untraced = field(default_factory=Untraced)
 
 

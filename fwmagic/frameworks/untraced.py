@@ -40,7 +40,7 @@ class Untraced:
 
     `seconds` were spent outside of the framework, most of them by `calls` calls of `what` in the function `code`
     (None: nothing was seen). `never` says what a trace must never do, however little time it takes, or is empty;
-    `prints` is the code that prints.
+    `prints` is the code that prints, and `arithmetic` counts the operations of matrix products, where they were seen.
     """
 
     seconds: float = 0.0
@@ -49,6 +49,7 @@ class Untraced:
     code: CodeType | None = None
     never: str = ""
     prints: CodeType | None = None
+    arithmetic: float = 0.0
 
     def why_not(self, title: str, seconds: float | None = None) -> str:
         """Return why this work must not be left to a trace of the framework `title`, or an empty string.

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from fwmagic import frameworks
+from fwmagic.measure.bound import why_invalid
 from fwmagic.measure.load import Load, usable_cores
 from fwmagic.measure.stats import fastest
 from fwmagic.measure.timing import Measurement, Progress, Timing, time_variants
@@ -115,11 +116,13 @@ class Measuring:
         interrupted = measurement.stopped == "interrupted"
         crowded = self._load.crowds(max((timing.cores or 0.0 for timing in measurement.variants), default=0.0))
         withheld = {entrant.name: why for entrant in self._entrants if (why := self._withheld(entrant))}
-        ratios = tuple(_honest(ratio, crowded, withheld) for ratio in measurement.ratios)
-        names = [timing.name for timing in measurement.variants if timing.failure is None]
+        invalid = {variant.name for variant in self._draft.report if variant.time is None}
+        valid = [ratio for ratio in measurement.ratios if not invalid & {ratio.variant, ratio.over}]
+        ratios = tuple(_honest(ratio, crowded, withheld) for ratio in valid)
+        names = [timing.name for timing in measurement.variants if timing.name not in invalid]
         self._draft.change(
             ratios=ratios,
-            baseline=measurement.baseline if measurement.ratios else None,
+            baseline=measurement.baseline if ratios else None,
             fastest=None if withheld else fastest(names, ratios),
             spent=self._spent + measurement.spent,
             progress=self._draft.report.progress if interrupted else (self._done + 1) / self._parts,
@@ -146,6 +149,8 @@ class Measuring:
             self._draft.variant(timing.name, time=None)
         elif time is None:
             self._draft.variant(timing.name, status="not timed", note="no block could be timed within the budget")
+        elif why := why_invalid(time.median, entrant.least):
+            self._draft.variant(timing.name, status="not timed", note=why, time=None)
         else:
             # The system books the time of other threads a little late, so that short blocks can read too much.
             cores = None if time.cores is None else min(time.cores, float(usable_cores()))

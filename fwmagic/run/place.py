@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fwmagic.cells.outcome import Window
 from fwmagic.frameworks import Framework
+from fwmagic.measure.bound import least_seconds
 from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
 from fwmagic.measure.timing import BLOCK, LEAST
@@ -37,7 +38,8 @@ class Entrant:
     `memory` runs it once more and returns its ledgers; `last_seen` returns what is known of the memory of one that
     failed meanwhile. `filename` is where the lines of its code are, `items` how many one call handles, `withheld` why
     a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work. `other`
-    are calls of its section in another way, for a look at what the way costs.
+    are calls of its section in another way, for a look at what the way costs. `least` are the seconds that the
+    work of a call takes at least.
     """
 
     calls: Calls
@@ -48,6 +50,7 @@ class Entrant:
     withheld: str = ""
     findings: tuple[Finding, ...] = ()
     other: Calls | None = None
+    least: float = 0.0
 
     @property
     def name(self) -> str:
@@ -134,6 +137,7 @@ class Here:
             items=section.options.items,
             withheld=contender.withheld,
             findings=contender.findings,
+            least=least_seconds(contender.arithmetic, section.framework.memory.device(section.options.device) is None),
             other=None if contender.other is None else self.calls(f"{contender.name} in another way", contender.other),
         )
 

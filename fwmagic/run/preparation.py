@@ -52,6 +52,7 @@ class Contender:
     other: Program | None = None
     prints: int | None = None
     repeated: tuple[float, int | None] = (0.0, None)
+    arithmetic: float = 0.0
 
 
 class Preparation:
@@ -188,6 +189,7 @@ class Preparation:
             ready.withheld,
             prints=ready.prints,
             repeated=ready.repeated,
+            arithmetic=ready.arithmetic,
         )
         return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import MOST_TRACED, CompileLog, Static, Traced, first_line, line_of
-from fwmagic.frameworks.jax.jaxpr import captured_constants, evaluate, repeated, unread, used_arguments
+from fwmagic.frameworks.jax.jaxpr import arithmetic, captured_constants, evaluate, repeated, unread, used_arguments
 from fwmagic.frameworks.jax.tree import flatten, leaves_of
 from fwmagic.frameworks.untraced import Untraced, is_of_user, watched
 
@@ -147,9 +147,12 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     used = used_arguments(closed.jaxpr)
     rest = unread(closed.jaxpr, filename)
     again = repeated(closed.jaxpr, filename)
+    least = arithmetic(closed.jaxpr) * (1 - again[0])
     if not captured and len(used) == len(arguments) and not rest.variables:
         account = static(traced.lower().compile())
-        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again)
+        return Traced(
+            jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, arithmetic=least
+        )
     constants = list(captured.values())
 
     def cell(values: list[Any], *inputs: Any) -> Any:
@@ -165,7 +168,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     inputs = tuple(arguments[place] for place in used)
     account = static(program.trace(constants, *inputs).lower().compile())
     given = (constants, *inputs)
-    return Traced(program, given, rebuild, used, len(constants), withheld, account, rest.lines, again)
+    return Traced(program, given, rebuild, used, len(constants), withheld, account, rest.lines, again, least)
 
 
 def operations_traced() -> int:

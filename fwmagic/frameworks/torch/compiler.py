@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
+from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fwmagic.errors import CannotCompile
@@ -201,6 +202,9 @@ def is_generated(file: str) -> bool:
 # What an operation takes outside of itself while it is looked at, in seconds.
 _LOOKED_AT = 3e-5
 
+# How many operations on numbers a matrix product or a convolution is, by what is called.
+_FORMULAS = dict(getattr(flop_counter, "flop_registry", {}))
+
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations, each of which is a call of Python: a profiler takes what it does for the framework's."""
@@ -208,10 +212,15 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
+        self.arithmetic = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
-        return func(*args, **(kwargs or {}))
+        outputs = func(*args, **(kwargs or {}))
+        formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
+        if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
+            self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
+        return outputs
 
 
 def worked_outside(run: Callable[[], Any]) -> Untraced:
@@ -225,7 +234,8 @@ def worked_outside(run: Callable[[], Any]) -> Untraced:
         except Exception:  # whatever it raises that it does not raise when nobody looks: then nothing is known
             return Untraced()
         # Waiting and files break the graph, and Dynamo draws random numbers anew.
-        found.append(replace(seen, never="", seconds=max(seen.seconds - operations.count * _LOOKED_AT, 0.0)))
+        outside = max(seen.seconds - operations.count * _LOOKED_AT, 0.0)
+        found.append(replace(seen, never="", seconds=outside, arithmetic=operations.arithmetic))
         if not found[0].is_worth_a_call:
             break
     return min(found, key=lambda seen: seen.seconds)
