@@ -217,9 +217,12 @@ class _Calls:
 
 def _is_of_python(code: CodeType | str) -> bool:
     """Say whether code belongs to Python, and is none that passes calls on."""
-    if isinstance(code, str):
-        return True
-    path = Path(code.co_filename)
+    return isinstance(code, str) or _is_file_of_python(code.co_filename)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_file_of_python(file: str) -> bool:
+    path = Path(file)
     standard = path.is_relative_to(sysconfig.get_paths()["stdlib"]) and "site-packages" not in path.parts
     return standard and path.name not in ("contextlib.py", "functools.py")
 
