@@ -11,12 +11,16 @@ class FwMagicError(Exception):
 
 
 class CannotCompile(FwMagicError):
-    """A body, or a part of it, could not be compiled; `line` is the line of the cell that stands in the way."""
+    """A body, or a part of it, could not be compiled.
+
+    `line` is the line of the cell that stands in the way, `spent` the seconds that were spent on finding that out.
+    """
 
     def __init__(self, reason: str, line: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.line = line
+        self.spent = 0.0
 
 
 def message_of(error: BaseException) -> str:

@@ -189,9 +189,6 @@ def test_something_to_time(text):
 @pytest.mark.parametrize(
     ("trait", "text", "line", "said"),
     [
-        ("yours", "f = jax.jit(g)", 2, "the cell calls `jax.jit` itself"),
-        ("yours", "\n@torch.compile\ndef f(x): return x", 3, "the cell calls `torch.compile` itself"),
-        ("yours", "f = partial(jax.jit, static_argnums=0)(g)", 2, "the cell calls `jax.jit` itself"),
         ("disables_jit", "x = 1\nwith jax.disable_jit():\n    y = x", 3, "under its own `jax.disable_jit`"),
         ("clock", "x = 1\nt = time.time()", 3, "`time.time` reads the clock"),
         ("host_random", "x = np.random.rand(3)", 2, "`np.random.rand` draws random numbers outside"),
@@ -211,8 +208,8 @@ def test_traits_with_their_lines(trait, text, line, said):
 
 def test_a_body_without_traits():
     code = body("y = torch.tanh(x)\nfor i in range(2):\n    y = y + i")
-    traits = [code.yours, code.disables_jit, code.clock, code.host_random, code.trains, code.defines, code.stdin]
-    assert traits == [None] * 7
+    traits = [code.disables_jit, code.clock, code.host_random, code.trains, code.defines, code.stdin]
+    assert traits == [None] * 6
     assert (code.effects, code.prints, code.uses_namespace) == ((), (), None)
     assert [loop.lineno for loop in code.loops] == [3]
 

@@ -75,6 +75,7 @@ def test_global_arrays_are_arguments(book, monkeypatch):
             sizes.append(compiled.lower(*arguments).compile().memory_analysis().argument_size_in_bytes)
             return compiled(*arguments)
 
+        run.trace, run.__name__ = compiled.trace, function.__name__
         return run
 
     naive = jit(book.namespace["nested"]).lower(X).compile().memory_analysis()

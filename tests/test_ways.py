@@ -287,7 +287,7 @@ class TestFunctions:
         [
             ("torch", "y = 0\nfor i in range(20):\n    y = y + layer(x)", 3, "the loop over `range(20)`"),
             ("torch", "k = 2\nz = reads_k(x)\ny = other(x)", 3, "`reads_k` reads `k` from the namespace"),
-            ("jax", "y = 0\nfor v in xs:\n    y = y + layer(v)", 3, "the loop over `xs`"),
+            ("jax", "y = 0\nfor v in xs:\n    y = y + layer(v)\nz = bool(y[0] > 0)", 5, "TracerBoolConversionError"),
             ("jax", "y = layer(x)\nif y.sum() > 0:\n    y = y + 1", 3, "TracerBoolConversionError"),
             ("jax", "y = layer(x)\nz = float(y.sum())", 3, "ConcretizationTypeError"),
         ],
@@ -323,10 +323,14 @@ class TestFunctions:
                 sizes.append(memory.argument_size_in_bytes)
                 return compiled(*arguments)
 
+            run.trace, run.__name__ = compiled.trace, function.__name__
             return run
 
         monkeypatch.setattr(jax, "jit", spied)
-        assert jax_book.ready("y = 0\nfor v in xs:\n    y = y + layer(v)").compilation.way == "functions"
+        assert (
+            jax_book.ready("y = 0\nfor v in iter(xs):\n    y = y + layer(v)\n    float(y[0])").compilation.way
+            == "functions"
+        )
         assert min(sizes) >= jax_book.namespace["W"].nbytes
 
 
@@ -375,7 +379,9 @@ class TestEager:
             ("jax", "y = 1\nif x.sum() > 5: y = 2", 3, "TracerBoolConversionError: it branches on a value"),
             ("jax", "import time\ny = x * time.time()", 3, "which a trace would do once and never again"),
             ("jax", "y = x * np.random.rand()", 2, "which a trace would do once and never again"),
-            ("jax", "y = 0\nfor i in range(20):\n    y = y + x", 3, "runs over data or more than 16 times"),
+            ("jax", "y = 0\nfor i in range(5000):\n    y = y + x", 3, "unrolled into more than 1,000 operations"),
+            ("jax", "y = 0\nwhile True:\n    y = y + x", 3, "unrolled into more than 1,000 operations"),
+            ("jax", "y = sum([x * i for i in range(5000)])", 2, "consists of 10,000 operations"),
             ("jax", "with jax.disable_jit():\n    y = x * 2", 2, "the cell runs under its own `jax.disable_jit`"),
             ("jax", "on_values(x)", 2, "TracerBoolConversionError"),
             ("jax", "x + 1\nNone", 2, "the cell returns no array, so that all of its work would be dropped"),

@@ -56,7 +56,6 @@ class Body:
     live: tuple[str, ...]
     maybe: frozenset[str]
     kept: tuple[str, ...]
-    yours: Place | None = None
     disables_jit: Place | None = None
     clock: Place | None = None
     host_random: Place | None = None
@@ -212,7 +211,6 @@ def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tup
 
 def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence[Framework]) -> dict[str, Any]:
     """Return what the code does that decides how it can be run: the first place of each kind."""
-    compilers = {name for framework in frameworks for name in framework.compilers}
     uncompiled = tuple(name for framework in frameworks for name in framework.uncompiled)
     effects = _EFFECTS.union(*(framework.effects for framework in frameworks))
     methods = _EFFECT_METHODS.union(name for framework in frameworks for name in framework.effects if "." not in name)
@@ -224,9 +222,7 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
     for node in ast.walk(tree):
         if isinstance(node, ast.Call | ast.Attribute | ast.Name):
             name = dotted(node.func if isinstance(node, ast.Call) else node)
-            if name in compilers:
-                first("yours", node, f"the cell calls `{name}` itself")
-            elif name.endswith(uncompiled):
+            if name.endswith(uncompiled):
                 first("disables_jit", node, f"the cell runs under its own `{name}`")
         if isinstance(node, ast.Call):
             _trait_of_call(node, effects, methods, found, first)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.loops import without_bars
 from fwmagic.cells.names import names_of_code, names_of_statements, notebook_functions
+from fwmagic.cells.uses import unread_entries
 from fwmagic.report import Place
 
 #: The name under which the value of a last expression is returned: that of the notebook's results.
@@ -37,19 +39,20 @@ def returned_names(body: Body) -> tuple[str, ...]:
     return ((LAST,) if body.last is not None else ()) + body.live
 
 
-def make_function(body: Body, namespace: dict[str, Any]) -> Function:
+def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False) -> Function:
     """Return the body as a function with globals of its own: the code of the notebook that it reads.
 
     Compilers leave names of theirs in a function's globals, which must not be the notebook's. Parameters are
     the names that the body may read before it binds them, except modules, functions and classes, which stay
-    global so that a compiler may look into them; and results that are perhaps never bound.
+    global so that a compiler may look into them; and results that are perhaps never bound. One that is to be `compiled`
+    draws no bars, and also returns what a compiler would leave out.
     """
     parameters = sorted(
         name for name in body.reads if name in namespace and (name in body.assigned or not _is_code(namespace[name]))
     )
     parameters += sorted(body.maybe - set(parameters))
     returned = returned_names(body)
-    statements: list[ast.stmt] = list(body.statements)
+    statements = without_bars(body.statements) if compiled else list(body.statements)
     values: list[ast.expr] = []
     if body.last is not None:
         target = ast.Name(_LAST_LOCAL, ast.Store())
@@ -57,6 +60,8 @@ def make_function(body: Body, namespace: dict[str, Any]) -> Function:
         values.append(ast.Name(_LAST_LOCAL, ast.Load()))
     # What is put into an object of the body's own is work, too: a compiler would drop what nobody can reach.
     values += [ast.Name(name, ast.Load()) for name in (*body.live, *body.kept)]
+    if compiled:
+        values += unread_entries(body.statements, body.last, but=body.live)
     end = statements[-1] if statements else None
     give_back = ast.Return(ast.Tuple(values, ast.Load()))
     statements.append(ast.copy_location(give_back, end) if end is not None else give_back)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 
-# Where packages are installed that Python's own list of folders does not name: a user's, a distribution's.
-_INSTALLED = {"site-packages", "dist-packages"}
+from fwmagic.libraries import is_of_library
 
 
 def is_of_user(module: ModuleType) -> bool:
@@ -23,16 +20,3 @@ def is_of_user(module: ModuleType) -> bool:
         return False
     # A part of an extension need not have a file, but it goes by the name of its package, or is among the modules.
     return module.__name__.partition(".")[0] not in sys.modules
-
-
-@functools.cache
-def is_of_library(path: str) -> bool:
-    """Say whether a file or folder is in a folder of libraries."""
-    return any(Path(path).is_relative_to(folder) for folder in _libraries()) or bool(_INSTALLED & {*Path(path).parts})
-
-
-@functools.cache
-def _libraries() -> frozenset[str]:
-    paths = sysconfig.get_paths()
-    own = str(Path(__file__).parents[1])
-    return frozenset([paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own])

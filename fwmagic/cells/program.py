@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells.function import LAST, make_function, returned_names, why_no_function
 from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.loops import with_turns_told
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
-from fwmagic.frameworks import Static
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import MOST_TRACED, Framework, Static
+from fwmagic.frameworks.untraced import Untraced, watched
+
+# The name under which a traced body finds what it calls at the beginning of each turn of a loop.
+_TURN = "__fwmagic_turn__"
 
 
 @dataclass
@@ -100,7 +107,7 @@ def program_as_function(
 
     The overlay must be on.
     """
-    function = make_function(scene.body, scene.namespace)
+    function = make_function(scene.body, scene.namespace, compiled=compile is not None or compiled is not None)
     if compile is None:
         # As in any cell: for other code, `inspect` looks for a `def`, and tracebacks show wrong lines of the cell.
         function.call.__code__ = function.call.__code__.replace(co_name="<module>", co_qualname="<module>")
@@ -148,17 +155,33 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
     runs in the namespace, and what it returns is its live results and every traced value that it left in the
     state: a value of its own that it reads again is neither, and need not be written to memory. Afterwards the
     namespace is as before. The overlay must be on.
+
+    Raises
+    ------
+    CannotCompile
+        A loop of the body is unrolled into too many operations.
     """
     body, snapshot, namespace = scene.body, scene.snapshot, scene.namespace
     framework = scene.framework
     inputs = [value for _, value in snapshot.leaves(is_input)]
-    statements, last = body.runs()
+    _, last = body.runs()
+    statements = body.code(ast.Module(with_turns_told(body.statements, _TURN), []))
+    seen: list[Untraced] = []
+    turns = _Turns(framework)
 
     def cell(*arrays: Any) -> dict[str, Any]:
         snapshot.substitute({id(value): array for value, array in zip(inputs, arrays, strict=True)})
-        framework.adopt(snapshot.objects())
-        exec(statements, namespace)
-        results = {} if last is None else {LAST: eval(last, namespace)}
+        objects = snapshot.objects()
+        framework.adopt(objects)
+        namespace[_TURN] = turns.begin
+        try:
+            with watched((framework.module, *framework.companions), objects) as untraced:
+                exec(statements, namespace)
+                results = {} if last is None else {LAST: eval(last, namespace)}
+        finally:
+            namespace.pop(_TURN, None)
+        turns.check()
+        seen.append(untraced)
         results.update({name: namespace[name] for name in body.live if name in namespace})
         own = {id(array) for array in arrays}
         left = snapshot.find_leaves(framework.is_traced, but=_only_used_inside(scene))
@@ -166,9 +189,10 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
 
     try:
-        done = trace(cell, tuple(inputs))
+        done = trace(cell, tuple(inputs), body.filename)
     finally:
         snapshot.restore_structure()  # not earlier: a result may be a list that the state holds, too
+    done = replace(done, untraced=seen[-1]) if seen else done
     program = Program(
         scene=scene,
         call=done.call,
@@ -182,6 +206,27 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         static=done.static,
     )
     return program, done
+
+
+class _Turns:
+    """What the loops of a body call while it is traced: a trace unrolls them, and must not become too long."""
+
+    def __init__(self, framework: Framework) -> None:
+        self._framework = framework
+        self._error: CannotCompile | None = None
+
+    def begin(self, line: int) -> None:
+        """Begin a turn of the loop in this line; raises CannotCompile when there were too many operations."""
+        count = self._framework.operations_traced()
+        if count > MOST_TRACED:
+            many = f"the loop would be unrolled into more than {MOST_TRACED:,} operations"
+            self._error = self._error or CannotCompile(many, line)
+        self.check()
+
+    def check(self) -> None:
+        """Raise what `begin` has raised already, and which the body may have caught."""
+        if self._error is not None:
+            raise self._error
 
 
 def _only_used_inside(scene: Scene) -> frozenset[str]:

@@ -122,14 +122,16 @@ class Scene:
 
     def look(self, again: bool = False) -> Changes:
         """Return what a run has changed, `again` since the last look, too; later runs begin with these put back."""
-        before, self._changes = self._changes, self.snapshot.changes()
+        before, changes = self._changes, self.snapshot.changes()
         # Once a run has drawn numbers, all later ones begin alike: another variant may draw where this one did not.
-        self._changes.drew |= self._seen and before.drew
-        self._changes.settings_too |= self._seen and before.settings_too
+        changes.drew |= self._seen and before.drew
+        changes.settings_too |= self._seen and before.settings_too
         if again:
-            self._changes.add(before)
+            changes.add(before)
         self._seen = True
-        return self._changes
+        # What one program changes is put back before another one, too, which may change less.
+        self._changes = changes.with_those_of(before)
+        return changes
 
     def look_later(self) -> None:
         """Let every later run begin with all put back that differs then: nobody has looked after a run."""

@@ -22,7 +22,8 @@ from typing import Any
 
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.kinds import MISSING
-from fwmagic.cells.modules import is_of_library, is_of_user
+from fwmagic.cells.modules import is_of_user
+from fwmagic.libraries import is_of_library
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.kinds import MISSING, BindingsKind
+from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.settings import Settings
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
@@ -135,6 +136,16 @@ class Snapshot:
         """
         put_in_place(self._walk.entries, new)
 
+    def held(self, wanted: Callable[[Any], bool]) -> list[tuple[str, str, Any]]:
+        """Return what the objects that were reached held: path, kind of the object, and key, where it was wanted."""
+        return [
+            (self._walk.path_to(place, key), entry.kind.name, key)
+            for place, entry in enumerate(self._walk.entries)
+            if entry.kind is not None and not entry.inner
+            for key, value in zip(entry.keys, entry.values, strict=True)
+            if type(value) not in PLAIN and wanted(value)
+        ]
+
     def find_leaves(self, predicate: Callable[[Any], bool], but: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
         """Return path and object of what can be reached now, also through what was reached before, and is wanted.
 
@@ -232,7 +243,7 @@ class Snapshot:
             ]
             if not differing and list(before) != list(after):
                 return [path]
-        if len(differing) > _MOST_NAMED:
+        if len(differing) > _MOST_NAMED and place:  # names are always told apart
             return [path]
         return [self._walk.path_to(place, key) for key in differing]
 
@@ -253,6 +264,11 @@ class Changes:
     def paths(self) -> list[str]:
         """The paths of what differs now among these, such as `net.weight`, `hist[3]` or `x`."""
         return self._snapshot.paths(self._entries)
+
+    def with_those_of(self, other: Changes) -> Changes:
+        """Return what differed when somebody looked, either time."""
+        entries = {id(entry): entry for entry in (*self._entries, *other._entries)}
+        return Changes(self._snapshot, [*entries.values()], self.drew, self.settings_too)
 
     def restore(self) -> None:
         """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""

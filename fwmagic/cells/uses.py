@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from fwmagic.cells.names import DEFINITIONS, names_of_expression, names_of_statements
 
@@ -106,23 +106,60 @@ def worked_on(statements: list[ast.stmt]) -> set[str]:
     return found - {""}
 
 
-def unused_values(statements: list[ast.stmt], pure: Collection[str], in_loop: bool = False) -> list[int]:
+def unread_entries(statements: Iterable[ast.stmt], last: ast.expr | None, but: Collection[str]) -> list[ast.expr]:
+    """Return the entries of dicts that the statements make, fill, and never read: `parts["gram"]`.
+
+    Only dicts count whose name stands for nothing but its entries, each under a constant, and is not among `but`.
+    """
+    top = list(statements)
+    whole = [node for part in (*top, *([last] if last is not None else [])) for node in ast.walk(part)]
+    found: list[ast.expr] = []
+    for name in sorted(_containers(top) - {*but}):
+        entries = [node for node in whole if isinstance(node, ast.Subscript) and _is_entry(node, name)]
+        makes = [s for s in top if isinstance(s, ast.Assign) and isinstance(s.value, ast.Dict) and _binds(s, name)]
+        mentions = sum(isinstance(node, ast.Name) and node.id == name for node in whole)
+        if len(makes) != 1 or mentions != len(entries) + 1 or any(isinstance(e.ctx, ast.Del) for e in entries):
+            continue
+        targets = [target for s in top if isinstance(s, ast.Assign) for target in s.targets]
+        filled = [e.slice for e in entries if any(e is target for target in targets)]
+        filled += [key for key in makes[0].value.keys if isinstance(key, ast.Constant)]  # type: ignore[attr-defined]
+        read = {ast.dump(e.slice) for e in entries if isinstance(e.ctx, ast.Load)}
+        unread = {ast.dump(key): key for key in filled if ast.dump(key) not in read}
+        found += [ast.Subscript(ast.Name(name, ast.Load()), key, ast.Load()) for key in unread.values()]
+    return found
+
+
+def _is_entry(node: ast.Subscript, name: str) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == name and isinstance(node.slice, ast.Constant)
+
+
+def _binds(statement: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in statement.targets)
+
+
+def unused_values(
+    statements: list[ast.stmt],
+    pure: Collection[str],
+    returns: Callable[[ast.Call], bool] = lambda call: False,
+    in_loop: bool = False,
+) -> list[int]:
     """Return the lines of values that the statements compute and do not read: a compiler leaves that work out.
 
     They are bound anew before they are read, in the next turn of a loop or by a later statement, or dropped at once
-    by a call of a function of a module in `pure`, such as `jnp`, which only returns something.
+    by a call of a function of a module in `pure`, such as `jnp`, or by one that only `returns` something.
     """
     lines: list[int] = []
     for i, statement in enumerate(statements):
-        if isinstance(statement, ast.For | ast.While):
-            lines += unused_values(statement.body, pure, in_loop=True)
+        if isinstance(statement, ast.For | ast.While | ast.With):
+            loops = in_loop or not isinstance(statement, ast.With)
+            lines += unused_values(statement.body, pure, returns, in_loop=loops)
         name = _name_computed(statement)
         rest = statements[i + 1 :]
         again = next((j for j, other in enumerate(rest) if name and _name_computed(other) == name), None)
         between = rest if again is None else rest[: again + 1]
         # In a loop, all of its body comes before the name is bound the next time.
         reads = names_of_statements(statements if in_loop else between).reads
-        if (name and name not in reads and (in_loop or again is not None)) or _only_returns(statement, pure):
+        if (name and name not in reads and (in_loop or again is not None)) or _only_returns(statement, pure, returns):
             lines.append(statement.lineno)
     return sorted(lines)
 
@@ -135,7 +172,7 @@ def _name_computed(statement: ast.stmt) -> str:
     return statement.targets[0].id if works and len(statement.targets) == 1 else ""
 
 
-def _only_returns(statement: ast.stmt, pure: Collection[str]) -> bool:
+def _only_returns(statement: ast.stmt, pure: Collection[str], returns: Callable[[ast.Call], bool]) -> bool:
     """Say whether a statement drops what a function of arrays returns, which does nothing else."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     if isinstance(call, ast.BinOp):
@@ -143,8 +180,9 @@ def _only_returns(statement: ast.stmt, pure: Collection[str]) -> bool:
     match call:
         case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=function), keywords=keywords):
             changes = function.endswith("_") or function.startswith(("set_", "manual_", "use_"))
-            return module in pure and not changes and all(keyword.arg != "out" for keyword in keywords)
-    return False
+            if module in pure:
+                return not changes and all(keyword.arg != "out" for keyword in keywords)
+    return isinstance(call, ast.Call) and returns(call)
 
 
 def _name_used(node: ast.expr) -> str:

@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import ast
 import inspect
+import time
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fwmagic.cells import uses
-from fwmagic.cells.analyse import Body, dotted
+from fwmagic.cells.analyse import Body
 from fwmagic.cells.fingerprint import fingerprint_of_modules
 from fwmagic.cells.function import first_use, why_no_function, with_own_globals
+from fwmagic.cells.loops import loops_over_data
 from fwmagic.cells.names import names_of_code, notebook_functions
-from fwmagic.cells.outcome import Outcome, Window, first_run
+from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import CompileLog, CompileOptions, Traced, is_numbers
+from fwmagic.frameworks.untraced import Untraced
 from fwmagic.report import Compilation, Place, Stage
 
 #: Programs of this many different sections are kept for when a cell is run again.
 MOST_KEPT = 32
+#: Less than this is not worth a stage of its own; seconds.
+LEAST_SPENT = 0.01
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A program that was compiled, verified by its first run, and what that run gave."""
+    """A program that was compiled, verified by its first run, and what that run gave.
+
+    `prints` is the line of the cell that prints, or calls what does, while it is traced; None: there is none.
+    `repeated` is the share of its work that is the same again, and the line;
+    `arithmetic` counts the operations of its matrix products.
+    """
 
     program: Program
     compilation: Compilation
     outcome: Outcome
     withheld: str = ""
+    prints: int | None = None
+    repeated: tuple[float, int | None] = (0.0, None)
+    arithmetic: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class _KeptProgram:
     compiled: Callable[..., Any] | None = None
     traced: Traced | None = None
     withheld: str = ""
+    arithmetic: float = 0.0
 
 
 class Programs:
@@ -74,13 +88,18 @@ class Programs:
                 self._kept[key] = kept
                 return again
             anew = f"; compiled anew, since what was compiled before no longer runs ({again})"
+        start = time.perf_counter()
         try:
-            place = self._stays_python(scene)
-            if place is not None:
-                raise CannotCompile(place.reason, place.line)
-            ready, kept = _compile_whole(scene, options, window)
+            with framework.watch(body.filename) as log:
+                ready, kept = self._compile_whole(scene, options, window)
         except CannotCompile as whole:
-            ready, kept = _compile_parts(scene, options, window, whole)
+            whole.spent = time.perf_counter() - start
+            try:
+                ready, kept = _compile_parts(scene, options, window, whole), None
+            except CannotCompile as parts:
+                parts.spent = time.perf_counter() - start
+                raise
+            ready = _after_another_way(ready, whole.spent, log)
         if kept is not None:
             self._kept[key] = kept
             while len(self._kept) > MOST_KEPT:
@@ -88,6 +107,15 @@ class Programs:
         stages = (Stage("prime", prime, "once in this process, before any cell"), *ready.compilation.stages)
         made = replace(ready.compilation, stages=stages, reason=ready.compilation.reason + anew)
         return replace(ready, compilation=made)
+
+    def _compile_whole(
+        self, scene: Scene, options: CompileOptions, window: Window
+    ) -> tuple[Ready, _KeptProgram | None]:
+        """Compile the body as one function, if it is one that should become one."""
+        place = self._stays_python(scene)
+        if place is not None:
+            raise CannotCompile(place.reason, place.line)
+        return _compile_whole(scene, options, window)
 
     def _refuse(self, scene: Scene) -> None:
         """Raise CannotCompile where no way can work."""
@@ -125,6 +153,20 @@ def _primed(scene: Scene, window: Window) -> float:
         raise CannotCompile(f"{framework.title} can compile nothing here ({type(error).__name__}: {why})") from error
 
 
+def _after_another_way(ready: Ready, spent: float, log: CompileLog) -> Ready:
+    """Return a section that was compiled when another way had failed, with what that took."""
+    if spent < LEAST_SPENT:
+        return ready
+    made = ready.compilation
+    cache = "cold" if log.cache == "cold" else made.cache
+    return replace(ready, compilation=replace(made, stages=(tried_before(spent), *made.stages), cache=cache))
+
+
+def tried_before(seconds: float) -> Stage:
+    """Return the stage of what was tried, in vain, before something worked."""
+    return Stage("tried before", seconds, "time.perf_counter around what did not work")
+
+
 def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | str:
     """Return the section with the program that was compiled for it before, or why that no longer works."""
     is_input = _is_input(scene)
@@ -146,7 +188,9 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     stages = _compile_stages(log, outcome.seconds)
     reused = log.told and not log.compiled
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
-    return Ready(program, compilation, outcome, kept.withheld)
+    again_computed = (0.0, None) if kept.traced is None else kept.traced.repeated
+    prints = _line_that_prints(scene.body, kept.traced)
+    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.arithmetic)
 
 
 def _training_function(scene: Scene) -> Place | None:
@@ -170,6 +214,7 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
     traced: Traced | None = None
+    arithmetic = _refuse_outside(scene, window) if framework.strategy == "locals" else 0.0
     scene.enter()
     fills = _fills(scene)
     with framework.watch(body.filename) as log:
@@ -177,10 +222,13 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             if framework.strategy == "namespace":
                 with window():
                     program, traced = traced_program(scene, framework.trace, _is_input(scene))
-                lifted, withheld = traced.lifted, traced.withheld
+                lifted, withheld, arithmetic = traced.lifted, traced.withheld, traced.arithmetic
+                _refuse(scene, traced.untraced)
             else:
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
             program, outcome = first_run(program, window)
+            if traced is not None and traced.untraced.is_worth_a_call:
+                _refuse(scene, traced.untraced, _seconds_of_a_call(program, window))
         except CannotCompile:
             raise
         except Exception as error:  # whatever the compiler or the traced code raises: the plain run raised nothing
@@ -202,6 +250,9 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     reason = "the whole body is one compiled function"
     if log.breaks:
         reason = "the whole body, with Python between its graphs"
+    if traced is not None and traced.unread:
+        lines = ", ".join(map(str, traced.unread))
+        reason += f"; what nothing reads is computed, too (line {lines})"
     compilation = Compilation(
         way="cell",
         reason=reason if log.told else f"the whole body was given to the compiler as one function; {_untold(scene)}",
@@ -218,10 +269,77 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     kept = None  # a program with a private copy of a cache would find it filled
     if reusable and traced is not None:
         own = traced.arguments[: len(traced.arguments) - len(traced.used)]
-        kept = _KeptProgram(compilation, traced=replace(traced, arguments=own), withheld=withheld)
+        own_trace = replace(traced, arguments=own)
+        kept = _KeptProgram(compilation, traced=own_trace, withheld=withheld, arithmetic=arithmetic)
     elif reusable:
-        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld)
-    return Ready(program, compilation, outcome, withheld), kept
+        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld, arithmetic=arithmetic)
+    again = (0.0, None) if traced is None else traced.repeated
+    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again, arithmetic), kept
+
+
+def _line_that_prints(body: Body, traced: Traced | None) -> int | None:
+    """Return the line that printed, or called what did, while the body was traced; None: there was none."""
+    code = None if traced is None else traced.untraced.prints
+    return None if code is None else _line_of_code(body, code, "print") or body.first_line
+
+
+def _refuse(scene: Scene, untraced: Untraced, seconds: float | None = None) -> None:
+    """Raise CannotCompile where the body works outside of the framework; what remains of a call takes `seconds`."""
+    why = untraced.why_not(scene.framework.title, seconds)
+    if why:
+        line = None if untraced.code is None else _line_of_code(scene.body, untraced.code, untraced.what)
+        raise CannotCompile(why, line)
+
+
+def _refuse_outside(scene: Scene, window: Window) -> float:
+    """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow.
+
+    Return how many operations its matrix products are; 0 where nobody looked.
+    """
+    if scene.seconds is None or scene.seconds > LONG:
+        return 0.0
+    scene.overlay.on()
+    program = program_as_function(scene)
+    program.enter()
+    try:
+        with window():
+            untraced = scene.framework.worked_outside(lambda: program.call(*program.args))
+    finally:
+        program.exit()
+    _refuse(scene, untraced, max(scene.seconds - untraced.seconds, 0.0))
+    return untraced.arithmetic
+
+
+def _line_of_code(body: Body, code: types.CodeType, called: str) -> int | None:
+    """Return the line of the cell where it calls `called` in this code, or where it calls the code."""
+    if code.co_filename != body.filename:
+        return first_use(body, code.co_qualname)
+    name = called.strip("`").rpartition(".")[2]
+    lines = [node.lineno for node in ast.walk(body.tree) if isinstance(node, ast.Call) and _is_called(node, name)]
+    if lines or code.co_name != "<module>":
+        return min(lines, default=code.co_firstlineno)
+    return min((loop.lineno for loop in body.loops), default=body.first_line)
+
+
+def _is_called(node: ast.Call, name: str) -> bool:
+    return getattr(node.func, "attr", getattr(node.func, "id", "")) == name
+
+
+def _seconds_of_a_call(program: Program, window: Window) -> float:
+    """Return how long a call of a program takes that has run before: the quickest of three."""
+    samples = []
+    for _ in range(3):
+        program.enter()
+        try:
+            with window():
+                start = time.perf_counter()
+                outputs = program.call(*program.args)
+                if program.wait is not None:
+                    program.wait(outputs)
+                samples.append(time.perf_counter() - start)
+        finally:
+            program.exit()
+    return min(samples)
 
 
 def _fills(scene: Scene) -> bool:
@@ -231,9 +349,7 @@ def _fills(scene: Scene) -> bool:
     return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
 
 
-def _compile_parts(
-    scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile
-) -> tuple[Ready, _KeptProgram | None]:
+def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> Ready:
     """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
     framework = scene.framework
     scene.enter()
@@ -257,9 +373,10 @@ def _compile_parts(
             raise CannotCompile(
                 f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line
             ) from error
-    compiled = [patch for patch in patches if patch_code_name(patch) in log.compiled or not log.told]
+    compiled = [patch for patch in patches if _is_compiled(patch, log)]
     if not compiled:
         raise whole
+    program = replace(program, patches=tuple(compiled))
     is_module = any(not isinstance(patch.owner, dict) for patch in compiled)
     reason = f"the body stays Python: {whole.reason}"
     compilation = Compilation(
@@ -273,7 +390,12 @@ def _compile_parts(
         breaks=tuple(log.breaks),
         recompiles=tuple(log.recompiles),
     )
-    return Ready(program, compilation, outcome), None
+    return Ready(program, compilation, outcome)
+
+
+def _is_compiled(patch: Patch, log: CompileLog) -> bool:
+    """Say whether a stand-in was compiled and stays so: one that turns out not to be fit for it says why."""
+    return getattr(patch.value, "failure", None) is None and (patch_code_name(patch) in log.compiled or not log.told)
 
 
 def _untold(scene: Scene) -> str:
@@ -349,66 +471,3 @@ def patch_label(patch: Patch) -> str:
 def patch_code_name(patch: Patch) -> str:
     """Return the name under which the compiler reports what the patch compiled."""
     return patch.name if not isinstance(patch.owner, dict) else str(getattr(patch.value, "__name__", patch.name))
-
-
-#: A body that loops more often than this stays Python: a trace would copy the loop's body that many times.
-MOST_UNROLLED = 16
-
-
-def loops_over_data(
-    body: Body, namespace: Mapping[str, Any], unknown: bool, containers: tuple[type, ...] = ()
-) -> Place | None:
-    """Return the first loop that runs over data or more than 16 times, judged by the values it loops over.
-
-    `unknown` is the answer for a loop over something that the body itself makes. Objects of these types are
-    `containers` as lists are.
-    """
-    for loop in body.loops:
-        if isinstance(loop, ast.While):
-            continue
-        source = ast.unparse(loop.iter)
-        length = _loop_length(loop.iter, namespace, body.assigned, containers)
-        if (length is None and unknown) or (length is not None and length > MOST_UNROLLED):
-            return Place(loop.lineno, f"the loop over `{source}` runs over data or more than {MOST_UNROLLED} times")
-    return None
-
-
-def _loop_length(
-    node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str], containers: tuple[type, ...]
-) -> float | None:
-    """Return how often a loop over `node` runs; infinity for data loaders and iterators; None if not known."""
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return len(node.elts)
-    if isinstance(node, ast.Call):
-        name = dotted(node.func)
-        lengths = [_loop_length(argument, namespace, assigned, containers) for argument in node.args]
-        if name in {"enumerate", "zip", "reversed", "sorted", "list", "tuple"} and lengths:
-            known = [length for length in lengths if length is not None]
-            return min(known) if known else None
-        if name == "range":
-            bounds = [_constant(argument, namespace, assigned) for argument in node.args]
-            return None if any(not isinstance(b, int) for b in bounds) else len(range(*bounds))
-        if isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys", "values"}:
-            return _loop_length(node.func.value, namespace, assigned, containers)
-        return None
-    value = _constant(node, namespace, assigned)
-    if value is None:
-        return None
-    if isinstance(value, list | tuple | dict | set | range | str) or type(value) in containers:
-        return len(value)
-    shape = getattr(value, "shape", None)
-    return float(shape[0]) if shape else float("inf")
-
-
-def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> Any:
-    """Return the value of a constant, a name or an attribute of a name that the body does not bind; else None."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    name = dotted(node)
-    root, *attributes = name.split(".")
-    if not name or root in assigned or root not in namespace:
-        return None
-    value = namespace[root]
-    for attribute in attributes:
-        value = getattr(value, attribute, None)
-    return value

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError, message_of
+from fwmagic.frameworks.untraced import Untraced
 from fwmagic.report import NEUTRAL, Moment, Place
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
 LEAST_PACKED = 1 << 16
 
 _PAGE = 4096
+
+#: A trace of more operations takes minutes to compile.
+MOST_TRACED = 1000
 
 
 def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -114,7 +118,10 @@ class Traced:
 
     `used` are the places of the arguments that it computes with, the only ones that it is called with; `lifted`
     counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
-    be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one.
+    be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one. `unread` are lines of
+    what it computes although nothing reads it; `repeated` is the share of the work that a compiler does once,
+    since it is the same again, and its line; `arithmetic` counts the operations of matrix products and
+    convolutions; `untraced` is what was done outside of the framework meanwhile.
     """
 
     call: Callable[..., Any]
@@ -124,6 +131,10 @@ class Traced:
     lifted: int = 0
     withheld: str = ""
     static: Static | None = None
+    unread: tuple[int, ...] = ()
+    repeated: tuple[float, int | None] = (0.0, None)
+    arithmetic: float = 0.0
+    untraced: Untraced = field(default_factory=Untraced)
 
 
 # Memory
@@ -292,7 +303,7 @@ class Framework(ABC):
     companions
         Modules of libraries on top of it: workers have those that the kernel has, and their objects hold its arrays.
     compilers
-        Dotted names whose call compiles what the user chose, so that the cell is timed as it is written.
+        Dotted names whose call compiles what the user chose.
     uncompiled
         How dotted names end under which nothing is compiled.
     effects
@@ -444,8 +455,10 @@ class Framework(ABC):
         """Return `function` compiled: at its first call, and again when its arguments call for it."""
         raise CannotCompile(self.cannot_compile())
 
-    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
-        """Compile a function of arrays that returns any tree of arrays (strategy `namespace`).
+    def trace(self, function: Callable[..., Any], arguments: tuple[Any, ...], filename: str = "") -> Traced:
+        """Compile a function of arrays that returns any tree of arrays (strategy `namespace`), with all of its work.
+
+        Lines are those of the file `filename`.
 
         Raises
         ------
@@ -454,12 +467,24 @@ class Framework(ABC):
         """
         raise CannotCompile(self.cannot_compile())
 
+    def worked_outside(self, run: Callable[[], Any]) -> Untraced:
+        """Run something plainly, and return what that did outside of the framework (strategy `locals`)."""
+        return Untraced()
+
+    def operations_traced(self) -> int:
+        """Return how many operations the trace that is going on consists of so far; 0 where that is not told."""
+        return 0
+
     def is_traced(self, value: Any) -> bool:
         """Say whether `value` stands for an array of a trace that is going on."""
         return False
 
     def adopt(self, values: Iterable[Any]) -> None:
         """Let stateful objects of the companion libraries be changed inside the trace that is going on."""
+
+    def is_compiled(self, value: Any) -> bool:
+        """Say whether calling `value` runs what the user had compiled, as `jax.jit` and `torch.compile` return it."""
+        return False
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:
         """Return where to put a compiled call of the module `value` (object and attribute), or None."""

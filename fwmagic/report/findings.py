@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fwmagic.report.report import Finding, Report, Variant
+from fwmagic.format import percent, ratio, times
+from fwmagic.report.report import Finding, Place, Report, Variant
 
 #: Other processes that use more than this many cores disturb a measurement.
 BUSY = 0.25
@@ -20,6 +21,11 @@ _WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
 _CORES = 1.3
 
+#: Another way that takes up to so many times as long, or as short, is not worth a word.
+_NEAR = 1.1
+#: Ways in which the body itself is not compiled.
+_PYTHON = ("eager", "functions", "modules")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -27,7 +33,9 @@ class Work:
 
     `title` is the framework's. `gave`: it returned or changed something; `arrays`: arrays of the framework are among
     that. `print_line` is a line that prints while tracing only, which the function `traced_print` would do in every
-    call; `unread_line` one whose value nothing reads. None: there is no such line.
+    call; `unread_line` one whose value nothing reads; `repeated` is the share of the work that is the same again, and
+    its line; `bar_line` is one that draws a bar, in every call if it `draws`; `dropped` is where something is compiled
+    for nothing. None: there is no such line.
     """
 
     title: str
@@ -36,6 +44,10 @@ class Work:
     print_line: int | None = None
     traced_print: str = ""
     unread_line: int | None = None
+    repeated: tuple[float, int | None] | None = None
+    bar_line: int | None = None
+    draws: bool = False
+    dropped: Place | None = None
 
 
 def of_work(name: str, work: Work) -> Iterator[Finding]:
@@ -70,6 +82,72 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
             name,
             work.unread_line,
         )
+    if work.repeated is not None:
+        share, line = work.repeated
+        where = "it" if line is None else f"line {line}"
+        yield Finding(
+            "FW104",
+            f"{name}: {where} computes what was computed before, "
+            f"which a compiler does once ({percent(share, 2)} of the work)",
+            "give each turn inputs of its own, such as the result of the one before",
+            name,
+            line,
+        )
+    if work.bar_line is not None:
+        drawn = (
+            "is drawn in every call, and is a part of its time" if work.draws else "was left out of what was compiled"
+        )
+        yield Finding(
+            "FW105",
+            f"{name}: the progress bar of line {work.bar_line} {drawn}",
+            "loop over what is under the bar to time the work alone",
+            name,
+            work.bar_line,
+        )
+    if work.dropped is not None:
+        yield Finding(
+            "FW204",
+            f"{name}: {work.dropped.reason}",
+            "bind what it returns to a name, and call that",
+            name,
+            work.dropped.line,
+        )
+
+
+def of_ways(report: Report, otherwise: Callable[[str], tuple[float, float, float] | None]) -> Iterator[Finding]:
+    """Yield the findings on ways that differ from what was asked, or from section to section.
+
+    `otherwise` measures how many times as long a variant takes in the other way: one that compiles itself as one
+    program of ours, and one that is one program of ours as Python.
+    """
+    timed = [(v, v.compilation.way) for v in report if v.compilation is not None and v.status == "timed"]
+    for variant, _ in ((v, way) for v, way in timed if way == "yours"):
+        found = otherwise(variant.name)
+        if found is not None and not 1 / _NEAR < found[0] < _NEAR and not found[1] < 1 < found[2]:
+            yield Finding(
+                "FW203",
+                f"{variant.name} was timed as it is written; the whole section as one compiled program takes "
+                f"{ratio(found[0])} of that",
+                "--mode compiled times it so",
+                variant.name,
+                _line(variant),
+            )
+    python = [v for v, way in timed if way in _PYTHON and v.mode == "auto" and _line(v) is not None]
+    for variant, _ in ((v, way) for v, way in timed if python and way == "cell" and v.mode == "auto"):
+        found = otherwise(variant.name)
+        cost = "" if found is None else f"; run as Python, {variant.name} takes {times(found[0])} as long"
+        where = f" (line {_line(python[0])})"
+        yield Finding(
+            "FW205",
+            f"{variant.name} is one compiled program, and {python[0].name} stays Python{where}{cost}",
+            "write both in the same way, or ask for --mode eager",
+            variant.name,
+        )
+
+
+def _line(variant: Variant) -> int | None:
+    """Return the line that kept a variant from being compiled in a fuller way; None: there is none."""
+    return None if variant.compilation is None else variant.compilation.line
 
 
 def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:

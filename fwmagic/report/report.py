@@ -122,7 +122,7 @@ class Stage:
     Attributes
     ----------
     name
-        prime, trace, lower, backend or first run.
+        prime, tried before, trace, lower, backend or first run.
     seconds
         Seconds that it took; null: not available, and the source says why.
     source
@@ -157,7 +157,7 @@ class Compilation:
     Attributes
     ----------
     way
-        yours: the cell compiles itself; cell: one function; modules, functions: compiled in place; eager: not compiled.
+        yours: the user compiled it; cell: one function; modules, functions: compiled in place; eager: not compiled.
     reason
         Why it was compiled in this way and not in a fuller one; empty if there is none.
     line

@@ -305,10 +305,12 @@ def _number_cell(value: float | None) -> str:
 
 def _compile_cell(variant: Variant) -> str:
     compilation, known = variant.compilation, variant.compile_stages
-    if compilation is None or not known or compilation.cache == "none":
-        return NOT_AVAILABLE
-    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
     compiling = sum(value for stage, value in known if stage.name != "first run")
+    if compilation is None or not known or (compilation.cache == "none" and not compiling):
+        return NOT_AVAILABLE
+    if compilation.cache == "none":
+        return f"{seconds(compiling)} (in vain)"
+    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
     return f"{seconds(compiling)}{cache}"
 
 

@@ -102,7 +102,7 @@ class Inside:
         draft = Draft("%%compare", lambda _: None, sent.options)
         draft.add_waiting(section)
         programs = Programs()
-        preparation = Preparation(draft, programs, nullcontext)
+        preparation = Preparation(draft, programs, nullcontext, looks=False)
         staging = Staging(Session(self._namespace, programs), together, draft, preparation, nullcontext)
         staging.stage(section, held["given"])
         staging.prepare(section)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from fwmagic import frameworks
+from fwmagic.measure.bound import why_invalid
 from fwmagic.measure.load import Load, usable_cores
 from fwmagic.measure.stats import fastest
 from fwmagic.measure.timing import Measurement, Progress, Timing, time_variants
@@ -20,6 +21,8 @@ from fwmagic.run.place import Entrant, Location
 _SHOWN = 100
 #: A single call that takes less, in seconds, is mostly what surrounds it: the clock, and caches that were left.
 _SHORT = 5e-6
+#: What another way would take is looked at for so many seconds, and no longer than this share of the budget.
+_LOOK, _LOOK_SHARE = 0.2, 0.5
 #: In a crowd, a ratio that is further from 1 tells the direction.
 _CLEAR = 2.0
 
@@ -77,6 +80,7 @@ class Measuring:
         self._draft.change(conditions=self._place.conditions(self._load))
         engines = {one.name: one.engine for one in frameworks.loaded() if one.hands_over}
         of_work = [finding for entrant in self._entrants for finding in entrant.findings]
+        of_work += findings.of_ways(self._draft.report, self._in_another_way)
         self._draft.find(*of_work, *findings.of_report(self._draft.report, engines))
 
     def measure_memory(self, entrants: Sequence[Entrant]) -> None:
@@ -87,6 +91,23 @@ class Measuring:
                 ledgers = entrant.last_seen() if failed else entrant.memory()
                 self._draft.variant(entrant.name, memory=ledgers or self._draft.report[entrant.name].memory)
 
+    def _in_another_way(self, name: str) -> tuple[float, float, float] | None:
+        """Return how many times as long a variant takes in the other way, with its interval; None if there is none."""
+        (entrant,) = (one for one in self._entrants if one.name == name)
+        if entrant.other is None:
+            return None
+        measurement = time_variants(
+            [entrant.calls, entrant.other],
+            budget=min(_LOOK, _LOOK_SHARE * self._options.budget),
+            seed=random.SystemRandom().getrandbits(32),
+            length=self._place.length,
+            surroundings=self._place.surroundings,
+        )
+        (ratio,) = measurement.ratios or (None,)
+        if ratio is None or ratio.median is None or ratio.interval is None:
+            return None
+        return (ratio.median, *ratio.interval)
+
     def _take(self, measurement: Measurement) -> None:
         """Put what was measured in the draft, also what was until an interrupt; no verdict that would not be honest."""
         self._load.stop()
@@ -95,11 +116,13 @@ class Measuring:
         interrupted = measurement.stopped == "interrupted"
         crowded = self._load.crowds(max((timing.cores or 0.0 for timing in measurement.variants), default=0.0))
         withheld = {entrant.name: why for entrant in self._entrants if (why := self._withheld(entrant))}
-        ratios = tuple(_honest(ratio, crowded, withheld) for ratio in measurement.ratios)
-        names = [timing.name for timing in measurement.variants if timing.failure is None]
+        invalid = {variant.name for variant in self._draft.report if variant.time is None}
+        valid = [ratio for ratio in measurement.ratios if not invalid & {ratio.variant, ratio.over}]
+        ratios = tuple(_honest(ratio, crowded, withheld) for ratio in valid)
+        names = [timing.name for timing in measurement.variants if timing.name not in invalid]
         self._draft.change(
             ratios=ratios,
-            baseline=measurement.baseline if measurement.ratios else None,
+            baseline=measurement.baseline if ratios else None,
             fastest=None if withheld else fastest(names, ratios),
             spent=self._spent + measurement.spent,
             progress=self._draft.report.progress if interrupted else (self._done + 1) / self._parts,
@@ -126,6 +149,8 @@ class Measuring:
             self._draft.variant(timing.name, time=None)
         elif time is None:
             self._draft.variant(timing.name, status="not timed", note="no block could be timed within the budget")
+        elif why := why_invalid(time.median, entrant.least):
+            self._draft.variant(timing.name, status="not timed", note=why, time=None)
         else:
             # The system books the time of other threads a little late, so that short blocks can read too much.
             cores = None if time.cores is None else min(time.cores, float(usable_cores()))

@@ -14,6 +14,7 @@ from fwmagic.cells.outcome import Window
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework
+from fwmagic.measure.bound import least_seconds
 from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
 from fwmagic.measure.timing import BLOCK, LEAST
@@ -38,7 +39,9 @@ class Entrant:
 
     `memory` runs it once more and returns its ledgers; `last_seen` returns what is known of the memory of one that
     failed meanwhile. `filename` is where the lines of its code are, `items` how many one call handles, `withheld` why
-    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work.
+    a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work. `other`
+    are calls of its section in another way, for a look at what the way costs. `least` are the seconds that the
+    work of a call takes at least.
     """
 
     calls: Calls
@@ -48,6 +51,8 @@ class Entrant:
     items: int | None = None
     withheld: str = ""
     findings: tuple[Finding, ...] = ()
+    other: Calls | None = None
+    least: float = 0.0
 
     @property
     def name(self) -> str:
@@ -134,7 +139,14 @@ class Here:
             items=section.options.items,
             withheld=contender.withheld,
             findings=contender.findings,
+            least=least_seconds(contender.arithmetic, section.framework.memory.device(section.options.device) is None),
+            other=self._other(contender),
         )
+
+    def _other(self, contender: Contender) -> Local | None:
+        if contender.other is None:
+            return None
+        return self.calls(f"{contender.name} in another way", contender.other, contender.section.framework.name)
 
     def _harness(self) -> Harness:
         """Return what surrounds every block of this process."""

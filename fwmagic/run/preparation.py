@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import ast
+import dis
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from types import FunctionType
 from typing import Any
 
+from fwmagic.cells.analyse import dotted
 from fwmagic.cells.function import why_no_function
+from fwmagic.cells.loops import bars
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
-from fwmagic.cells.ways import Programs, Ready
+from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
+from fwmagic.cells.yours import yours
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import CompileOptions, Framework
 from fwmagic.measure.agree import agree
-from fwmagic.report import Agreement, Compilation, Finding, Stage, Way, findings
+from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import donated, seen_effect
 from fwmagic.run.section import Section
 
+# Work that is the same again is told from this share on.
+_REPEATED = 0.01
+# A cell that took longer than this when it ran as written took that for compiling: nobody has asked for it twice.
+_WORTH_A_LOOK = 5.0
+
 
 @dataclass(frozen=True)
 class Contender:
-    """A variant that is ready to be timed in this process."""
+    """A variant that is ready to be timed in this process.
+
+    `other` is its section in another way, for a look at what the way costs: whole, or as Python. `prints`: the line
+    that prints while it is traced.
+    """
 
     name: str
     section: Section
@@ -34,6 +51,10 @@ class Contender:
     compilation: Compilation
     withheld: str = ""
     findings: tuple[Finding, ...] = ()
+    other: Program | None = None
+    prints: int | None = None
+    repeated: tuple[float, int | None] = (0.0, None)
+    arithmetic: float = 0.0
 
 
 class _RunsOnce(Exception):
@@ -48,14 +69,15 @@ class Preparation:
     """Gets the variants of sections ready, one after the other, and notes in the draft what was found.
 
     It keeps the reference of each section: the outcome of one plain run, by the section's name. `window` is where an
-    interrupt may stop it.
+    interrupt may stop it. `looks`: other ways are got ready, too, for a look at what they cost.
     """
 
-    def __init__(self, draft: Draft, programs: Programs, window: Window) -> None:
+    def __init__(self, draft: Draft, programs: Programs, window: Window, looks: bool = True) -> None:
         self.contenders: list[Contender] = []
         self._draft = draft
         self._programs = programs
         self._window = window
+        self._looks = looks
         self._references: dict[str, Outcome] = {}
         self._plain: dict[str, Program] = {}
         self._first_seconds: dict[str, float] = {}
@@ -167,11 +189,13 @@ class Preparation:
                     self._draft.variant(name, agreement=result)
 
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
-        contender = self._made(section, scene, name, mode)
-        found = findings.of_work(name, _prepared_work(section, contender.outcome, contender.compilation.way))
+        mine = yours(scene)
+        contender = self._made(section, scene, name, mode, mine.called)
+        work = replace(_prepared_work(section, scene, contender), dropped=mine.dropped)
+        found = findings.of_work(name, work)
         return replace(contender, findings=tuple(found))
 
-    def _made(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
+    def _made(self, section: Section, scene: Scene, name: str, mode: str, place: Place | None) -> Contender:
         body, options = section.body, section.options
         if self.reference(section) is None:
             # In any case: it shows whether the section may be run a second time.
@@ -184,27 +208,55 @@ class Preparation:
                 raise _RunsOnce(program, outcome, why)
             self._plain[section.name] = program
             self.refer(section, outcome)
-        place = body.yours
-        if place is not None:
-            return self._eager(section, scene, name, "yours", f"{place.reason}: left as it is", place.line)
         if mode == "eager":
             return self._eager(section, scene, name, "eager", "asked for by --mode")
-        wanted = CompileOptions(options.compile_mode, options.fullgraph)
+        if place is not None and mode == "auto":
+            found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
+            return replace(found, other=self._whole(section, scene))
         try:
-            ready = self._programs.compile(scene, wanted, self._window)
+            ready = self._programs.compile(scene, _wanted(section), self._window)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
             # If no line stands in the way, look nowhere in the cell where it is the machine.
             first = None if section.framework.cannot_compile() else body.first_line
-            return self._eager(section, scene, name, "eager", error.reason, error.line or first)
+            found = self._eager(section, scene, name, "eager", error.reason, error.line or first)
+            return _after(found, error.spent)
         agreement = self._check(section, scene, ready) if options.check else None
         if agreement is not None and agreement.status == "differs" and mode == "auto":
             reason = f"compiled, it computes something else: {agreement.sentence}"
-            return self._eager(section, scene, name, "eager", reason, body.first_line)
+            found = self._eager(section, scene, name, "eager", reason, body.first_line)
+            spent = sum(stage.seconds or 0.0 for stage in ready.compilation.stages if stage.name != "prime")
+            return _after(found, spent)
         if agreement is not None:
             self._draft.variant(name, agreement=agreement)
-        return Contender(name, section, ready.program, ready.outcome, ready.compilation, ready.withheld)
+        made = Contender(
+            name,
+            section,
+            ready.program,
+            ready.outcome,
+            ready.compilation,
+            ready.withheld,
+            prints=ready.prints,
+            repeated=ready.repeated,
+            arithmetic=ready.arithmetic,
+        )
+        return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
+
+    def _whole(self, section: Section, scene: Scene) -> Program | None:
+        """Return a section that compiles on its own as one program of ours, if that computes the same."""
+        known = self.reference(section)
+        slow = known is not None and known.seconds > _WORTH_A_LOOK
+        if not self._looks or slow or scene.framework.strategy != "namespace":
+            return None
+        try:
+            ready = self._programs.compile(scene, _wanted(section), self._window)
+        except Exception:  # whatever compiling it raises: it is not what was asked for
+            return None
+        if ready.compilation.way != "cell" or ready.withheld:
+            return None
+        agreement = self._check(section, scene, ready)
+        return None if agreement.status == "differs" else ready.program
 
     @staticmethod
     def _as_it_is(scene: Scene) -> Program:
@@ -253,20 +305,55 @@ class Preparation:
         return result
 
 
-def _prepared_work(section: Section, outcome: Outcome, way: str) -> Work:
-    """Return what the first run of a variant that was compiled this way showed of its work."""
+def _wanted(section: Section) -> CompileOptions:
+    return CompileOptions(section.options.compile_mode, section.options.fullgraph)
+
+
+def _after(contender: Contender, spent: float) -> Contender:
+    """Return a variant that is run as it is, with what was spent on compiling it in vain."""
+    made = contender.compilation
+    if spent < LEAST_SPENT:
+        return contender
+    return replace(contender, compilation=replace(made, stages=(tried_before(spent), *made.stages)))
+
+
+def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work:
+    """Return what the first run of a variant showed of its work."""
     framework, body = section.framework, section.body
+    outcome, way = contender.outcome, contender.compilation.way
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
     traced = way == "cell" and framework.traced_print
-    unread = unused_values(list(body.statements), framework.pure) if way == "cell" else []
+    # What a trace leaves unread is computed all the same.
+    drops = way == "cell" and framework.strategy == "locals"
+    unread = unused_values(list(body.statements), framework.pure, partial(_only_returns, scene)) if drops else []
+    drawn = bars(body)
     return Work(
         title=framework.title,
         gave=bool(values),
         arrays=framework.is_plain or any(_holds_array(framework, value) for value in values),
-        print_line=body.prints[0] if traced and body.prints else None,
+        print_line=next(iter(body.prints), contender.prints) if traced else None,
         traced_print=framework.traced_print,
         unread_line=unread[0] if unread else None,
+        repeated=contender.repeated if contender.repeated[0] >= _REPEATED else None,
+        bar_line=drawn[0] if drawn else None,
+        draws=way != "cell",
     )
+
+
+def _only_returns(scene: Scene, call: ast.Call) -> bool:
+    """Say whether a call is of a method of an array, or of a notebook function, that changes nothing."""
+    owner, _, method = dotted(call.func).rpartition(".")
+    if owner:
+        return (
+            scene.framework.is_array(scene.namespace.get(owner)) and not method.endswith("_") and method != "backward"
+        )
+    function = scene.namespace.get(method)
+    if not isinstance(function, FunctionType) or function.__globals__ is not scene.namespace:
+        return False
+    steps = list(dis.get_instructions(function))
+    gives = any(b.opname == "RETURN_VALUE" and a.opname != "LOAD_CONST" for a, b in pairwise(steps))
+    changes = any(step.opname.startswith(("STORE_ATTR", "STORE_SUBSCR", "STORE_GLOBAL", "DELETE_")) for step in steps)
+    return gives and not changes and not any(name.endswith("_") for name in function.__code__.co_names)
 
 
 def _holds_array(framework: Framework, value: Any) -> bool:

@@ -12,6 +12,7 @@ from fwmagic.cells.caches import Cache, copied_caches
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.walk import Walk
+from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import effects, lost_state
@@ -110,7 +111,7 @@ class Staging:
 
     def _can_run_again(self, section: Section, scene: Scene) -> bool:
         """Say whether a section leaves its arrays alone; else it was run the one time that it can be run, on copies."""
-        if not (scene.snapshot.donating or section.body.yours is not None):
+        if not (scene.snapshot.donating or yours(scene).called is not None):
             return True
         with self._on_copies(section, scene) as private:
             return private is scene or self._preparation.can_run_again(section, private)

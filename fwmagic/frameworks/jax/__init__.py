@@ -19,6 +19,7 @@ from fwmagic.frameworks import CompileOptions, Framework, aligned_copy
 from fwmagic.frameworks.jax import compiler, state
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
+from fwmagic.frameworks.jax.tree import is_tree, leaves_of
 
 
 class Jax(Framework):
@@ -105,7 +106,7 @@ class Jax(Framework):
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
-        if not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(outputs)):
+        if not any(isinstance(leaf, jax.Array) for leaf in leaves_of(outputs)):
             return None
         if isinstance(outputs, jax.Array):
             # The bare method, without a Python function around it: what surrounds a timed call must cost nothing.
@@ -115,7 +116,7 @@ class Jax(Framework):
             if len(outputs) == 1:
                 return _wait_for_one
             return _wait_for_flat
-        return jax.block_until_ready
+        return jax.block_until_ready if is_tree(outputs) else _wait_for_leaves
 
     def drain(self) -> None:
         """Wait for effects; every timed call has waited for its own outputs."""
@@ -125,6 +126,8 @@ class Jax(Framework):
     prime = staticmethod(compiler.prime)
     watch = staticmethod(compiler.watch)
     trace = staticmethod(compiler.trace)
+    operations_traced = staticmethod(compiler.operations_traced)
+    is_compiled = staticmethod(compiler.is_compiled)
     is_traced = staticmethod(compiler.is_traced)
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
@@ -203,6 +206,12 @@ def _wait_for_one(outputs: Any) -> None:
 def _wait_for_flat(outputs: Any) -> None:
     for output in outputs:
         output.block_until_ready()
+
+
+def _wait_for_leaves(outputs: Any) -> None:
+    for output in leaves_of(outputs):
+        if isinstance(output, jax.Array):
+            output.block_until_ready()
 
 
 FRAMEWORK = Jax()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,13 @@ import jax
 import numpy as np
 
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import CompileLog, Static, Traced, first_line, line_of
+from fwmagic.frameworks import MOST_TRACED, CompileLog, Static, Traced, first_line, line_of
+from fwmagic.frameworks.jax.jaxpr import arithmetic, captured_constants, evaluate, repeated, unread, used_arguments
+from fwmagic.frameworks.jax.tree import flatten, leaves_of
+from fwmagic.frameworks.untraced import Untraced, is_file_of_user, watched
+
+#: The packages in which the work of a cell is meant to be done.
+PACKAGES = ("jax", "flax", "optax")
 
 _STAGES = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",
@@ -90,16 +97,18 @@ def watch(filename: str) -> Iterator[CompileLog]:
         _logs.remove(log)
 
 
-def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
-    """Trace, lower and compile a function of arrays; captured arrays become arguments.
+def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: str = "") -> Traced:
+    """Trace, lower and compile a function of arrays; captured arrays become arguments, and nothing is left out.
 
     JAX folds what it captured as a constant, so that nothing of the work may be left at run time. A function
-    that was jitted before may still hold arrays of the user: these are found in the jaxpr and lifted.
+    that was jitted before may still hold arrays of the user: these are found in the jaxpr and lifted. XLA leaves out
+    what no output needs: what the text computes and nothing reads is an output, too.
 
     Raises
     ------
     CannotCompile
-        A result holds traced values in an object that JAX cannot take apart, or there is no array in the results.
+        A result holds traced values in an object that JAX cannot take apart, there is no array in the results, or the
+        function consists of too many operations.
     jax.errors.JAXTypeError
         And whatever else the traced function raises.
     """
@@ -107,9 +116,9 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     pending = [function]
 
     def flat(*arrays: Any) -> Any:
-        leaves, tree = jax.tree.flatten(pending[0](*arrays))
+        leaves, tree = flatten(pending[0](*arrays))
         for leaf in leaves:
-            if any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values()):
+            if _hides_arrays(leaf):
                 raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
         # XLA would write an array that goes by two names twice.
         once = {id(leaf): leaf for leaf in leaves if isinstance(leaf, jax.Array)}
@@ -130,13 +139,20 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
     closed = traced.jaxpr
     if not closed.jaxpr.outvars and not closed.effects:
         raise CannotCompile("the cell returns no array, so that all of its work would be dropped")
+    if len(closed.jaxpr.eqns) > MOST_TRACED:
+        raise CannotCompile(f"it consists of {len(closed.jaxpr.eqns):,} operations when its loops are unrolled")
     captured: dict[int, Any] = {}
-    hidden = _captured_constants(closed.jaxpr, closed.consts, captured, nested=False)
+    hidden = captured_constants(closed.jaxpr, closed.consts, captured, nested=False)
     withheld = f"{hidden} array(s) captured inside of a loop or a branch are constants to XLA" if hidden else ""
-    used = _used_arguments(closed.jaxpr)
-    if not captured and len(used) == len(arguments):
+    used = used_arguments(closed.jaxpr)
+    rest = unread(closed.jaxpr, filename)
+    again = repeated(closed.jaxpr, filename)
+    least = arithmetic(closed.jaxpr) * (1 - again[0])
+    if not captured and len(used) == len(arguments) and not rest.variables:
         account = static(traced.lower().compile())
-        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account)
+        return Traced(
+            jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, arithmetic=least
+        )
     constants = list(captured.values())
 
     def cell(values: list[Any], *inputs: Any) -> Any:
@@ -144,14 +160,27 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Traced:
         every: list[Any] = [None] * len(closed.jaxpr.invars)
         for place, value in zip(used, inputs, strict=True):
             every[place] = value
-        outputs = _evaluate_jaxpr(closed.jaxpr, closed.consts, every, given)
+        outputs = evaluate(closed.jaxpr, closed.consts, every, given, rest.variables)
         return outputs[0] if len(outputs) == 1 else outputs
 
     cell.__name__ = function.__name__
     program = jax.jit(cell)
     inputs = tuple(arguments[place] for place in used)
     account = static(program.trace(constants, *inputs).lower().compile())
-    return Traced(program, (constants, *inputs), rebuild, used, len(constants), withheld, account)
+    given = (constants, *inputs)
+    return Traced(program, given, rebuild, used, len(constants), withheld, account, rest.lines, again, least)
+
+
+def operations_traced() -> int:
+    """Return how many operations the trace that is going on consists of so far; 0 where this JAX does not tell."""
+    context = getattr(sys.modules.get("jax._src.core"), "trace_ctx", None)
+    frame = getattr(getattr(context, "trace", None), "frame", None)
+    return len(getattr(frame, "tracing_eqns", getattr(frame, "eqns", ())))
+
+
+def _hides_arrays(leaf: Any) -> bool:
+    """Say whether a leaf of a result holds traced values where JAX does not look, or may yield some later."""
+    return hasattr(leaf, "__next__") or any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values())
 
 
 @dataclass(frozen=True)
@@ -159,61 +188,6 @@ class _Place:
     """Where an array is among the outputs."""
 
     place: int
-
-
-def _used_arguments(jaxpr: Any) -> tuple[int, ...]:
-    """Return the places of the arguments that are computed with or returned: passing others would cost time."""
-    read = {id(atom) for equation in jaxpr.eqns for atom in equation.invars} | {id(atom) for atom in jaxpr.outvars}
-    return tuple(place for place, variable in enumerate(jaxpr.invars) if id(variable) in read)
-
-
-def _captured_constants(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:
-    """Collect the array constants of a jaxpr and of the jitted calls in it; return how many cannot be lifted."""
-    arrays = {id(const): const for const in consts if getattr(const, "ndim", 0) > 0}
-    hidden = len(arrays) if nested else 0
-    if not nested:
-        found.update(arrays)
-    for equation in jaxpr.eqns:
-        is_call = equation.primitive.name in {"jit", "pjit"}
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                body = getattr(inner, "jaxpr", None)
-                if body is not None and hasattr(body, "eqns"):
-                    hidden += _captured_constants(body, inner.consts, found, nested or not is_call)
-                elif hasattr(inner, "eqns"):
-                    hidden += _captured_constants(inner, (), found, nested or not is_call)
-    return hidden
-
-
-def _evaluate_jaxpr(jaxpr: Any, consts: Iterable[Any], inputs: Iterable[Any], given: dict[int, Any]) -> list[Any]:
-    """Evaluate a jaxpr with the captured constants `given` by id; calls that hold some are inlined."""
-    values: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
-    values.update(zip(jaxpr.constvars, (given.get(id(const), const) for const in consts), strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if hasattr(atom, "val") else values[atom]
-
-    for equation in jaxpr.eqns:
-        operands = [read(atom) for atom in equation.invars]
-        body = equation.params.get("jaxpr")
-        if equation.primitive.name in {"jit", "pjit"} and _captures_array(body):
-            outputs = _evaluate_jaxpr(body.jaxpr, body.consts, operands, given)
-        else:
-            bound = equation.primitive.get_bind_params(equation.params)
-            # Older versions of JAX return the functions to call apart from the parameters.
-            functions, parameters = bound if isinstance(bound, tuple) else ((), bound)
-            outputs = equation.primitive.bind(*functions, *operands, **parameters)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _captures_array(closed: Any) -> bool:
-    """Say whether a jitted call captured an array, itself or in a jitted call inside."""
-    if any(getattr(const, "ndim", 0) > 0 for const in closed.consts):
-        return True
-    inner = (e.params.get("jaxpr") for e in closed.jaxpr.eqns if e.primitive.name in {"jit", "pjit"})
-    return any(_captures_array(body) for body in inner)
 
 
 def static(compiled: Any) -> Static | None:
@@ -230,6 +204,26 @@ def static(compiled: Any) -> Static | None:
     names = ("argument", "output", "temp", "alias")
     sizes = [getattr(analysis, f"{name}_size_in_bytes", None) for name in names]
     return None if any(size is None for size in sizes) else Static(*(int(size) for size in sizes if size is not None))
+
+
+# Where the classes of jitted functions are from.
+_JITTING = ("jax", "jaxlib", "flax", "equinox")
+
+
+def is_compiled(value: Any) -> bool:
+    """Say whether `value` is a function that the user jitted, or a program that was compiled ahead of time.
+
+    What a package has jitted itself is found there under its name: `jax.numpy.sin`.
+    """
+    if type(value).__module__.partition(".")[0] not in _JITTING or isinstance(value, jax.Array):
+        return False
+    if isinstance(value, jax.stages.Compiled):
+        return True
+    if not (hasattr(value, "lower") and hasattr(value, "__wrapped__")):
+        return False
+    owner = sys.modules.get(str(getattr(value, "__module__", "")))
+    named = getattr(owner, str(getattr(value, "__name__", "")), None) is value
+    return not named or is_file_of_user(getattr(owner, "__file__", None) or "<cell>")
 
 
 def is_traced(value: Any) -> bool:
@@ -293,8 +287,8 @@ class Jitted:
     """A function compiled by `jax.jit`, once for each structure of its arguments.
 
     What `equinox.filter_jit` does, and the function's global arrays are arguments too, so that they are not
-    folded as constants. Numbers are traced at first and static if that fails. A function that cannot be traced
-    runs as it is, and `failure` says why.
+    folded as constants. Numbers are traced at first and static if that fails. A function that cannot be traced, or
+    that works outside of JAX, runs as it is, and `failure` says why.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -319,41 +313,73 @@ class Jitted:
 
     def _call(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         captured = self._globals()
-        leaves, tree = jax.tree.flatten((arguments, keywords, captured))
+        leaves, tree = flatten((arguments, keywords, captured))
         traced = [self._is_dynamic(leaf) for leaf in leaves]
         static = tuple(None if is_traced else leaf for leaf, is_traced in zip(leaves, traced, strict=True))
         if any(hasattr(value, "_pytree__state") for value in (*arguments, *keywords.values())):
             raise TypeError("a flax.nnx object keeps its state in place, which a trace of the function would lose")
         key = (tree, static, tuple(traced))
+        arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
+        if not arrays:  # there is nothing to trace: what it returns would be computed once, and never again
+            return self.function(*arguments, **keywords)
         if key not in self._programs:
-            self._programs[key] = self._program(tree, static, traced)
+            self._programs[key] = self._program(tree, static, traced, arrays)
         program, outputs = self._programs[key]
-        arrays = program([leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced])
-        out_tree, out_static = outputs[0]
-        computed = iter(arrays)
+        out_tree, out_static = outputs
+        computed = iter(program(arrays))
         return jax.tree.unflatten(out_tree, [next(computed) if value is _ARRAY else value for value in out_static])
 
-    def _program(self, tree: Any, static: tuple[Any, ...], traced: list[bool]) -> tuple[Any, list[Any]]:
+    def _program(
+        self, tree: Any, static: tuple[Any, ...], traced: list[bool], arrays: list[Any]
+    ) -> tuple[Any, list[Any]]:
         outputs: list[Any] = []
+        host: list[Untraced] = []
 
         def run(arrays: list[Any]) -> list[Any]:
             given = iter(arrays)
             leaves = [next(given) if is_traced else leaf for leaf, is_traced in zip(static, traced, strict=True)]
             arguments, keywords, captured = jax.tree.unflatten(tree, leaves)
-            with self._bound(captured):
+            with self._bound(captured), watched(PACKAGES, self._names()) as seen:
                 result = self.function(*arguments, **keywords)
-            flat, out_tree = jax.tree.flatten(result)
+            host.append(seen)
+            flat, out_tree = flatten(result)
+            for leaf in flat:
+                if _hides_arrays(leaf):
+                    raise TypeError(
+                        f"a result of type {type(leaf).__name__} may hold arrays that JAX cannot take apart"
+                    )
             is_array = [isinstance(value, jax.Array) for value in flat]
-            outputs[:] = [(out_tree, [_ARRAY if a else v for v, a in zip(flat, is_array, strict=True)])]
+            outputs[:] = [out_tree, [_ARRAY if a else v for v, a in zip(flat, is_array, strict=True)]]
             return [value for value, a in zip(flat, is_array, strict=True) if a]
 
         run.__name__ = self.function.__name__
-        return jax.jit(run), outputs
+        program = _with_all_work(jax.jit(run), arrays)
+        self._refuse(host[-1], program, arrays)
+        return program, outputs
+
+    def _refuse(self, host: Untraced, program: Any, arrays: list[Any]) -> None:
+        """Note why the function must not be compiled, if it works outside of JAX; this call is still right."""
+        seconds = None
+        if host.is_worth_a_call:
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                jax.block_until_ready(program(arrays))
+                times.append(time.perf_counter() - start)
+            seconds = min(times)
+        reason = host.why_not("JAX", seconds)
+        if reason:
+            self.failure = CannotCompile(reason, self.function.__code__.co_firstlineno)
 
     def _is_dynamic(self, leaf: Any) -> bool:
         if isinstance(leaf, jax.Array | np.ndarray):
             return True
         return self.traces_numbers and isinstance(leaf, int | float) and not isinstance(leaf, bool)
+
+    def _names(self) -> list[Any]:
+        """Return what the global names are bound to that the function reads."""
+        namespace = self.function.__globals__
+        return [namespace[name] for name in self.function.__code__.co_names if name in namespace]
 
     def _globals(self) -> dict[str, Any]:
         """Return the global arrays, and trees of arrays, that the function and its helpers read."""
@@ -371,7 +397,7 @@ class Jitted:
                 if isinstance(value, FunctionType) and value.__globals__ is namespace:
                     pending.append(value.__code__)
                 elif isinstance(value, jax.Array | np.ndarray | dict | list | tuple):
-                    leaves = jax.tree.leaves(value)
+                    leaves = leaves_of(value)
                     if leaves and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
                         found[name] = value
         return found
@@ -388,3 +414,17 @@ class Jitted:
 
 
 _ARRAY = object()
+
+
+def _with_all_work(jitted: Any, arrays: list[Any]) -> Any:
+    """Return a jitted function as one that leaves nothing out, also not what nothing reads."""
+    closed = jitted.trace(arrays).jaxpr
+    rest = unread(closed.jaxpr)
+    if not rest.variables:
+        return jitted
+
+    def run(arrays: list[Any]) -> list[Any]:
+        return evaluate(closed.jaxpr, closed.consts, arrays, {}, rest.variables)
+
+    run.__name__ = jitted.__name__
+    return jax.jit(run)

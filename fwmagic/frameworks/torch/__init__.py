@@ -96,6 +96,8 @@ class Torch(Framework):
     explain = staticmethod(compiler.explain)
     is_compiler_frame = staticmethod(compiler.is_compiler_frame)
     is_generated = staticmethod(compiler.is_generated)
+    worked_outside = staticmethod(compiler.worked_outside)
+    is_compiled = staticmethod(compiler.is_compiled)
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:
         """Return the module's `forward`, unless the user compiled or scripted the module already."""

@@ -10,13 +10,17 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import torch
+from torch.utils import flop_counter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.frameworks import CompileLog, CompileOptions, first_line, line_of
+from fwmagic.frameworks.untraced import Untraced, watched
 from fwmagic.report import Place
 
 # Where the code that Inductor writes lies, unless a variable names another folder; and its code in memory.
@@ -208,6 +212,60 @@ def is_generated(file: str) -> bool:
     chosen = os.environ.get(_GENERATED_IN)
     written = any(part.startswith(_GENERATED) for part in PurePath(file).parts)
     return written or bool(chosen and file.startswith(chosen)) or file.startswith(_GENERATED_IN_MEMORY)
+
+
+# What an operation takes outside of itself while it is looked at, in seconds.
+_LOOKED_AT = 3e-5
+
+# How many operations on numbers a matrix product or a convolution is, by what is called.
+_FORMULAS = dict(getattr(flop_counter, "flop_registry", {}))
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations, each of which is a call of Python: a profiler takes what it does for the framework's."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+        self.arithmetic = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        outputs = func(*args, **(kwargs or {}))
+        formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
+        if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
+            self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
+        return outputs
+
+
+def worked_outside(run: Callable[[], Any]) -> Untraced:
+    """Run something plainly, and return what that did outside of torch: Dynamo may take its results for fixed."""
+    found = []
+    for _ in range(2):  # the less of both: another process may have had the core in one of them
+        operations = _Operations()
+        try:
+            with watched(("torch",)) as seen, operations:
+                run()
+        except Exception:  # whatever it raises that it does not raise when nobody looks: then nothing is known
+            return Untraced()
+        # Waiting and files break the graph, and Dynamo draws random numbers anew.
+        outside = max(seen.seconds - operations.count * _LOOKED_AT, 0.0)
+        found.append(replace(seen, never="", seconds=outside, arithmetic=operations.arithmetic))
+        if not found[0].is_worth_a_call:
+            break
+    return min(found, key=lambda seen: seen.seconds)
+
+
+def is_compiled(value: Any) -> bool:
+    """Say whether `value` is a function or module that the user compiled, or scripted or traced as TorchScript."""
+    if str(getattr(value, "__module__", "")).startswith("torch.") and not isinstance(value, torch.nn.Module):
+        return isinstance(value, torch.jit.ScriptFunction)
+    if isinstance(value, torch.nn.Module):
+        compiled = getattr(value, "_compiled_call_impl", None) is not None or hasattr(value, "_orig_mod")
+        return compiled or isinstance(value, torch.jit.ScriptModule)
+    if not isinstance(value, types.FunctionType):
+        return False
+    return "_torchdynamo_orig_callable" in vars(value) and "_torchdynamo_disable" not in vars(value)
 
 
 def explain(error: BaseException, filename: str) -> CannotCompile:

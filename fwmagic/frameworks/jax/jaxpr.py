@@ -1,0 +1,217 @@
+"""A traced program: which arguments it reads, what it captured, what nothing reads of it, and how to run it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+#: What nothing reads is kept where it is more than this share of the work.
+LEAST_UNREAD = 0.01
+# Nanoseconds a byte that is read or written, and an operation on numbers; what one equation costs at least, in bytes.
+_BYTE, _FLOP, _LEAST = 0.1, 0.02, 64
+# Operations for each number of the result, where it is not one.
+_FACTORISATIONS = {"cholesky", "lu", "qr", "geqrf", "householder_product", "svd", "eigh", "eig", "schur", "hessenberg"}
+_CALLS = {"jit", "pjit"}
+# Narrower numbers, of fewer bytes, are computed with several times as fast.
+_WIDE = 4
+
+
+def used_arguments(jaxpr: Any) -> tuple[int, ...]:
+    """Return the places of the arguments that are computed with or returned: passing others would cost time."""
+    read = {id(atom) for equation in jaxpr.eqns for atom in equation.invars} | {id(atom) for atom in jaxpr.outvars}
+    return tuple(place for place, variable in enumerate(jaxpr.invars) if id(variable) in read)
+
+
+def captured_constants(jaxpr: Any, consts: Iterable[Any], found: dict[int, Any], nested: bool) -> int:
+    """Collect the array constants of a jaxpr and of the jitted calls in it; return how many cannot be lifted."""
+    arrays = {id(const): const for const in consts if getattr(const, "ndim", 0) > 0}
+    hidden = len(arrays) if nested else 0
+    if not nested:
+        found.update(arrays)
+    for equation in jaxpr.eqns:
+        is_call = equation.primitive.name in _CALLS
+        for body, inner in _bodies(equation):
+            hidden += captured_constants(body, inner, found, nested or not is_call)
+    return hidden
+
+
+def _bodies(equation: Any) -> Iterator[tuple[Any, Iterable[Any]]]:
+    """Yield the jaxprs that an equation calls, each with its constants."""
+    for value in equation.params.values():
+        for inner in value if isinstance(value, tuple | list) else (value,):
+            body = getattr(inner, "jaxpr", None)
+            if body is not None and hasattr(body, "eqns"):
+                yield body, inner.consts
+            elif hasattr(inner, "eqns"):
+                yield inner, ()
+
+
+def evaluate(
+    jaxpr: Any,
+    consts: Iterable[Any],
+    inputs: Iterable[Any],
+    given: dict[int, Any],
+    also: Iterable[Any] = (),
+) -> list[Any]:
+    """Evaluate a jaxpr with the captured constants `given` by id; calls that hold some are inlined.
+
+    What it returns is followed by the values of the variables in `also`.
+    """
+    values: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values.update(zip(jaxpr.constvars, (given.get(id(const), const) for const in consts), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        body = equation.params.get("jaxpr")
+        if equation.primitive.name in _CALLS and _captures_array(body):
+            outputs = evaluate(body.jaxpr, body.consts, operands, given)
+        else:
+            bound = equation.primitive.get_bind_params(equation.params)
+            # Older versions of JAX return the functions to call apart from the parameters.
+            functions, parameters = bound if isinstance(bound, tuple) else ((), bound)
+            outputs = equation.primitive.bind(*functions, *operands, **parameters)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in (*jaxpr.outvars, *also)]
+
+
+def _captures_array(closed: Any) -> bool:
+    """Say whether a jitted call captured an array, itself or in a jitted call inside."""
+    if any(getattr(const, "ndim", 0) > 0 for const in closed.consts):
+        return True
+    inner = (e.params.get("jaxpr") for e in closed.jaxpr.eqns if e.primitive.name in _CALLS)
+    return any(_captures_array(body) for body in inner)
+
+
+# What nothing reads
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What a traced program computes and returns nothing of: the last of it as `variables`, its share of the work.
+
+    `lines` are those of the user's file in which it is computed, as far as JAX tells.
+    """
+
+    variables: tuple[Any, ...] = ()
+    share: float = 0.0
+    lines: tuple[int, ...] = ()
+
+
+def unread(jaxpr: Any, filename: str = "") -> Unread:
+    """Return what nothing reads in a jaxpr, if that is more than a hundredth of its work.
+
+    What differentiation leaves over, such as the value of a function of which only the gradient is wanted, is not
+    what the text computes.
+    """
+    needed = {id(atom) for atom in jaxpr.outvars}
+    dead: list[Any] = []
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or any(id(variable) in needed for variable in equation.outvars):
+            needed.update(id(atom) for atom in equation.invars)
+        elif not _is_of_a_gradient(equation):
+            dead.append(equation)
+    if not dead:
+        return Unread()
+    costs = {id(equation): _cost(equation) for equation in dead}
+    share = sum(costs.values()) / (sum(map(_cost, jaxpr.eqns)) or 1.0)
+    if share < LEAST_UNREAD:
+        return Unread()
+    read = {id(atom) for equation in dead for atom in equation.invars}
+    last = [equation for equation in dead if not any(id(variable) in read for variable in equation.outvars)]
+    last.reverse()
+    variables = (variable for equation in last for variable in equation.outvars)
+    lines = {line for equation in last if (line := _line(equation, filename)) is not None}
+    return Unread(tuple(v for v in variables if hasattr(v.aval, "dtype")), share, tuple(sorted(lines)))
+
+
+def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
+    """Return the share of the work that is the same again, which XLA does once, and the first line that does it."""
+    numbers: dict[int, Any] = {}
+    known: dict[Any, Any] = {}
+    again: list[Any] = []
+    for equation in jaxpr.eqns:
+        values = tuple(repr(a.val) if hasattr(a, "val") else numbers.get(id(a), id(a)) for a in equation.invars)
+        key = (equation.primitive.name, values, tuple((k, _identity(v)) for k, v in sorted(equation.params.items())))
+        first = known.setdefault(key, equation)
+        if first is not equation and not equation.effects and not _is_of_a_gradient(equation):
+            again.append(equation)
+        for place, variable in enumerate(equation.outvars):
+            numbers[id(variable)] = (id(first), place)
+    share = sum(map(_cost, again)) / (sum(map(_cost, jaxpr.eqns)) or 1.0)
+    lines = (line for equation in again if (line := _line(equation, filename)) is not None)
+    return share, next(lines, None)
+
+
+def arithmetic(jaxpr: Any) -> float:
+    """Return the operations of matrix products and convolutions of numbers of 32 or 64 bits, at least."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        inner = [arithmetic(body) for body, _ in _bodies(equation)]
+        if inner:  # of branches, one is taken
+            turns = float(equation.params.get("length", 1) or 1)
+            total += min(inner) if equation.primitive.name == "cond" else sum(inner) * turns
+        elif equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            wide = equation.invars[0].aval.dtype.itemsize >= _WIDE
+            total += _operations(equation) if wide else 0.0
+    return total
+
+
+def _identity(value: Any) -> Any:
+    """Return what tells a parameter of an operation from others."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
+
+
+def _is_of_a_gradient(equation: Any) -> bool:
+    stack = str(getattr(equation.source_info, "name_stack", ""))
+    return "jvp(" in stack or "transpose(" in stack
+
+
+def _line(equation: Any, filename: str) -> int | None:
+    """Return the deepest line of a file that an equation comes from, or None."""
+    traceback = getattr(equation.source_info, "traceback", None)
+    for frame in getattr(traceback, "frames", ()):
+        if getattr(frame, "file_name", None) == filename:
+            return int(getattr(frame, "line_num", 0) or getattr(frame, "start_line", 0)) or None
+    return None
+
+
+def _cost(equation: Any) -> float:
+    """Return about how many nanoseconds an equation takes: what it reads and writes, and its operations on numbers."""
+    inner = sum(_cost(one) for body, _ in _bodies(equation) for one in body.eqns)
+    if inner:
+        return inner * float(equation.params.get("length", 1) or 1)
+    moved = sum(_bytes(atom) for atom in (*equation.invars, *equation.outvars))
+    return max(moved, _LEAST) * _BYTE + _operations(equation) * _FLOP
+
+
+def _bytes(atom: Any) -> float:
+    aval = atom.aval
+    size = math.prod(getattr(aval, "shape", ()) or (1,))
+    return float(size * getattr(getattr(aval, "dtype", None), "itemsize", 4))
+
+
+def _operations(equation: Any) -> float:
+    name = equation.primitive.name
+    out = sum(math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars)
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return float(2 * out * math.prod(shape[axis] for axis in contracted))
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        features = equation.params["dimension_numbers"].rhs_spec[0]
+        return float(2 * out * math.prod(kernel) / max(kernel[features], 1))
+    shape = getattr(equation.invars[0].aval, "shape", ()) if equation.invars else ()
+    if name in _FACTORISATIONS or name == "triangular_solve":
+        return float(2 * math.prod(shape) * (shape[-1] if shape else 1))
+    return float(out)

@@ -1,0 +1,58 @@
+"""Trees of arrays as JAX takes them apart, also dicts whose keys have no order, such as 1 and "all"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+
+class _Unsorted:
+    """Stands for a dict whose keys cannot be sorted; JAX makes a dict of it when it puts the tree together."""
+
+    def __init__(self, held: dict[Any, Any]) -> None:
+        self.held = held
+
+
+jax.tree_util.register_pytree_node(
+    _Unsorted,
+    lambda node: (tuple(node.held.values()), tuple(node.held)),
+    lambda keys, values: dict(zip(keys, values, strict=True)),  # type: ignore[arg-type, return-value]
+)
+
+
+def flatten(tree: Any) -> tuple[list[Any], Any]:
+    """Return the leaves of a tree and its structure, as `jax.tree.flatten` does."""
+    try:
+        return jax.tree.flatten(tree)
+    except (ValueError, TypeError):  # its keys have no order
+        return jax.tree.flatten(_with_order(tree))
+
+
+def is_tree(value: Any) -> bool:
+    """Say whether JAX itself can take `value` apart."""
+    try:
+        jax.tree.flatten(value)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """Return the leaves of a tree."""
+    return flatten(tree)[0]
+
+
+def _with_order(tree: Any) -> Any:
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)._make(map(_with_order, tree))  # type: ignore[attr-defined]
+    if type(tree) in (list, tuple):
+        return type(tree)(map(_with_order, tree))
+    if type(tree) is dict:
+        held = {key: _with_order(value) for key, value in tree.items()}
+        try:
+            sorted(held)
+        except Exception:  # whatever comparing two keys raises: it is the user's class
+            return _Unsorted(held)
+        return held
+    return tree

@@ -1,0 +1,95 @@
+"""A time below what the arithmetic of the work takes at least is no time: planted drops are found, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from cells import run
+from tiers import QUICK_BACKEND, compiling_with
+
+from fwmagic.measure.bound import least_seconds, why_invalid
+from fwmagic.run.place import Here
+
+QUICK = "--budget 0.1 --no-check"
+SETUP = """
+import torch, jax, jax.numpy as jnp
+A, B = jnp.ones((400, 400)), jnp.ones((8, 200, 200))
+I, K = jnp.ones((4, 16, 48, 48)), jnp.ones((32, 16, 3, 3))
+a, b = torch.ones(400, 400), torch.ones(8, 200, 200)
+net = torch.nn.Linear(400, 400)
+conv = torch.nn.Conv2d(16, 32, 3)
+image = torch.ones(4, 16, 48, 48)
+inner = lambda x: jnp.tanh(x @ x)
+"""
+CELLS = [
+    ("jax", "(A @ A).sum()"),
+    ("jax", "jnp.einsum('bij,bjk->bik', B, B).sum()"),
+    ("jax", "jax.lax.conv(I, K, (1, 1), 'SAME').sum()"),
+    ("jax", "jax.lax.scan(lambda c, _: (c @ A / 400, None), A, None, length=3)[0].sum()"),
+    ("jax", "jax.vmap(lambda m: m @ m)(B).sum()"),
+    ("jax", "jax.grad(lambda w: jnp.sum((w @ A) ** 2))(A).sum()"),
+    ("jax", "inner(A).sum()"),
+    ("torch", "(a @ a).sum()"),
+    ("torch", "torch.bmm(b, b).sum()"),
+    ("torch", "with torch.no_grad():\n    y = net(a)\ny.sum()"),
+    ("torch", "with torch.no_grad():\n    y = conv(image)\ny.sum()"),
+]
+
+
+@pytest.fixture
+def notebook(shell, idle):
+    with compiling_with(QUICK_BACKEND):
+        run(shell, SETUP)
+        yield shell
+
+
+@pytest.mark.parametrize(("framework", "text"), CELLS)
+def test_a_planted_drop_is_no_time(notebook, framework, text, monkeypatch):
+    usual = Here.calls
+
+    def planted(here, name, program):
+        program.enter()
+        outputs = program.call(*program.args)
+        program.exit()
+        return usual(here, name, dataclasses.replace(program, call=lambda *_: outputs))
+
+    run(notebook, f"%%{framework} {QUICK} -o r\n{text}")
+    (variant,) = notebook.user_ns["r"]
+    assert (variant.status, variant.compilation.way) == ("timed", "cell")
+    monkeypatch.setattr(Here, "calls", planted)
+    run(notebook, f"%%{framework} {QUICK} -o r\n{text}")
+    (variant,) = notebook.user_ns["r"]
+    assert (variant.status, variant.time) == ("not timed", None)
+    assert variant.note.startswith("invalid: a call took ")
+
+
+def test_it_has_no_part_in_a_verdict(notebook, monkeypatch):
+    usual = Here.calls
+
+    def planted(here, name, program):
+        dropped = dataclasses.replace(program, call=lambda *_: A) if name == "quick" else program
+        return usual(here, name, dropped)
+
+    A = notebook.user_ns["A"].sum()
+    monkeypatch.setattr(Here, "calls", planted)
+    run(notebook, f"%%compare {QUICK} -o r\n%%jax slow\n(A @ A).sum()\n%%jax quick\n(A @ A).sum()")
+    report = notebook.user_ns["r"]
+    assert report.ratios == ()
+    assert (report["slow"].status, report["quick"].status) == ("timed", "not timed")
+    assert "invalid" in str(report)
+
+
+def test_narrow_numbers_and_branches_are_not_counted_too_high(notebook):
+    for text in (
+        "(A.astype(jnp.bfloat16) @ A.astype(jnp.bfloat16)).sum()",
+        "jax.lax.cond(A[0, 0] > 2, inner, jnp.sin, A)",
+    ):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert notebook.user_ns["r"]["jax"].status == "timed"
+
+
+def test_the_bound_in_words():
+    assert why_invalid(1.0, 0.5) == ""
+    assert "took 1.00 µs" in why_invalid(1e-6, 1e-5)
+    assert least_seconds(1e12) > least_seconds(1e12, on_cpu=False) > 0

@@ -1,0 +1,292 @@
+"""No work is dropped by compiling: cells of which a compiler would do a part only once, or leave it out."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import pytest
+from cells import run
+
+QUICK = "--budget 0.1 --no-check"
+SETUP = """
+import collections, functools, json, math, random, time
+import numpy as np
+import jax, jax.numpy as jnp
+X = jnp.asarray(np.random.default_rng(0).standard_normal((64, 64)), jnp.float32)
+A = jnp.asarray(np.random.default_rng(1).standard_normal((700, 700)), jnp.float32)
+rng = np.random.default_rng(3)
+words = [f"w{i % 977}" for i in range(20_000)]
+def wave(n): return [math.sin(i) / (1 + i) for i in range(n)]
+def noisy(a): return a + np.random.normal(size=200_000).mean()
+def drawn(a): return a * rng.uniform()
+def rested(a):
+    time.sleep(0.005)
+    return a + 1
+def stamped(a): return a * (time.perf_counter() > 0)
+def spectrum(n): return float(np.linalg.eigvalsh(np.diag(np.arange(n, dtype=float))).max())
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+def loses(a):
+    gram = a @ a.T
+    cube = gram @ a
+    return a.sum()
+class Bag: pass
+"""
+
+
+@pytest.fixture
+def notebook(shell):
+    run(shell, SETUP)
+    return shell
+
+
+def plain_seconds(shell, text, calls=5):
+    """Return the least seconds of a warm plain run, of several from the same names."""
+    code = compile(text, "plain", "exec")
+    samples = []
+    for _ in range(calls):
+        namespace = dict(shell.user_ns)
+        start = time.perf_counter()
+        exec(code, namespace)
+        jax.block_until_ready([value for value in namespace.values() if isinstance(value, jax.Array)])
+        samples.append(time.perf_counter() - start)
+    return min(samples)
+
+
+def only(shell):
+    (variant,) = shell.user_ns["r"]
+    return variant
+
+
+class TestDoneOnce:
+    """What a trace would do once, and a compiled program never again."""
+
+    @pytest.mark.parametrize(
+        ("text", "line", "said"),
+        [
+            ("time.sleep(0.005)\ny = (X * 2).sum()", 2, "`time.sleep` waits"),
+            ("y = X * 2\ny = rested(y).sum()", 3, "`time.sleep` waits"),
+            ("y = noisy(X)\ny.std()", 2, "draws random numbers"),
+            ("y = X + 1\nz = drawn(y).sum()", None, "draws random numbers"),
+            ("y = stamped(X).sum()", 2, "`time.perf_counter` reads the clock"),
+            ("t = [math.sin(i) / (1 + i) for i in range(20_000)]\n(X * t[3]).sum()", 2, "`math.sin` (20,000 calls)"),
+            ("y = X[0] * 2\n(y * wave(20_000)[5]).sum()", 3, "`math.sin` (20,000 calls)"),
+            ("s = 0.0\nfor i in range(20_000):\n    s += (i % 7) * 0.5\n(X * s).sum()", 3, "Python code"),
+            ("top = spectrum(150)\n(X * top).sum()", 2, "outside of JAX"),
+            ("n = fib(17)\n(X + n).sum()", 2, "`fib`"),
+            ("c = collections.Counter(words)\n(X * c['w1']).sum()", 2, "outside of JAX"),
+            ("n = len(json.dumps(words))\n(X * n).sum()", 2, "outside of JAX"),
+            ("s = sorted(words)[0]\n(X * len(s)).sum()", 2, "`sorted`"),
+            ("g = np.sin(np.arange(300_000.0)).sum()\n(X * g).sum()", 2, "outside of JAX"),
+        ],
+    )
+    def test_is_done_in_every_call(self, notebook, text, line, said):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        variant = only(notebook)
+        assert variant.compilation.way != "cell"
+        assert said in variant.compilation.reason
+        assert "once and never again" in variant.compilation.reason
+        assert variant.compilation.line == line or line is None
+        assert variant.time.median > 0.4 * plain_seconds(notebook, text)
+
+    @pytest.mark.parametrize("call", ["rested", "noisy", "drawn", "stamped"])
+    def test_neither_is_a_function_compiled_that_does_it(self, notebook, call):
+        text = f"y = X * 2\nif y.sum() > -1e9:\n    y = {call}(y)\ny.sum()"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way == "eager"
+
+    def test_another_function_that_the_cell_calls_is_compiled(self, notebook):
+        run(notebook, "def chain(a):\n    for _ in range(20):\n        a = jnp.tanh(a @ a)\n    return a")
+        run(notebook, f"%%jax {QUICK} -o r\ny = chain(X)\nz = rested(y).sum()")
+        assert (only(notebook).compilation.way, only(notebook).compilation.compiled) == ("functions", ("chain",))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "jnp.tanh(X @ X).sum()",
+            "y = X\nfor i in range(30):\n    y = jnp.sin(y) + i\ny.sum()",
+            "jax.grad(lambda w: jnp.mean(jnp.tanh(w @ X) ** 2))(X)",
+            "jax.vmap(lambda row: jnp.dot(row, row))(X).sum()",
+            "jax.lax.scan(lambda c, row: (c + row, c.sum()), X[0], X)[1]",
+            "out = {f'k{i}': X * i for i in range(8)}\njax.tree.map(jnp.sum, out)",
+            "k = jax.random.key(0)\na, b = jax.random.split(k)\n(jax.random.normal(a, (8,)) + X[0, :8]).sum()",
+            "u, s, v = jnp.linalg.svd(X)\ns[:3]",
+            "scale = 1 / math.sqrt(X.shape[0])\njax.nn.softmax(X @ X.T * scale, axis=-1)",
+            "text = ', '.join(str(d) for d in X.shape)\nX.reshape(-1).sum()",
+            "layers = [X, X + 1]\nh = X[0]\nfor w in layers:\n    h = jax.nn.relu(w @ h)\nh",
+        ],
+    )
+    def test_what_a_trace_is_for_is_compiled(self, notebook, text):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way == "cell", only(notebook).compilation.reason
+
+
+class TestLeftOut:
+    """What a compiler would leave out, since nothing reads it."""
+
+    @pytest.mark.parametrize(
+        ("text", "lines"),
+        [
+            ("p = {}\np['g'] = A @ A.T\np['c'] = p['g'] @ A\np['m'] = A.mean()\np['m']", "4"),
+            ("p = {'g': A @ A.T, 'm': A.mean()}\np['m']", "2"),
+            ("p = [A @ A.T, A.mean()]\np[1]", "2"),
+            ("for i in range(3):\n    y = A @ (A * i)", "3"),
+            ("A @ A\nA.sum()", "2"),
+            ("A.at[0].set(1.0) @ A\ny = A.sum()", "2"),
+            ("A.dot(A)\ny = A.sum()", "2"),
+            ("loses(A)", "2"),
+            ("y = A @ A\ny = A.sum()", "2"),
+            ("b = Bag()\nb.g = A @ A\nb.g = None\ny = A.sum()", "3"),
+            ("_, y = A @ A, A.sum()\n_ = 0\ny", "2"),
+            ("f = lambda a: (a @ a, a.sum())\ny = f(A)[1]", "2"),
+            ("try:\n    A @ A\nfinally:\n    y = A.sum()", "3"),
+        ],
+    )
+    def test_is_computed_all_the_same(self, notebook, text, lines):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        compilation = only(notebook).compilation
+        assert compilation.way == "cell"
+        assert f"what nothing reads is computed, too (line {lines})" in compilation.reason
+        assert only(notebook).time.median > 0.3 * plain_seconds(notebook, text)
+
+    def test_so_it_is_in_a_function_that_is_compiled_in_place(self, notebook):
+        text = "y = loses(A)\nif y > -1e9:\n    y = y + 1\ny"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way == "functions"
+        assert only(notebook).time.median > 0.3 * plain_seconds(notebook, text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "jax.grad(lambda w: jnp.sum(jnp.sin(w)))(X)",
+            "jax.value_and_grad(lambda w: jnp.sum(jnp.sin(w) ** 2))(X)[1]",
+            "h = X @ X\nh = jnp.tanh(h)\nh.sum()",
+            "p = {'a': X * 2}\np['a'] = p['a'] + 1\np['a']",
+        ],
+    )
+    def test_what_differentiation_leaves_over_is_not_meant(self, notebook, text):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.reason == "the whole body is one compiled function"
+
+
+class TestTheSameAgain:
+    """What the text computes twice with the same inputs, and a compiler once, is named."""
+
+    @pytest.mark.parametrize(
+        ("text", "line", "least"),
+        [
+            ("for _ in range(10):\n    y = A @ A", 3, "90 %"),
+            ("y = [A @ A for _ in range(4)]\nsum(y)", 2, "7"),
+            ("def f(a): return jnp.tanh(a @ a)\ny = f(A) + f(A)", 2, "49 %"),
+            ("y = A @ A\nz = jnp.sin(A @ A)", 3, "4"),
+            ("b = A + 1\nc = A + 1\n(b @ b) - (c @ c)", None, "4"),
+        ],
+    )
+    def test_with_its_share(self, notebook, text, line, least):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW104")
+        assert "computes what was computed before" in finding.sentence
+        assert f"({least}" in finding.sentence
+        assert finding.line == line or line is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "y = A\nfor _ in range(3):\n    y = y @ A / 100\ny",
+            "jax.value_and_grad(lambda w: jnp.sum((w @ A) ** 2))(A)",
+            "y = (A @ A) + (A @ A.T)",
+            "k = jax.random.key(0)\na, b = jax.random.split(k)\nn = jax.random.normal\nn(a, (300,)) + n(b, (300,))",
+        ],
+    )
+    def test_nothing_is_said_of_other_work(self, notebook, text):
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        assert "FW104" not in {one.code for one in notebook.user_ns["r"].findings}
+
+
+class TestLoops:
+    """A loop is unrolled as the user's own `jax.jit` would, up to so many operations, and without a cliff."""
+
+    @pytest.mark.parametrize(
+        "loop",
+        [
+            "for _ in range(40):",
+            "for _ in tqdm(range(40)):",
+            "for _ in trange(40, desc='steps'):",
+            "for _, _ in enumerate(tqdm(range(40))):",
+            "for _ in [None] * 40:",
+            "n = 0\nwhile (n := n + 1) <= 40:",
+            "for _ in range(8):\n  for _ in range(5):",
+        ],
+    )
+    def test_is_one_program_however_it_is_written(self, notebook, loop):
+        run(notebook, "from tqdm.auto import tqdm, trange")
+        indent = "    " if "\n  for" in loop else "  "
+        run(notebook, f"%%jax --budget 0.1 -o r\nh = X\n{loop}\n{indent}h = jnp.sin(h)\nh")
+        assert (only(notebook).compilation.way, only(notebook).agreement.status) == ("cell", "agrees")
+        codes = {finding.code for finding in notebook.user_ns["r"].findings}
+        assert ("FW105" in codes) is ("tqdm" in loop.split("enumerate(")[0] or "trange" in loop)
+
+    def test_two_hundred_steps_take_what_the_users_own_jit_takes(self, notebook):
+        run(notebook, "w = X[:16, :16] / 4\ndef layer(h): return jnp.sin(w * h)")
+        text = "h = X[:16, :16]\nfor _ in range(200):\n    h = layer(h)\nh"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        run(
+            notebook, "own = jax.jit(lambda h: functools.reduce(lambda h, _: layer(h), range(200), h))\ng = X[:16, :16]"
+        )
+        assert only(notebook).time.median < 2 * plain_seconds(notebook, "out = own(g)", calls=20)
+
+    @pytest.mark.parametrize("loop", ["for _ in range(2000):", "n = 0\nwhile (n := n + 1) < 2000:"])
+    def test_a_very_long_one_stays_python(self, notebook, loop):
+        run(notebook, "def layer(h): return jnp.sin(h)")
+        run(
+            notebook,
+            f"%%jax {QUICK} -o r\nh = X[0]\n{loop}\n    try:\n        h = layer(h)\n    except Exception: pass\nh",
+        )
+        compilation = only(notebook).compilation
+        assert (compilation.way, compilation.line) == ("functions", 3 if "for" in loop else 4)
+        assert "more than 1,000 operations" in compilation.reason
+
+    def test_a_bar_of_a_loop_that_runs_as_python_is_part_of_its_time(self, notebook, capsys):
+        run(notebook, "from tqdm.auto import tqdm")
+        text = "s = 0.0\nfor i in tqdm(range(3)):\n    s += float(X[i, 0])\nX * s"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW105")
+        assert (finding.line, "is a part of its time" in finding.sentence) == (3, True)
+        assert capsys.readouterr().err.count("3/3") <= 2
+
+
+class TestSpent:
+    """The compile time that is told is all that was spent."""
+
+    def test_a_way_that_failed_before_is_a_stage(self, notebook):
+        text = "y = X\nfor _ in range(150):\n    y = jnp.sin(y)\nz = loses(y)\nif z > -1e9:\n    z = z + 1\nz"
+        start = time.perf_counter()
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        whole = time.perf_counter() - start
+        compilation = only(notebook).compilation
+        stages = {stage.name: stage.seconds for stage in compilation.stages}
+        assert compilation.way == "functions"
+        assert list(stages)[:2] == ["prime", "tried before"]
+        assert 0.01 < stages["tried before"] < whole
+
+    def test_so_it_is_where_nothing_was_compiled_in_the_end(self, notebook):
+        text = "y = X\nfor _ in range(150):\n    y = jnp.sin(y)\nif y.sum() > 1e9:\n    y = y + 1\ny"
+        run(notebook, f"%%jax {QUICK} -o r\n{text}")
+        stages = {stage.name: stage.seconds for stage in only(notebook).compilation.stages}
+        assert only(notebook).compilation.way == "eager"
+        assert stages["tried before"] > 0.01
+        assert "(in vain)" in notebook.user_ns["r"].to_markdown()
+
+
+def test_more_names_than_eight_are_told_apart(notebook):
+    text = "a = X + 1; b = X * 2; c = X - 3\nd = jnp.exp(X); e = jnp.sin(X); f = jnp.cos(X)"
+    text += "\ng = jnp.abs(X); h = jnp.tanh(X); i = jnp.square(X); j = -X"
+    run(notebook, f"%%jax --budget 0.1 -o r\n{text}")
+    assert (only(notebook).compilation.way, only(notebook).agreement.status) == ("cell", "agrees")
+
+
+def test_print_in_a_function_that_is_traced_is_told(notebook):
+    run(notebook, "def loud(a):\n    print('loud')\n    return a * 2")
+    run(notebook, f"%%jax {QUICK} -o r\ny = X + 1\nloud(y)")
+    (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW103")
+    assert finding.line == 3
