@@ -17,17 +17,24 @@ from fwmagic.frameworks import Framework
 #: A call that takes longer, in seconds, is not made once more only to find something out.
 LONG = 0.25
 
+# A random cell that takes longer, in seconds, is not run again only to see how far chance goes.
+_AGAIN = 0.05
+
 Window = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready."""
+    """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
+
+    `again` are the results of a further run of a random cell, from generators that had moved on; None: there was none.
+    """
 
     results: Mapping[str, Any]
     changed: Mapping[str, Any]
     random: bool
     seconds: float
+    again: Mapping[str, Any] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -67,6 +74,30 @@ def first_run(program: Program, window: Window, only: bool = False) -> tuple[Pro
         return program if only else _settled(program, changes, window, seconds), outcome
     finally:
         program.exit()
+
+
+def drawn_again(program: Program, outcome: Outcome, window: Window) -> Outcome:
+    """Return the outcome of a random program with the results of a further run, if the cell is not long.
+
+    All begins as in the first run, except that the random generators, or the clock, have moved on.
+    """
+    if not outcome.random or outcome.again is not None or outcome.seconds > _AGAIN:
+        return outcome
+    scene = program.scene
+    program.enter()
+    try:
+        with window():
+            program.call(*program.args)
+        scene.snapshot.changes().restore_but_generators()
+        with window():
+            outputs = program.call(*program.args)
+        again = {name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()}
+    except Exception:  # whatever the user's code raises when it is run once more
+        return outcome
+    finally:
+        program.exit()
+        scene.restore()
+    return replace(outcome, again=again)
 
 
 def outcome_without_run(program: Program, known: Outcome) -> Program:

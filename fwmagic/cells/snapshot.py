@@ -242,6 +242,10 @@ class Changes:
         """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""
         self._snapshot.put_back(self._entries, self.globals_too)
 
+    def restore_but_generators(self) -> None:
+        """Put these back, except that random generators go on from where they are; raises like `Snapshot.restore`."""
+        self._snapshot.put_back([entry for entry in self._entries if not _is_generator(entry)], False)
+
     def drew_random(self) -> bool:
         """Say whether a random generator was among them, or a global one has drawn numbers since the snapshot."""
         return self._snapshot.moved_on() or any(map(_is_generator, self._entries))

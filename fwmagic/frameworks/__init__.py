@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -307,6 +307,9 @@ class Framework(ABC):
         How Python says that a function is traced.
     traced_print
         What prints also in a compiled program, where `print` does only while it is traced.
+    habits
+        What functions do by default that bear the same name in other frameworks, in words, by their `bare_name`; and
+        the arguments that would settle it.
     memory
         Its devices, their allocator, and its arrays that are alive.
     """
@@ -328,6 +331,7 @@ class Framework(ABC):
     readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     decorator: ClassVar[str] = ""
     traced_print: ClassVar[str] = ""
+    habits: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {}
     memory: ClassVar[Memory] = Memory()
 
     # Arrays
@@ -459,6 +463,17 @@ class Framework(ABC):
         """Run without compiling, even what the user compiled: for `--mode debug`."""
         return nullcontext()
 
+    def behind(self, value: Any) -> Any:
+        """Return the array with numbers that stands behind one that is being differentiated or batched, or `value`."""
+        return value
+
+    def calls_told(self, tell: Callable[[Any, Any], None]) -> AbstractContextManager[Any]:
+        """Tell, in the block, of each call of a function that is no Python: its arguments, and what it gave or changed.
+
+        Functions that are Python are seen without it.
+        """
+        return nullcontext()
+
     def is_compiler_frame(self, function: str, file: str) -> bool:
         """Say whether a frame on a stack calls what the compiler made, or is a rest of a function that it rewrote.
 
@@ -579,6 +594,23 @@ def imported_in(text: str) -> list[Framework]:
 
 
 # What several of them need
+
+
+def bare_name(name: str) -> str:
+    """Return the letters of a function's name up to its first digit: `layernorm` of LayerNorm and of layer_norm."""
+    return re.split(r"\d", name.replace("_", "").lower(), maxsplit=1)[0]
+
+
+def habit(one: Framework, other: Framework, words: Set[str], others: Set[str]) -> str:
+    """Return what a function does by default in one of two frameworks, where code in both calls one of its name.
+
+    `words` are the bare names of what the code of the one calls, and of the arguments that it names; `others` that of
+    the other. Empty: nothing is known of them.
+    """
+    sides = ((one, words), (other, others)) if one.name != other.name else ()
+    known = ((name, *told, used) for framework, used in sides for name, told in framework.habits.items())
+    both = words & others
+    return next((what for name, settled, what, used in known if name in both and not used & {*settled}), "")
 
 
 def is_numpy(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fwmagic.format import ordinal
 from fwmagic.report.report import Finding, Report, Variant
 
 #: Other processes that use more than this many cores disturb a measurement.
@@ -27,7 +28,9 @@ class Work:
 
     `title` is the framework's. `gave`: it returned or changed something; `arrays`: arrays of the framework are among
     that. `print_line` is a line that prints while tracing only, which the function `traced_print` would do in every
-    call; `unread_line` one whose value nothing reads. None: there is no such line.
+    call; `unread_line` one whose value nothing reads. None: there is no such line. `spoilt` is how much of which output
+    is NaN or infinite, `spoilt_line` the line that first made such values, and `spoilt_turn` how many times it had run
+    then; empty, None: none is, or it is not known.
     """
 
     title: str
@@ -36,6 +39,9 @@ class Work:
     print_line: int | None = None
     traced_print: str = ""
     unread_line: int | None = None
+    spoilt: str = ""
+    spoilt_line: int | None = None
+    spoilt_turn: int = 1
 
 
 def of_work(name: str, work: Work) -> Iterator[Finding]:
@@ -70,6 +76,24 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
             name,
             work.unread_line,
         )
+
+    if work.spoilt:
+        turn = f" (when it runs for the {ordinal(work.spoilt_turn)} time)" if work.spoilt_turn > 1 else ""
+        where = "" if work.spoilt_line is None else f", from line {work.spoilt_line} on{turn}"
+        yield Finding(
+            "FW402",
+            f"{name}: {work.spoilt} is NaN or infinite{where}: the times are those of such values",
+            "let the values stay finite, with fewer turns or other inputs: what agrees now may not agree then",
+            name,
+            work.spoilt_line,
+        )
+
+
+def of_parting(name: str, sentence: str, line: int | None, found: bool = True) -> Finding:
+    """Return the finding on the first lines in which a variant and the reference part, or on why there are none."""
+    same = "make these two lines compute the same, then run the cell again: others may part further down"
+    results = "bind what differs to a name on a line of its own, so that it can be compared"
+    return Finding("FW403", sentence, same if found else results, name, line)
 
 
 def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Any
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.frameworks import Framework
+from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted_inputs, shared_inputs
@@ -33,6 +34,7 @@ class Staging:
         self._preparation = preparation
         self._window = window
         self._scenes: dict[str, Scene] = {}
+        self._repeated: set[str] = set()
 
     def close(self) -> None:
         """Put back everything that the sections can reach."""
@@ -83,5 +85,20 @@ class Staging:
         elif why:
             self._preparation.run_once(section, scene, why)
         else:
+            self._repeated.add(section.name)
             self._preparation.prepare(section, scene)
         scene.restore()
+
+    def find_first_differences(self, sections: Sequence[Section]) -> None:
+        """Name the first lines in which sections part from the first one, where their outputs do not agree.
+
+        Sections that run only once are left out.
+        """
+        compared = [one for one in sections if one.name in self._repeated and self._preparation.reference(one)]
+        divergence = Divergence(self._window)
+        for section in compared[1:]:
+            agreement = self._draft.report[next(iter(section.options.variants()))].agreement
+            if agreement is not None and agreement.status != "agrees":
+                first = compared[0]
+                scenes = self._scenes[first.name], self._scenes[section.name]
+                self._draft.find(divergence.find(first, scenes[0], section, scenes[1]))

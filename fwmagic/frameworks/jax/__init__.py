@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,18 @@ class Jax(Framework):
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
     decorator = "@jax.jit"
     traced_print = "jax.debug.print"
+    habits: ClassVar = {
+        "gelu": (("approximate",), "jax.nn.gelu approximates with tanh by default: approximate=False makes it exact"),
+        "std": (("ddof", "correction"), "jnp.std divides by n, torch.std by n - 1: correction=1 in jnp.std"),
+        "var": (("ddof", "correction"), "jnp.var divides by n, torch.var by n - 1: correction=1 in jnp.var"),
+        "layernorm": (("epsilon",), "LayerNorm adds epsilon=1e-6 in flax, and eps=1e-5 in torch"),
+        "batchnorm": (
+            ("momentum",),
+            "momentum is the share that is kept in flax (0.99), the new one in torch (0.1)",
+        ),
+        "conv": (("padding",), "Conv pads in flax (padding='SAME'), and not in torch (padding=0)"),
+        "adamw": (("weightdecay",), "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch"),
+    }
     memory = JaxMemory()
 
     def names(self) -> Mapping[str, Any]:
@@ -120,6 +132,7 @@ class Jax(Framework):
     is_traced = staticmethod(compiler.is_traced)
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
+    behind = staticmethod(compiler.behind)
 
     def cannot_compile(self) -> str:
         """Return why nothing would be compiled: only a global `jax_disable_jit` does that."""

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,12 @@ class Torch(Framework):
         (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
         (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
     )
+    habits: ClassVar = {
+        "median": (
+            (),
+            "torch.median takes the lower of two values in the middle, jnp.median and np.median their mean",
+        ),
+    }
     memory = TorchMemory()
 
     def names(self) -> Mapping[str, Any]:
@@ -96,6 +102,7 @@ class Torch(Framework):
     watch = staticmethod(compiler.watch)
     compile = staticmethod(compiler.compile)
     explain = staticmethod(compiler.explain)
+    calls_told = staticmethod(compiler.CallsTold)
     is_compiler_frame = staticmethod(compiler.is_compiler_frame)
     is_generated = staticmethod(compiler.is_generated)
 
