@@ -296,11 +296,11 @@ x = np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32) * 0.1
 nnx_net = NnxNet(nnx.Rngs(0))
 flax_net = FlaxNet()
 state = {"params": {
-    "one": {"kernel": nnx_net.one.kernel[...], "bias": nnx_net.one.bias[...] + 0.3},
+    "one": {"kernel": nnx_net.one.kernel[...], "bias": 0.1 * jnp.arange(16)},
     "two": {"kernel": nnx_net.two.kernel[...], "bias": nnx_net.two.bias[...]},
     "norm": {"scale": nnx_net.norm.scale[...], "bias": nnx_net.norm.bias[...]},
 }}
-nnx_net.one.bias[...] = nnx_net.one.bias[...] + 0.3
+nnx_net.one.bias[...] = 0.1 * jnp.arange(16)
 def with_weights(net):
     with torch.no_grad():
         for ours, theirs in ((net.one, nnx_net.one), (net.two, nnx_net.two)):

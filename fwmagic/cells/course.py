@@ -238,7 +238,12 @@ class _Recorder:
     # State
 
     def _reached(self) -> list[tuple[str, Any]]:
-        return self._scene.snapshot.find_leaves(self._framework.is_array)
+        found: dict[str, Any] = {}
+        for path, value in self._scene.snapshot.find_leaves(self._framework.is_array):
+            found.setdefault(path, value)  # what is there now comes before what was there
+        held = self._framework.memory.inside
+        more = {f"{path}{name}": inner for path, value in found.items() for name, inner in held(value)}
+        return [*found.items(), *((path, value) for path, value in more.items() if self._framework.is_array(value))]
 
     def _changed(self) -> list[int]:
         """Return the places of the arrays of the notebook that are not as they were after the line before."""

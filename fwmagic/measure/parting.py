@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # So many lines after the first one that parts are looked at for a better counterpart.
 _WINDOW = 12
+# Of the results of a line, such as the parameters that an optimizer changed, so many are looked at.
+_MOST_RESULTS = 8
 # What a line costs as the counterpart of another: a shape, a number of axes, and a call that are not the same.
 _OTHER_SHAPE, _OTHER_AXES, _OTHER_CALL = 4.0, 6.0, 3.0
 # Values that are as near as this were worked out in two ways; and nearer by such a factor than the line that stood in
@@ -70,7 +72,7 @@ def parting(one: Course, other: Course) -> Parting | None:
     x, y = min(pairs, key=lambda pair: _cost(*pair) + pair[0].place - last[0] + pair[1].place - last[1])
     x, y = _with_shapes(x, y, first, second)
     x, y = _worked_out(x, y, first, second)
-    return Parting(x.side(), y.side())
+    return Parting(*map(_Stop.side, (x, y), _alike(x, y)))
 
 
 class _Matched:
@@ -120,10 +122,10 @@ class _Stop:
         return self.run.course.visits[self.place]
 
     @property
-    def array(self) -> Array:
-        """The result of the visit, the first that parts if there is one."""
+    def arrays(self) -> list[Array]:
+        """The results of the visit, only those that part if there are such."""
         parts = [result for result in self.visit.results if self.run.parts[result]]
-        return self.run.course.steps[(parts or self.visit.results)[0]].array
+        return [self.run.course.steps[result].array for result in parts or self.visit.results]
 
     @property
     def calls(self) -> set[str]:
@@ -131,10 +133,23 @@ class _Stop:
         parts = {word for step, word in self.visit.made.items() if self.run.parts[step]}
         return (parts or self.visit.words) - {""}
 
-    def side(self) -> Side:
-        """Return what is said of the visit."""
+    def side(self, array: Array) -> Side:
+        """Return what is said of the visit, and of one of its results."""
         spot = self.visit.spot
-        return Side(self.visit, sum(one.spot == spot for one in self.run.course.visits[: self.place]), self.array)
+        return Side(self.visit, sum(one.spot == spot for one in self.run.course.visits[: self.place]), array)
+
+
+def _alike(x: _Stop, y: _Stop) -> tuple[Array, Array]:
+    """Return a result of each of two visits, the two that are most alike."""
+    pairs = ((a, b) for a in x.arrays[:_MOST_RESULTS] for b in y.arrays[:_MOST_RESULTS])
+    return min(pairs, key=lambda pair: _unlike(*pair))
+
+
+def _unlike(a: Array, b: Array) -> float:
+    """Return how little two arrays look like counterparts of each other."""
+    x, y = _core(a), _core(b)
+    shape = 0.0 if sorted(x.shape) == sorted(y.shape) else _OTHER_SHAPE
+    return (shape if x.ndim == y.ndim else _OTHER_AXES) + min(_distance(a, b), 1.0)
 
 
 def _last_together(a: _Matched, b: _Matched, before: int) -> tuple[int, int]:
@@ -153,10 +168,7 @@ def _last_together(a: _Matched, b: _Matched, before: int) -> tuple[int, int]:
 
 def _cost(x: _Stop, y: _Stop) -> float:
     """Return how little two visits look like counterparts of each other."""
-    a, b = _core(x.array), _core(y.array)
-    shape = 0.0 if sorted(a.shape) == sorted(b.shape) else _OTHER_SHAPE
-    cost = shape if a.ndim == b.ndim else _OTHER_AXES
-    return cost + _OTHER_CALL * (not _same_call(x, y)) + min(_distance(x.array, y.array), 1.0)
+    return _unlike(*_alike(x, y)) + _OTHER_CALL * (not _same_call(x, y))
 
 
 def _same_call(x: _Stop, y: _Stop) -> bool:
@@ -170,13 +182,13 @@ def _same_call(x: _Stop, y: _Stop) -> bool:
 
 def _with_shapes(x: _Stop, y: _Stop, first: Sequence[_Stop], second: Sequence[_Stop]) -> tuple[_Stop, _Stop]:
     """Return the pair, or the first one of one shape if these two cannot be counterparts at all."""
-    if _core(x.array).ndim == _core(y.array).ndim or _same_call(x, y):
+    if _unlike(*_alike(x, y)) < _OTHER_AXES or _same_call(x, y):
         return x, y
     fits = [
         (i + j, i, j)
         for i, p in enumerate(first)
         for j, q in enumerate(second)
-        if sorted(_core(p.array).shape) == sorted(_core(q.array).shape)
+        if _unlike(*_alike(p, q)) < _OTHER_SHAPE
     ]
     if not fits:
         return x, y
@@ -188,9 +200,9 @@ def _worked_out(x: _Stop, y: _Stop, first: Sequence[_Stop], second: Sequence[_St
     """Return the pair, or one with the end of several lines that work out what is one call on the other side."""
     if _same_call(x, y):
         return x, y
-    near = min(_NEAR, _NEARER * _distance(x.array, y.array))
+    near = min(_NEAR, _NEARER * _distance(*_alike(x, y)))
     others = [(x, q) for q in second if q.place > y.place] + [(p, y) for p in first if p.place > x.place]
-    fits = [(_distance(p.array, q.array), p.place + q.place, (p, q)) for p, q in others if not _same_call(p, q)]
+    fits = [(_distance(*_alike(p, q)), p.place + q.place, (p, q)) for p, q in others if not _same_call(p, q)]
     best = min(fits, key=lambda fit: fit[:2], default=None)
     return best[2] if best is not None and best[0] <= near else (x, y)
 

@@ -94,11 +94,14 @@ class Staging:
 
         Sections that run only once are left out.
         """
-        compared = [one for one in sections if one.name in self._repeated and self._preparation.reference(one)]
+        reference = self._preparation.reference
+        compared = [one for one in sections if one.name in self._repeated and reference(one) is not None]
         divergence = Divergence(self._window)
         for section in compared[1:]:
+            first = compared[0]
             agreement = self._draft.report[next(iter(section.options.variants()))].agreement
-            if agreement is not None and agreement.status != "agrees":
-                first = compared[0]
+            by_chance = any(outcome is not None and outcome.random for outcome in map(reference, (first, section)))
+            wanted = ("differs", "not compared") if by_chance else ("differs",)
+            if agreement is not None and agreement.status in wanted:
                 scenes = self._scenes[first.name], self._scenes[section.name]
                 self._draft.find(divergence.find(first, scenes[0], section, scenes[1]))
