@@ -164,7 +164,7 @@ class Preparation:
     def _with_spoilt(self, work: Work, section: Section, scene: Scene, outcome: Outcome) -> Work:
         """Return the work with what of it is NaN or infinite; a cell that is not long is run line by line for where."""
         what = spoilt(outcome.results, _to_numpy([section.framework]))
-        if not what or outcome.seconds > LONG:
+        if not what or (scene.seconds or outcome.seconds) > LONG:
             return replace(work, spoilt=what)
         try:
             found = follow(scene, self._window)
