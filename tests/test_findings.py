@@ -169,9 +169,7 @@ class TestAgreement:
         run(shell, "import torch, jax.numpy as jnp\nt, j = (lib.linspace(-3, 3, 41) for lib in (torch, jnp))")
         magic, *more = head.split("\n")
         x = "t" if "torch" in head else "j"
-        text = "\n".join(
-            [f"{magic} {QUICK}", *more, f"y = {x} * 2", "for _ in range(9):", "    y = y * 1e9", "y"]
-        )
+        text = "\n".join([f"{magic} {QUICK}", *more, f"y = {x} * 2", "for _ in range(9):", "    y = y * 1e9", "y"])
         (finding,) = of_cell(shell, text, "FW402")
         line = len(text.split("\n")) - 1
         assert finding.line == line

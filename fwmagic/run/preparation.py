@@ -136,7 +136,7 @@ class Preparation:
         """Compare a section's results with those of the first one."""
         pair = (self._references[first.name], self._references[section.name])
         result = _agreement_across(first, section, pair)
-        if any(one.random for one in pair) and result.status == "not compared":
+        if any(one.random for one in pair) and result.status != "agrees":
             self.draw_again(first)
             self.draw_again(section)
             result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
@@ -244,7 +244,7 @@ class Preparation:
         found.update({path: ready.outcome.changed[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
         result = agreement(expected, found, names, [section.framework], reference.random)
-        if reference.random and result.status == "not compared":
+        if reference.random and result.status != "agrees":
             plain = self._plain.get(section.name) or self._as_it_is(scene)
             reference = drawn_again(plain, reference, self._window)
             self.refer(section, reference)
