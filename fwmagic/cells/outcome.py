@@ -81,9 +81,9 @@ def drawn_again(program: Program, outcome: Outcome, window: Window) -> Outcome:
 
     All begins as in the first run, except that the random generators, or the clock, have moved on.
     """
-    if not outcome.random or outcome.again is not None or outcome.seconds > _AGAIN:
-        return outcome
     scene = program.scene
+    if not outcome.random or outcome.again is not None or (scene.seconds or outcome.seconds) > _AGAIN:
+        return outcome
     program.enter()
     try:
         with window():

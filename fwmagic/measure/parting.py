@@ -56,20 +56,19 @@ def parting(one: Course, other: Course) -> Parting | None:
     """
     a, b = _Matched(one, other), _Matched(other, one)
     first, second = a.apart(), b.apart()
-    if not first and not second:
+    if not (first or second) or not one.visits or not other.visits:
         return None
     if not first:
         turned = parting(other, one)
         return None if turned is None else Parting(turned.other, turned.one)
     last = _last_together(a, b, first[0].place)
-    ours = [_Stop(a, i) for i in range(last[0] + 1, first[0].place + 1)]
-    end = second[0].place if second else len(other.visits) - 1
-    theirs = [_Stop(b, i) for i in range(last[1] + 1, end + 1)] or [_Stop(b, end)] if other.visits else []
-    if not theirs:
-        return None
-    pairs = [(first[0], place) for place in theirs]
-    pairs += [(place, second[0]) for place in ours[:-1]] if second else []
-    x, y = min(pairs, key=lambda pair: _cost(*pair) + pair[0].place - last[0] + pair[1].place - last[1])
+    ours = a.between(last[0], first[0].place)
+    theirs = b.between(last[1], second[0].place if second else len(other.visits))
+    pairs = [(first[0], stop) for stop in [*theirs, *second[:1]] or [_Stop(b, len(other.visits) - 1)]]
+    pairs += [(stop, second[0]) for stop in ours if second]
+    order = {stop: place for stops in (ours, theirs) for place, stop in enumerate(stops)}
+    ends = {first[0]: len(ours), **{stop: len(theirs) for stop in second[:1]}}
+    x, y = min(pairs, key=lambda pair: _cost(*pair) + sum((order | ends).get(stop, 0) for stop in pair))
     x, y = _with_shapes(x, y, first, second)
     x, y = _worked_out(x, y, first, second)
     return Parting(*map(_Stop.side, (x, y), _alike(x, y)))
@@ -99,14 +98,25 @@ class _Matched:
         ]
 
     def apart(self) -> list[_Stop]:
-        """Return the visits whose own results part, in order; a result that is passed on counts where it was made."""
+        """Return the visits whose own results part, in the order in which they began to.
+
+        A result that is passed on counts where it was made, and a line that calls functions of the user began to part
+        before these did if what it gave to them does.
+        """
         seen: set[int] = set()
-        found = []
+        found: list[tuple[int, int]] = []
         for place, visit in enumerate(self.course.visits):
-            if any(self.parts[result] and result not in seen for result in visit.results):
-                found.append(_Stop(self, place))
+            own = [result for result in visit.results if self.parts[result] and result not in seen]
+            if own:
+                found.append((min(own + [step for step in visit.made if self.parts[step]]), place))
             seen.update(visit.results)
-        return found[: _WINDOW + 1]
+        return [_Stop(self, place) for _, place in sorted(found)][: _WINDOW + 1]
+
+    def between(self, last: int, end: int) -> list[_Stop]:
+        """Return the visits between two whose results do not part."""
+        stops = range(last + 1, end)
+        visits = self.course.visits
+        return [_Stop(self, place) for place in stops if not any(self.parts[one] for one in visits[place].results)]
 
 
 @dataclass(frozen=True)
