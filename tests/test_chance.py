@@ -90,12 +90,17 @@ def test_a_compiled_random_cell_is_compared_with_its_plain_run_by_mean_and_sprea
     assert found.agreement.sentence.endswith("; shapes, dtypes, means and spreads agree")
 
 
-def test_random_sections_in_processes_of_their_own(book):
-    cells = {
-        "torch.rand(3)\nt * 2": ("x * 3", "differs", "numpy is 1.5 x torch everywhere"),
-        "torch.rand(50000)": ("np.random.randn(50000).astype('float32')", "differs", "differ in mean"),
-    }
-    for first, (second, status, words) in cells.items():
-        run(book, f"{QUICK} --isolate -o r\n%%torch\n{first}\n%%numpy\n{second}")
-        found = book.user_ns["r"]["numpy"].agreement
-        assert (found.status, words in found.sentence) == (status, True), found.sentence
+APART = {
+    "torch.rand(3)\nt * 2": ("x * 3", "numpy is 1.5 x torch everywhere"),
+    "torch.rand(50000)": ("np.random.randn(50000).astype('float32')", "differ in"),
+}
+
+
+@pytest.mark.parametrize(
+    "first", [next(iter(APART)), *(pytest.param(one, marks=pytest.mark.slow) for one in [*APART][1:])]
+)
+def test_random_sections_in_processes_of_their_own(book, first):
+    second, words = APART[first]
+    run(book, f"{QUICK} --isolate -o r\n%%torch\n{first}\n%%numpy\n{second}")
+    found = book.user_ns["r"]["numpy"].agreement
+    assert (found.status, words in found.sentence) == ("differs", True), found.sentence

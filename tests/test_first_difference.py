@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 from cells import run, untouched
+from tiers import tiered
 
 SETUP = """
 rng = np.random.default_rng(0)
@@ -240,9 +241,16 @@ def finding(shell):
     return found
 
 
-@pytest.mark.parametrize("case", PLANTED)
-def test_the_first_lines_that_part(shell, case):
-    cell = cell_of(*PLANTED[case])
+QUICKLY = PLANTED.keys() - {
+    "mask, of another diagonal",
+    "padding of a convolution",
+    "gelu kind, written in other lines",
+}
+
+
+@pytest.mark.parametrize(("first", "second"), tiered(PLANTED, *QUICKLY))
+def test_the_first_lines_that_part(shell, first, second):
+    cell = cell_of(first, second)
     run(shell, cell)
     found = finding(shell)
     ours, theirs = marked(cell)
@@ -325,8 +333,10 @@ def models(shell):
     return shell
 
 
-@pytest.mark.parametrize("kind", NETS)
-@pytest.mark.parametrize("change", CHANGES)
+MODULES = {f"{change}, {kind}": (kind, change) for kind in NETS for change in CHANGES}
+
+
+@pytest.mark.parametrize(("kind", "change"), tiered(MODULES, "gelu, linen", "eps, nnx"))
 def test_the_first_lines_of_modules_that_part(models, kind, change):
     arguments, ours, theirs = CHANGES[change]
     run(models, f"net = with_weights(Net({arguments}))")
@@ -467,9 +477,16 @@ MORE = {
 }
 
 
-@pytest.mark.parametrize("case", MORE)
-def test_the_first_lines_that_part_beside_others_that_do_not(shell, case):
-    cell = cell_of(*MORE[case])
+TOLD = (
+    "another way to work out the same, before",
+    "a branch that agrees, after",
+    "in a function that is differentiated",
+)
+
+
+@pytest.mark.parametrize(("first", "second"), tiered(MORE, *TOLD))
+def test_the_first_lines_that_part_beside_others_that_do_not(shell, first, second):
+    cell = cell_of(first, second)
     run(shell, cell)
     found = finding(shell)
     ours, theirs = marked(cell)
