@@ -263,6 +263,19 @@ class Memory:
 # The protocol
 
 
+@dataclass(frozen=True)
+class Habit:
+    """What a function does by default, in words, and not in another framework; `settled` by naming such an argument.
+
+    Names are those that `bare_name` returns.
+    """
+
+    name: str
+    other: str
+    settled: tuple[str, ...]
+    what: str
+
+
 class Framework(ABC):
     """One array library: torch, JAX, NumPy, or another by the entry point group `fwmagic.frameworks`.
 
@@ -308,8 +321,7 @@ class Framework(ABC):
     traced_print
         What prints also in a compiled program, where `print` does only while it is traced.
     habits
-        What functions do by default that bear the same name in other frameworks, in words, by their `bare_name`; and
-        the arguments that would settle it.
+        What its functions do by default where those of the same name in another framework do something else.
     memory
         Its devices, their allocator, and its arrays that are alive.
     """
@@ -331,7 +343,7 @@ class Framework(ABC):
     readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     decorator: ClassVar[str] = ""
     traced_print: ClassVar[str] = ""
-    habits: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {}
+    habits: ClassVar[tuple[Habit, ...]] = ()
     memory: ClassVar[Memory] = Memory()
 
     # Arrays
@@ -607,10 +619,10 @@ def habit(one: Framework, other: Framework, words: Set[str], others: Set[str]) -
     `words` are the bare names of what the code of the one calls, and of the arguments that it names; `others` that of
     the other. Empty: nothing is known of them.
     """
-    sides = ((one, words), (other, others)) if one.name != other.name else ()
-    known = ((name, *told, used) for framework, used in sides for name, told in framework.habits.items())
+    sides = ((one, other, words), (other, one, others))
+    known = ((known, used) for mine, yours, used in sides for known in mine.habits if known.other == yours.name)
     both = words & others
-    return next((what for name, settled, what, used in known if name in both and not used & {*settled}), "")
+    return next((known.what for known, used in known if known.name in both and not used & {*known.settled}), "")
 
 
 def is_numpy(value: Any) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Values = np.ndarray[Any, Any]
 
 #: Of larger arrays, nothing is looked for: each look passes over all values.
-_MOST_VALUES = 4_000_000
+_MOST_VALUES = 1_000_000
 _MOST_AXES = 4
 # A factor is known to about six digits of float32, and one that is a whole number or that of a logarithm to these.
 _EXACT = 3e-6

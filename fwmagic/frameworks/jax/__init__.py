@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import CompileOptions, Framework, aligned_copy
+from fwmagic.frameworks import CompileOptions, Framework, Habit, aligned_copy
 from fwmagic.frameworks.jax import compiler, state
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
@@ -44,18 +44,15 @@ class Jax(Framework):
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
     decorator = "@jax.jit"
     traced_print = "jax.debug.print"
-    habits: ClassVar = {
-        "gelu": (("approximate",), "jax.nn.gelu approximates with tanh by default: approximate=False makes it exact"),
-        "std": (("ddof", "correction"), "jnp.std divides by n, torch.std by n - 1: correction=1 in jnp.std"),
-        "var": (("ddof", "correction"), "jnp.var divides by n, torch.var by n - 1: correction=1 in jnp.var"),
-        "layernorm": (("epsilon",), "LayerNorm adds epsilon=1e-6 in flax, and eps=1e-5 in torch"),
-        "batchnorm": (
-            ("momentum",),
-            "momentum is the share that is kept in flax (0.99), the new one in torch (0.1)",
-        ),
-        "conv": (("padding",), "Conv pads in flax (padding='SAME'), and not in torch (padding=0)"),
-        "adamw": (("weightdecay",), "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch"),
-    }
+    habits = (
+        Habit("gelu", "torch", ("approximate",), "jax.nn.gelu approximates with tanh unless approximate=False"),
+        Habit("std", "torch", ("ddof", "correction"), "jnp.std divides by n, torch.std by n - 1"),
+        Habit("var", "torch", ("ddof", "correction"), "jnp.var divides by n, torch.var by n - 1"),
+        Habit("median", "torch", (), "torch.median takes the lower of two values in the middle, jnp.median their mean"),
+        Habit("layernorm", "torch", ("epsilon",), "the epsilon of a LayerNorm is 1e-6 in flax, and 1e-5 in torch"),
+        Habit("batchnorm", "torch", ("momentum",), "flax's momentum is the share that is kept, torch's the new one"),
+        Habit("adamw", "torch", ("weightdecay",), "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch"),
+    )
     memory = JaxMemory()
 
     def names(self) -> Mapping[str, Any]:

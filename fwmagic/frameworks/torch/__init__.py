@@ -6,13 +6,13 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, aligned_copy
+from fwmagic.frameworks import Framework, Habit, aligned_copy
 from fwmagic.frameworks.torch import compiler, state
 from fwmagic.frameworks.torch.memory import TorchMemory
 
@@ -35,12 +35,11 @@ class Torch(Framework):
         (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
         (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
     )
-    habits: ClassVar = {
-        "median": (
-            (),
-            "torch.median takes the lower of two values in the middle, jnp.median and np.median their mean",
-        ),
-    }
+    habits = (
+        Habit("std", "numpy", ("correction", "unbiased"), "torch.std divides by n - 1, np.std by n"),
+        Habit("var", "numpy", ("correction", "unbiased"), "torch.var divides by n - 1, np.var by n"),
+        Habit("median", "numpy", (), "torch.median takes the lower of two values in the middle, np.median their mean"),
+    )
     memory = TorchMemory()
 
     def names(self) -> Mapping[str, Any]:
