@@ -443,6 +443,37 @@ MORE = {
         jnp.tanh(h)
         """,
     ),
+    "in place, element by element": (
+        """
+        y = x[:4, :4].clone()
+        for i in range(4):
+            for j in range(4):
+                y[i, j] = y[i, j] * 2  # here
+        y
+        """,
+        """
+        import numpy
+        y = numpy.array(x[:4, :4])
+        for i in range(4):
+            for j in range(4):
+                y[i, j] = y[i, j] * (3 if (i, j) == (2, 1) else 2)  # here
+        jnp.asarray(y)
+        """,
+    ),
+    "a branch that is taken in one only": (
+        """
+        h = x @ w
+        if h.sum() > 1e9:  # here
+            h = h * 2
+        h @ u
+        """,
+        """
+        h = x @ w
+        if h.sum() < 1e9:  # here
+            h = h * 2
+        h @ u
+        """,
+    ),
     "in a later turn of a loop": (
         """
         h = x

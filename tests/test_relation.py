@@ -78,6 +78,7 @@ NOT_SAID = {
     "other values": (x, square[:1] + x),
     "one other value": (x, np.where(np.arange(30).reshape(6, 5) == 13, 9, x).astype("float32")),
     "other shapes": (x, square),
+    "one and a half": (f32(2), f32(3)),
     "numbers without a relation": (f32(0.37), f32(0.41)),
     "nearly a factor": (x, (x * f32(1.25) + f32(1e-3)).astype("float32")),
     "flags": (np.array([True, False]), np.array([False, True])),

@@ -171,8 +171,12 @@ class _Recorder:
         names = [name for name, ident in now.items() if before.get(name) != ident]
         self._before[frame] = now
         values = [frame.f_locals[name] for name in names if name in frame.f_locals]
-        reads = self._places(frame.f_locals.get(word) for word in _WORD.findall(visit.spot.text))
-        bound = self._note([*values, value], visit, reads) or list(visit.made)[-1:]
+        named = [frame.f_locals[word] for word in _WORD.findall(visit.spot.text) if word in frame.f_locals]
+        reads = self._places(named)
+        bound = self._note([*values, value], visit, reads)
+        in_place = (self._step(one, reads) for one in named if id(one) in self._known)
+        bound += [place for place in in_place if place is not None and place not in reads]
+        bound = bound or list(visit.made)[-1:]
         changed = self._changed() if frame.f_code.co_name == _CELL else []
         visit.results = list(dict.fromkeys([*bound, *changed]))
         if visit.results:

@@ -20,8 +20,8 @@ _MOST_VALUES = 1_000_000
 _MOST_AXES = 4
 # A factor is known to about six digits of float32, and one that is a whole number or that of a logarithm to these.
 _EXACT = 3e-6
-# Up to this number, n / (n - 1) can be told from its neighbours in float32.
-_MOST_COUNTED = 300
+# Up to this number, n / (n - 1) can be told from its neighbours in float32; a smaller one may be any factor.
+_LEAST_COUNTED, _MOST_COUNTED = 16, 300
 _LOGARITHMS = {
     math.log(2): "a natural logarithm against one to base 2",
     math.log(10): "a natural logarithm against one to base 10",
@@ -148,12 +148,12 @@ def _factor_in_words(factor: float) -> str:
         for known, words in _LOGARITHMS.items():
             if abs(value / known - 1) < _EXACT:
                 return f": {words}?"
-        if value > 2.5 and abs(value / round(value) - 1) < _EXACT:
+        if value > _LEAST_COUNTED - 0.5 and abs(value / round(value) - 1) < _EXACT:
             return f": a sum against a mean of {round(value)}?"
         for power in (1, 2):  # of a variance, and of a standard deviation
             ratio = value**power
             count = round(ratio / (ratio - 1)) if ratio > 1 else 0
-            if 2 <= count <= _MOST_COUNTED and abs(ratio / (count / (count - 1)) - 1) < _EXACT:
+            if _LEAST_COUNTED <= count <= _MOST_COUNTED and abs(ratio / (count / (count - 1)) - 1) < _EXACT:
                 return f": n against n - 1, with n = {count}?"
     return ": n against n - 1?" if 0 < abs(factor - 1) < 1 / _MOST_COUNTED else ""
 

@@ -77,7 +77,9 @@ def _in_words(found: Parting, names: tuple[str, str]) -> str:
     a, b = found.one.array, found.other.array
     hint = relation(a, b, names)
     parts = [_form(a, b)]
-    if a.values.shape == b.values.shape:
+    if a.values.size == b.values.size == 1:
+        parts += [f"{a.values.item()} and {b.values.item()}"]
+    elif a.values.shape == b.values.shape:
         parts += [how_far(a, closeness(a, b))]
     return "; ".join(part for part in [", ".join(part for part in parts if part), hint] if part)
 
