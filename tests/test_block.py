@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -111,6 +112,28 @@ def test_a_lead_in_call_is_not_part_of_the_block(world):
         tried.each, tried.lead_in = seconds, wanted
         assert tried.block(2).seconds == pytest.approx(2 * seconds)
         assert len(program.calls) == calls
+
+
+def test_a_short_call_is_made_twice_before_the_clock(world):
+    program = Program(taking(world, 1e-4))
+    tried = bench(world, program)
+    tried.each, tried.lead_in = 1e-4, True
+    assert tried.block(2).seconds == pytest.approx(2e-4)
+    assert len(program.calls) == 4
+
+
+def test_rest_waits_for_threads_that_keep_a_core_busy(world):
+    until = time.perf_counter() + 0.06
+
+    def spins():
+        while time.perf_counter() < until:
+            pass
+
+    thread = threading.Thread(target=spins)
+    thread.start()
+    bench(world, Program()).rest()
+    assert time.perf_counter() >= until
+    thread.join()
 
 
 def test_what_the_program_raises_ends_it_and_everything_is_left(world):

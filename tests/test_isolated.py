@@ -67,12 +67,10 @@ class TestAComparison:
         assert all(isinstance(value, np.ndarray) for value in outputs)
         assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
 
-    def test_the_blocks_take_turns_in_random_order(self, shell, monkeypatch):
+    def test_the_processes_take_turns_in_random_order(self, shell, monkeypatch):
         order = []
-        block = IsolatedVariant.block
-        monkeypatch.setattr(
-            IsolatedVariant, "block", lambda self, *args: (order.append(self.name), block(self, *args))[1]
-        )
+        rest = IsolatedVariant.rest
+        monkeypatch.setattr(IsolatedVariant, "rest", lambda self: (order.append(self.name), rest(self))[1])
         run(shell, PAIR.format(options="--isolate --margin 0").replace("--budget 0.2", "--budget 1.5"))
         report = shell.user_ns["report"]
         rounds = order[-2 * report.ratios[0].rounds :]

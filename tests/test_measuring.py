@@ -56,7 +56,7 @@ def measure(draft, *entrants, budget=0.1, baseline=None, crowded=None, **options
 
 
 def entrant(name, call=lambda: sum(range(100)), memory=lambda: (), **facts):
-    return Entrant(HERE.calls(name, Timed(call)), memory, filename=__file__, **facts)
+    return Entrant(HERE.calls(name, Timed(call), "python"), memory, filename=__file__, **facts)
 
 
 def test_times_and_ratios_are_in_the_report():
@@ -114,6 +114,7 @@ def test_a_verdict_is_withheld_where_the_work_differs():
 class Blocks:
     """The calls of a variant whose blocks take a millisecond each, until Ctrl-C is pressed in one of them."""
 
+    pool = ""
     most_calls = None
     lead_in = False
 

@@ -460,3 +460,24 @@ class TestCompiled:
         source = only(shell).source
         ast.parse(source)
         assert source.strip()
+
+
+HINTS = {
+    "vmap": ("", "jax.vmap(lambda v: 1 if v > 0 else 0)(jnp.ones(3))", "under `jax.vmap`"),
+    "vmap without a trace": ("--mode debug", "jax.vmap(lambda v: 1 if v > 0 else 0)(jnp.ones(3))", "under `jax.vmap`"),
+    "slice": ("", "jax.lax.fori_loop(0, 3, lambda i, s: s + jnp.ones(9)[i:i + 2].sum(), 0.0)", "dynamic_slice_in_dim"),
+    "branch": ("", "jax.jit(lambda v: 1 if v > 0 else 0)(jnp.ones(()))", "jax.lax.cond"),
+    "number": ("", "jax.jit(lambda v: jnp.arange(int(v)))(jnp.ones(()))", "number while tracing"),
+    "mask": ("", "jax.jit(lambda v: v[v > 0])(jnp.ones(3))", "`jnp.where` with three"),
+    "none": ("", "jnp.ones(3)[None, 1, 2, 3]", None),
+}
+
+
+@pytest.mark.parametrize("which", HINTS)
+def test_the_traceback_of_a_tracer_error_ends_with_what_to_write_instead(shell, which):
+    options, line, hint = HINTS[which]
+    error = fail(shell, f"%%jax {options}\n{line}")
+    notes = getattr(error, "__notes__", [])
+    assert not notes if hint is None else sum(hint in note for note in notes) == 1
+    error = fail(shell, f"%%compare --mode eager\n%%jax\n{line}")
+    assert not getattr(error, "__notes__", []) if hint is None else hint in error.__notes__[-1]

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -598,3 +598,45 @@ def test_torch_and_jax_programs() -> None:
     assert large_.cores is not None
     assert large_.cores > 0
     assert recompiles.samples
+
+
+class Spinning(Program):
+    """A program whose calls take twice as long while the threads of another pool still spin, for 4 ms after a call."""
+
+    last: ClassVar[dict[str, float]] = {}
+
+    def __init__(self, world: World, name: str, seconds: float) -> None:
+        super().__init__(world, name, seconds)
+        self.alone = seconds
+
+    def enter(self) -> None:
+        super().enter()
+        others = [then for name, then in self.last.items() if name != self.name]
+        self.seconds = self.alone * (2 if any(self.world.now - then < 4e-3 for then in others) else 1)
+
+    def exit(self) -> None:
+        super().exit()
+        self.last[self.name] = self.world.now
+
+
+def test_frameworks_have_turns_in_which_the_threads_of_the_other_one_are_at_rest() -> None:
+    world = World()
+    Spinning.last.clear()
+    programs = [Spinning(world, "a", 1e-3), Spinning(world, "b", 0.9e-3)]
+    harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
+    apart = [Local(program.name, program, harness, pool=program.name) for program in programs]
+    found = time_variants(apart, budget=1.0, seed=0, clock=world.clock)
+    assert [variant.time().median for variant in found.variants] == pytest.approx([1e-3, 0.9e-3], rel=1e-6)
+    assert found.ratios[0].verdict == "faster"
+    together = time_variants([Local(one.name, one, harness) for one in programs], budget=1.0, seed=0, clock=world.clock)
+    assert together.variants[0].time().median > 1.5e-3  # so that the turns are what made the difference
+
+
+def test_many_pools_have_turns_enough_for_an_interval() -> None:
+    world = World()
+    programs = [Program(world, f"v{i}", 1e-4, 0.01) for i in range(12)]
+    harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
+    found = time_variants(
+        [Local(one.name, one, harness, pool=one.name) for one in programs], budget=2.0, seed=0, clock=world.clock
+    )
+    assert all(ratio.interval is not None for ratio in found.ratios)

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import io
 import logging
+import operator
 import re
 import sys
 import warnings
@@ -54,9 +55,10 @@ class Overlay:
         for name in names.keys() - under.keys():
             if not _OF_OTHERS.fullmatch(name):
                 del names[name]
-        for name in [name for name, value in under.items() if names.get(name, MISSING) is not value]:
-            if not _OF_OTHERS.fullmatch(name):
-                names[name] = under[name]
+        if not _begins_with(names, under):
+            for name in [name for name, value in under.items() if names.get(name, MISSING) is not value]:
+                if not _OF_OTHERS.fullmatch(name):
+                    names[name] = under[name]
         self._under = None
 
     def keep(self, names: Iterable[str]) -> None:
@@ -66,6 +68,12 @@ class Overlay:
                 self.bindings[name] = self._namespace[name]
             else:
                 self.bindings.pop(name, None)
+
+
+def _begins_with(names: Mapping[str, Any], under: Mapping[str, Any]) -> bool:
+    """Say, quickly, that `names` has everything that `under` has, in its order: between blocks, threads fall asleep."""
+    in_order = len(names) >= len(under) and all(map(operator.is_, under, names))
+    return in_order and all(map(operator.is_, under.values(), names.values()))
 
 
 @dataclass

@@ -471,6 +471,16 @@ class Framework(ABC):
         """Return why tracing or compiling raised `error`, with the line of the user's file."""
         return CannotCompile(f"{type(error).__name__}: {first_line(error)}", line_of(error, filename))
 
+    def hint(self, error: BaseException) -> str:
+        """Return what to write instead of what raised `error`, where the framework's own message does not say."""
+        return ""
+
+    def add_hint(self, error: BaseException) -> None:
+        """Let the traceback of an error that the user's code raised end with the hint, once."""
+        hint = self.hint(error)
+        if hint and hint not in getattr(error, "__notes__", ()):
+            error.add_note(hint)
+
     def eager(self) -> AbstractContextManager[Any]:
         """Run without compiling, even what the user compiled: for `--mode debug`."""
         return nullcontext()

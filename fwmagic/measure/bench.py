@@ -32,6 +32,7 @@ class Bench:
 
     def __init__(self, program: Calls) -> None:
         self.name = program.name
+        self.pool = program.pool
         self.most_calls = program.most_calls or MOST_CALLS
         self.per_block = 1
         self.lead_in = program.lead_in
@@ -54,6 +55,11 @@ class Bench:
     def block(self, calls: int) -> Block | None:
         """Run one block and return it; None if the program raised an exception."""
         return self._try(lambda: self._program.block(calls, self.lead_in and 0 < self.each < LEAD_IN))
+
+    def rest(self) -> None:
+        """Wait until what the calls left running is at rest."""
+        if self.failure is None:
+            self._try(self._program.rest)
 
     def split(self, count: int) -> None:
         """Find out how much of a call is dispatch and how much waiting: medians of `count` single calls."""

@@ -19,6 +19,17 @@ else:
 #: A coarse clock may not move during a call, but no call takes no time: a ratio would have no logarithm.
 LEAST_SECONDS = 1e-9
 
+# The first call after a pause wakes the framework's threads, and the second one still finds some asleep: with one call
+# of XLA on two cores before the clock, the next takes up to 1.8 times as long as in a loop by hand, with two 1.1. So
+# much waking matters for calls that take fewer seconds than this.
+_WAKING = 1e-3
+# A process is at rest once it uses less than this share of a core during two naps of so many seconds in a row: the
+# system may book the time of other threads only every 4 ms. Some processes never are.
+_NAP = 5e-3
+_IDLE = 0.2
+_IDLE_NAPS = 2
+_MOST_NAPS = 40
+
 _T = TypeVar("_T")
 
 
@@ -93,6 +104,10 @@ class Calls(Protocol):
         """What the variant is called."""
 
     @property
+    def pool(self) -> str:
+        """Whose threads the calls run on: those of one pool keep the cores busy for a while after a call."""
+
+    @property
     def most_calls(self) -> int | None:
         """How many calls may follow each other before the state is put back; None: any number."""
 
@@ -106,12 +121,16 @@ class Calls(Protocol):
     def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
         """Return the seconds of dispatch and of waiting of single calls; none if the program waits for nothing."""
 
+    def rest(self) -> None:
+        """Wait until the threads that the calls left waiting for more work no longer keep the cores busy."""
+
 
 class Local:
-    """The calls of a program in this process, as the variant `name`."""
+    """The calls of a program in this process, as the variant `name`, on the threads of `pool`."""
 
-    def __init__(self, name: str, timed: Timed, harness: Harness) -> None:
+    def __init__(self, name: str, timed: Timed, harness: Harness, pool: str = "") -> None:
         self.name = name
+        self.pool = pool
         self._timed = timed
         self._harness = harness
 
@@ -134,6 +153,15 @@ class Local:
         wait = self._timed.wait
         return [] if wait is None else self._stretch(lambda: self._split(wait, calls, lead_in))
 
+    def rest(self) -> None:
+        """Wait until no thread of this process spins: OpenMP's do so for a few milliseconds, OpenBLAS's for 100."""
+        with self._harness.window():
+            idle, naps = 0, 0
+            while idle < _IDLE_NAPS and naps < _MOST_NAPS:
+                before = time.process_time()
+                time.sleep(_NAP)
+                idle, naps = idle + 1 if time.process_time() - before < _IDLE * _NAP else 0, naps + 1
+
     def _stretch(self, work: Callable[[], _T]) -> _T:
         """Run `work`, which calls the program, on its state and inside of the window where Ctrl-C may stop it."""
         self._harness.drain()
@@ -155,7 +183,7 @@ class Local:
         events, before = harness.events(), _usage()
         begun = harness.clock()
         if lead_in:
-            self._call()  # right before the clock: after a pause, threads would have to be woken again
+            self._lead_in()
         seconds = _loop(timed.call, timed.args, timed.wait, calls, harness.clock)
         # What the process used, the lead-in call included: the share of the timed calls is that of their time.
         whole = harness.clock() - begun
@@ -166,7 +194,7 @@ class Local:
     def _split(self, wait: Callable[[Any], Any], calls: int, lead_in: bool) -> list[tuple[float, float]]:
         clock, call, args = self._harness.clock, self._timed.call, self._timed.args
         if lead_in:
-            self._call()
+            self._lead_in()
         parts = []
         for _ in range(calls):
             start = clock()
@@ -175,6 +203,13 @@ class Local:
             wait(outputs)
             parts.append((returned - start, clock() - returned))
         return parts
+
+    def _lead_in(self) -> None:
+        """Call right before the clock: after a pause, threads would have to be woken again."""
+        begun = self._harness.clock()
+        self._call()
+        if self._harness.clock() - begun < _WAKING:
+            self._call()
 
     def _call(self) -> None:
         outputs = self._timed.call(*self._timed.args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +29,12 @@ _LOOK = 1.5  # the next look at the data is at so many times the seconds of the 
 BLOCK = 2e-5
 # A thread that has to be woken takes about so many seconds to come: calls that are shorter get a lead-in call.
 _WAKING = 2e-4
+# Variants on the threads of different pools have longer turns, so that each has the machine to itself, as in a program
+# of its own: the threads of a pool keep their cores busy for some milliseconds after a call, and those of another one
+# take some to come. For so many seconds of a turn nothing counts, and so long it lasts then.
+_SETTLED = 5e-3
+_TURN = 2e-2
+_TURNS = 16
 # So many seconds of rounds run in one go, before anybody is told.
 _STRETCH = 0.05
 # A clock that has not moved for so many rounds does not move.
@@ -50,7 +57,7 @@ class Progress:
 class Timing:
     """What was found out about one variant; seconds are per call.
 
-    `samples` has one value a block that counts, `calls` their calls together. `every_call`: it compiles on
+    `samples` has one value a block that counts, or a turn, `calls` their calls together. `every_call`: it compiles on
     every call. `failure` is what it raised; it was not timed any further.
     """
 
@@ -181,6 +188,7 @@ class _Engine:
         self._rng = rng
         self._progress = progress
         self._clock = clock
+        self._several = len({bench.pool for bench in benches}) > 1
         self._start = self._told = clock()
         self._look = 0.0
 
@@ -194,6 +202,8 @@ class _Engine:
                 bench.warm_up(deadline, self._clock)
                 if bench.only is None and bench.failure is None:
                     bench.split(self._split_calls(bench))
+                if self._several:
+                    bench.rest()
             self._tell(warming=True)
 
     def run_rounds(self) -> str:
@@ -266,10 +276,35 @@ class _Engine:
     def _round(self) -> float:
         """Run one block of every variant in random order; return the wall seconds that such a round takes."""
         begun = self._clock()
-        row = {bench: self._sample(bench) for bench in self._shuffled()}
+        alive = self._shuffled()
+        if self._several:
+            pools = dict.fromkeys(bench.pool for bench in alive)
+            # Turns are short where the budget has few of them: an interval needs six.
+            turn = min(_TURN, self._budget / (_TURNS * len(pools)) - _SETTLED)
+            row = {bench: sample for pool in pools for bench, sample in self._turn(pool, turn).items()}
+        else:
+            row = {bench: self._sample(bench) for bench in alive}
         self._rounds.add([row.get(bench) for bench in self._benches])
         # A sample may be the only call that was made, before this round.
-        return max(self._clock() - begun, sum(bench.each * bench.per_block for bench in row))
+        return max(self._clock() - begun, sum(bench.each * bench.per_block for bench in alive))
+
+    def _turn(self, pool: str, seconds: float) -> dict[Bench, float | None]:
+        """Give the variants of one pool the machine for a while, and return the median of each one's blocks."""
+        found: dict[Bench, list[float]] = {bench: [] for bench in self._shuffled() if bench.pool == pool}
+        begun, settled = self._clock(), False
+        while not settled or self._clock() - begun < _SETTLED + seconds:
+            if not settled and (self._clock() - begun >= _SETTLED or any(b.each > _SETTLED + _TURN for b in found)):
+                settled = True
+                for samples in found.values():
+                    samples.clear()
+            for bench in self._shuffled():
+                if bench in found and (sample := self._sample(bench)) is not None:
+                    found[bench].append(sample)
+            if self._spent() > self._budget:
+                break
+        else:
+            next(iter(found)).rest()
+        return {bench: statistics.median(samples) if samples else None for bench, samples in found.items()}
 
     def _sample(self, bench: Bench) -> float | None:
         """Return the seconds per call of one block; None if it is void (then warm up again) or has failed."""

@@ -106,11 +106,12 @@ def compare(
     wanted = passes(options, nullcontext, several=False)
     entrants = [
         Entrant(
-            here.calls(name, call),
-            partial(wanted.run, name, call, next(iter(frameworks_of_results(outputs[name]).values()), get("numpy"))),
+            here.calls(name, call, owner.name),
+            partial(wanted.run, name, call, owner),
             filename=_file_of_callable(call.call),
         )
         for name, call in calls.items()
+        for owner in [next(iter(frameworks_of_results(outputs[name]).values()), get("numpy"))]
     ]
     Measuring(draft, here, options, load).run(entrants)
     draft.end()

@@ -109,7 +109,7 @@ class Inside:
         preparation.draw_again(section)
         contender = next(iter(preparation.contenders), None)
         if contender is not None:
-            self._calls = Here([framework]).calls(contender.name, contender.program)
+            self._calls = Here([framework]).calls(contender.name, contender.program, framework.name)
             self._memory = partial(
                 _memory_inside, contender, passes(sent.options, nullcontext, sent.several, context=context)
             )
@@ -143,6 +143,11 @@ class Inside:
         """Time single calls of the variant, dispatch and waiting apart."""
         assert self._calls is not None
         return self._calls.split(calls, lead_in)
+
+    def rest(self) -> None:
+        """Wait until the threads that the variant's calls left waiting are at rest."""
+        assert self._calls is not None
+        self._calls.rest()
 
     def memory(self) -> tuple[Ledger, ...]:
         """Measure the variant's memory; it is timed no more after that."""

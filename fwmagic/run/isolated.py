@@ -7,7 +7,6 @@ import os
 import pickle
 import random
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -195,15 +194,11 @@ class Isolation:
 _TAKEN = ("status", "note", "returned", "time", "compilation", "agreement", "failure", "memory", "source", "outputs")
 
 
-# The threads of a pool wait for more work by keeping their cores busy, for a millisecond or two, before they sleep.
-_SPINNING = 3e-3
-
-
 class IsolatedVariant:
     """A variant in its worker, ready to be timed."""
 
     def __init__(self, worker: Worker, section: Section, found: Found, window: Window) -> None:
-        self.name = found.variant.name
+        self.name = self.pool = found.variant.name
         self.most_calls = found.most_calls
         # After blocks in other processes, this one's threads and caches take one call to settle.
         self.lead_in = found.lead_in or found.most_calls is None
@@ -212,7 +207,6 @@ class IsolatedVariant:
         self._found = found
         self._window = window
         self._timeout = section.options.timeout
-        self._pause = 0.0 if section.options.threads == 1 else _SPINNING
 
     def entrant(self) -> Entrant:
         """Return the variant as the last act of a run takes it."""
@@ -227,15 +221,19 @@ class IsolatedVariant:
         )
 
     def block(self, calls: int, lead_in: bool) -> Block:
-        """Time so many calls as one, when the threads of the process that had the last turn have gone to sleep."""
+        """Time so many calls as one."""
         with self._window():
-            time.sleep(self._pause)
             return self.worker.ask(Inside.block, calls, lead_in, timeout=self._timeout)
 
     def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
         """Return the seconds of dispatch and of waiting of single calls."""
         with self._window():
             return self.worker.ask(Inside.split, calls, lead_in, timeout=self._timeout)
+
+    def rest(self) -> None:
+        """Wait until the threads of its process are at rest."""
+        with self._window():
+            self.worker.ask(Inside.rest, timeout=self._timeout)
 
     def memory(self) -> tuple[Ledger, ...]:
         """Return the ledgers of its memory; a process that ends meanwhile leaves the sentence that says so."""

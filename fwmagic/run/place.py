@@ -110,15 +110,15 @@ class Here:
         """Return variants of sections ready to be timed in this process, and then measured."""
         return [self._entrant(contender, passes) for contender in contenders]
 
-    def calls(self, name: str, program: Timed) -> Local:
-        """Return a program ready to be timed in this process."""
-        return Local(name, program, self._harness())
+    def calls(self, name: str, program: Timed, pool: str) -> Local:
+        """Return a program ready to be timed in this process, on the threads of a framework."""
+        return Local(name, program, self._harness(), pool)
 
     def _entrant(self, contender: Contender, passes: Passes) -> Entrant:
         section, program = contender.section, contender.program
         filename = section.body.filename
         return Entrant(
-            calls=self.calls(contender.name, program),
+            calls=self.calls(contender.name, program, section.framework.name),
             memory=partial(
                 passes.run,
                 contender.name,

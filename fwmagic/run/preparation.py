@@ -79,6 +79,7 @@ class Preparation:
                     self._draft.failed(name, error, "compile", section.body.filename)
                 continue
             except Exception as error:  # the user's code raised: this variant failed, the others go on
+                section.framework.add_hint(error)
                 self._draft.failed(name, error, "first run", section.body.filename)
                 continue
             self.contenders.append(contender)

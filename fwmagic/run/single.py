@@ -155,6 +155,9 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
             if wait is not None:
                 wait(tuple(results.values()))
             seconds = time.perf_counter() - start
+    except Exception as error:
+        framework.add_hint(error)
+        raise
     finally:
         for name, original in originals.items():
             if namespace.get(name) is inputs[name]:

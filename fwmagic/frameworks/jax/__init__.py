@@ -130,6 +130,7 @@ class Jax(Framework):
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
     behind = staticmethod(compiler.behind)
+    hint = staticmethod(compiler.hint)
 
     def cannot_compile(self) -> str:
         """Return why nothing would be compiled: only a global `jax_disable_jit` does that."""

@@ -259,22 +259,42 @@ def adopt(values: Iterable[Any]) -> None:
                 object.__setattr__(owner, "_trace_state", type(mark)())
 
 
+_HINTS = {
+    "TracerBoolConversionError": "it branches on a value that is not known while tracing: use `jnp.where`, "
+    "`jax.lax.cond` or `jax.lax.while_loop`",
+    "ConcretizationTypeError": "it needs a number while tracing: return the array instead of converting it, "
+    "or print it with `jax.debug.print`",
+    "TracerIntegerConversionError": "it uses a traced value as a Python integer: use `jnp.take`, "
+    "`jax.lax.fori_loop` or a static argument",
+    "TracerArrayConversionError": "it hands a traced value to NumPy: use `jnp` instead of `np`",
+    "NonConcreteBooleanIndexError": "the shape of its result depends on values: use `jnp.where` with three "
+    "arguments, or `size=`",
+    "UnexpectedTracerError": "a traced value outlived its trace: return it instead of storing it",
+}
+# Under `jax.vmap` a branch fails also where nothing is compiled.
+_BATCHED = (
+    "under `jax.vmap` a value stands for many, so it has no single truth: use `jnp.where`, or `jax.lax.while_loop` "
+    "with a mask of those that go on"
+)
+_SLICED = (
+    "the bounds of a slice are not known while tracing, and a shape must be: use `jax.lax.dynamic_slice_in_dim` with a "
+    "size that is a Python number, or a mask of the entries that count"
+)
+
+
+def hint(error: BaseException) -> str:
+    """Return what to write instead of what raised `error` while tracing; nothing for any other error."""
+    kind, message = type(error).__name__, str(error)
+    if kind == "TracerBoolConversionError" and "BatchTracer" in message:
+        return _BATCHED
+    if isinstance(error, IndexError) and message.lower().startswith(("slice entries", "array slice indices")):
+        return _SLICED
+    return _HINTS.get(kind, "")
+
+
 def explain(error: BaseException, filename: str) -> CannotCompile:
     """Return why tracing raised, in one sentence, with the line of the user's file."""
-    kind = type(error).__name__
-    hints = {
-        "TracerBoolConversionError": "it branches on a value that is not known while tracing: use `jnp.where`, "
-        "`jax.lax.cond` or `jax.lax.while_loop`",
-        "ConcretizationTypeError": "it needs a number while tracing: return the array instead of converting it, "
-        "or print it with `jax.debug.print`",
-        "TracerIntegerConversionError": "it uses a traced value as a Python integer: use `jnp.take`, "
-        "`jax.lax.fori_loop` or a static argument",
-        "TracerArrayConversionError": "it hands a traced value to NumPy: use `jnp` instead of `np`",
-        "NonConcreteBooleanIndexError": "the shape of its result depends on values: use `jnp.where` with three "
-        "arguments, or `size=`",
-        "UnexpectedTracerError": "a traced value outlived its trace: return it instead of storing it",
-    }
-    return CannotCompile(f"{kind}: {hints.get(kind, first_line(error))}", line_of(error, filename))
+    return CannotCompile(f"{type(error).__name__}: {hint(error) or first_line(error)}", line_of(error, filename))
 
 
 class Jitted:
