@@ -54,6 +54,12 @@ def percent(share: float, count: int = 3) -> str:
     return f"{digits(100 * share, count)} %"
 
 
+def ordinal(count: int) -> str:
+    """Return a count as an ordinal number: `1st`, `22nd`, `13th`."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{'th' if count % 100 in (11, 12, 13) else ending}"
+
+
 def setting(share: float) -> str:
     """Return a share of 1 that was chosen, not measured, as percent: 0.01 is `1 %`."""
     return f"{round(100 * share, 6):g} %"

@@ -179,6 +179,18 @@ _PAIR = OptionNeed(
     "needs two timed variants; add --mode all or a section, or leave it out",
     lambda modes, _: _timed_in_modes(modes) > 1,
 )
+_SECTIONS = OptionNeed(
+    "needs two sections that are timed; add one, or leave it out",
+    lambda modes, _: sum(mode != "debug" for mode in modes) > 1,
+)
+_CHECKED = OptionNeed(
+    "is about outputs that differ, and --no-check compares none; leave one of them out",
+    lambda _, line: line.get("check", True),
+)
+_HERE = OptionNeed(
+    "runs in the notebook itself; leave out what runs variants in processes of their own",
+    lambda _, line: not any(name in line for name, one in OPTIONS.items() if "isolate" in (name, one.implies)),
+)
 _MEMORY = OptionNeed(
     "measures memory, and --no-memory turns that off; leave one of them out",
     lambda _, line: line.get("memory", True),
@@ -298,6 +310,10 @@ class Options:
     check: bool = _option(
         True, _SWITCH, _EVERYWHERE, "do not compare the outputs",
         needs=(_REPETITION,), config=True, argument=True)
+    first_difference: bool = _option(
+        False, _SWITCH, _COMPARE,
+        "where the outputs of two sections differ, run both again, line by line, and name the first lines that part",
+        needs=(_SECTIONS, _CHECKED, _HERE))
     seed: int | None = _option(None, _SEED, _EVERYWHERE, "seed the random generators before the cell runs")
     keep_going: bool = _option(False, _SWITCH, _COMPARE, "do not end in an error if a variant fails")
     repeat_effects: bool = _option(
@@ -353,7 +369,9 @@ class Options:
         return texts
 
 
-OPTIONS = {one.name: Option(one.name, one.default, **one.metadata) for one in fields(Options) if one.metadata}
+OPTIONS: dict[str, Option] = {
+    one.name: Option(one.name, one.default, **one.metadata) for one in fields(Options) if one.metadata
+}
 
 
 def from_arguments(name: str, **arguments: Any) -> Options:

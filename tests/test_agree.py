@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwmagic import frameworks
-from fwmagic.measure.agree import agree
+from fwmagic.measure.agree import Draws, agree, spoilt
 
 Pair = namedtuple("Pair", "left right")
 Both = namedtuple("Both", "first second")
@@ -72,7 +72,8 @@ def test_the_first_difference_is_named_with_its_path_index_values_and_tolerance(
     found = compare(ours, theirs)
     assert (found.reference, found.status, found.path) == ("torch", "differs", "params['w'][3, 7]")
     assert found.sentence == (
-        "torch and jax differ at params['w'][3, 7]: 2.0 and 1.5, tolerance 0.00024 (2 of 400 values differ)"
+        "torch and jax differ at params['w'][3, 7]: 2.0 and 1.5, tolerance 0.00024 "
+        "(2 of 400 values differ, by 7 at [4, 0], relative 0.78)"
     )
 
 
@@ -89,7 +90,7 @@ PLANTED = {
     "shape": ({"w": one}, {"w": one.T}, "w", "differ in shape at w: [5, 4] and [4, 5]"),
     "a dimension of one": (one[0, 0], one[0, :1], "output", "[] and [1]"),
     "float dtype": ([one], [one.astype("float64")], "output[0]", "float32 and float64 (the values agree)"),
-    "float dtype and values": ([one], [one.astype("float64") + 1], "output[0]", "20 of 20 values differ too"),
+    "float dtype and values": ([one], [one.astype("float64") + 1], "output[0]", "20 of 20 values differ"),
     "kind": ([np.arange(3)], [np.arange(3.0)], "output[0]", "int64 and float64"),
     "integer": ([np.arange(9)], [np.where(np.arange(9) == 4, 5, np.arange(9))], "output[0][4]", "compared exactly"),
     "bool": (np.array([True, False]), np.array([True, True]), "output[1]", "False and True"),
@@ -128,7 +129,7 @@ def test_a_planted_difference_is_named(case):
 def test_the_equal_twins_of_the_planted_differences_agree_exactly(case, side):
     value = PLANTED[case][side]
     found = compare(value, value)
-    assert (found.status, found.sentence) == ("agrees", "jax agrees with torch exactly"), found
+    assert (found.status, found.sentence.partition(", but ")[0]) == ("agrees", "jax agrees with torch exactly"), found
 
 
 def test_a_wrong_element_is_seen_if_it_is_not_lost_in_the_rounding_errors_of_the_others():
@@ -393,10 +394,93 @@ def test_no_outputs_are_not_said_to_agree(nothing):
     assert (found.status, found.sentence) == ("not compared", "not compared: there are no outputs to compare")
 
 
-def test_random_cells_are_not_compared():
-    found = compare([1], [2], random=True)
-    assert found.status == "not compared"
-    assert found.sentence == "not compared: the cell draws random numbers or reads the clock"
+def test_what_is_nan_or_infinite_is_not_said_to_agree_without_a_word():
+    for values, share in (([np.nan, np.inf], "all"), ([np.nan, 1, 2, 3], "25 %"), ([-np.inf, 1, 2, 3], "25 %")):
+        found = compare({"loss": np.float32(values)}, {"loss": np.float32(values)})
+        assert found.status == "agrees"
+        assert found.sentence == f"jax agrees with torch exactly, but {share} of loss is NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([1.0, 2.0], ""),
+        ([np.nan] + [0.0] * 99, "1.0 % of b"),
+        ([np.nan] + [0.0] * 999, ""),
+        ([np.inf, 1.0], "50 % of b"),
+        ([-np.inf, 1.0], ""),
+        ([-np.inf, -np.inf, 1.0], "67 % of b"),
+        ([complex(0, np.nan)], "all of b"),
+        ([1, 2], ""),
+    ],
+)
+def test_how_much_of_an_output_spoils_what_is_timed(values, words):
+    assert spoilt({"a": np.float32([1, 2]), "b": np.array(values)}, to_numpy) == words
+    assert spoilt({"a": np.float32([1, 2]), "b": jnp.asarray(np.array(values))}, to_numpy) == words
+
+
+def test_how_the_outputs_are_related_is_said():
+    found = compare({"w": one}, {"w": one.T})
+    assert found.sentence == "torch and jax differ in shape at w: [5, 4] and [4, 5]; jax is torch transposed"
+    found = compare({"std": torch.from_numpy(one).std()}, {"std": jnp.std(one)})
+    assert found.sentence.endswith("relative 0.025); jax is 0.974679 x torch: n against n - 1, with n = 20?")
+
+
+class TestRandom:
+    """Values that may differ by chance."""
+
+    def draws(self, seed, low=0.0, shape=(50, 40)):
+        generator = np.random.default_rng(seed)
+        return {"y": generator.uniform(low, 1, shape).astype("float32"), "loss": float(generator.uniform(low, 1))}
+
+    def test_values_that_agree_anyway_agree(self):
+        found = compare(self.draws(0), self.draws(0), random=True)
+        assert (found.status, found.sentence) == ("agrees", "jax agrees with torch exactly")
+
+    def test_without_a_further_run_structure_shape_and_dtype_are_compared(self):
+        found = compare(self.draws(0), self.draws(1), random=True)
+        assert (found.status, found.path) == ("not compared", None)
+        assert found.sentence == (
+            "not compared value by value: the cell draws random numbers or reads the clock; shapes and dtypes agree"
+        )
+        assert compare(self.draws(0), self.draws(1, shape=(9, 9)), random=True).sentence.startswith(
+            "torch and jax differ in shape at y: [50, 40] and [9, 9]"
+        )
+        wide = {**self.draws(1), "y": self.draws(1)["y"].astype("float64")}
+        assert compare(self.draws(0), wide, random=True).sentence.startswith("torch and jax differ in dtype at y")
+        assert compare(self.draws(0), {"y": 1}, random=True).status == "differs"
+
+    def test_with_a_further_run_of_each_mean_and_spread_are_compared(self):
+        again = Draws(self.draws(2), self.draws(3))
+        found = compare(self.draws(0), self.draws(1), random=True, again=again)
+        assert found.status == "not compared"
+        assert found.sentence.endswith("; shapes, dtypes, means and spreads agree")
+        other = Draws(self.draws(2), self.draws(3, low=-3))
+        found = compare(self.draws(0), self.draws(1, low=-3), random=True, again=other)
+        assert (found.status, found.path) == ("differs", "y")
+        assert found.sentence.startswith("torch and jax differ in mean at y: 0.4989 and -0.99")
+
+    def test_chance_that_moves_all_values_together_is_seen_as_such(self):
+        for seed in range(0, 400, 4):
+            one, two, three, four = (
+                {"y": x * np.random.default_rng(seed + step).standard_normal()} for step in range(4)
+            )
+            found = compare(one, two, random=True, again=Draws(three, four))
+            assert found.status == "not compared", (seed, found.sentence)
+
+    def test_values_that_do_not_depend_on_chance_are_compared(self):
+        mine, yours = {**self.draws(0), "n": x}, {**self.draws(1), "n": x + 1}
+        again = Draws({**self.draws(2), "n": x}, {**self.draws(3), "n": x + 1})
+        found = compare(mine, yours, random=True, again=again)
+        assert (found.status, found.path) == ("differs", "n[0, 0]")
+        assert compare({"n": x}, {"n": x + 1}, random=True, again=Draws({"n": x}, {"n": x + 1})).path == "n[0, 0]"
+
+    def test_shapes_that_depend_on_chance_are_no_difference(self):
+        again = Draws({"y": x[:3]}, {"y": x[:9]})
+        assert compare({"y": x[:5]}, {"y": x[:7]}, random=True, again=again).status == "not compared"
+
+
+x = random_array(40, 30, seed=3)
 
 
 def test_a_container_that_holds_itself_is_compared():

@@ -30,6 +30,8 @@ CODES = {
     "FW303",
     "FW304",
     "FW401",
+    "FW402",
+    "FW403",
     "FW501",
     "FW502",
     "FW601",
@@ -169,6 +171,27 @@ class TestAgreement:
         assert finding.sentence == "jax computed something else than torch: 5 of 9 values differ"
         assert found(two(agreement=replace(differs, status="agrees")), "FW401") == []
         assert found(two(agreement=replace(differs, status="not compared")), "FW401") == []
+
+    @pytest.mark.parametrize("head", ["%%torch --mode eager", "%%torch", "%%jax", "%%compare --mode eager\n%%jax"])
+    def test_fw402_not_a_number_with_the_line_that_first_made_one(self, shell, head):
+        run(shell, "import torch, jax.numpy as jnp\nt, j = (lib.linspace(-3, 3, 41) for lib in (torch, jnp))")
+        magic, *more = head.split("\n")
+        x = "t" if "torch" in head else "j"
+        text = "\n".join([f"{magic} {QUICK}", *more, f"y = {x} * 2", "for _ in range(9):", "    y = y * 1e9", "y"])
+        (finding,) = of_cell(shell, text, "FW402")
+        line = len(text.split("\n")) - 1
+        assert finding.line == line
+        assert f"of Out is NaN or infinite, from line {line} on (when it runs for the 5th time)" in finding.sentence
+
+    @pytest.mark.parametrize("body", ["1 / (t - 1)", "t / t", "torch.where(t > 1, t, float('-inf'))"])
+    def test_not_fw402(self, shell, body):
+        run(shell, "import torch\nt = torch.arange(2.0, 9.0)")
+        assert of_cell(shell, f"%%torch {QUICK} --mode eager\n{body}", "FW402") == []
+
+    def test_fw402_is_a_part_of_the_check(self, shell):
+        run(shell, "import torch\nt = torch.zeros(9)")
+        assert len(of_cell(shell, f"%%torch {QUICK} --mode eager\nt / t", "FW402")) == 1
+        assert of_cell(shell, f"%%torch {QUICK} --mode eager --no-check\nt / t", "FW402") == []
 
 
 class TestFairness:

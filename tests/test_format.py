@@ -99,3 +99,9 @@ def test_a_tie_goes_up_as_in_the_panel() -> None:
     assert fmt.size_between(24 << 20, 48 << 20) == "24.0-48.0 MiB"
     assert fmt.size_between(0, 100) == "0-100 B"
     assert fmt.size(41 * 2**17) == "5.13 MiB"
+
+
+def test_ordinal_numbers() -> None:
+    counts = (1, 2, 3, 4, 11, 12, 13, 21, 102, 113)
+    said = "1st 2nd 3rd 4th 11th 12th 13th 21st 102nd 113th"
+    assert " ".join(map(fmt.ordinal, counts)) == said

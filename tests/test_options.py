@@ -163,6 +163,10 @@ NO_EFFECT_TOGETHER = [
     ("--alloc all", ["numpy"], "%%compare: --alloc names policies of jax, and there is no %%jax section; add one"),
     ("--alloc torch:none --mode debug", ["torch"], "%%compare: --alloc has no effect in mode debug"),
     ("--alloc torch:none --no-memory", ["torch"], "%%compare: --alloc measures memory, and --no-memory turns that off"),
+    ("--first-difference", ["torch"], "%%compare: --first-difference needs two sections that are timed; add one"),
+    ("--first-difference", ["torch", "jax --mode debug"], "%%compare: --first-difference needs two sections that are"),
+    ("--first-difference --no-check", ["torch", "jax"], "%%compare: --first-difference is about outputs that differ"),
+    ("--first-difference --threads 1", ["torch", "jax"], "%%compare: --first-difference runs in the notebook itself"),
     ("--isolate", ["torch", "jax --mode debug"], "%%compare: --isolate has no effect in mode debug"),
     ("--baseline a:compild", ["torch --mode all"], "did you mean a:compiled?"),
 ]

@@ -122,7 +122,7 @@ class TestAcross:
         assert agreements(a_section("a", x=1, y=2), a_section("b", x=1, z=3)) == [None, "agrees"]
         assert agreements(a_section("a", x=1), a_section("b", z=3)) == [None, "not compared"]
 
-    def test_random_ones_are_not_compared(self):
+    def test_random_ones_are_not_compared_value_by_value(self):
         assert agreements(a_section("a", x=1), a_section("b", random=True, x=2)) == [None, "not compared"]
 
     def test_not_where_it_is_not_wanted(self):

@@ -192,12 +192,13 @@ class TestAsBefore:
         compare(shell, "%%numpy\nitems.append(1)\nlen(items)")
         assert report(shell)["numpy"].outputs[SUM] == 3
 
-    def test_random_sections_are_not_compared_and_start_alike(self, shell):
+    def test_random_sections_start_alike_and_agree_if_they_draw_alike(self, shell):
         run(shell, "import numpy as np\nnp.random.seed(4)")
-        found = compare(shell, "%%numpy a\nnp.random.rand()\n%%numpy b\nnp.random.rand()")
+        found = compare(shell, "%%numpy a\nnp.random.rand()\n%%numpy b\nnp.random.rand()\n%%numpy c\nnp.random.randn()")
         assert found["a"].outputs[SUM] == found["b"].outputs[SUM]
-        assert found["b"].agreement.status == "not compared"
-        assert "random" in found["b"].agreement.sentence
+        assert found["b"].agreement.sentence == "b agrees with a exactly"
+        assert found["c"].agreement.status == "not compared"
+        assert "random" in found["c"].agreement.sentence
 
     def test_seed(self, shell):
         expected = np.random.RandomState(3).rand()

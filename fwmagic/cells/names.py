@@ -51,6 +51,20 @@ def names_of_code(code: types.CodeType) -> Names:
     return Names(frozenset(reads), frozenset(writes), frozenset(deletes))
 
 
+def words_of_code(code: types.CodeType) -> set[str]:
+    """Return every name in a code object and in those nested in it: of globals, attributes, and named arguments."""
+    words, pending = set[str](), [code]
+    while pending:
+        current = pending.pop()
+        words.update(current.co_names)
+        for const in current.co_consts:
+            if isinstance(const, types.CodeType):
+                pending.append(const)
+            elif isinstance(const, tuple):  # the names of the arguments of a call
+                words.update(word for word in const if isinstance(word, str))
+    return words
+
+
 def names_of_statements(statements: Iterable[ast.stmt]) -> Names:
     """Return the names of top-level statements, or of some that stand in a block of one."""
     body = list(statements)

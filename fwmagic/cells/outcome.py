@@ -35,6 +35,9 @@ _TRYING = 0.02
 _DEEPEST = 16
 _DEPTH_SECONDS = 5e-3
 
+# A random cell that takes longer, in seconds, is not run again only to see how far chance goes.
+_AGAIN = 0.05
+
 Window = Callable[[], AbstractContextManager[Any]]
 
 
@@ -42,7 +45,8 @@ Window = Callable[[], AbstractContextManager[Any]]
 class Outcome:
     """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
 
-    `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back.
+    `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` are
+    the results of a further run of a random cell, from generators that had moved on; None: there was none.
     """
 
     results: Mapping[str, Any]
@@ -50,6 +54,7 @@ class Outcome:
     random: bool
     seconds: float
     effect: Place | None = None
+    again: Mapping[str, Any] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -98,6 +103,32 @@ def _filled(scene: Scene) -> Place | None:
     """Return which cache a run has filled that cannot be put back, if any."""
     path = scene.filled()
     return Place(first_use(scene.body, root(path)), f"fills the cache of `{path}`") if path else None
+
+
+def drawn_again(program: Program, outcome: Outcome, window: Window) -> Outcome:
+    """Return the outcome of a random program with the results of a further run, if the cell is not long.
+
+    All begins as in the first run, except that the random generators, or the clock, have moved on.
+    """
+    scene = program.scene
+    if not outcome.random or outcome.again is not None or (scene.seconds or outcome.seconds) > _AGAIN:
+        return outcome
+    program.enter()
+    try:
+        with window():
+            program.call(*program.args)
+        scene.snapshot.changes().restore_but_generators()
+        with window():
+            outputs = program.call(*program.args)
+        again = {name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()}
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises when it is run once more
+        return outcome
+    finally:
+        program.exit()
+        scene.restore()
+    return replace(outcome, again=again)
 
 
 def outcome_without_run(program: Program, known: Outcome) -> Program:

@@ -295,6 +295,10 @@ class Changes:
         for entry in self._entries:
             entry.differs()
 
+    def restore_but_generators(self) -> None:
+        """Put these back, except that random generators go on from where they are; raises like `Snapshot.restore`."""
+        self._snapshot.put_back([one for one in self._entries if not _is_generator(one)], False, False)
+
     def drew_random(self) -> bool:
         """Say whether a random generator was among them, or a global one has drawn numbers since the snapshot."""
         return self._snapshot.moved_on() or any(map(_is_generator, self._entries))

@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -274,6 +274,19 @@ class Memory:
 # The protocol
 
 
+@dataclass(frozen=True)
+class Habit:
+    """What a function does by default, in words, and not in another framework; `settled` by naming such an argument.
+
+    Names are those that `bare_name` returns.
+    """
+
+    name: str
+    other: str
+    settled: tuple[str, ...]
+    what: str
+
+
 class Framework(ABC):
     """One array library: torch, JAX, NumPy, or another by the entry point group `fwmagic.frameworks`.
 
@@ -322,6 +335,8 @@ class Framework(ABC):
         How Python says that a function is traced.
     traced_print
         What prints also in a compiled program, where `print` does only while it is traced.
+    habits
+        What its functions do by default where those of the same name in another framework do something else.
     memory
         Its devices, their allocator, and its arrays that are alive.
     """
@@ -345,6 +360,7 @@ class Framework(ABC):
     readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     decorator: ClassVar[str] = ""
     traced_print: ClassVar[str] = ""
+    habits: ClassVar[tuple[Habit, ...]] = ()
     memory: ClassVar[Memory] = Memory()
 
     # Arrays
@@ -508,6 +524,17 @@ class Framework(ABC):
         """Run without compiling, even what the user compiled: for `--mode debug`."""
         return nullcontext()
 
+    def behind(self, value: Any) -> Any:
+        """Return the array with numbers that stands behind one that is being differentiated or batched, or `value`."""
+        return value
+
+    def calls_told(self, tell: Callable[[Any, Any], None]) -> AbstractContextManager[Any]:
+        """Tell, in the block, of each call of a function that is no Python: its arguments, and what it gave or changed.
+
+        Functions that are Python are seen without it.
+        """
+        return nullcontext()
+
     def is_compiler_frame(self, function: str, file: str) -> bool:
         """Say whether a frame on a stack calls what the compiler made, or is a rest of a function that it rewrote.
 
@@ -641,6 +668,23 @@ def _able(names: Iterable[str]) -> list[Framework]:
 
 
 # What several of them need
+
+
+def bare_name(name: str) -> str:
+    """Return the letters of a function's name up to its first digit: `layernorm` of LayerNorm and of layer_norm."""
+    return re.split(r"\d", name.replace("_", "").lower(), maxsplit=1)[0]
+
+
+def habit(one: Framework, other: Framework, words: Set[str], others: Set[str]) -> str:
+    """Return what a function does by default in one of two frameworks, where code in both calls one of its name.
+
+    `words` are the bare names of what the code of the one calls, and of the arguments that it names; `others` that of
+    the other. Empty: nothing is known of them.
+    """
+    sides = ((one, other, words), (other, one, others))
+    known = ((known, used) for mine, yours, used in sides for known in mine.habits if known.other == yours.name)
+    both = words & others
+    return next((known.what for known, used in known if known.name in both and not used & {*known.settled}), "")
 
 
 def is_numpy(value: Any) -> bool:

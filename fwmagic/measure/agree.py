@@ -4,143 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fwmagic.format import percent
+from fwmagic.measure.close import Array, Closeness, ToNumpy, UnreadableError, array, closeness, is_close, not_finite
+from fwmagic.measure.relation import relation
 from fwmagic.report import Agreement
-
-if TYPE_CHECKING:
-    import numpy as np
-
-#: The relative tolerance of a dtype, by the beginning of its name. 1e-7 for float64 is that of
-#: `torch.testing.assert_close`. For float32 its 1.3e-6 is too tight for sums that two libraries add up in
-#: different orders: with n terms the error grows like sqrt(n) unit roundoffs u = 6e-8 (Higham and Mary, "A new
-#: approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019), here for n = 10^6. Arrays of
-#: 16 bits are added up in float32 and rounded a few times, hence 8 u, 2 to 4 times the tolerances of `assert_close`.
-TOLERANCES = {
-    "float64": 1e-7,
-    "complex128": 1e-7,
-    "float32": 6e-5,
-    "complex64": 6e-5,
-    "float16": 4e-3,
-    "complex32": 4e-3,
-    "bfloat16": 3.2e-2,
-    "float8": 0.25,
-}
-_FINEST = 1e-7
-# A mask such as -1e9 says nothing about rounding: a magnitude that fills so many places, and this share of an
-# array, and is so many times larger than all others, is left out of the array's scale.
-_FILL_COUNT, _FILL_SHARE, _FILL_FACTOR = 8, 0.1, 1e3
-
-ToNumpy = Callable[[Any], "np.ndarray[Any, Any] | None"]
-
-
-class UnreadableError(Exception):
-    """A value that cannot be compared, and why."""
-
-
-@dataclass(frozen=True)
-class Array:
-    """The values of an array, and how its library describes it; `library` is that library's package."""
-
-    values: np.ndarray[Any, Any]
-    shape: tuple[int, ...]
-    dtype: str
-    library: str = ""
-
-
-@dataclass(frozen=True)
-class Closeness:
-    """How many values of two arrays are not close, and the first one's index and tolerance (0: exact).
-
-    `used` is the largest share of its tolerance that a value which is close makes use of.
-    """
-
-    count: int
-    index: tuple[int, ...]
-    tolerance: float
-    used: float
-
-
-def array(value: Any, to_numpy: ToNumpy) -> Array | None:
-    """Return an array, a NumPy scalar, or a variable that holds an array; None for anything else.
-
-    Raises
-    ------
-    UnreadableError
-        It is an array whose values cannot be had or compared, such as a donated one.
-    """
-    if isinstance(value, type):
-        return None
-    try:
-        values = to_numpy(value)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UnreadableError(f"its values cannot be read: {error}") from error
-    numpy = sys.modules.get("numpy")
-    if values is None and numpy is not None and isinstance(value, numpy.generic):
-        values = numpy.asarray(value)
-    if values is None:
-        return None
-    shape = value.shape if hasattr(value, "shape") else values.shape
-    kind = getattr(value, "dtype", values.dtype)
-    dtype = str(getattr(kind, "name", kind)).rpartition(".")[2]  # torch.float32
-    if values.dtype.kind == "V" and dtype.startswith(("float", "int", "uint")):  # 4 and 8 bits, unknown to NumPy
-        values = values.astype("float32" if dtype.startswith("float") else "int16")
-    if values.dtype.kind in "OV":
-        raise UnreadableError(f"arrays of dtype {dtype} cannot be compared")
-    return Array(values, tuple(shape), dtype, type(value).__module__.partition(".")[0])
-
-
-def closeness(a: Array, b: Array) -> Closeness:
-    """Compare the values of two arrays of one shape; `measure.agree` states the rule."""
-    import numpy as np
-
-    # Only values that are not equal cost more than this one comparison; a NaN equals nothing.
-    places = np.flatnonzero(~np.asarray(a.values == b.values))
-    tolerance, used = np.zeros(len(places)), 0.0
-    if len(places) and a.values.dtype.kind in "fc":
-        is_complex = a.values.dtype.kind == "c"
-        x, y = (each.values.ravel()[places].astype("complex128" if is_complex else "float64") for each in (a, b))
-        with np.errstate(all="ignore"):
-            sizes = np.abs(x)
-            sizes[~np.isfinite(sizes)] = 0.0
-            relative = max(_tolerance(a.dtype), _tolerance(b.dtype))
-            # The smallest normal number, because XLA takes smaller ones for zero and torch does not.
-            tolerance = relative * sizes + (relative * _scale(a.values) + float(np.finfo(np.float32).tiny))
-            far = np.zeros(len(places), dtype=bool)
-            for p, q in ((x.real, y.real), (x.imag, y.imag)) if is_complex else ((x, y),):
-                share = np.abs(p - q) / tolerance
-                close = share <= 1
-                used = max(used, float(np.max(share, where=close, initial=0.0)))
-                left = np.flatnonzero(~close)
-                far[left] |= ~((p[left] == q[left]) | (np.isnan(p[left]) & np.isnan(q[left])))
-        places, tolerance = places[far], tolerance[far]
-    if not len(places):
-        return Closeness(0, (), 0.0, used)
-    index = tuple(int(i) for i in np.unravel_index(places[0], a.values.shape))
-    return Closeness(len(places), index, float(tolerance[0]), used)
-
-
-def _tolerance(dtype: str) -> float:
-    return next((value for name, value in TOLERANCES.items() if dtype.startswith(name)), _FINEST)
-
-
-def _scale(values: np.ndarray[Any, Any]) -> float:
-    """Return the root mean square of the finite values, without a mask's fill value."""
-    import numpy as np
-
-    sizes = np.abs(values).ravel().astype(np.float64, copy=False)
-    finite = np.isfinite(sizes)
-    sizes = sizes if finite.all() else sizes[finite]
-    top = sizes.max(initial=0.0)
-    if np.count_nonzero(sizes == top) >= max(_FILL_COUNT, _FILL_SHARE * len(sizes)):
-        rest = sizes[sizes < top]
-        if 0 < rest.max(initial=0.0) < top / _FILL_FACTOR:
-            sizes, top = rest, rest.max()
-    return float(top * np.sqrt(np.mean(np.square(sizes / top)))) if top else 0.0
-
 
 # A float of Python has no dtype; it often is a float32 that `.item()` or `float()` took out of an array.
 _NUMBER = "float32"
@@ -148,10 +20,27 @@ _NUMBER = "float32"
 _KINDS = {bool: "b", int: "iu", float: "f", complex: "c"}
 _PLAIN = (str, bytes, type(None), enum.Enum)
 _MOST_NAMED = 3
+# Where random arrays differ in mean or spread by so many times what chance was seen to do, it is not chance.
+_BEYOND_CHANCE = 20
+_CHANCE = "draws random numbers or reads the clock"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Two trees of outputs, once more: each from generators that had moved on; None: it was not run again."""
+
+    reference: Any = None
+    outputs: Any = None
 
 
 def agree(
-    reference: Any, outputs: Any, *, names: tuple[str, str], to_numpy: ToNumpy, random: bool = False
+    reference: Any,
+    outputs: Any,
+    *,
+    names: tuple[str, str],
+    to_numpy: ToNumpy,
+    random: bool = False,
+    again: Draws | None = None,
 ) -> Agreement:
     """Compare two trees of outputs, of one framework or of two.
 
@@ -174,21 +63,103 @@ def agree(
         Returns the values of an array of any framework (bfloat16 widened, the data of a typed random key), or
         None for anything else.
     random : bool
-        The cell draws random numbers or reads the clock, so that its values cannot be compared.
+        The cell draws random numbers or reads the clock. Values that agree anyway do; of others, structure, shape and
+        dtype are compared. So are values that `again` shows to be the same in every run; of the rest mean and spread,
+        which differ if they do by far more than from one run to the other.
+    again : Draws, optional
+        The outputs of a further run of each variant, if it is random.
     """
-    if random:
-        return Agreement(names[0], "not compared", "not compared: the cell draws random numbers or reads the clock")
     comparison = _Comparison(names, to_numpy)
     comparison.compare(reference, outputs)
-    return comparison.result()
+    found = comparison.result()
+    again = again or Draws()
+    if not random or found.status != "differs":
+        return found
+    both = ((reference, again.reference), (outputs, again.outputs))
+    chance = _Chance(*(None if more is None else _pairs(tree, more, to_numpy) for tree, more in both))
+    by_chance = _Comparison(names, to_numpy, chance)
+    by_chance.compare(reference, outputs)
+    return by_chance.result()
+
+
+def spoilt(outputs: Any, to_numpy: ToNumpy) -> str:
+    """Return which output is NaN or infinite, and how much of it: `98 % of Out`; empty if none is."""
+    found = {path: not_finite(one.values) for path, (one, _) in _pairs(outputs, outputs, to_numpy).items()}
+    path = max((path for path, odd in found.items() if odd.spoils), key=lambda path: found[path].share, default=None)
+    return "" if path is None else _share_of(path, found[path].share)
+
+
+def _share_of(path: str, share: float) -> str:
+    return f"{'all' if share == 1 else percent(share, 2)} of {path}"
+
+
+Pairs = Mapping[str, tuple[Array, Array]]
+
+
+def _pairs(tree: Any, other: Any, to_numpy: ToNumpy) -> Pairs:
+    """Return the arrays and numbers that two trees have at the same paths, in the same shapes."""
+    comparison = _Comparison(("", ""), to_numpy, _Chance(None, None))
+    comparison.compare(tree, other)
+    return comparison.pairs
+
+
+@dataclass(frozen=True)
+class _Chance:
+    """What further runs of two random variants gave: by path, an array with that of the further run; None: no run."""
+
+    reference: Pairs | None
+    outputs: Pairs | None
+
+    def of(self, path: str) -> list[tuple[Array, Array]]:
+        """Return what is known of an array: two pairs, if both variants have it in the same shape in every run."""
+        return [some[path] for some in (self.reference, self.outputs) if some is not None and path in some]
+
+    def decides_shape(self, path: str) -> bool:
+        """Say whether an array was seen to have another shape in another run."""
+        return any(some is not None and path not in some for some in (self.reference, self.outputs))
+
+    def is_fixed(self, path: str) -> bool:
+        """Say whether both arrays are the same in every run."""
+        known = self.of(path)
+        return len(known) == 2 and all(is_close(*pair) for pair in known)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether one of the two was not run again, so that nothing is known of its moments."""
+        return self.reference is None or self.outputs is None
+
+    def moment(self, path: str, a: Array, b: Array) -> tuple[str, str] | None:
+        """Return in which moment two random arrays differ by more than chance explains, and the words for it."""
+        known = self.of(path)
+        if len(known) < 2 or min(a.values.size, b.values.size) < 2 or a.values.dtype.kind not in "fiu":
+            return None
+        for moment, word in ((_mean, "in mean"), (_spread, "in spread")):
+            x, y = moment(a.values), moment(b.values)
+            seen = max(abs(moment(one.values) - moment(two.values)) for one, two in known)
+            # Of independent values, both moments are known to about this much.
+            within = max(seen, *(_spread(one.values) / math.sqrt(one.values.size) for one in (a, b)))
+            if math.isfinite(x + y + within) and abs(x - y) > _BEYOND_CHANCE * within:
+                return word, f"{x:.4g} and {y:.4g}, and from run to run by {seen:.2g} only"
+        return None
+
+
+def _mean(values: Any) -> float:
+    return float(values.astype("float64").mean())
+
+
+def _spread(values: Any) -> float:
+    return float(values.astype("float64").std())
 
 
 class _Comparison:
-    """The walk through two trees, and what it found on its way."""
+    """The walk through two trees, and what it found on its way; with `chance`, values may differ by chance."""
 
-    def __init__(self, names: tuple[str, str], to_numpy: ToNumpy) -> None:
+    def __init__(self, names: tuple[str, str], to_numpy: ToNumpy, chance: _Chance | None = None) -> None:
         self.names = names
         self.to_numpy = to_numpy
+        self.chance = chance
+        self.pairs: dict[str, tuple[Array, Array]] = {}
+        self.odd: list[str] = []
         self.differences: dict[str, str] = {}
         self.notes: list[str] = []
         self.uncompared: list[str] = []
@@ -261,7 +232,7 @@ class _Comparison:
         if a is b:
             return
         if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
-            if a != b:
+            if a != b and self.chance is None:
                 self.differ("", path, f"{_shown(a)} and {_shown(b)}")
             return
         for value in (a, b):
@@ -274,9 +245,9 @@ class _Comparison:
         """Compare two Python numbers."""
         if _kinds(a) != _kinds(b):
             self.differ("in type", path, f"the {type(a).__name__} {a} and the {type(b).__name__} {b}")
-        elif isinstance(a, int) and a != b:  # of any length, which an array could not hold
+        elif self.chance is None and isinstance(a, int) and a != b:  # of any length, which an array could not hold
             self.differ("", path, f"{a} and {b}, compared exactly")
-        elif a != b:
+        elif self.chance is not None or a != b:
             self.values(path, _number(a), _number(b))
 
     def number_and_array(self, path: str, a: Any, b: Any, x: Array | None, y: Array | None) -> None:
@@ -292,7 +263,8 @@ class _Comparison:
         """Compare two arrays: shape, then dtype, then values."""
         kinds = a.values.dtype.kind + b.values.dtype.kind
         if a.shape != b.shape:
-            self.differ("in shape", path, f"{list(a.shape)} and {list(b.shape)}")
+            if self.chance is None or not self.chance.decides_shape(path):
+                self.differ("in shape", path, f"{list(a.shape)} and {list(b.shape)}", self.hint(a, b))
         elif a.dtype == b.dtype:
             self.values(path, a, b)
         elif kinds in ("ii", "uu") and a.library != b.library and a.values.shape == b.values.shape:
@@ -300,13 +272,22 @@ class _Comparison:
             self.notes.append(f"the integers of {path} are {a.dtype} and {b.dtype}")
         else:
             words = f"{a.dtype} and {b.dtype}"
-            if kinds in ("ff", "cc"):
-                count = closeness(a, b).count
-                words += f" ({count:,} of {a.values.size:,} values differ too)" if count else " (the values agree)"
+            if kinds in ("ff", "cc") and self.chance is None:
+                found = closeness(a, b)
+                words += f" ({how_far(a, found)})" if found.count else " (the values agree)"
             self.differ("in dtype", path, words)
 
     def values(self, path: str, a: Array, b: Array) -> None:
         """Compare the values of two arrays of one shape."""
+        if self.chance is not None:
+            self.pairs[path] = a, b
+            if not self.chance.is_fixed(path):
+                moment = self.chance.moment(path, a, b)
+                if moment is not None:
+                    self.differ(moment[0], path, moment[1])
+                return
+        odd = not_finite(a.values)
+        self.odd += [_share_of(path, odd.share)] if odd.share else []
         found = closeness(a, b)
         self.used = max(self.used, found.used)
         if not found.count:
@@ -316,14 +297,18 @@ class _Comparison:
             bound = "NaN on one side only"
         else:
             bound = f"tolerance {found.tolerance:.2g}" if found.tolerance else "compared exactly"
-        share = f" ({found.count:,} of {a.values.size:,} values differ)" if found.index else ""
+        much = f" ({how_far(a, found)})" if how_far(a, found) else ""
         where = f"{path}[{', '.join(map(str, found.index))}]" if found.index else path
-        self.differ("", where, f"{x} and {y}, {bound}{share}")
+        self.differ("", where, f"{x} and {y}, {bound}{much}", self.hint(a, b))
 
-    def differ(self, how: str, path: str, words: str) -> None:
+    def hint(self, a: Array, b: Array) -> str:
+        """Return how the one follows from the other, if nothing else was found to differ so far."""
+        return "" if self.differences else relation(a, b, self.names)
+
+    def differ(self, how: str, path: str, words: str, hint: str = "") -> None:
         """Keep a difference; the first one gives the result its sentence."""
         sentence = f"{self.names[0]} and {self.names[1]} differ {how}".rstrip()
-        self.differences.setdefault(path, f"{sentence} at {path}: {words}")
+        self.differences.setdefault(path, f"{sentence} at {path}: {words}{f'; {hint}' if hint else ''}")
 
     def described(self, value: Any) -> str:
         """Return in words what kind of value this is."""
@@ -340,14 +325,28 @@ class _Comparison:
             more = [other for other in self.differences if other != path]
             sentence += f"; they also differ at {_list(more)}" if more else ""
             return Agreement(self.names[0], "differs", sentence, path)
+        if self.chance is not None:
+            compared = "shapes and dtypes" if self.chance.is_unknown else "shapes, dtypes, means and spreads"
+            sentence = f"not compared value by value: the cell {_CHANCE}; {compared} agree"
+            return Agreement(self.names[0], "not compared", sentence)
         if not self.compared:
             nothing = "not compared: there are no outputs to compare"
             return Agreement(self.names[0], "not compared", uncompared or nothing)
         close = f"within tolerance, of which at most {100 * self.used:.2g} % is used" if self.used else "exactly"
-        parts = [f"{self.names[1]} agrees with {self.names[0]} {close}"]
+        but = f", but {_list(self.odd)} is NaN or infinite" if self.odd else ""
+        parts = [f"{self.names[1]} agrees with {self.names[0]} {close}{but}"]
         parts += [_list(self.notes)] if self.notes else []
         parts += [uncompared] if uncompared else []
         return Agreement(self.names[0], "agrees", "; ".join(parts))
+
+
+def how_far(a: Array, found: Closeness) -> str:
+    """Return how many values differ, and by how much at most; empty for a single one that is no number."""
+    many = f"{found.count:,} of {a.values.size:,} values differ" if a.values.ndim else ""
+    if not found.largest:
+        return many
+    where = f" at [{', '.join(map(str, found.worst))}]" if a.values.ndim and found.count > 1 else ""
+    return f"{f'{many}, ' if many else ''}by {found.largest:.2g}{where}, relative {found.relative:.2g}"
 
 
 def _kinds(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fwmagic.format import percent, ratio, times
+from fwmagic.format import ordinal, percent, ratio, times
 from fwmagic.report.report import Finding, Place, Report, Variant
 
 #: Other processes that use more than this many cores disturb a measurement.
@@ -35,7 +35,9 @@ class Work:
     that. `print_line` is a line that prints while tracing only, which the function `traced_print` would do in every
     call; `unread_line` one whose value nothing reads; `repeated` is the share of the work that is the same again, and
     its line; `bar_line` is one that draws a bar, in every call if it `draws`; `dropped` is where something is compiled
-    for nothing. None: there is no such line.
+    for nothing. None: there is no such line. `spoilt` is how much of which output is NaN or infinite, `spoilt_line` the
+    line that first made such values, and `spoilt_turn` how many times it had run then; empty, None: none is, or it is
+    not known.
     """
 
     title: str
@@ -48,6 +50,9 @@ class Work:
     bar_line: int | None = None
     draws: bool = False
     dropped: Place | None = None
+    spoilt: str = ""
+    spoilt_line: int | None = None
+    spoilt_turn: int = 1
 
 
 def of_work(name: str, work: Work) -> Iterator[Finding]:
@@ -112,6 +117,16 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
             name,
             work.dropped.line,
         )
+    if work.spoilt:
+        turn = f" (when it runs for the {ordinal(work.spoilt_turn)} time)" if work.spoilt_turn > 1 else ""
+        where = "" if work.spoilt_line is None else f", from line {work.spoilt_line} on{turn}"
+        yield Finding(
+            "FW402",
+            f"{name}: {work.spoilt} is NaN or infinite{where}: the times are those of such values",
+            "let the values stay finite, with fewer turns or other inputs: what agrees now may not agree then",
+            name,
+            work.spoilt_line,
+        )
 
 
 def of_ways(report: Report, otherwise: Callable[[str], tuple[float, float, float] | None]) -> Iterator[Finding]:
@@ -148,6 +163,13 @@ def of_ways(report: Report, otherwise: Callable[[str], tuple[float, float, float
 def _line(variant: Variant) -> int | None:
     """Return the line that kept a variant from being compiled in a fuller way; None: there is none."""
     return None if variant.compilation is None else variant.compilation.line
+
+
+def of_parting(name: str, sentence: str, line: int | None, found: bool = True) -> Finding:
+    """Return the finding on the first lines in which a variant and the reference part, or on why there are none."""
+    same = "make these two lines compute the same, then run the cell again: others may part further down"
+    results = "bind what differs to a name on a line of its own, so that it can be compared"
+    return Finding("FW403", sentence, same if found else results, name, line)
 
 
 def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:

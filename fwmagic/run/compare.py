@@ -108,6 +108,8 @@ class Comparison:
             contenders = self._preparation.contenders
             wanted = passes(self.options, window, several=len(contenders) > 1)
             Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))
+            if self.options.first_difference:
+                staging.find_first_differences(self._sections)
         finally:
             staging.close()
 

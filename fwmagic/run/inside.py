@@ -106,6 +106,7 @@ class Inside:
         staging = Staging(Session(self._namespace, programs), together, draft, preparation, nullcontext)
         staging.stage(section, held["given"])
         staging.prepare(section)
+        preparation.draw_again(section)
         contender = next(iter(preparation.contenders), None)
         if contender is not None:
             self._calls = Here([framework]).calls(contender.name, contender.program, framework.name)
@@ -231,8 +232,10 @@ def _portable_outcome(outcome: Outcome | None) -> Outcome | None:
     """Return an outcome whose arrays are NumPy's: in the kernel, an array of JAX would start JAX."""
     if outcome is None:
         return None
-    results, changed = ({k: portable(v) for k, v in part.items()} for part in (outcome.results, outcome.changed))
-    return replace(outcome, results=results, changed=changed)
+    again = outcome.again or {}
+    parts = (outcome.results, outcome.changed, again)
+    results, changed, again = ({name: portable(value) for name, value in part.items()} for part in parts)
+    return replace(outcome, results=results, changed=changed, again=None if outcome.again is None else again)
 
 
 class Elsewhere:

@@ -12,18 +12,20 @@ from types import FunctionType
 from typing import Any
 
 from fwmagic.cells.analyse import dotted
+from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
-from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, outcome_without_run
+from fwmagic.cells.names import notebook_functions, words_of_code
+from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
 from fwmagic.cells.yours import yours
-from fwmagic.errors import CannotCompile, message_of
-from fwmagic.format import one_line
-from fwmagic.frameworks import CompileOptions, Framework
-from fwmagic.measure.agree import agree
+from fwmagic.errors import CannotCompile
+from fwmagic.frameworks import CompileOptions, Framework, bare_name, habit
+from fwmagic.measure.agree import Draws, agree, spoilt
+from fwmagic.measure.close import ToNumpy, not_finite
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
 from fwmagic.run.draft import Draft
@@ -174,26 +176,74 @@ class Preparation:
 
     def compare_across(self, sections: Sequence[Section]) -> None:
         """Compare every section's results with those of the first section that has any."""
-        able = [(section, found) for section in sections if (found := self.reference(section)) is not None]
+        able = [section for section in sections if self.reference(section) is not None]
         if len(able) < 2:
             return
-        (first, reference), *others = able
-        for section, outcome in others:
+        first, *others = able
+        for section in others:
             if not section.options.check:
                 continue
-            result = _agreement_across(first, reference, section, outcome)
+            result = self._across(first, section)
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
                 if variant.status != "failed" and (own is None or own.status == "agrees"):
                     self._draft.variant(name, agreement=result)
 
+    def draw_again(self, section: Section) -> None:
+        """Run a random section once more, to see how far chance goes, if its plain run was made here and is short."""
+        program, reference = self._plain.get(section.name), self.reference(section)
+        if program is not None and reference is not None:
+            self.refer(section, drawn_again(program, reference, self._window))
+
+    def _across(self, first: Section, section: Section) -> Agreement:
+        """Compare a section's results with those of the first one."""
+        pair = (self._references[first.name], self._references[section.name])
+        result = _agreement_across(first, section, pair)
+        if any(one.random for one in pair) and result.status != "agrees":
+            self.draw_again(first)
+            self.draw_again(section)
+            result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+        if result.status == "differs":
+            known = habit(first.framework, section.framework, self._words(first), self._words(section))
+            return replace(result, sentence=f"{result.sentence}; {known}") if known else result
+        return result
+
+    def _words(self, section: Section) -> set[str]:
+        """Return the bare names of what a section calls, of its own and in functions of the notebook."""
+        codes = [section.body.code(section.body.tree)]
+        program = self._plain.get(section.name)
+        if program is not None:
+            namespace = program.scene.namespace
+            codes += [function.__code__ for function in notebook_functions(namespace, section.body.all_reads)]
+        return {bare_name(word) for code in codes for word in words_of_code(code)}
+
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         mine = yours(scene)
         contender = self._made(section, scene, name, mode, mine.called)
         work = replace(_prepared_work(section, scene, contender), dropped=mine.dropped)
-        found = findings.of_work(name, work)
-        return replace(contender, findings=tuple(found))
+        if section.options.check:
+            work = self._with_spoilt(work, section, scene, contender.outcome)
+        return replace(contender, findings=tuple(findings.of_work(name, work)))
+
+    def _with_spoilt(self, work: Work, section: Section, scene: Scene, outcome: Outcome) -> Work:
+        """Return the work with what of it is NaN or infinite; a cell that is not long is run line by line for where."""
+        what = spoilt(outcome.results, _to_numpy([section.framework]))
+        if not what or (scene.seconds or outcome.seconds) > LONG:
+            return replace(work, spoilt=what)
+        try:
+            found = follow(scene, self._window)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # whatever the user's code raises where it is not compiled
+            return replace(work, spoilt=what)
+        visits = [visit for visit in found.visits if visit.spot.own]
+        for place, visit in enumerate(visits):
+            odd = (not_finite(found.steps[result].array.values) for result in visit.results)
+            if any(one.share and not one.is_mask for one in odd):
+                turn = sum(one.spot == visit.spot for one in visits[: place + 1])
+                return replace(work, spoilt=what, spoilt_line=visit.spot.line, spoilt_turn=turn)
+        return replace(work, spoilt=what)
 
     def _made(self, section: Section, scene: Scene, name: str, mode: str, place: Place | None) -> Contender:
         body, options = section.body, section.options
@@ -296,6 +346,12 @@ class Preparation:
         found.update({path: ready.outcome.changed[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
         result = agreement(expected, found, names, [section.framework], reference.random)
+        if reference.random and result.status != "agrees":
+            plain = self._plain.get(section.name) or self._as_it_is(scene)
+            reference = drawn_again(plain, reference, self._window)
+            self.refer(section, reference)
+            draws = _draws(reference, drawn_again(ready.program, ready.outcome, self._window))
+            result = agreement(expected, found, names, [section.framework], True, draws)
         lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
             sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
@@ -369,9 +425,31 @@ def _holds_array(framework: Framework, value: Any) -> bool:
 
 
 def agreement(
-    expected: Any, found: Any, names: tuple[str, str], frameworks: Sequence[Framework], random: bool
+    expected: Any,
+    found: Any,
+    names: tuple[str, str],
+    frameworks: Sequence[Framework],
+    random: bool,
+    again: Draws | None = None,
 ) -> Agreement:
     """Compare two trees of results."""
+    try:
+        return agree(expected, found, names=names, to_numpy=_to_numpy(frameworks), random=random, again=again)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever methods of the results raise that are the user's own
+        why = f"comparing raised {type(error).__name__}: {one_line(message_of(error), 100)}"
+        return Agreement(names[0], "not compared", f"not compared: {why}")
+
+
+def _draws(one: Outcome, other: Outcome) -> Draws:
+    """Return what further runs of two programs gave: what draws no random numbers would give the same again."""
+    first, second = (outcome.again if outcome.random else outcome.results for outcome in (one, other))
+    return Draws(first, second)
+
+
+def _to_numpy(frameworks: Sequence[Framework]) -> ToNumpy:
+    """Return the function that gives the values of arrays of some frameworks, and of NumPy."""
 
     def to_numpy(value: Any) -> Any:
         for framework in frameworks:
@@ -380,16 +458,11 @@ def agreement(
                 return framework.to_numpy(array)
         return value if type(value).__module__ == "numpy" else None
 
-    try:
-        return agree(expected, found, names=names, to_numpy=to_numpy, random=random)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever methods of the results raise that are the user's own
-        why = f"comparing raised {type(error).__name__}: {one_line(message_of(error), 100)}"
-        return Agreement(names[0], "not compared", f"not compared: {why}")
+    return to_numpy
 
 
-def _agreement_across(first: Section, reference: Outcome, section: Section, outcome: Outcome) -> Agreement:
+def _agreement_across(first: Section, section: Section, pair: tuple[Outcome, Outcome]) -> Agreement:
+    reference, outcome = pair
     names = [name for name in reference.results if name in outcome.results]
     given = [name for name in names if reference.results[name] is not None]
     if not given:
@@ -401,6 +474,7 @@ def _agreement_across(first: Section, reference: Outcome, section: Section, outc
         (first.name, section.name),
         [first.framework, section.framework],
         reference.random or outcome.random,
+        _draws(reference, outcome),
     )
 
 

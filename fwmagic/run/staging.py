@@ -14,6 +14,7 @@ from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.walk import Walk
 from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
+from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import effects, lost_state
 from fwmagic.run.inputs import converted_inputs, shared_inputs
@@ -38,6 +39,7 @@ class Staging:
         self._preparation = preparation
         self._window = window
         self._scenes: dict[str, Scene] = {}
+        self._repeated: set[str] = set()
 
     def close(self) -> None:
         """Put back everything that the sections can reach."""
@@ -100,8 +102,26 @@ class Staging:
             with self._on_copies(section, scene) as private:
                 self._preparation.run_once(section, private, why)
         elif self._can_run_again(section, scene):
+            self._repeated.add(section.name)
             self._preparation.prepare(section, scene)
         scene.restore()
+
+    def find_first_differences(self, sections: Sequence[Section]) -> None:
+        """Name the first lines in which sections part from the first one, where their outputs do not agree.
+
+        Sections that run only once are left out.
+        """
+        reference = self._preparation.reference
+        compared = [one for one in sections if one.name in self._repeated and reference(one) is not None]
+        divergence = Divergence(self._window)
+        for section in compared[1:]:
+            first = compared[0]
+            agreement = self._draft.report[next(iter(section.options.variants()))].agreement
+            by_chance = any(outcome is not None and outcome.random for outcome in map(reference, (first, section)))
+            wanted = ("differs", "not compared") if by_chance else ("differs",)
+            if agreement is not None and agreement.status in wanted:
+                scenes = self._scenes[first.name], self._scenes[section.name]
+                self._draft.find(divergence.find(first, scenes[0], section, scenes[1]))
 
     def _caches(self, names: list[str]) -> list[Cache]:
         """Return the caches that a section can reach: it gets copies, so that the notebook's stay as they are."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import CompileOptions, Framework, aligned_copy
+from fwmagic.frameworks import CompileOptions, Framework, Habit, aligned_copy
 from fwmagic.frameworks.jax import compiler, state
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
@@ -51,6 +51,15 @@ class Jax(Framework):
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
     decorator = "@jax.jit"
     traced_print = "jax.debug.print"
+    habits = (
+        Habit("gelu", "torch", ("approximate",), "jax.nn.gelu approximates with tanh unless approximate=False"),
+        Habit("std", "torch", ("ddof", "correction"), "jnp.std divides by n, torch.std by n - 1"),
+        Habit("var", "torch", ("ddof", "correction"), "jnp.var divides by n, torch.var by n - 1"),
+        Habit("median", "torch", (), "torch.median takes the lower of two values in the middle, jnp.median their mean"),
+        Habit("layernorm", "torch", ("epsilon",), "the epsilon of a LayerNorm is 1e-6 in flax, and 1e-5 in torch"),
+        Habit("batchnorm", "torch", ("momentum",), "flax's momentum is the share that is kept, torch's the new one"),
+        Habit("adamw", "torch", ("weightdecay",), "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch"),
+    )
     memory = JaxMemory()
 
     def names(self) -> Mapping[str, Any]:
@@ -131,6 +140,7 @@ class Jax(Framework):
     is_traced = staticmethod(compiler.is_traced)
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
+    behind = staticmethod(compiler.behind)
     hint = staticmethod(compiler.hint)
 
     def cannot_compile(self) -> str:

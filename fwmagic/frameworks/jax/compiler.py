@@ -231,6 +231,14 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
+def behind(value: Any) -> Any:
+    """Return the array behind a tracer of `jax.grad`, or behind one of `jax.vmap` with all of its batch."""
+    inner = value
+    while is_traced(inner):
+        inner = getattr(inner, "primal", getattr(inner, "val", None))
+    return value if inner is None else inner
+
+
 def adopt(values: Iterable[Any]) -> None:
     """Let flax.nnx objects be changed in the trace that is going on.
 

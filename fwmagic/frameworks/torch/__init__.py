@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, aligned_copy
+from fwmagic.frameworks import Framework, Habit, aligned_copy
 from fwmagic.frameworks.torch import compiler, state
 from fwmagic.frameworks.torch.flags import read_flags, write_flags
 from fwmagic.frameworks.torch.memory import TorchMemory
@@ -40,6 +40,11 @@ class Torch(Framework):
     readable = (
         (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
         (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
+    )
+    habits = (
+        Habit("std", "numpy", ("correction", "unbiased"), "torch.std divides by n - 1, np.std by n"),
+        Habit("var", "numpy", ("correction", "unbiased"), "torch.var divides by n - 1, np.var by n"),
+        Habit("median", "numpy", (), "torch.median takes the lower of two values in the middle, np.median their mean"),
     )
     memory = TorchMemory()
 
@@ -94,6 +99,7 @@ class Torch(Framework):
     watch = staticmethod(compiler.watch)
     compile = staticmethod(compiler.compile)
     explain = staticmethod(compiler.explain)
+    calls_told = staticmethod(compiler.CallsTold)
     is_compiler_frame = staticmethod(compiler.is_compiler_frame)
     is_generated = staticmethod(compiler.is_generated)
     worked_outside = staticmethod(compiler.worked_outside)

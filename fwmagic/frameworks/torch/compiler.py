@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,6 +33,20 @@ _ENTRY = ("_fn", "torch/_dynamo/eval_frame.py")
 _REST = "torch_dynamo_resume_in_"
 
 _events = 0
+
+
+class CallsTold(TorchFunctionMode):
+    """Tells of every call of a function of torch: its arguments, and what it returned or, in place, changed."""
+
+    def __init__(self, tell: Callable[[Any, Any], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function, and tell of it."""
+        result = function(*args, **(kwargs or {}))
+        self._tell((args, kwargs), args[0] if result is None and args else result)
+        return result
 
 
 def compile_events() -> int:

@@ -1,0 +1,204 @@
+"""Arrays of any library as values, and whether two of them are close: the tolerances, and how far they are apart."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: The relative tolerance of a dtype, by the beginning of its name. 1e-7 for float64 is that of
+#: `torch.testing.assert_close`. For float32 its 1.3e-6 is too tight for sums that two libraries add up in
+#: different orders: with n terms the error grows like sqrt(n) unit roundoffs u = 6e-8 (Higham and Mary, "A new
+#: approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019), here for n = 10^6. Arrays of
+#: 16 bits are added up in float32 and rounded a few times, hence 8 u, 2 to 4 times the tolerances of `assert_close`.
+TOLERANCES = {
+    "float64": 1e-7,
+    "complex128": 1e-7,
+    "float32": 6e-5,
+    "complex64": 6e-5,
+    "float16": 4e-3,
+    "complex32": 4e-3,
+    "bfloat16": 3.2e-2,
+    "float8": 0.25,
+}
+_FINEST = 1e-7
+# A mask such as -1e9 says nothing about rounding: a magnitude that fills so many places, and this share of an
+# array, and is so many times larger than all others, is left out of the array's scale.
+_FILL_COUNT, _FILL_SHARE, _FILL_FACTOR = 8, 0.1, 1e3
+
+ToNumpy = Callable[[Any], "np.ndarray[Any, Any] | None"]
+
+
+class UnreadableError(Exception):
+    """A value that cannot be compared, and why."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """The values of an array, and how its library describes it; `library` is that library's package."""
+
+    values: np.ndarray[Any, Any]
+    shape: tuple[int, ...]
+    dtype: str
+    library: str = ""
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How many values of two arrays are not close, and the first one's index and tolerance (0: exact).
+
+    `used` is the largest share of its tolerance that a value which is close makes use of. `largest` is the largest
+    difference of values that are not close and finite on both sides, and `worst` is where it is; `relative` is the
+    largest difference of such values over the larger one of the two (0: none is finite on both sides, or no number).
+    """
+
+    count: int
+    index: tuple[int, ...]
+    tolerance: float
+    used: float
+    largest: float = 0.0
+    relative: float = 0.0
+    worst: tuple[int, ...] = ()
+
+
+def array(value: Any, to_numpy: ToNumpy) -> Array | None:
+    """Return an array, a NumPy scalar, or a variable that holds an array; None for anything else.
+
+    Raises
+    ------
+    UnreadableError
+        It is an array whose values cannot be had or compared, such as a donated one.
+    """
+    if isinstance(value, type):
+        return None
+    try:
+        values = to_numpy(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UnreadableError(f"its values cannot be read: {error}") from error
+    numpy = sys.modules.get("numpy")
+    if values is None and numpy is not None and isinstance(value, numpy.generic):
+        values = numpy.asarray(value)
+    if values is None:
+        return None
+    shape = value.shape if hasattr(value, "shape") else values.shape
+    kind = getattr(value, "dtype", values.dtype)
+    dtype = str(getattr(kind, "name", kind)).rpartition(".")[2]  # torch.float32
+    if values.dtype.kind == "V" and dtype.startswith(("float", "int", "uint")):  # 4 and 8 bits, unknown to NumPy
+        values = values.astype("float32" if dtype.startswith("float") else "int16")
+    if values.dtype.kind in "OV":
+        raise UnreadableError(f"arrays of dtype {dtype} cannot be compared")
+    return Array(values, tuple(shape), dtype, type(value).__module__.partition(".")[0])
+
+
+def closeness(a: Array, b: Array) -> Closeness:
+    """Compare the values of two arrays of one shape; `measure.agree` states the rule."""
+    import numpy as np
+
+    # Only values that are not equal cost more than this one comparison; a NaN equals nothing.
+    places = np.flatnonzero(~np.asarray(a.values == b.values))
+    tolerance, used = np.zeros(len(places)), 0.0
+    if len(places) and a.values.dtype.kind in "fc":
+        is_complex = a.values.dtype.kind == "c"
+        x, y = (each.values.ravel()[places].astype("complex128" if is_complex else "float64") for each in (a, b))
+        with np.errstate(all="ignore"):
+            sizes = np.abs(x)
+            sizes[~np.isfinite(sizes)] = 0.0
+            relative = max(tolerance_of(a.dtype), tolerance_of(b.dtype))
+            # The smallest normal number, because XLA takes smaller ones for zero and torch does not.
+            tolerance = relative * sizes + (relative * _scale(a.values) + float(np.finfo(np.float32).tiny))
+            far = np.zeros(len(places), dtype=bool)
+            for p, q in ((x.real, y.real), (x.imag, y.imag)) if is_complex else ((x, y),):
+                share = np.abs(p - q) / tolerance
+                close = share <= 1
+                used = max(used, float(np.max(share, where=close, initial=0.0)))
+                left = np.flatnonzero(~close)
+                far[left] |= ~((p[left] == q[left]) | (np.isnan(p[left]) & np.isnan(q[left])))
+        places, tolerance = places[far], tolerance[far]
+    if not len(places):
+        return Closeness(0, (), 0.0, used)
+    index, *_ = _indices(places[:1], a.values.shape)
+    return Closeness(len(places), index, float(tolerance[0]), used, *_farthest(a, b, places))
+
+
+def is_close(a: Array, b: Array) -> bool:
+    """Say whether two arrays have one shape, and values that are all close."""
+    return a.values.shape == b.values.shape and not closeness(a, b).count
+
+
+def _farthest(a: Array, b: Array, places: np.ndarray[Any, Any]) -> tuple[float, float, tuple[int, ...]]:
+    """Return the largest difference at some places of the flat arrays, the largest relative one, and where it is."""
+    import numpy as np
+
+    if {a.values.dtype.kind, b.values.dtype.kind} - set("iufc"):
+        return 0.0, 0.0, ()
+    wide = "complex128" if "c" in a.values.dtype.kind + b.values.dtype.kind else "float64"
+    x, y = (each.values.ravel()[places].astype(wide) for each in (a, b))
+    with np.errstate(all="ignore"):
+        apart, larger = np.abs(x - y), np.maximum(np.abs(x), np.abs(y))
+        known = np.isfinite(apart) & np.isfinite(larger)
+        if not known.any():
+            return 0.0, 0.0, ()
+        apart[~known] = -1.0
+        shares = apart[known] / larger[known]
+        worst, *_ = _indices(places[[int(np.argmax(apart))]], a.values.shape)
+        return float(apart.max()), float(np.max(shares, where=np.isfinite(shares), initial=0.0)), worst
+
+
+def _indices(places: np.ndarray[Any, Any], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    import numpy as np
+
+    return [tuple(int(i) for i in np.unravel_index(place, shape)) for place in places]
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """The share of an array's values that are NaN or infinite; `is_mask`: all are minus infinity, as in a mask."""
+
+    share: float
+    is_mask: bool = False
+
+    @property
+    def spoils(self) -> bool:
+        """Whether what is timed is the handling of such values: a mask has them on purpose, up to one half."""
+        return self.share > 0.5 if self.is_mask else self.share >= _FEW
+
+
+# Below this share, NaN and infinity may be meant: a missing reading, a few bins of a histogram that are empty.
+_FEW = 0.01
+
+
+def not_finite(values: np.ndarray[Any, Any]) -> NotFinite:
+    """Return what of an array is NaN or infinite; nothing if it holds no floats."""
+    import numpy as np
+
+    if values.dtype.kind not in "fc" or not values.size:
+        return NotFinite(0.0)
+    finite = np.isfinite(values)
+    if finite.all():
+        return NotFinite(0.0)
+    odd = values[~finite]
+    return NotFinite(len(odd) / values.size, values.dtype.kind == "f" and bool(np.all(odd == -np.inf)))
+
+
+def tolerance_of(dtype: str) -> float:
+    """Return the relative tolerance of a dtype: of anything but floats that of the finest."""
+    return next((value for name, value in TOLERANCES.items() if dtype.startswith(name)), _FINEST)
+
+
+def _scale(values: np.ndarray[Any, Any]) -> float:
+    """Return the root mean square of the finite values, without a mask's fill value."""
+    import numpy as np
+
+    sizes = np.abs(values).ravel().astype(np.float64, copy=False)
+    finite = np.isfinite(sizes)
+    sizes = sizes if finite.all() else sizes[finite]
+    top = sizes.max(initial=0.0)
+    if np.count_nonzero(sizes == top) >= max(_FILL_COUNT, _FILL_SHARE * len(sizes)):
+        rest = sizes[sizes < top]
+        if 0 < rest.max(initial=0.0) < top / _FILL_FACTOR:
+            sizes, top = rest, rest.max()
+    return float(top * np.sqrt(np.mean(np.square(sizes / top)))) if top else 0.0

@@ -1,0 +1,209 @@
+"""How one array follows from another: another order of axes, a factor, a shift, a coarser dtype, its rows sorted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fwmagic.measure.close import Array, is_close
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Values = np.ndarray[Any, Any]
+
+#: Of larger arrays, nothing is looked for: each look passes over all values.
+_MOST_VALUES = 1_000_000
+_MOST_AXES = 4
+# A factor is known to about six digits of float32, and one that is a whole number or that of a logarithm to these.
+_EXACT = 3e-6
+# Up to this number, n / (n - 1) can be told from its neighbours in float32; a smaller one may be any factor.
+_LEAST_COUNTED, _MOST_COUNTED = 16, 300
+_LOGARITHMS = {
+    math.log(2): "a natural logarithm against one to base 2",
+    math.log(10): "a natural logarithm against one to base 10",
+    math.log(2) / math.log(10): "a logarithm to base 2 against one to base 10",
+    math.pi / 180: "degrees against radians",
+}
+
+
+def relation(a: Array, b: Array, names: tuple[str, str]) -> str:
+    """Return in words how `b` follows from `a`, such as `b is 2 x a everywhere`; an empty string if no way is known.
+
+    `names` are what the two are called. What is said holds for all values, within the tolerance of their dtypes.
+    """
+    import numpy as np
+
+    if {a.values.dtype.kind, b.values.dtype.kind} - set("iufc") or max(a.values.size, b.values.size) > _MOST_VALUES:
+        return ""
+    with np.errstate(all="ignore"):
+        looks: tuple[Callable[[Array, Array, str, str], Iterator[str]], ...]
+        if a.values.shape != b.values.shape:
+            looks = (_other_axes, _other_shape, _cropped, _other_order)
+        else:
+            looks = (_rounded, _other_axes, _other_scale, _other_function, _moved, _other_order, _at_an_edge)
+        return next((words for look in looks for words in look(a, b, *names)), "")
+
+
+def permutations_of_axes(shape: tuple[int, ...], other: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the orders of axes that make `other` of `shape`, but for the one that they have; of a few axes only."""
+    if len(shape) == len(other) <= _MOST_AXES and sorted(shape) == sorted(other):
+        for order in itertools.permutations(range(len(shape))):
+            if order != tuple(range(len(shape))) and tuple(shape[axis] for axis in order) == other:
+                yield order
+
+
+def _made(a: Array, values: Values) -> Array:
+    return replace(a, values=values, shape=values.shape)
+
+
+def _other_axes(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    for order in permutations_of_axes(a.values.shape, b.values.shape):
+        if is_close(_made(a, a.values.transpose(order)), b):
+            how = "transposed" if a.values.ndim == 2 else f"with its axes in the order {order}"
+            yield f"{second} is {first} {how}"
+
+
+def _other_shape(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    if a.values.size == b.values.size and is_close(_made(a, a.values.reshape(b.values.shape)), b):
+        yield f"{second} is {first} in another shape, with the same values in the same order"
+
+
+def _cropped(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    """Find the smaller array in the larger one: at its beginning, at its end, or in its middle."""
+    if a.values.ndim != b.values.ndim:
+        return
+    for small, large, inner, outer in ((a, b, first, second), (b, a, second, first)):
+        more = [y - x for x, y in zip(small.values.shape, large.values.shape, strict=True)]
+        if min(more) >= 0:
+            for where, starts in (
+                ("beginning", [0] * len(more)),
+                ("end", more),
+                ("middle", [rest // 2 for rest in more]),
+            ):
+                part = tuple(slice(s, s + n) for s, n in zip(starts, small.values.shape, strict=True))
+                if is_close(_made(large, large.values[part]), small):
+                    yield f"{inner} is the {where} of {outer}"
+
+
+def _rounded(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    """Find values of float32 or float64 that are those of a coarser dtype, on one side only."""
+    for name, to_coarse in _COARSE.items():
+        coarse = [one.values.dtype.kind == "f" and _is_same(one.values, to_coarse(one.values)) for one in (a, b)]
+        if coarse[0] != coarse[1]:
+            x, y = to_coarse(a.values), to_coarse(b.values)
+            if is_close(Array(x, x.shape, name), Array(y, y.shape, name)):
+                yield f"the values of {second if coarse[1] else first} are rounded to {name}"
+
+
+def _to_bfloat16(values: Values) -> Values:
+    """Round to the upper 16 bits of a float32, to even."""
+    import numpy as np
+
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    upper: Values = ((bits + (0x7FFF + ((bits >> 16) & 1))) & np.uint32(0xFFFF0000)).astype(np.uint32).view(np.float32)
+    return upper
+
+
+_COARSE: dict[str, Callable[[Any], Any]] = {
+    "bfloat16": _to_bfloat16,
+    "float16": lambda values: values.astype("float16").astype("float32"),
+    "float32": lambda values: values.astype("float32"),
+}
+
+
+def _is_same(values: Values, others: Values) -> bool:
+    import numpy as np
+
+    return bool(np.any(values)) and np.array_equal(values, others, equal_nan=True)
+
+
+def _other_scale(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    """Find a constant factor, or a constant that was added; of a single value, only a factor that tells something."""
+    import numpy as np
+
+    x, y = (one.values.ravel() for one in (a, b))
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = (one[known].astype("complex128" if one.dtype.kind == "c" else "float64") for one in (x, y))
+    if not np.any(x) or x.dtype.kind == "c" or y.dtype.kind == "c":
+        return
+    factor = float(x @ y / (x @ x))
+    words = _factor_in_words(factor)
+    if factor and (len(x) > 1 or words) and is_close(_made(a, a.values * factor), b):
+        if factor == -1:
+            yield f"{second} is the negative of {first}"
+        else:
+            yield f"{second} is {factor:.6g} x {first}{' everywhere' if len(x) > 1 else ''}{words}"
+    added = float(np.mean(y - x))
+    if len(x) > 1 and is_close(_made(a, a.values + added), b):
+        yield f"{second} is {first} {'+' if added > 0 else '-'} {abs(added):.6g} everywhere"
+
+
+def _factor_in_words(factor: float) -> str:
+    """Return what a factor may come from, as a question."""
+    for value in (factor, 1 / factor) if factor > 0 else ():
+        for known, words in _LOGARITHMS.items():
+            if abs(value / known - 1) < _EXACT:
+                return f": {words}?"
+        if value > _LEAST_COUNTED - 0.5 and abs(value / round(value) - 1) < _EXACT:
+            return f": a sum against a mean of {round(value)}?"
+        for power in (1, 2):  # of a variance, and of a standard deviation
+            ratio = value**power
+            count = round(ratio / (ratio - 1)) if ratio > 1 else 0
+            if _LEAST_COUNTED <= count <= _MOST_COUNTED and abs(ratio / (count / (count - 1)) - 1) < _EXACT:
+                return f": n against n - 1, with n = {count}?"
+    return ": n against n - 1?" if 0 < abs(factor - 1) < 1 / _MOST_COUNTED else ""
+
+
+def _other_function(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    """Find the two sides of a usual function, such as probabilities and their logarithms."""
+    import numpy as np
+
+    if a.values.size < 2 or a.values.dtype.kind != "f":
+        return
+    for function, words in ((np.log, "logarithm"), (np.exp, "exponential"), (np.sqrt, "square root"),
+                            (np.square, "square"), (np.reciprocal, "reciprocal")):  # fmt: skip
+        if is_close(_made(a, function(a.values)), b):
+            yield f"{second} is the {words} of {first}"
+    if is_close(_made(a, np.abs(a.values)), _made(b, np.abs(b.values))):
+        yield f"{second} is {first} but for signs"
+
+
+def _moved(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    """Find an axis along which the values are reversed, or shifted by one place."""
+    import numpy as np
+
+    for axis, count in enumerate(a.values.shape):
+        if count > 1 and is_close(_made(a, np.flip(a.values, axis)), b):
+            yield f"{second} is {first} reversed along axis {axis}"
+        if count > 2:
+            x, y = np.moveaxis(a.values, axis, 0), np.moveaxis(b.values, axis, 0)
+            if is_close(_made(a, x[:-1]), _made(b, y[1:])) or is_close(_made(a, x[1:]), _made(b, y[:-1])):
+                yield f"{second} is {first} shifted by one along axis {axis}"
+
+
+def _other_order(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    import numpy as np
+
+    x, y = a.values, b.values
+    if x.shape == y.shape and x.ndim > 1 and len(x) > 1 and x.dtype.kind != "c":
+        # A sum with weights of no pattern tells the rows apart, whatever rounding did to their values.
+        weights = np.random.default_rng(0).standard_normal(x[0].size)
+        rows = [one.values[np.argsort(one.values.reshape(len(x), -1) @ weights)] for one in (a, b)]
+        if is_close(_made(a, rows[0]), _made(b, rows[1])):
+            yield f"{second} has the rows of {first} in another order"
+    if x.size == y.size > 1 and is_close(_made(a, np.sort(x.ravel())), _made(b, np.sort(y.ravel()))):
+        yield f"{second} has the values of {first} in another order"
+
+
+def _at_an_edge(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+    """Find that all but the ends of one axis is equal, or of every axis."""
+    for axes in [*((axis,) for axis in range(a.values.ndim)), tuple(range(a.values.ndim))]:
+        if all(a.values.shape[axis] > 2 for axis in axes):
+            part = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(a.values.ndim))
+            if axes and is_close(_made(a, a.values[part]), _made(b, b.values[part])):
+                where = "the edges" if len(axes) == a.values.ndim > 1 else f"the ends of axis {axes[0]}"
+                yield f"{second} is {first} but for {where}"

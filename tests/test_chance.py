@@ -1,0 +1,106 @@
+"""Random cells: what does not depend on chance is compared by value, the rest by shape, dtype, mean and spread."""
+
+from __future__ import annotations
+
+import pytest
+from cells import run, untouched
+
+QUICK = "%%compare --mode eager --budget 0.02"
+START = """
+import random, time
+import numpy as np, torch
+x = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+t = torch.from_numpy(x.copy())
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(t), batch_size=16)
+drawn = np.random.default_rng(1)
+"""
+BATCHES = "total = torch.zeros(32)\nfor (batch,) in loader:\n    total = total + batch.sum(0)\ntotal"
+
+# The sections' bodies, and how the second one compares with the first.
+CELLS = {
+    "a loader that draws a seed only": (f"torch\n{BATCHES}", "numpy\nx.sum(0)", "agrees", "agrees with torch"),
+    "such a loader, other sums": (f"torch\n{BATCHES}", "numpy\nx.sum(0) * 2", "differs", "numpy is 2 x torch"),
+    "numbers that are drawn and not used": (
+        "torch\ntorch.rand(3)\nt * 2", "numpy\nx * 3", "differs", "numpy is 1.5 x torch everywhere"),
+    "a clock that is read and not used": (
+        "numpy\nbegan = time.perf_counter()\nx * 2\n", "numpy two\nx * 3", "differs", "two is 1.5 x numpy everywhere"),
+    "a generator of the notebook's": (
+        "numpy\ndrawn.random(3)\nx * 2", "numpy two\nx + 1", "differs", "numpy and two differ at Out[0, 0]"),
+    "of one distribution": (
+        "torch\ntorch.rand(1000)", "numpy\nnp.random.rand(1000).astype('float32')", "not compared", "spreads agree"),
+    "of another mean": (
+        "torch\ntorch.rand(50000)", "numpy\nnp.random.randn(50000).astype('float32')", "differs", "in mean at Out"),
+    "of another spread": (
+        "torch\ntorch.randn(20000)", "numpy\n3 * np.random.randn(20000).astype('float32')", "differs", "in spread"),
+    "of another shape": (
+        "torch\ntorch.rand(10)", "numpy\nnp.random.rand(11).astype('float32')", "differs", "differ in shape at Out"),
+    "of another dtype": (
+        "torch\ntorch.rand(10)", "numpy\nnp.random.rand(10)", "differs", "differ in dtype at Out: float32 and float64"),
+    "of a shape that depends on chance": (
+        "torch\ntorch.rand(100)[torch.rand(100) > 0.5]",
+        "numpy\nnp.random.rand(100).astype('float32')[np.random.rand(100) > 0.5]", "not compared", "shapes, dtypes"),
+    "moved by chance as a whole": (
+        "torch\nt * torch.randn(1)", "numpy\nx * np.float32(np.random.randn())", "not compared", "and spreads agree"),
+    "in part": (
+        "torch\nnoise = torch.rand(1000)\nsure = t * 2\nnoise",
+        "numpy\nnoise = np.random.rand(1000).astype('float32')\nsure = x * 3\nnoise", "differs", "at sure[0, 0]"),
+    "changed by the cell itself": (
+        "torch\nt.add_(torch.rand(1))\nt.shape[0]", "numpy\n65", "differs", "64 and 65"),
+    "dropout of another share": (
+        "torch\ntorch.nn.functional.dropout(torch.ones(200, 200), 0.5)",
+        "numpy\n(np.random.rand(200, 200) < 0.9).astype('float32') / np.float32(0.9)", "differs", "in spread at Out"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def book(shell):
+    run(shell, START)
+    return shell
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_random_sections(book, case):
+    first, second, status, words = CELLS[case]
+    with untouched(book):
+        run(book, f"{QUICK}\n%%{first}\n%%{second}")
+    run(book, f"{QUICK} -o r\n%%{first}\n%%{second}")
+    found = [variant for variant in book.user_ns["r"]][-1].agreement
+    assert (found.status, words in found.sentence) == (status, True), found.sentence
+
+
+def test_a_random_section_that_takes_long_is_not_run_again(book):
+    calls = book.user_ns["calls"] = []
+    book.user_ns["slow"] = lambda: (time_passes(), calls.append(1))
+    run(book, f"{QUICK} -o r\n%%torch\nslow()\ntorch.rand(9)\n%%numpy\nnp.random.rand(9).astype('float32')")
+    found = book.user_ns["r"]["numpy"].agreement
+    assert found.sentence.endswith("; shapes and dtypes agree")
+
+
+def time_passes():
+    import time
+
+    time.sleep(0.06)
+
+
+@pytest.mark.slow
+def test_a_compiled_random_cell_is_compared_with_its_plain_run_by_mean_and_spread(book):
+    run(book, "%%torch --budget 0.05 -o r\ntorch.rand(100, 100) * 2")
+    found = book.user_ns["r"]["torch"]
+    assert found.compilation.way == "cell"
+    assert found.agreement.sentence.endswith("; shapes, dtypes, means and spreads agree")
+
+
+APART = {
+    "torch.rand(3)\nt * 2": ("x * 3", "numpy is 1.5 x torch everywhere"),
+    "torch.rand(50000)": ("np.random.randn(50000).astype('float32')", "differ in"),
+}
+
+
+@pytest.mark.parametrize(
+    "first", [next(iter(APART)), *(pytest.param(one, marks=pytest.mark.slow) for one in [*APART][1:])]
+)
+def test_random_sections_in_processes_of_their_own(book, first):
+    second, words = APART[first]
+    run(book, f"{QUICK} --isolate -o r\n%%torch\n{first}\n%%numpy\n{second}")
+    found = book.user_ns["r"]["numpy"].agreement
+    assert (found.status, words in found.sentence) == ("differs", True), found.sentence
