@@ -22,7 +22,8 @@ from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
 from fwmagic.cells.yours import yours
-from fwmagic.errors import CannotCompile
+from fwmagic.errors import CannotCompile, message_of
+from fwmagic.format import one_line
 from fwmagic.frameworks import CompileOptions, Framework, bare_name, habit
 from fwmagic.measure.agree import Draws, agree, spoilt
 from fwmagic.measure.close import ToNumpy, not_finite
