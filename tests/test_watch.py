@@ -9,6 +9,7 @@ import textwrap
 import threading
 
 import pytest
+from cells import run
 
 from fwmagic.cells.watch import Watch
 
@@ -110,3 +111,34 @@ def test_what_we_write_ourselves_is_not_the_cells(tmp_path):
     with Watch({}, "cell") as watch, tempfile.NamedTemporaryFile(dir=tmp_path):
         subprocess.run(["true"], check=True)
     assert watch.effect is None
+
+
+def test_the_files_of_a_run_can_be_put_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.txt").write_text("1")
+    (tmp_path / "empty.txt").write_text("")
+    text = """
+    import os, numpy as np
+    from pathlib import Path
+    with open("old.txt", "a") as file:
+        file.write("2")
+    Path("old.txt").write_text("3")
+    Path("empty.txt").write_text("4")
+    np.save("new.npy", np.arange(3))
+    open("gone.txt", "w").close()
+    os.remove("gone.txt")
+    """
+    with Watch({}, "cell") as watch:
+        exec(compile(textwrap.dedent(text), "cell", "exec"), {})
+    watch.put_back_files()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old.txt": "1", "empty.txt": ""}
+
+
+@pytest.mark.parametrize("line", ["np.ones(3).tofile('log.txt')", "target.write_text('x')"])
+def test_a_comparison_leaves_the_files_that_it_writes_as_they_were(shell, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.txt").write_text("before")
+    run(shell, "from pathlib import Path\ntarget = Path('log.txt')\nimport numpy as np")
+    run(shell, f"%%compare -o report\n%%numpy a\n{line}\nnp.ones(2)\n%%numpy b\n{line}\nnp.ones(2)")
+    assert [variant.status for variant in shell.user_ns["report"]] == ["run-once"] * 2
+    assert (tmp_path / "log.txt").read_text() == "before"

@@ -66,12 +66,12 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
     """Run a program once, from the section's start state; return it with what that showed of later calls, and the rest.
 
     A program that changes anything is called some more times, unless this is to be its `only` run. If that is `watched`
-    and has an effect that cannot be put back, it was the only one.
+    and has an effect that cannot be put back, it was the only one; but files that it wrote are as before.
     """
     scene = program.scene
+    watch = Watch(scene.namespace, scene.body.filename)
     program.enter()
     try:
-        watch = Watch(scene.namespace, scene.body.filename)
         with window(), watch if watched else nullcontext():
             start = time.perf_counter()
             outputs = program.call(*program.args)
@@ -96,6 +96,7 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
         )
         return program if only or outcome.effect is not None else _settled(program, changes, window, seconds), outcome
     finally:
+        watch.put_back_files()
         program.exit()
 
 

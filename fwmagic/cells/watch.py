@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ _WORDS: Final[Mapping[str, str]] = {
 # Between the user's code and an event: what a module does while it is imported is done once in a process.
 _IMPORTING = "<frozen importlib"
 
+# A file of more bytes is not kept to be put back.
+_MOST_KEPT = 64 * 2**20
+
 _armed: list[Watch] = []  # the hook cannot be taken away again, so it looks here whether anybody wants to know
 
 
@@ -45,7 +49,8 @@ class Watch:
 
     What counts is done by the notebook's own code, or by a library for it; not what a framework's own machinery does,
     such as the cache of a compiler, nor what a module does while it is imported. Code that writes to files without
-    asking Python, as some libraries do, is not seen.
+    asking Python, as some libraries do, is not seen. What the files held that the run opened for writing is kept, so
+    that `put_back_files` can make them as they were.
 
     Parameters
     ----------
@@ -62,6 +67,7 @@ class Watch:
         self._machinery = tuple(part for framework in frameworks.loaded() for part in framework.machinery)
         self._own_thread = threading.get_ident()
         self._others: set[int | None] = set()
+        self._files: dict[Path, bytes | None] = {}  # None: there was no such file
 
     def __enter__(self) -> Watch:
         _install()
@@ -74,7 +80,7 @@ class Watch:
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Note an event, if it is one of those and the cell's own doing."""
-        if self.effect is not None or threading.get_ident() in self._others:
+        if (self.effect is not None and event != "open") or threading.get_ident() in self._others:
             return
         what = arguments[0] if arguments else None
         if event == "open" and (isinstance(what, int) or not arguments[2] & _WRITING):
@@ -91,9 +97,29 @@ class Watch:
         # A thread that the cell has started need not have any of the cell's code below the event.
         if frame is None and threading.get_ident() == self._own_thread:
             return
+        if event == "open":
+            self._keep(Path(name).absolute())
+        if self.effect is not None:
+            return
         while frame is not None and frame.f_code.co_filename != self._filename:
             frame = frame.f_back
         self.effect = Place(None if frame is None else frame.f_lineno, _WORDS[event].format(name))
+
+    def put_back_files(self) -> None:
+        """Make the files that were opened for writing hold what they held before, or be gone again."""
+        for path, content in self._files.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+
+    def _keep(self, path: Path) -> None:
+        if path in self._files:
+            return
+        if not path.exists():
+            self._files[path] = None
+        elif path.is_file() and path.stat().st_size <= _MOST_KEPT and os.access(path, os.R_OK):
+            self._files[path] = path.read_bytes()
 
     def _is_own(self, frame: FrameType) -> bool:
         return frame.f_globals is self._namespace or frame.f_code.co_filename == self._filename

@@ -134,7 +134,7 @@ class Preparation:
         program = self._as_it_is(scene)
         for name in section.options.variants():
             try:
-                _, outcome = first_run(program, self._window, only=True)
+                _, outcome = first_run(program, self._window, only=True, watched=not section.options.repeat_effects)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the user's code raised: this variant failed, the others go on
