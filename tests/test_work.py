@@ -87,7 +87,8 @@ class TestDoneOnce:
         assert said in variant.compilation.reason
         assert "once and never again" in variant.compilation.reason
         assert variant.compilation.line == line or line is None
-        assert variant.time.median > 0.4 * plain_seconds(notebook, text)
+        plain = plain_seconds(notebook, text)
+        assert variant.time.median > 0.4 * plain or plain < 1e-3  # of little work, noise is a large part
 
     @pytest.mark.parametrize("call", ["rested", "noisy", "drawn", "stamped"])
     def test_neither_is_a_function_compiled_that_does_it(self, notebook, call):

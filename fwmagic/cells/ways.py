@@ -228,7 +228,7 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
             program, outcome = first_run(program, window)
             if traced is not None and traced.untraced.is_worth_a_call:
-                _refuse(scene, traced.untraced, _seconds_of_a_call(program, window))
+                _refuse_in_earnest(scene, traced.untraced, _seconds_of_a_call(program, window), window)
         except CannotCompile:
             raise
         except Exception as error:  # whatever the compiler or the traced code raises: the plain run raised nothing
@@ -289,6 +289,19 @@ def _refuse(scene: Scene, untraced: Untraced, seconds: float | None = None) -> N
     if why:
         line = None if untraced.code is None else _line_of_code(scene.body, untraced.code, untraced.what)
         raise CannotCompile(why, line)
+
+
+def _refuse_in_earnest(scene: Scene, untraced: Untraced, seconds: float, window: Window) -> None:
+    """Raise CannotCompile as `_refuse` does, if a second trace shows the same: others may have had the core."""
+    if not untraced.why_not(scene.framework.title, seconds):
+        return
+    scene.enter()
+    try:
+        with window():
+            _, traced = traced_program(scene, scene.framework.look, _is_input(scene))
+    finally:
+        scene.exit()
+    _refuse(scene, min(untraced, traced.untraced, key=lambda seen: seen.seconds), seconds)
 
 
 def _refuse_outside(scene: Scene, window: Window) -> float:

@@ -487,6 +487,10 @@ class Framework(ABC):
         """Run something plainly, and return what that did outside of the framework (strategy `locals`)."""
         return Untraced()
 
+    def look(self, function: Callable[..., Any], arguments: tuple[Any, ...], filename: str = "") -> Traced:
+        """Trace a function as `trace` does, and compile nothing: what comes of it cannot be called."""
+        raise CannotCompile(self.cannot_compile())
+
     def operations_traced(self) -> int:
         """Return how many operations the trace that is going on consists of so far; 0 where that is not told."""
         return 0

@@ -135,6 +135,7 @@ class Jax(Framework):
     prime = staticmethod(compiler.prime)
     watch = staticmethod(compiler.watch)
     trace = staticmethod(compiler.trace)
+    look = staticmethod(compiler.look)
     operations_traced = staticmethod(compiler.operations_traced)
     is_compiled = staticmethod(compiler.is_compiled)
     is_traced = staticmethod(compiler.is_traced)
