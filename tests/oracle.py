@@ -172,6 +172,8 @@ def notebook() -> Iterator[Notebook]:
     states, settings, before = _generators(), Settings(), Path.cwd()
     flags = [(framework, framework.flags()) for framework in loaded()]
     folder = Path(tempfile.gettempdir()) / f"notebook-{os.getpid()}"  # the same for every notebook of this process
+    while folder.exists():  # but for one that is opened while another one is
+        folder = folder.with_name(f"{folder.name}-inside")
     try:
         folder.mkdir()
         os.chdir(folder)
