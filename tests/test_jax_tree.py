@@ -32,7 +32,7 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize("tree", MIXED, ids=repr)
+@pytest.mark.parametrize("tree", MIXED, ids=range(len(MIXED)))
 def test_what_is_taken_apart_is_put_together_again(tree):
     leaves, structure = flatten(tree)
     assert jax.tree.unflatten(structure, leaves) == tree
