@@ -66,13 +66,14 @@ __all__ = [
 
 
 def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-    """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a short text."""
+    """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a text."""
     stored = {**report.to_dict(MOST_POINTS), "words": to_words(report)}
-    return {MIME: stored, "text/html": html.to_html(report), "text/plain": text.to_text(report, short=True)}
+    return {MIME: stored, "text/html": html.to_html(report), "text/plain": text.to_text(report)}
 
 
 # What Python and IPython ask of an object that is shown, and the methods that users call.
 Report.__str__ = text.to_text  # type: ignore[method-assign, assignment]
+Report.details = text.to_details  # type: ignore[method-assign, assignment]
 Report.to_markdown = text.to_markdown  # type: ignore[method-assign, assignment]
 Report.to_html = html.to_html  # type: ignore[method-assign, assignment]
 Report.to_svg = charts.to_svg  # type: ignore[method-assign, assignment]

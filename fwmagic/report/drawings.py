@@ -47,8 +47,14 @@ class Scale(NamedTuple):
 
     def x(self, value: float) -> int:
         """Return where `value` lies, from 0 to the width of the drawing."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(_WIDTH * min(max(share, 0.0), 1.0))
+        return round(_WIDTH * self._share(value))
+
+    def column(self, value: float, columns: int) -> int:
+        """Return in which of so many columns `value` lies."""
+        return min(int(columns * self._share(value)), columns - 1)
+
+    def _share(self, value: float) -> float:
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
 def scale(times: Iterable[Time]) -> Scale | None:

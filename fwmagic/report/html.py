@@ -16,9 +16,11 @@ from fwmagic.report.words import (
     conditions,
     details,
     device_in_words,
+    figures,
     headline,
     table,
     used_in_words,
+    uses_memory,
 )
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
@@ -27,39 +29,69 @@ _STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-
 
 
 def to_html(report: Report) -> str:
-    """Return the report as an HTML fragment; everything that it quotes is escaped."""
+    """Return the report as an HTML fragment: a first look, the rest folded; what it quotes is escaped."""
     parts = [f"<style>{_STYLE}</style>", f'<div class="fw-top">{"".join(map(_sentence_html, headline(report)))}</div>']
     if report.state == "running":
         parts.append(f'<progress max="1" value="{report.progress:.3f}">{report.progress:.0%}</progress>')
-    parts += [_chart_html(report.variants), _memory_html(report.variants)]
     if report.variants:
-        parts.append(_table_html(table(report)))
-    parts += [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in details(report)]
-    parts.append(f'<p class="fw-group">conditions</p>{_list_html(conditions(report), soft=True)}')
+        parts.append(_rows_html(report))
+    remarks = [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in details(report)]
+    count = sum(line.warning for group in details(report) for line in group.lines)
+    folded = [
+        _folded_html("Figures", _table_html(figures(report)) if report.variants else ""),
+        _folded_html("Compile", _stages_html(report.variants)),
+        _folded_html("Memory", _memory_html(report.variants) if uses_memory(report) else ""),
+        _folded_html(f"Remarks ({count})" if count else "Remarks", "".join(remarks)),
+        _folded_html("Conditions", _list_html(conditions(report), soft=True)),
+    ]
+    parts.append(f'<div class="fw-more">{"".join(folded)}</div>')
     return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report">{"".join(parts)}</div>'
 
 
+def _folded_html(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>" if content else ""
+
+
 def _sentence_html(sentence: Sentence) -> str:
-    if sentence.warning:
-        return f'<p class="fw-alarm"><b>Warning:</b> {escape(sentence.text)}.</p>'
+    alarm = ' class="fw-alarm"' if sentence.warning else ""
     verdict, opening, figures = sentence.text.partition(" (")
-    return f"<p>{escape(verdict)}<span>{escape(opening + figures)}.</span></p>"
+    rest = f"<span>{escape(opening + figures)}</span>" if opening else ""
+    return f"<p{alarm}>{escape(verdict)}{rest}</p>"
 
 
-def _chart_html(variants: Iterable[Variant]) -> str:
-    timed = [(variant, variant.time) for variant in variants if variant.time is not None and variant.time.samples]
-    on = drawings.scale(time for _, time in timed)
-    if on is None:
+def _rows_html(report: Report) -> str:
+    """Return a row a variant: its name, its samples on one scale, and what a first look needs."""
+    timed = {v.name: v.time for v in report.variants if v.time is not None and v.time.samples}
+    on = drawings.scale(timed.values())
+    shown = table(report)
+    head = [f'<th scope="col">{escape(name)}</th>' for name in shown.head]
+    rows = [
+        [_head_html(variant, row[0]), *_cells_html(shown.head, row)]
+        for variant, row in zip(report.variants, shown.rows, strict=True)
+    ]
+    if on is not None:
+        low, _, high = drawings.axis(on)
+        head.insert(1, f'<th scope="col" class="fw-axis"><span>{low}</span> <span>{high}</span></th>')
+        for variant, cells in zip(report.variants, rows, strict=True):
+            time = timed.get(variant.name)
+            cells.insert(
+                1, f'<td class="fw-strip">{drawings.strip(variant, time, on) if time is not None else ""}</td>'
+            )
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    return f'<table class="fw-table fw-rows"><thead><tr>{"".join(head)}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _head_html(variant: Variant, name: str) -> str:
+    return f'<th scope="row" style="border-left-color:{drawings.colour(variant)}">{escape(name)}</th>'
+
+
+def _stages_html(variants: Iterable[Variant]) -> str:
+    compiling = [(v, sum(value for _, value in v.compile_stages)) for v in variants]
+    longest = max((total for _, total in compiling), default=0.0)
+    if not longest:
         return ""
-    compiling = {v.name: sum(value for _, value in v.compile_stages) for v, _ in timed}
-    longest = max(compiling.values())
-    heading = "time per call; dots: blocks, the first at the top; line: median; band: its 95 % interval"
-    rows = (
-        f'{_name_html(variant)}<div class="fw-strip">{drawings.strip(variant, time, on)}</div>'
-        f"{_compile_html(variant, compiling[variant.name], longest)}"
-        for variant, time in timed
-    )
-    return _framed_html(heading, rows, drawings.axis(on))
+    rows = (f"{_name_html(v)}{_compile_html(v, total, longest)}<i></i>" for v, total in compiling)
+    return f'<div class="fw-chart">{"".join(rows)}</div>'
 
 
 def _memory_html(variants: Iterable[Variant]) -> str:
@@ -104,17 +136,21 @@ def _compile_html(variant: Variant, total: float, longest: float) -> str:
     return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
 
 
-def _table_html(figures: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in figures.head)
-    rows = "".join(f"<tr>{_row_html(figures.head, row)}</tr>" for row in figures.rows)
+def _table_html(whole: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in whole.head)
+    rows = "".join(f"<tr>{_row_html(whole.head, row)}</tr>" for row in whole.rows)
     return f'<table class="fw-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _row_html(head: tuple[str, ...], row: tuple[str, ...]) -> str:
-    cells = zip(head[1:], row[1:], strict=True)
-    return f'<th scope="row">{escape(row[0])}</th>' + "".join(
-        f'<td data-head="{escape(name)}"><span>{_figure_html(cell)}</span></td>' for name, cell in cells
-    )
+    return f'<th scope="row">{escape(row[0])}</th>{"".join(_cells_html(head, row))}'
+
+
+def _cells_html(head: tuple[str, ...], row: tuple[str, ...]) -> list[str]:
+    return [
+        f'<td data-head="{escape(name)}"><span>{_figure_html(cell)}</span></td>'
+        for name, cell in zip(head[1:], row[1:], strict=True)
+    ]
 
 
 def _figure_html(cell: str) -> str:

@@ -724,6 +724,9 @@ class Report:
 
     if TYPE_CHECKING:  # the views, which know the data and not the other way: the package binds them to this class
 
+        def details(self) -> str:
+            """Return everything that the report tells, as text; `print(report)` is the first look."""
+
         def to_markdown(self) -> str:
             """Return the verdicts and the table as Markdown, for a paper or an issue."""
 

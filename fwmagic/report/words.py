@@ -18,9 +18,9 @@ from fwmagic.format import (
     setting,
     size,
     size_between,
-    times,
 )
 from fwmagic.report import wire
+from fwmagic.report.answer import SHORT, answer, speed
 from fwmagic.report.report import Agreement, Amount, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
 
 NOT_AVAILABLE = "n/a"
@@ -31,6 +31,9 @@ _COMPILED = {
     "functions": "the functions that it calls, in place",
     "eager": "no",
 }
+
+# Less memory than this, in bytes, is not worth a look.
+_LEAST_MEMORY = 2**20
 
 Row = tuple[str, ...]
 
@@ -109,9 +112,13 @@ class Words:
     Attributes
     ----------
     headline
-        The verdicts, then what a reader must not miss.
+        The answer in one line, then what a reader must not miss.
+    brief
+        The answer in at most 30 characters.
     table
-        The figures of the variants.
+        What a first look needs of each variant.
+    figures
+        The whole table of the variants.
     charts
         What each chart shows: its name, and for each variant in its order the rows of a table (see `charts`).
     details
@@ -123,7 +130,9 @@ class Words:
     """
 
     headline: tuple[Sentence, ...]
+    brief: str
     table: Table
+    figures: Table
     charts: Mapping[str, tuple[tuple[Row, ...], ...]]
     details: tuple[Group, ...]
     conditions: tuple[Remark, ...]
@@ -134,7 +143,9 @@ def to_words(report: Report) -> dict[str, Any]:
     """Return the words of a report as JSON-ready values."""
     words = Words(
         headline=tuple(headline(report)),
+        brief=answer(report).brief,
         table=table(report),
+        figures=figures(report),
         charts=charts(report),
         details=tuple(details(report)),
         conditions=tuple(conditions(report)),
@@ -147,39 +158,12 @@ def to_words(report: Report) -> dict[str, Any]:
 
 
 def headline(report: Report) -> list[Sentence]:
-    """Return the verdicts, then what a reader must not miss: sentences without a full stop."""
-    sentences = [Sentence(text) for text in _state_in_words(report)]
-    verdicts = report.over_baseline()
-    differ = {v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs"}
-    for r in verdicts.values():
-        but = ", and their outputs differ" if {r.variant, r.over} & differ else ""
-        sentences.append(Sentence(_verdict_in_words(r, report.margin) + but))
-    if report.fastest is not None and len(verdicts) > 1:
-        sentences.append(Sentence(f"{report.fastest} is the fastest: it beats every other variant"))
-    compared = {name for r in verdicts.values() for name in (r.variant, r.over)}
-    for variant in report.variants:
-        sentences += _alone_in_words(variant, compared, report.state)
-        agreement = variant.agreement
-        if agreement is not None and agreement.status == "differs":
-            what = f"the outputs of {variant.name} differ from those of {agreement.reference}"
-            sentences.append(Sentence(what, warning=True))
-    if not report.variants and report.state == "done":
-        sentences.append(Sentence("no variant was run"))
-    if report.note:
-        sentences.append(Sentence(report.note, report.state == "failed"))
-    return [Sentence(one_line(s.text).rstrip("."), s.warning) for s in sentences]
-
-
-def _state_in_words(report: Report) -> Iterator[str]:
-    if report.state == "running":
-        at_work = ", ".join(v.name for v in report.variants if v.status == "running")
-        share = f"running, {percent(min(report.progress, 1.0), 2)} of the budget of {seconds(report.budget)} used"
-        yield f"{share}{f', now {at_work}' if at_work else ''}: no figure below is final"
-    elif report.state == "interrupted":
-        spent = f"{seconds(report.spent)} of the budget of {seconds(report.budget)}"
-        yield f"interrupted after {spent}: the figures hold for what was timed until then"
-    elif report.state == "failed":
-        yield "failed: this comparison is not complete"
+    """Return the answer, then the note of a run that did not end as it should, unless the answer is that."""
+    first = answer(report)
+    sentences = [Sentence(first.line, first.warning)]
+    if report.note and report.note not in first.line:
+        sentences.append(Sentence(one_line(report.note).rstrip("."), report.state == "failed"))
+    return sentences
 
 
 def _verdict_in_words(r: Ratio, margin: float) -> str:
@@ -188,7 +172,7 @@ def _verdict_in_words(r: Ratio, margin: float) -> str:
     figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
     pair = f"{r.variant} and {r.over}"
     if r.verdict in ("faster", "slower"):
-        text = f"{r.variant} is {_speed_in_words(r.median)} than {r.over} {figures}"
+        text = f"{r.variant} is {speed(r.median)} than {r.over} {figures}"
     elif r.verdict == "same":
         text = f"{pair} take the same time, within {setting(margin)} {figures}"
     elif r.verdict == "withheld":
@@ -210,47 +194,35 @@ def _verdict_in_words(r: Ratio, margin: float) -> str:
     return f"{text}; {r.note}" if r.note else text
 
 
-def _speed_in_words(value: float) -> str:
-    """Return a ratio of times as a speed: 0.43 is `2.3x faster`, 1.02 is `2.0 % slower`."""
-    factor, word = (1 / value, "faster") if value < 1 else (value, "slower")
-    return f"{times(factor) if factor >= 1.5 else percent(factor - 1, 2)} {word}"
-
-
 def _span_in_words(low: float, high: float) -> str:
-    first, second = _speed_in_words(low), _speed_in_words(high)
+    first, second = speed(low), speed(high)
     if first.split()[-1] == second.split()[-1]:
         first = first.rsplit(" ", 1)[0]
     return f"between {first} and {second}"
-
-
-def _alone_in_words(variant: Variant, compared: set[str], state: str) -> Iterator[Sentence]:
-    """Yield what is to be said of a variant that no verdict speaks of."""
-    why = f": {variant.note}" if variant.note else ""
-    if variant.status == "failed":
-        failure = variant.failure
-        line = f" at line {failure.line}" if failure is not None and failure.line is not None else ""
-        what = why
-        if failure is not None:
-            what = f"{line} with {failure.error}" if failure.error else f"{line}: {failure.message}"
-        yield Sentence(f"{variant.name} failed{what}", warning=True)
-    elif variant.name in compared:
-        return
-    elif variant.status == "run-once":
-        took = f" in {seconds(variant.time.median)}" if variant.time is not None else ""
-        yield Sentence(f"{variant.name} ran once{took} and is not compared{why}")
-    elif variant.time is not None:
-        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({_blocks_in_words(variant.time)})")
-    elif variant.status in ("not timed", "interrupted"):
-        yield Sentence(f"{variant.name} was {variant.status}{why}")
-    elif state != "running":
-        yield Sentence(f"{variant.name} was not timed{why}")
 
 
 # The table of the variants.
 
 
 def table(report: Report) -> Table:
-    """Return the table of the variants; a column that holds nothing for any of them is left out."""
+    """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
+    ratios = report.over_baseline()
+    over = f"ratio to {one_line(report.baseline, 20)}" if report.baseline is not None else "ratio"
+    columns = {
+        "variant": [one_line(variant.name, 30) for variant in report.variants],
+        "per call": [_each_cell(variant) for variant in report.variants],
+        over: [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        "compile": [_compile_cell(variant).partition(" (")[0] for variant in report.variants],
+        "memory": [_memory_cell(variant) if uses_memory(report) else NOT_AVAILABLE for variant in report.variants],
+        "compiled": [_compiled_cell(variant) for variant in report.variants],
+    }
+    if not ratios:
+        del columns[over]
+    return _without_empty(columns)
+
+
+def figures(report: Report) -> Table:
+    """Return the whole table of the variants; a column that holds nothing for any of them is left out."""
     ratios = report.over_baseline()
     over = report.baseline if report.baseline is not None else "the other"
     columns = {
@@ -267,11 +239,39 @@ def table(report: Report) -> Table:
         **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
         "way": [v.compilation.way if v.compilation else NOT_AVAILABLE for v in report.variants],
     }
-    shown = {head: cells for head, cells in columns.items() if any(cell != NOT_AVAILABLE for cell in cells)}
     if not ratios:
-        shown = {head: cells for head, cells in shown.items() if not head.startswith("ratio to ")}
+        del columns[f"ratio to {over}"]
+    return _without_empty(columns)
+
+
+def _without_empty(columns: Mapping[str, list[str]]) -> Table:
+    shown = {head: cells for head, cells in columns.items() if any(cell != NOT_AVAILABLE for cell in cells)}
     rows = zip(*([one_line(cell, 60) for cell in cells] for cells in shown.values()), strict=True)
     return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
+
+
+def _each_cell(variant: Variant) -> str:
+    if variant.time is None:
+        return variant.status
+    return f"{seconds(variant.time.median)}{' (once)' if variant.status == 'run-once' else ''}"
+
+
+def uses_memory(report: Report) -> bool:
+    """Say whether a variant had so much memory in use that it is worth a look."""
+    used = (a.most or a.bytes for v in report for one in v.memory for a in one.peak if a.kind == "in use")
+    return any(count is not None and count >= _LEAST_MEMORY for count in used)
+
+
+def _memory_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        if ledger.in_use is not None:
+            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)}"
+    return NOT_AVAILABLE
+
+
+def _compiled_cell(variant: Variant) -> str:
+    way = variant.compilation.way if variant.compilation is not None else None
+    return NOT_AVAILABLE if way is None else SHORT.get(way, way)
 
 
 def _time_cell(variant: Variant) -> str:
@@ -419,7 +419,8 @@ def details(report: Report) -> list[Group]:
     names = {variant.name for variant in report.variants}
     groups = [(v.name, [*_remarks_on_variant(v), *_findings_in_words(report, {v.name})]) for v in report.variants]
     named = {finding.variant for finding in report.findings}
-    groups.append(("all variants", _findings_in_words(report, named - names | {None})))
+    verdicts = [Remark("verdict", _verdict_in_words(r, report.margin)) for r in report.over_baseline().values()]
+    groups.append(("all variants", [*verdicts, *_findings_in_words(report, named - names | {None})]))
     return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
 
 

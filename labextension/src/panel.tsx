@@ -8,9 +8,9 @@ import type { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
 
 import type { NotebookRuns } from './notebook';
-import { problem } from './output';
+import type { Read } from './read';
 import type { Run } from './runs';
-import { ReportView, title, verdict } from './view';
+import { brief, ReportView, title } from './view';
 
 export const COMMANDS = {
   open: 'fwmagic:open',
@@ -144,7 +144,7 @@ function RunList(props: {
                 </span>
                 <span className="fwm-verdict">
                   {unfinished ? trans.__('unfinished: ') : ''}
-                  {verdict(report, trans)}
+                  {brief(report, trans)}
                 </span>
               </button>
               {runs.length > 1 && !(ids.length === 1 && place === 0) && (
@@ -171,6 +171,16 @@ function RunList(props: {
       </button>
     </nav>
   );
+}
+
+/** Return the sentence that says why a value cannot be shown, and what to do. */
+function problem(value: Exclude<Read, { kind: 'report' }>, trans: TranslationBundle): string {
+  return value.kind === 'newer'
+    ? trans.__(
+        'This report has version %1 of the format, which this panel does not know: update fwmagic.',
+        value.version
+      )
+    : trans.__('This is not a report of fwmagic (%1): run the cell again.', value.why);
 }
 
 function Actions(props: { commands: CommandRegistry; trans: TranslationBundle }): React.JSX.Element {
