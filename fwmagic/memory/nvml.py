@@ -84,8 +84,7 @@ def _nvml_library() -> Any:
 
 
 def _nvml_fault(error: Any, function: str) -> NvmlFault:
-    meaning = _MEANING.get(error.value, "the driver does not answer")
-    return NvmlFault(f"{meaning} ({function}: {error})", error.value)
+    return NvmlFault(_MEANING.get(error.value, f"the driver does not answer ({function}: {error})"), error.value)
 
 
 def _shut_nvml_down() -> None:

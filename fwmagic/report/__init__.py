@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fwmagic.report import charts, html, text
 from fwmagic.report.report import (
+    FEWEST_POINTS,
     MIME,
+    MOST_ALL,
     MOST_POINTS,
     NEUTRAL,
     VERSION,
@@ -67,8 +70,12 @@ __all__ = [
 
 def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dict[str, Any]:
     """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a text."""
-    stored = {**report.to_dict(MOST_POINTS), "words": to_words(report)}
-    return {MIME: stored, "text/html": html.to_html(report), "text/plain": text.to_text(report)}
+    # What else runs on this machine is nobody's business who reads the notebook.
+    shared = replace(report, conditions=replace(report.conditions, neighbours=()))
+    # Twelve variants take little more room than four.
+    most = min(MOST_POINTS, max(MOST_ALL // (len(report.variants) or 1), FEWEST_POINTS))
+    stored = {**shared.to_dict(most), "words": to_words(shared)}
+    return {MIME: stored, "text/html": html.to_html(shared), "text/plain": text.to_text(shared)}
 
 
 # What Python and IPython ask of an object that is shown, and the methods that users call.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,10 +84,31 @@ def speed(value: float) -> str:
     return f"{times(factor) if factor >= _FACTOR else percent(factor - 1, 2)} {word}"
 
 
+def phase(report: Report) -> str:
+    """Return what a running report is at."""
+    if report.progress >= 1:
+        return "measuring memory"
+    if report.progress:
+        return f"timing, {100 * report.progress:.0f} % of {seconds(report.budget)}"
+    at_work = [variant for variant in report.variants if variant.status == "running"]
+    if not at_work:
+        return "running it once, plainly"
+    compiling = any(variant.mode not in ("eager", "debug") for variant in at_work)
+    names = one_line(", ".join(variant.name for variant in at_work), 40)
+    return f"{'compiling' if compiling else 'running'} {names}"
+
+
+def as_of(report: Report) -> str:
+    """Return when a running report was seen last, and what that means if nothing follows; empty: it is not known."""
+    try:
+        when = datetime.datetime.fromisoformat(report.updated).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return f"as of {when:%H:%M:%S}; if nothing follows, the run was cut off: run the cell again"
+
+
 def _at_work(report: Report) -> Answer:
-    at_work = ", ".join(v.name for v in report.variants if v.status == "running")
-    share = f"{100 * min(report.progress, 1.0):.0f} % of {seconds(report.budget)}"
-    doing = f"preparing {one_line(at_work, 40)}" if at_work and not report.progress else f"timing, {share}"
+    doing = phase(report)
     return Answer("…", f"{doing}: no figure is final", one_line(doing, _BRIEF))
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 
 from fwmagic.format import seconds, size
 from fwmagic.report import drawings
+from fwmagic.report.answer import as_of
 from fwmagic.report.report import Ledger, Report, Variant
 from fwmagic.report.words import (
     Remark,
@@ -31,21 +32,31 @@ _STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-
 def to_html(report: Report) -> str:
     """Return the report as an HTML fragment: a first look, the rest folded; what it quotes is escaped."""
     parts = [f"<style>{_STYLE}</style>", f'<div class="fw-top">{"".join(map(_sentence_html, headline(report)))}</div>']
-    if report.state == "running":
-        parts.append(f'<progress max="1" value="{report.progress:.3f}">{report.progress:.0%}</progress>')
     if report.variants:
         parts.append(_rows_html(report))
+    # What is folded away takes the place of the bar, so that the end of a run moves nothing.
+    parts.append(f'<div class="fw-more">{_bar_html(report) if report.state == "running" else _rest_html(report)}</div>')
+    return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report">{"".join(parts)}</div>'
+
+
+def _bar_html(report: Report) -> str:
+    share = f"{report.progress:.0%}"
+    bar = f'<progress max="1" value="{report.progress:.3f}" aria-label="budget used">{share}</progress>'
+    return f'{bar} <span class="fw-soft">{escape(as_of(report))}</span>'
+
+
+def _rest_html(report: Report) -> str:
+    """Return all that a first look does not need, folded."""
     remarks = [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in details(report)]
     count = sum(line.warning for group in details(report) for line in group.lines)
-    folded = [
-        _folded_html("Figures", _table_html(figures(report)) if report.variants else ""),
-        _folded_html("Compile", _stages_html(report.variants)),
-        _folded_html("Memory", _memory_html(report.variants) if uses_memory(report) else ""),
-        _folded_html(f"Remarks ({count})" if count else "Remarks", "".join(remarks)),
-        _folded_html("Conditions", _list_html(conditions(report), soft=True)),
-    ]
-    parts.append(f'<div class="fw-more">{"".join(folded)}</div>')
-    return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report">{"".join(parts)}</div>'
+    folded = {
+        "Figures": _table_html(figures(report)) if report.variants else "",
+        "Compile": _stages_html(report.variants),
+        "Memory": _memory_html(report.variants) if uses_memory(report) else "",
+        f"Remarks ({count})" if count else "Remarks": "".join(remarks),
+        "Conditions": _list_html(conditions(report), soft=True),
+    }
+    return "".join(_folded_html(summary, content) for summary, content in folded.items())
 
 
 def _folded_html(summary: str, content: str) -> str:
@@ -61,28 +72,30 @@ def _sentence_html(sentence: Sentence) -> str:
 
 def _rows_html(report: Report) -> str:
     """Return a row a variant: its name, its samples on one scale, and what a first look needs."""
-    timed = {v.name: v.time for v in report.variants if v.time is not None and v.time.samples}
-    on = drawings.scale(timed.values())
+    on = drawings.scale(variant.time for variant in report.variants if variant.time is not None)
     shown = table(report)
-    head = [f'<th scope="col">{escape(name)}</th>' for name in shown.head]
-    rows = [
-        [_head_html(variant, row[0]), *_cells_html(shown.head, row)]
-        for variant, row in zip(report.variants, shown.rows, strict=True)
-    ]
+    head = [f"<th{_column_class(name)}>{escape(name)}</th>" for name in shown.head]
     if on is not None:
         low, _, high = drawings.axis(on)
-        head.insert(1, f'<th scope="col" class="fw-axis"><span>{low}</span> <span>{high}</span></th>')
-        for variant, cells in zip(report.variants, rows, strict=True):
-            time = timed.get(variant.name)
-            cells.insert(
-                1, f'<td class="fw-strip">{drawings.strip(variant, time, on) if time is not None else ""}</td>'
-            )
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    return f'<table class="fw-table fw-rows"><thead><tr>{"".join(head)}</tr></thead><tbody>{body}</tbody></table>'
+        head.insert(1, f'<th class="fw-axis"><span>{low}</span> <span>{high}</span></th>')
+    rows = []
+    for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
+        time = variant.time if variant.time is not None and variant.time.samples else None
+        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else ""
+        strip = f'<td class="fw-strip">{drawn}</td>' if on is not None else ""
+        cells = [
+            f"<td{_column_class(h)}>{_figure_html(cell)}</td>" for h, cell in zip(shown.head[1:], cells, strict=True)
+        ]
+        rows.append(
+            f'<tr><th scope="row" style="border-left-color:{drawings.colour(variant)}">{escape(name)}</th>'
+            f"{strip}{''.join(cells)}</tr>"
+        )
+    return f'<table class="fw-rows"><thead><tr>{"".join(head)}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _head_html(variant: Variant, name: str) -> str:
-    return f'<th scope="row" style="border-left-color:{drawings.colour(variant)}">{escape(name)}</th>'
+def _column_class(name: str) -> str:
+    """Return the class of a column that a narrow page leaves out: it stands among the figures, too."""
+    return ' class="fw-wide"' if name in ("compile", "memory", "compiled") else ""
 
 
 def _stages_html(variants: Iterable[Variant]) -> str:
@@ -137,26 +150,19 @@ def _compile_html(variant: Variant, total: float, longest: float) -> str:
 
 
 def _table_html(whole: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in whole.head)
-    rows = "".join(f"<tr>{_row_html(whole.head, row)}</tr>" for row in whole.rows)
-    return f'<table class="fw-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-
-
-def _row_html(head: tuple[str, ...], row: tuple[str, ...]) -> str:
-    return f'<th scope="row">{escape(row[0])}</th>{"".join(_cells_html(head, row))}'
-
-
-def _cells_html(head: tuple[str, ...], row: tuple[str, ...]) -> list[str]:
-    return [
-        f'<td data-head="{escape(name)}"><span>{_figure_html(cell)}</span></td>'
-        for name, cell in zip(head[1:], row[1:], strict=True)
-    ]
+    head = "".join(f"<th>{escape(name)}</th>" for name in whole.head)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_figure_html(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in whole.rows
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="fw-scroll" tabindex="0" role="group" aria-label="Figures">{table}</div>'
 
 
 def _figure_html(cell: str) -> str:
     """Return a cell whose interval, in parentheses, stands smaller under the figure."""
     figure, opening, rest = cell.partition(" (")
-    return escape(figure) + (f"<small>{escape(opening.strip() + rest)}</small>" if opening else "")
+    return escape(figure) + (f" <small>({escape(rest)}</small>" if opening else "")
 
 
 def _list_html(lines: Iterable[Remark], soft: bool = False) -> str:

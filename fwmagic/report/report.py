@@ -16,6 +16,8 @@ VERSION: Final = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
 MOST_POINTS = 50
+#: Of many variants each carries fewer, so that all together have about so many, and none has fewer than some.
+MOST_ALL, FEWEST_POINTS = 240, 16
 #: It carries at most this many moments of a timeline: there may be one for each variant and device.
 MOST_MOMENTS = 10
 
@@ -93,7 +95,7 @@ class Time:
         How the times were obtained.
     """
 
-    samples: tuple[NotNegative, ...]
+    samples: tuple[NotNegative, ...] = field(metadata={"thinned": wire.spread})
     median: NotNegative
     low: NotNegative | None
     high: NotNegative | None
@@ -471,9 +473,10 @@ class Variant:
 
     @property
     def compile_stages(self) -> list[tuple[Stage, float]]:
-        """The stages whose seconds are known, without prime: that one is spent once a process."""
+        """What was spent on compiling, by stage: without prime, which is once a process, and the first run."""
         stages = self.compilation.stages if self.compilation is not None else ()
-        return [(stage, stage.seconds) for stage in stages if stage.seconds is not None and stage.name != "prime"]
+        known = ((stage, stage.seconds) for stage in stages if stage.name not in ("prime", "first run"))
+        return [(stage, value) for stage, value in known if value is not None]
 
 
 @dataclass(frozen=True)
@@ -624,6 +627,8 @@ class Report:
         The notebook's number of the cell; null: no notebook.
     note
         What else is to be known of the run; empty if there is nothing.
+    updated
+        When it last changed, in ISO 8601; empty: not known.
     version
         Version of this format.
     """
@@ -644,7 +649,8 @@ class Report:
     progress: Share = 0.0
     execution_count: Count | None = None
     note: str = ""
-    version: Literal[1] = VERSION
+    updated: str = ""
+    version: Literal[1] = field(default=VERSION, metadata={"always": True})
 
     def __getitem__(self, name: str) -> Variant:
         for variant in self.variants:
@@ -691,8 +697,8 @@ class Report:
     def to_dict(self, most_points: int | None = None) -> dict[str, Any]:
         """Return the report as JSON-ready values.
 
-        With `most_points`, samples are thinned evenly to that many (timelines to fewer), and numbers rounded to five
-        digits: half the size.
+        With `most_points`, samples are thinned evenly to that many (timelines to fewer), numbers rounded to five
+        digits, and fields left out that hold their defaults: a third of the size.
         """
         return typing.cast("dict[str, Any]", wire.encode(self, most_points))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
+from fwmagic.report.answer import as_of
 from fwmagic.report.drawings import Extent, axis, drawn_ledgers, drawn_segments, extent, scale, whose
 from fwmagic.report.report import Ledger, Report, Variant
 from fwmagic.report.words import Remark, conditions, details, device_in_words, figures, headline, table
@@ -36,6 +37,8 @@ def to_text(report: Report) -> str:
     more = len(warnings) - len(said)
     rest = f"{more} more {'remark' if more == 1 else 'remarks'}, figures" if more else "Figures"
     last = [f"{rest} and conditions: .details() of the report (-o name binds it)"] if report.variants else []
+    if report.state == "running":
+        last = [as_of(report)]
     return "\n".join(block for block in (*blocks, *said, *last) if block)
 
 

@@ -21,7 +21,20 @@ from fwmagic.format import (
 )
 from fwmagic.report import wire
 from fwmagic.report.answer import SHORT, answer, speed
-from fwmagic.report.report import Agreement, Amount, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
+from fwmagic.report.report import (
+    MOST_POINTS,
+    Agreement,
+    Amount,
+    Compilation,
+    Conditions,
+    Finding,
+    Ledger,
+    Ratio,
+    Report,
+    Stage,
+    Time,
+    Variant,
+)
 
 NOT_AVAILABLE = "n/a"
 _COMPILED = {
@@ -115,8 +128,6 @@ class Words:
         The answer in one line, then what a reader must not miss.
     brief
         The answer in at most 30 characters.
-    table
-        What a first look needs of each variant.
     figures
         The whole table of the variants.
     charts
@@ -131,7 +142,6 @@ class Words:
 
     headline: tuple[Sentence, ...]
     brief: str
-    table: Table
     figures: Table
     charts: Mapping[str, tuple[tuple[Row, ...], ...]]
     details: tuple[Group, ...]
@@ -140,18 +150,17 @@ class Words:
 
 
 def to_words(report: Report) -> dict[str, Any]:
-    """Return the words of a report as JSON-ready values."""
+    """Return the words of a report as JSON-ready values, without what holds its default."""
     words = Words(
         headline=tuple(headline(report)),
         brief=answer(report).brief,
-        table=table(report),
         figures=figures(report),
         charts=charts(report),
         details=tuple(details(report)),
         conditions=tuple(conditions(report)),
         budget=seconds(report.budget),
     )
-    return typing.cast("dict[str, Any]", wire.encode(words, None))
+    return typing.cast("dict[str, Any]", wire.encode(words, MOST_POINTS))
 
 
 # The sentences at the top.
@@ -237,7 +246,7 @@ def figures(report: Report) -> Table:
         "peak in use": [_in_use_cell(variant) for variant in report.variants],
         "peak held": [_held_cell(variant) for variant in report.variants],
         **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
-        "way": [v.compilation.way if v.compilation else NOT_AVAILABLE for v in report.variants],
+        "compiled": [_compiled_cell(variant) for variant in report.variants],
     }
     if not ratios:
         del columns[f"ratio to {over}"]
@@ -305,11 +314,10 @@ def _number_cell(value: float | None) -> str:
 
 def _compile_cell(variant: Variant) -> str:
     compilation, known = variant.compilation, variant.compile_stages
-    if compilation is None or not known or compilation.cache == "none":
+    if compilation is None or not known:
         return NOT_AVAILABLE
     cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
-    compiling = sum(value for stage, value in known if stage.name != "first run")
-    return f"{seconds(compiling)}{cache}"
+    return f"{seconds(sum(value for _, value in known))}{cache}"
 
 
 def _in_use_cell(variant: Variant) -> str:
@@ -415,12 +423,18 @@ def segment_in_words(ledger: Ledger, amount: Amount) -> str:
 
 
 def details(report: Report) -> list[Group]:
-    """Return the remarks on each variant under its name, then those on the whole comparison."""
+    """Return the remarks on each variant under its name, then those on the whole comparison.
+
+    What is the same for all of several variants is said once.
+    """
     names = {variant.name for variant in report.variants}
-    groups = [(v.name, [*_remarks_on_variant(v), *_findings_in_words(report, {v.name})]) for v in report.variants]
+    own = {v.name: [*_remarks_on_variant(v), *_findings_in_words(report, {v.name})] for v in report.variants}
+    first, *others = own.values() or [[]]
+    shared = [line for line in first if others and all(line in lines for lines in others)]
+    groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     named = {finding.variant for finding in report.findings}
     verdicts = [Remark("verdict", _verdict_in_words(r, report.margin)) for r in report.over_baseline().values()]
-    groups.append(("all variants", [*verdicts, *_findings_in_words(report, named - names | {None})]))
+    groups.append(("all variants", [*verdicts, *shared, *_findings_in_words(report, named - names | {None})]))
     return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
 
 
@@ -465,14 +479,12 @@ def _alone_remark(time: Time) -> Iterator[Remark]:
 
 
 def _blocks_in_words(time: Time) -> str:
-    """Return the interval of the median and the number of blocks that it comes from."""
+    """Return the number of blocks that a time comes from."""
     calls = time.calls_per_block
     # A stored report holds fewer samples than were taken.
     count = max(len(time.samples), time.calls // calls if calls else 0)
     blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
-    if time.interval is None:
-        return f"{blocks}, too few for an interval"
-    return f"95 % interval {seconds_between(*time.interval)}, {blocks}"
+    return f"{blocks}, too few for an interval" if time.interval is None else blocks
 
 
 def _plural(noun: str, count: int) -> str:
@@ -570,29 +582,35 @@ def _tidy_remark(line: Remark) -> Remark:
 
 
 def conditions(report: Report) -> list[Remark]:
-    """Return what the numbers hold for, in two to four lines."""
+    """Return what the numbers hold for, in two to four lines; of what has a default, only what is another."""
     c = report.conditions
     known = (("before", c.load_before), ("during", c.load_during))
     load = [f"{when} {number(cores)}" for when, cores in known if cores is not None]
     sources = dict.fromkeys(v.time.source for v in report.variants if v.time is not None)
     lines = {
-        "software": [_pairs_in_words(c.versions, " "), c.machine, c.process],
+        "software": [_pairs_in_words(c.versions, " "), c.machine, "" if c.process == Conditions.process else c.process],
         "devices": [
             _pairs_in_words(c.devices, " on "),
-            _pairs_in_words(c.threads, " threads: "),
+            _threads_in_words(c.threads),
             _pairs_in_words(c.settings, " = "),
             c.inputs,
         ],
         "load": [f"cores busy with other processes: {', '.join(load)}" if load else "", ", ".join(c.neighbours)],
         "timing": [
             "" if report.state == "running" else f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
-            f"margin {setting(report.margin)}",
-            *sources,
-            f"run {report.run_id} started {report.started}",
+            "" if report.margin == Report.margin else f"margin {setting(report.margin)}",
+            *(source for source in sources if source != Time.source),
         ],
     }
     joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
     return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
+
+
+def _threads_in_words(threads: Mapping[str, str]) -> str:
+    counts = set(threads.values())
+    if len(threads) > 1 and len(counts) == 1:
+        return f"{counts.pop()} threads each"
+    return _pairs_in_words(threads, " threads: ")
 
 
 def _pairs_in_words(values: Mapping[str, str], between: str) -> str:

@@ -101,6 +101,7 @@ export function report(fields: Partial<Report> = {}): Report {
     progress: 1,
     execution_count: 1,
     note: '',
+    updated: '',
     version: 1,
     words: words(),
     ...fields
