@@ -36,7 +36,7 @@ from fwmagic.report.report import (
     Way,
     turned,
 )
-from fwmagic.report.words import to_words
+from fwmagic.report.words import to_words, uses_memory
 
 __all__ = [
     "MIME",
@@ -70,12 +70,17 @@ __all__ = [
 
 def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dict[str, Any]:
     """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a text."""
-    # What else runs on this machine is nobody's business who reads the notebook.
-    shared = replace(report, conditions=replace(report.conditions, neighbours=()))
+    shared = _shared(report)
     # Twelve variants take little more room than four.
     most = min(MOST_POINTS, max(MOST_ALL // (len(report.variants) or 1), FEWEST_POINTS))
     stored = {**shared.to_dict(most), "words": to_words(shared)}
     return {MIME: stored, "text/html": html.to_html(shared), "text/plain": text.to_text(shared)}
+
+
+def _shared(report: Report) -> Report:
+    """Return what of a report is for a notebook: not what else runs on this machine, nor memory that is not shown."""
+    variants = report.variants if uses_memory(report) else tuple(replace(v, memory=()) for v in report.variants)
+    return replace(report, variants=variants, conditions=replace(report.conditions, neighbours=()))
 
 
 # What Python and IPython ask of an object that is shown, and the methods that users call.

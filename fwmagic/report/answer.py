@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,9 +91,10 @@ def phase(report: Report) -> str:
         return "measuring memory"
     if report.progress:
         return f"timing, {100 * report.progress:.0f} % of {seconds(report.budget)}"
-    at_work = [variant for variant in report.variants if variant.status == "running"]
+    running = [variant for variant in report.variants if variant.status == "running"]
+    at_work = [variant for variant in running if variant.compilation is None]
     if not at_work:
-        return "running it once, plainly"
+        return "comparing the outputs" if running else "running it once, plainly"
     compiling = any(variant.mode not in ("eager", "debug") for variant in at_work)
     names = one_line(", ".join(variant.name for variant in at_work), 40)
     return f"{'compiling' if compiling else 'running'} {names}"
@@ -219,8 +221,11 @@ def _compiled_in_words(compilation: Compilation | None) -> str:
         return ""
     if compilation.way != "eager":
         return f"compiled: {SHORT.get(compilation.way, compilation.way)}"
-    line = f"line {compilation.line} " if compilation.line is not None else ""
-    return f"not compiled{f': {line}{compilation.reason}' if line else ''}"
+    if compilation.line is None:
+        return "not compiled"
+    # What it is, without the class of the error and what to do about it: both are among the remarks.
+    why = re.split(r"[:;] ", re.sub(r"^\w+: ", "", compilation.reason), maxsplit=1)[0]
+    return f"not compiled: line {compilation.line}: {why}"
 
 
 def _without_times(report: Report) -> Answer:

@@ -144,8 +144,8 @@ def _name_html(variant: Variant) -> str:
 def _compile_html(variant: Variant, total: float, longest: float) -> str:
     if not total:
         return '<i class="fw-wide"></i>'
-    stages = ", ".join(stage.name for stage, _ in variant.compile_stages)
-    label = f"compile {seconds(total)}: {escape(stages)}"
+    stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages)
+    label = f"{seconds(total)}: {escape(stages)}"
     return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
 
 

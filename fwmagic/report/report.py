@@ -15,7 +15,7 @@ from fwmagic.report import wire
 VERSION: Final = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 50
+MOST_POINTS = 40
 #: Of many variants each carries fewer, so that all together have about so many, and none has fewer than some.
 MOST_ALL, FEWEST_POINTS = 240, 16
 #: It carries at most this many moments of a timeline: there may be one for each variant and device.
@@ -64,7 +64,7 @@ class Time:
     Attributes
     ----------
     samples
-        One value a block: its seconds divided by its calls. A stored report holds at most 50.
+        One value a block: its seconds divided by its calls. A stored report holds at most 40.
     median
         Median of the samples, in seconds.
     low
@@ -128,12 +128,12 @@ class Stage:
     seconds
         Seconds that it took; null: not available, and the source says why.
     source
-        How the seconds were obtained, or why they are not available.
+        How the seconds were obtained, or why they are not available; a stored report leaves it out.
     """
 
     name: str
     seconds: NotNegative | None
-    source: str
+    source: str = field(default="", metadata={"thinned": lambda *_: ""})
 
 
 @dataclass(frozen=True)
@@ -562,7 +562,7 @@ class Conditions:
     threads
         Threads that a framework computes with, in words, by framework.
     settings
-        Flags that change speed or precision.
+        Flags that change speed or precision, and are not as their framework comes.
     inputs
         Names, dtypes and shapes of the inputs that were converted; empty if there are none.
     load_before

@@ -9,7 +9,16 @@ from fwmagic.format import one_line, seconds, size
 from fwmagic.report.answer import as_of
 from fwmagic.report.drawings import Extent, axis, drawn_ledgers, drawn_segments, extent, scale, whose
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Remark, conditions, details, device_in_words, figures, headline, table
+from fwmagic.report.words import (
+    Remark,
+    conditions,
+    details,
+    device_in_words,
+    figures,
+    headline,
+    stages_in_words,
+    table,
+)
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -48,6 +57,8 @@ def to_details(report: Report) -> str:
     if report.variants:
         whole = figures(report)
         blocks.append(_aligned_text([whole.head, *whole.rows]))
+    stages = [Remark(v.name, words) for v in report.variants if (words := stages_in_words(v))]
+    blocks.append(f"stages\n{_labelled_text(stages)}" if stages else "")
     blocks.append(memory_text(report.variants))
     blocks += [f"{group.name}\n{_labelled_text(group.lines)}" for group in details(report)]
     blocks.append(f"conditions\n{_labelled_text(conditions(report))}")

@@ -243,14 +243,20 @@ def figures(report: Report) -> Table:
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
         "compile time": [_compile_cell(variant) for variant in report.variants],
-        "peak in use": [_in_use_cell(variant) for variant in report.variants],
-        "peak held": [_held_cell(variant) for variant in report.variants],
-        **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
+        **(_memory_columns(report) if uses_memory(report) else {}),
         "compiled": [_compiled_cell(variant) for variant in report.variants],
     }
     if not ratios:
         del columns[f"ratio to {over}"]
     return _without_empty(columns)
+
+
+def _memory_columns(report: Report) -> dict[str, list[str]]:
+    return {
+        "peak in use": [_in_use_cell(variant) for variant in report.variants],
+        "peak held": [_held_cell(variant) for variant in report.variants],
+        **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
+    }
 
 
 def _without_empty(columns: Mapping[str, list[str]]) -> Table:
@@ -267,7 +273,7 @@ def _each_cell(variant: Variant) -> str:
 
 def uses_memory(report: Report) -> bool:
     """Say whether a variant had so much memory in use that it is worth a look."""
-    used = (a.most or a.bytes for v in report for one in v.memory for a in one.peak if a.kind == "in use")
+    used = (a.bytes for v in report for one in v.memory for a in one.peak if a.kind == "in use")
     return any(count is not None and count >= _LEAST_MEMORY for count in used)
 
 
@@ -428,19 +434,37 @@ def details(report: Report) -> list[Group]:
     What is the same for all of several variants is said once.
     """
     names = {variant.name for variant in report.variants}
-    own = {v.name: [*_remarks_on_variant(v), *_findings_in_words(report, {v.name})] for v in report.variants}
+    memory = uses_memory(report)
+    own = {v.name: [*_remarks_on_variant(v, memory), *_findings_in_words(report, {v.name})] for v in report.variants}
     first, *others = own.values() or [[]]
     shared = [line for line in first if others and all(line in lines for lines in others)]
     groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     named = {finding.variant for finding in report.findings}
-    verdicts = [Remark("verdict", _verdict_in_words(r, report.margin)) for r in report.over_baseline().values()]
-    groups.append(("all variants", [*verdicts, *shared, *_findings_in_words(report, named - names | {None})]))
+    groups.append(
+        ("all variants", [*_verdict_remarks(report), *shared, *_findings_in_words(report, named - names | {None})])
+    )
     return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
 
 
-def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
-    if variant.options:
-        yield Remark("options", _pairs_in_words(variant.options, "="))
+def _verdict_remarks(report: Report) -> Iterator[Remark]:
+    """Yield the verdict on a pair; of several pairs only what their table does not tell, once for all of one note."""
+    ratios = list(report.over_baseline().values())
+    if len(ratios) == 1:
+        yield Remark("verdict", _verdict_in_words(ratios[0], report.margin))
+        return
+    for r in ratios:
+        if r.regimes or not r.repeatable:
+            yield Remark("verdict", _verdict_in_words(r, report.margin))
+    notes = dict.fromkeys((r.verdict, r.note) for r in ratios if r.note and r.repeatable and not r.regimes)
+    for verdict, note in notes:
+        names = ", ".join(r.variant for r in ratios if (r.verdict, r.note) == (verdict, note))
+        yield Remark("verdict", f"{names}: {verdict}: {note}")
+
+
+def _remarks_on_variant(variant: Variant, memory: bool) -> Iterator[Remark]:
+    options = {name: value for name, value in variant.options.items() if name != "output"}
+    if options:
+        yield Remark("options", _pairs_in_words(options, "="))
     if variant.failure is not None:
         failure = variant.failure
         what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
@@ -456,7 +480,7 @@ def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
             yield Remark("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
             yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
-    for ledger in variant.memory:
+    for ledger in variant.memory if memory else ():
         yield _peak_in_words(ledger)
         yield from _allocations_in_words(ledger)
     if variant.agreement is not None:
@@ -497,23 +521,27 @@ def _adds(agreement: Agreement) -> bool:
 
 
 def _compilation_in_words(compilation: Compilation) -> Iterator[Remark]:
-    parts = [_COMPILED.get(compilation.way, compilation.way)]
-    if compilation.compiled:
+    whole = compilation.way == "cell" and bool(compilation.reason)  # the reason tells how
+    parts = [compilation.reason if whole else _COMPILED.get(compilation.way, compilation.way)]
+    if compilation.compiled and not whole:
         parts[0] += f" ({', '.join(compilation.compiled)})"
     if compilation.graphs is not None:
         parts.append(f"{compilation.graphs} {_plural('graph', compilation.graphs)}")
     if compilation.lifted:
         parts.append(f"{compilation.lifted} captured arrays made arguments")
-    why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason else ""
+    why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason and not whole else ""
     yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
-    stages = [f"{s.name} {_stage_in_words(s)}" for s in compilation.stages]
-    if stages:
-        yield Remark("stages", ", ".join(stages))
     for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
         for place in places:
             yield Remark(label, f"{_line_in_words(place.line)}{place.reason}", True)
     if compilation.every_call:
         yield Remark("compiles", "every call", True)
+
+
+def stages_in_words(variant: Variant) -> str:
+    """Return what each stage of a compilation took; empty if there is none."""
+    stages = variant.compilation.stages if variant.compilation is not None else ()
+    return ", ".join(f"{stage.name} {_stage_in_words(stage)}" for stage in stages)
 
 
 def _stage_in_words(stage: Stage) -> str:
