@@ -122,7 +122,8 @@ class Display:
         if self._bar is None:
             self._bar = _display_bar(self._stream)
         self._bar.n = min(report.progress, 1.0)
-        self._bar.set_description_str(one_line(phase(report), 50), refresh=False)
+        doing = "timing" if 0 < report.progress < 1 else phase(report)  # the bar has the share
+        self._bar.set_description_str(one_line(doing, 50), refresh=False)
         self._bar.refresh()
 
 

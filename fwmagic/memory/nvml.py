@@ -18,6 +18,7 @@ NO_PERMISSION = 4
 NOT_FOUND = 6
 FUNCTION_NOT_FOUND = 13
 VERSION_MISMATCH = 25
+_NO_DRIVER = (9, 12)
 _MEANING = {
     _UNINITIALIZED: "other code in this process has shut NVML down",
     NOT_SUPPORTED: "the driver does not support this for the device",
@@ -84,7 +85,9 @@ def _nvml_library() -> Any:
 
 
 def _nvml_fault(error: Any, function: str) -> NvmlFault:
-    return NvmlFault(_MEANING.get(error.value, f"the driver does not answer ({function}: {error})"), error.value)
+    meaning = _MEANING.get(error.value, "the driver does not answer")
+    told = "" if error.value in _NO_DRIVER else f" ({function}: {error})"  # the same again, in other words
+    return NvmlFault(f"{meaning}{told}", error.value)
 
 
 def _shut_nvml_down() -> None:

@@ -79,7 +79,9 @@ def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dic
 
 def _shared(report: Report) -> Report:
     """Return what of a report is for a notebook: not what else runs on this machine, nor memory that is not shown."""
-    variants = report.variants if uses_memory(report) else tuple(replace(v, memory=()) for v in report.variants)
+    variants = report.variants
+    if not uses_memory(report):
+        variants = tuple(replace(v, memory=tuple(one for one in v.memory if one.in_use is None)) for v in variants)
     return replace(report, variants=variants, conditions=replace(report.conditions, neighbours=()))
 
 

@@ -49,10 +49,10 @@ class Answer:
     @property
     def line(self) -> str:
         """The line with its sign."""
-        return one_line(f"{self.sign} {self.text}".strip(), MOST)
+        return one_line(f"{self.sign} {self.text}", MOST) or self.brief
 
 
-def answer(report: Report) -> Answer:
+def answer_of(report: Report) -> Answer:
     """Return what the run says, in one line."""
     timed = [variant for variant in report.variants if variant.status == "timed"]
     failed = next((variant for variant in report.variants if variant.status == "failed"), None)
@@ -211,7 +211,7 @@ def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
 def _alone_in_words(variant: Variant) -> Answer:
     time, name = variant.time, one_line(variant.name, _NAME)
     if time is None:
-        return Answer("", f"{name} was timed", name)
+        return Answer("", f"{name} was timed", "timed")
     takes, how = f"{name} {seconds(time.median)}", _compiled_in_words(variant.compilation)
     return Answer("", f"{takes}{f', {how}' if how else ''}", one_line(takes, _BRIEF))
 

@@ -18,6 +18,7 @@ from fwmagic.report.words import (
     headline,
     stages_in_words,
     table,
+    uses_memory,
 )
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
@@ -59,7 +60,7 @@ def to_details(report: Report) -> str:
         blocks.append(_aligned_text([whole.head, *whole.rows]))
     stages = [Remark(v.name, words) for v in report.variants if (words := stages_in_words(v))]
     blocks.append(f"stages\n{_labelled_text(stages)}" if stages else "")
-    blocks.append(memory_text(report.variants))
+    blocks.append(memory_text(report.variants) if uses_memory(report) else "")
     blocks += [f"{group.name}\n{_labelled_text(group.lines)}" for group in details(report)]
     blocks.append(f"conditions\n{_labelled_text(conditions(report))}")
     return "\n\n".join(block for block in blocks if block)

@@ -20,7 +20,7 @@ from fwmagic.format import (
     size_between,
 )
 from fwmagic.report import wire
-from fwmagic.report.answer import SHORT, answer, speed
+from fwmagic.report.answer import SHORT, answer_of, speed
 from fwmagic.report.report import (
     MOST_POINTS,
     Agreement,
@@ -153,7 +153,7 @@ def to_words(report: Report) -> dict[str, Any]:
     """Return the words of a report as JSON-ready values, without what holds its default."""
     words = Words(
         headline=tuple(headline(report)),
-        brief=answer(report).brief,
+        brief=answer_of(report).brief,
         figures=figures(report),
         charts=charts(report),
         details=tuple(details(report)),
@@ -168,7 +168,7 @@ def to_words(report: Report) -> dict[str, Any]:
 
 def headline(report: Report) -> list[Sentence]:
     """Return the answer, then the note of a run that did not end as it should, unless the answer is that."""
-    first = answer(report)
+    first = answer_of(report)
     sentences = [Sentence(first.line, first.warning)]
     if report.note and report.note not in first.line:
         sentences.append(Sentence(one_line(report.note).rstrip("."), report.state == "failed"))
@@ -480,9 +480,10 @@ def _remarks_on_variant(variant: Variant, memory: bool) -> Iterator[Remark]:
             yield Remark("not warm", "its time had not settled when the rounds began", True)
         if variant.time.voided:
             yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
-    for ledger in variant.memory if memory else ():
-        yield _peak_in_words(ledger)
-        yield from _allocations_in_words(ledger)
+    for ledger in variant.memory:
+        if memory or ledger.in_use is None:  # little is not worth a look, but why it is not known is said
+            yield _peak_in_words(ledger)
+            yield from _allocations_in_words(ledger)
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
