@@ -20,6 +20,9 @@ export const COMMANDS = {
   clear: 'fwmagic:clear-runs'
 };
 
+/** Milliseconds for which a button says what it has done. */
+const SAID = 2000;
+
 /** Two cells that make a first report. */
 const EXAMPLE = [
   '%load_ext fwmagic',
@@ -188,16 +191,46 @@ function Actions(props: { commands: CommandRegistry; trans: TranslationBundle })
   return (
     <div className="fwm-actions" role="toolbar" aria-label={trans.__('Report')}>
       {[COMMANDS.goToCell, COMMANDS.copyMarkdown, COMMANDS.saveJson].map(command => (
-        <button
+        <ActionButton
           key={command}
-          data-command={command}
+          command={command}
+          label={commands.label(command)}
+          done={command === COMMANDS.copyMarkdown ? trans.__('Copied') : undefined}
           disabled={!commands.isEnabled(command)}
           onClick={() => void commands.execute(command)}
-        >
-          {commands.label(command)}
-        </button>
+        />
       ))}
     </div>
+  );
+}
+
+/** A button that says for a moment what it has done, if that is not to be seen anywhere. */
+function ActionButton(props: {
+  label: string;
+  done?: string;
+  command?: string;
+  disabled?: boolean;
+  onClick: () => void;
+}): React.JSX.Element {
+  const { label, done, command, disabled, onClick } = props;
+  const [pressed, setPressed] = React.useState(false);
+  React.useEffect(() => {
+    const timer = pressed ? window.setTimeout(setPressed, SAID, false) : undefined;
+    return () => {
+      window.clearTimeout(timer);
+    };
+  }, [pressed]);
+  return (
+    <button
+      data-command={command}
+      disabled={disabled}
+      onClick={() => {
+        setPressed(true);
+        onClick();
+      }}
+    >
+      <span role="status">{pressed && done !== undefined ? done : label}</span>
+    </button>
   );
 }
 
@@ -211,7 +244,11 @@ function Empty(props: { sentence: string; examples?: readonly string[]; trans: T
           <pre tabIndex={0} aria-label={trans.__('Example of cell %1', i + 1)} role="group">
             {example}
           </pre>
-          <button onClick={() => void navigator.clipboard.writeText(example)}>{trans.__('Copy cell %1', i + 1)}</button>
+          <ActionButton
+            label={trans.__('Copy cell %1', i + 1)}
+            done={trans.__('Copied')}
+            onClick={() => void navigator.clipboard.writeText(example)}
+          />
         </React.Fragment>
       ))}
     </div>

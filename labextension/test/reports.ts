@@ -43,7 +43,6 @@ export function words(fields: Partial<Words> = {}): Words {
   return {
     headline: [],
     brief: 'jax 2.0x faster',
-    table: { head: [], rows: [] },
     figures: { head: [], rows: [] },
     charts: {
       times: [[['1.00 ms', '0.950-1.05 ms', '3']], [['500 µs', '475-525 µs', '3']]],
