@@ -10,6 +10,7 @@ import * as React from 'react';
 import type { NotebookRuns } from './notebook';
 import type { Read } from './read';
 import type { Run } from './runs';
+import { load } from './vega';
 import { brief, ReportView, title } from './view';
 
 export const COMMANDS = {
@@ -108,6 +109,9 @@ export class ComparePanel extends ReactWidget {
   }
 
   private refresh(): void {
+    if (this.current !== null && this.current.runs.length > 0) {
+      load(this.rendermime);
+    }
     this.update();
     this.commands.notifyCommandChanged();
   }
