@@ -233,7 +233,7 @@ function ActionButton(props: {
         onClick();
       }}
     >
-      <span role="status">{pressed && done !== undefined ? done : label}</span>
+      <span aria-live="polite">{pressed && done !== undefined ? done : label}</span>
     </button>
   );
 }
