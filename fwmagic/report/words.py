@@ -272,9 +272,10 @@ def _each_cell(variant: Variant) -> str:
 
 
 def uses_memory(report: Report) -> bool:
-    """Say whether a variant had so much memory in use that it is worth a look."""
-    used = (a.bytes for v in report for one in v.memory for a in one.peak if a.kind == "in use")
-    return any(count is not None and count >= _LEAST_MEMORY for count in used)
+    """Say whether a variant had so much memory in use that it is worth a look, or somebody asked for it."""
+    ledgers = [one for variant in report for one in variant.memory]
+    asked = any(one.released or one.lines or one.device == "heap" for one in ledgers)
+    return asked or any(one.in_use is not None and one.in_use >= _LEAST_MEMORY for one in ledgers)
 
 
 def _memory_cell(variant: Variant) -> str:
@@ -565,7 +566,8 @@ def _peak_in_words(ledger: Ledger) -> Remark:
         f"then held: {', '.join(held)}" if held else "",
         ledger.note,
     ]
-    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note))
+    told = any(one.most is not None for one in ledger.peak)  # a span says already that something is not known
+    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note) and not told)
 
 
 def used_in_words(ledger: Ledger) -> str:
