@@ -116,6 +116,11 @@ def shows_statically(place: Any, payload: str) -> None:
 
 @pytest.mark.parametrize("payload", tiered(PAYLOADS, "image"))
 class TestPayloads:
+    @staticmethod
+    def pick(stranger, payload):
+        """Return the button of the run: of runs that began at one moment, the last in the notebook comes first."""
+        return stranger.panel.locator(".fwm-pick").nth(-1 - list(PAYLOADS.values()).index(payload))
+
     def test_the_output_shows_it_as_text(self, stranger, payload):
         index = list(PAYLOADS.values()).index(payload)
         cell = stranger.page.locator(".jp-Notebook .jp-CodeCell").nth(index + 1)
@@ -123,8 +128,7 @@ class TestPayloads:
         shows_statically(cell.locator(".fwmagic"), payload)
 
     def test_the_panel_shows_it_as_text(self, stranger, payload):
-        index = list(PAYLOADS.values()).index(payload)
-        pick = stranger.panel.locator(".fwm-pick").nth(index)
+        pick = self.pick(stranger, payload)
         pick.click()
         expect(pick).to_contain_text(payload)
         shows(stranger.panel, payload)
@@ -133,8 +137,7 @@ class TestPayloads:
         "marks", ["samples", "medians", "intervals", "stages", "ratios", "ratio_intervals", "segments"]
     )
     def test_the_tooltip_of_a_mark_shows_it_as_text(self, stranger, payload, marks):
-        index = list(PAYLOADS.values()).index(payload)
-        stranger.panel.locator(".fwm-pick").nth(index).click()
+        self.pick(stranger, payload).click()
         for chart in CHARTS:
             # The drawing before stays until the next is ready.
             drawn = stranger.panel.locator(f"figure[data-chart={chart}] svg text")
