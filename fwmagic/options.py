@@ -407,7 +407,7 @@ _ALONE = (
     ("--inputs A,W --isolate", "arrays of the notebook as this framework's; in a process of its own"),
 )
 _TOGETHER = (
-    ("", "sections follow: %%setup if wanted, then %%torch, %%jax, %%numpy, each with a name"),
+    ("", "sections follow: %%setup if wanted, %%torch, %%jax, %%numpy, each with a name"),
     ("--mode all -o report", "each section eagerly and compiled; the report is bound to `report`"),
     ("--budget 6 --threads 1", "longer, to be surer; a process a variant, each with one thread"),
 )

@@ -232,9 +232,9 @@ def _without_times(report: Report) -> Answer:
     """Return what is to be said where nothing was compared: variants that ran once, or were not timed at all."""
     if not report.variants:
         return Answer("", report.note or "no variant was run", "nothing timed")
-    if report.note:
-        return Answer("", report.note, "nothing timed")
     brief = "ran once" if all(variant.status == "run-once" for variant in report.variants) else "not compared"
+    if len(report.variants) > 2:
+        return Answer("", f"{len(report.variants)} variants, {brief}", brief)
     return Answer("", "; ".join(map(_without_verdict, report.variants)), brief)
 
 
