@@ -72,7 +72,7 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
         (uncompiled(), "jax 1.23 ms, not compiled: line 3: it branches on a value that is not known while tracing",
          "jax 1.23 ms"),
         (a_report(a_variant("jax"), baseline=None), "jax 1.23 ms, compiled: whole cell", "jax 1.23 ms"),
-        (twelve_variants(), "✓ v00 is the fastest: 10 % faster than v01, 2.1x faster than v11", "v00 fastest"),
+        (twelve_variants(), "✓ v00 is the fastest, by 10 % over v01 and 2.1x over v11", "v00 fastest"),
         (replace(twelve_variants(), fastest=None), "? not sure which is the fastest: v00 and v01 lead", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),

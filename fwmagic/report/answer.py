@@ -203,8 +203,10 @@ def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
     known = [turned(r) if r.over == name else r for r in report.ratios if name in (r.variant, r.over)]
     ahead = sorted(known, key=lambda r: -r.median)
     wanted = {r.over: r for r in [*ahead[:1], *(r for r in known if r.over == report.baseline)]}
-    beaten = ", ".join(f"{speed(r.median)} than {one_line(over, 20)}" for over, r in wanted.items())
-    line = f"{one_line(name, _NAME)} is the fastest{f': {beaten}' if beaten else ''}"
+    beaten = " and ".join(
+        f"{speed(r.median).removesuffix(' faster')} over {one_line(over, 20)}" for over, r in wanted.items()
+    )
+    line = f"{one_line(name, _NAME)} is the fastest{f', by {beaten}' if beaten else ''}"
     return Answer("✓", line, one_line(f"{name} fastest", _BRIEF))
 
 
