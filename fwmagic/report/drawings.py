@@ -29,10 +29,12 @@ def colour(variant: Variant) -> str:
 
 def _open_drawing(height: int, title: str, description: str) -> str:
     """Return the start of a drawing of this height, with the words that stand for it."""
-    # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
+    # The drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled.
+    # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures.
+    words = escape(f"{title}: {description}" if description else title)
     return (
-        f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" height="{height}">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+        f'<svg role="img" aria-label="{words}" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" '
+        f'height="{height}">'
     )
 
 
