@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from fwmagic.format import one_line
 from fwmagic.report import Report
+from fwmagic.report.answer import phase
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -56,20 +57,30 @@ class Display:
         self._pending: Report | None = None
         self._published = False
         self._closed = False
+        self._phase = ""
 
     def update(self, report: Report) -> None:
-        """Show `report`, unless the last update was a moment ago or the display is closed."""
+        """Show `report`, unless the last update was a moment ago or the display is closed.
+
+        A run that turns to something else is shown at once: what follows may be a compilation that takes a minute,
+        and brings no further update.
+        """
         if self._closed or self._publish is None:
             return
         self._pending = report
         now = self._clock()
+        doing = "" if report.progress else phase(report)
+        turned, self._phase = doing != self._phase, doing
         if self._began is None:
             self._began = self._updated = now
             self._draw_or_show(report)
             return
         # The next update is expected to cost what the last one did.
         affordable = self._spent + self._cost <= SHARE * (now - self._began)
-        if now - self._updated >= INTERVAL and affordable:
+        if turned and doing:  # before anything is timed: it takes nothing from that
+            self._updated = now
+            self._draw_or_show(report)
+        elif now - self._updated >= INTERVAL and affordable:
             self._updated = now
             self._draw_or_show(report)
             self._cost = self._clock() - now
@@ -110,9 +121,9 @@ class Display:
     def _draw(self, report: Report) -> None:
         if self._bar is None:
             self._bar = _display_bar(self._stream)
-        at_work = ", ".join(variant.name for variant in report.variants if variant.status == "running")
         self._bar.n = min(report.progress, 1.0)
-        self._bar.set_description_str(one_line(at_work or report.magic, 40), refresh=False)
+        doing = "timing" if 0 < report.progress < 1 else phase(report)  # the bar has the share
+        self._bar.set_description_str(one_line(doing, 50), refresh=False)
         self._bar.refresh()
 
 

@@ -70,7 +70,7 @@ class FwMagics(Magics):
 
     @output_can_be_silenced
     @cell_magic
-    @options.arguments("torch")
+    @options.helped("torch")
     def torch(self, line: str, cell: str) -> Any:
         """Run a cell once, plainly, in PyTorch; then compile it with torch.compile and time it."""
         __tracebackhide__ = True
@@ -78,14 +78,14 @@ class FwMagics(Magics):
 
     @output_can_be_silenced
     @cell_magic
-    @options.arguments("jax")
+    @options.helped("jax")
     def jax(self, line: str, cell: str) -> Any:
         """Run a cell once, plainly, in JAX; then compile it with jax.jit and time it."""
         __tracebackhide__ = True
         return self._run("jax", line, cell)
 
     @cell_magic
-    @options.arguments("compare")
+    @options.helped("compare")
     def compare(self, line: str, cell: str) -> None:
         """Compare sections, each below a line %%torch, %%jax or %%numpy; the notebook stays as it is."""
         __tracebackhide__ = True

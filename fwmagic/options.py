@@ -8,6 +8,7 @@ import keyword
 import math
 import re
 import shlex
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -431,21 +432,43 @@ class _OptionOnce(argparse.Action):
 _NAME = re.compile(r"\w[\w .+-]*")
 
 
-def arguments(magic: str) -> Callable[[F], F]:
-    """Return the decorator that gives the magic `torch`, `jax` or `compare` its help, for `%%torch?`."""
+_ALONE = (
+    ("NAME -o report", "the variant is called NAME; the report is bound to `report`"),
+    ("--mode all --budget 6", "eagerly and compiled, and longer, to be surer"),
+    ("--inputs A,W --isolate", "arrays of the notebook as this framework's; in a process of its own"),
+)
+_TOGETHER = (
+    ("", "sections follow: %%setup if wanted, %%torch, %%jax, %%numpy, each with a name"),
+    ("--mode all -o report", "each section eagerly and compiled; the report is bound to `report`"),
+    ("--budget 6 --threads 1", "longer, to be surer; a process a variant, each with one thread"),
+)
+# The options that a help explains; it only names the others.
+_EXPLAINED = ("mode", "budget", "baseline", "inputs", "isolate", "output")
+
+
+def helped(magic: str) -> Callable[[F], F]:
+    """Return the decorator that gives the magic `torch`, `jax` or `compare` its help: of one screen, for `%%torch?`."""
 
     def decorate(function: F) -> F:
-        from IPython.core.magic_arguments import argument, magic_arguments
-
-        place = "compare" if magic == "compare" else "lone"
-        if place == "lone":
-            argument("name", nargs="?", metavar="NAME", help="a name for the report")(function)  # type: ignore[no-untyped-call]
-        for option in reversed(_allowed_options(place, magic)):
-            argument(*option.short, option.flag, **option.keywords())(function)  # type: ignore[no-untyped-call]
-        decorated: F = magic_arguments(f"%{magic}")(function)  # type: ignore[no-untyped-call]
-        return decorated
+        function.__doc__ = f"{function.__doc__}\n\n{_help_text(magic)}"
+        return function
 
     return decorate
+
+
+def _help_text(magic: str) -> str:
+    """Return three examples, the options that are used most, and the names of all others."""
+    place, examples = ("compare", _TOGETHER) if magic == "compare" else ("lone", _ALONE)
+    lines = [f"    {f'%%{magic} {options}'.rstrip():<34}# {meaning}" for options, meaning in examples]
+    told = {one: " ".join([*one.short, one.flag, one.type.metavar]).strip() for one in _allowed_options(place, magic)}
+    explained = [one for one in told if one.name in _EXPLAINED]
+    lines.append("")
+    for one in explained:
+        flag = "--mode MODE" if one.name == "mode" else told[one]
+        lines += textwrap.wrap(f"{flag:<19} {one.sentence}", 100, subsequent_indent=" " * 20)
+    others = ", ".join(text.replace(" ", "\xa0") for one, text in told.items() if one not in explained)
+    lines += ["", *textwrap.wrap(f"and {others}: see docs/magics.md", 100)]
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def parse_line(magic: str, text: str) -> OptionLine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 from typing import Any
@@ -172,6 +173,22 @@ def four_variants(points: int = 1000) -> Report:
     )
 
 
+def twelve_variants(points: int = 200) -> Report:
+    """Return a report of twelve variants, the first one the fastest, with the ratios of all pairs."""
+    agrees = Agreement("v00", "agrees", "v00 agrees with it within tolerance, of which at most 1.3 % is used", None)
+    times = [1e-3 * (1 + 0.1 * i) for i in range(12)]
+    variants = tuple(
+        a_variant(f"v{i:02}", framework="torch", time=a_time(time, points), agreement=agrees if i else None)
+        for i, time in enumerate(times)
+    )
+    ratios = tuple(
+        a_ratio("slower", times[j] / times[i], times[j] / times[i] * 0.98, times[j] / times[i] * 1.02,
+                variant=variants[j].name, over=variants[i].name)
+        for i, j in itertools.combinations(range(12), 2)
+    )  # fmt: skip
+    return a_report(*variants, ratios=ratios, baseline="v11", fastest="v00")
+
+
 def with_memory(points: int = 40) -> Report:
     """Return a finished report of torch and jax, each with the ledgers of a device and of the host."""
     host = Ledger(
@@ -335,6 +352,7 @@ def reports(draw: st.DrawFn) -> Report:
         progress=st.floats(min_value=0, max_value=1),
         execution_count=_maybe(_COUNT),
         note=_TEXT,
+        updated=_TEXT | st.just("2026-11-22T10:00:00.250+00:00"),
         version=st.just(1),
     )
     return draw(built)

@@ -37,7 +37,7 @@ def picture(
         lab.page.goto(at.url(f"{name}.ipynb"))
     then(lab)
     if reports:
-        expect(lab.page.locator(".fwm-output figure svg").first).to_be_visible()
+        expect(lab.page.locator(".fwmagic .fw-rows").first).to_be_visible()
     lab.page.wait_for_timeout(1000)  # the end of all movement
     lab.page.screenshot(path=FOLDER / f"{name}.png")
     context.close()

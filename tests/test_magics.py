@@ -70,7 +70,17 @@ class TestHelp:
         for_jax = {o.flag for o in OPTIONS.values() if place in o.places and o.belongs in (None, "jax")}
         for_torch = {"--compile-mode", "--fullgraph"} if magic != "jax" else set()
         assert for_jax | for_torch <= set(re.findall(r"--[a-z-]+", text))
-        assert "-o NAME" in text
+        assert "-o --output NAME" in text
+
+    @pytest.mark.parametrize("magic", MAGICS)
+    def test_it_fits_a_screen_and_begins_with_three_examples(self, shell, magic, capsys):
+        run(shell, f"%%{magic}?")
+        lines = capsys.readouterr().out.rstrip().splitlines()
+        assert len(lines) <= 24
+        assert max(map(len, lines)) <= 120
+        examples = [line for line in lines if line.lstrip().startswith(f"%%{magic}")]
+        assert len(examples) == 3
+        assert lines.index(examples[0]) <= 3
 
     def test_help_says_first_what_the_magic_is_for(self, shell, capsys):
         run(shell, "%%compare?")

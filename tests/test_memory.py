@@ -60,7 +60,7 @@ class TestByDefault:
 
     def test_both_variants_are_on_one_scale_in_the_text(self, shell):
         report = report_of(shell, compare("", *CELLS.items()))
-        text = str(report)
+        text = report.details()
         assert re.search(r"memory at the peak, 0 to 3[12]\.\d MiB", text)
         bars = [line for line in text.splitlines() if ", host" in line and "█" in line]
         assert len(bars) == 3
@@ -77,7 +77,7 @@ class TestByDefault:
         found = ledger(report, "jax", "CPU", "static")
         (amount,) = found.peak
         assert amount.kind == "in use"
-        assert "peak on CPU (static): in use (static) " in str(report)
+        assert "peak on CPU (static): in use (static) " in report.details()
         assert amount.bytes >= 4 * MIB
         assert "not measured" in amount.source
         assert "4.00 MiB arguments" in amount.source
@@ -97,7 +97,7 @@ class TestByDefault:
 def test_no_memory_turns_it_off(shell):
     report = report_of(shell, compare("--no-memory", ("numpy", CELLS["numpy"])))
     assert report["numpy"].memory == ()
-    assert "memory at the peak" not in str(report)
+    assert "memory at the peak" not in report.details()
 
 
 class TestTheTimingPass:
@@ -142,7 +142,7 @@ class TestMemray:
         assert in_use(heap) == pytest.approx(64 * MIB, rel=0.02)
         assert heap.lines[0].line == 4
         assert heap.lines[0].bytes == pytest.approx(64 * MIB, rel=1e-3)
-        assert "line 4 64.0 MiB" in str(report)
+        assert "line 4 64.0 MiB" in report.details()
 
     def test_what_jax_allocates_in_its_own_threads_is_inside_xla(self, shell):
         run(shell, "import jax, jax.numpy as jnp\nx = jnp.ones((2048, 1))\ny = jnp.ones((1, 8192))")
@@ -174,7 +174,7 @@ class TestMemray:
         (amount,) = ledger(report, "numpy", "heap").peak
         assert amount.bytes is None
         assert "pip install 'fwmagic[memory]'" in amount.why
-        assert "fwmagic[memory]" in str(report)
+        assert "fwmagic[memory]" in report.details()
         assert in_use(ledger(report, "numpy", "host")) > 0
         assert report["numpy"].status == "timed"
 

@@ -52,11 +52,14 @@ def opened(lab, at, name):
 def test_a_stored_report_is_drawn_in_the_output_and_in_the_right_area(notebook, notebook_server):
     notebook_server.write("stored.ipynb", [code("1", output_of(four_variants()))])
     opened(notebook, notebook_server, "stored.ipynb")
-    for place in (notebook.panel, notebook.page.locator(".fwm-output")):
-        expect(place.locator("figure svg")).to_have_count(3)
-        expect(place.locator("figure[data-chart=times] .medians_marks path")).to_have_count(4)
-        expect(place.locator(".fwm-headline")).to_contain_text("torch:compiled is 2.1x faster")
-    output, panel = notebook.page.locator(".fwm-output").bounding_box(), notebook.panel.bounding_box()
+    said = "✗ outputs of jax:compiled differ at loss[0]"
+    expect(notebook.panel.locator("figure svg")).to_have_count(3)
+    expect(notebook.panel.locator("figure[data-chart=times] .medians_marks path")).to_have_count(4)
+    expect(notebook.panel.locator(".fwm-headline")).to_contain_text(said)
+    shown = notebook.page.locator(".fwmagic")
+    expect(shown.locator(".fw-top")).to_contain_text(said)
+    expect(shown.locator(".fw-rows tbody tr")).to_have_count(4)
+    output, panel = shown.bounding_box(), notebook.panel.bounding_box()
     assert panel["x"] >= output["x"] + output["width"]
 
 
@@ -74,9 +77,9 @@ def test_a_run_is_followed(notebook, notebook_server):
         }"""
     )
     choose(notebook, "Run", "Run All Cells")
-    panel, output = notebook.panel, notebook.page.locator(".fwm-output")
+    panel, output = notebook.panel, notebook.page.locator(".fwmagic")
     expect(panel.locator("figure[data-chart=ratios] svg")).to_be_visible(timeout=60_000)
     expect(panel.locator("progress")).to_have_count(0, timeout=60_000)
     assert notebook.page.evaluate("() => window.progress.size") > 2
     expect(panel.locator(".fwm-runs li")).to_have_count(1)
-    expect(panel.locator(".fwm-headline")).to_have_text(output.locator(".fwm-headline").text_content())
+    expect(panel.locator(".fwm-headline")).to_have_text(output.locator(".fw-top").text_content())

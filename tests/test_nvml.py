@@ -329,7 +329,7 @@ def test_without_a_driver_there_is_a_sentence(tmp_path):
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")
     with Machine(tmp_path, library=tmp_path) as machine:
         reading = read(machine)
-        assert "driver's library libnvidia-ml.so.1 was not found (nvmlInit: NVML Shared Library" in reading.own.why
+        assert reading.own.why == "the NVIDIA driver's library libnvidia-ml.so.1 was not found"
         with pytest.raises(FwMagicError, match=r"^the NVIDIA driver's library libnvidia-ml\.so\.1 was not found"):
             machine.ask("nvml.count()")
 
@@ -338,7 +338,7 @@ def test_a_driver_that_is_not_loaded_is_asked_again_later(tmp_path):
     with Machine(tmp_path) as machine:
         reading = read(machine, *USUAL, fault("nvmlInitWithFlags", 9))
         assert whole(reading) == [None] * 4
-        assert "the NVIDIA driver is not loaded (nvmlInit: Driver Not Loaded)" in reading.total.why
+        assert reading.total.why == "the NVIDIA driver is not loaded"
         machine.set(fault("nvmlInitWithFlags", 4))
         with pytest.raises(FwMagicError, match=r"not let this user ask for it \(nvmlInit: Insufficient Permissions\)"):
             machine.ask("nvml.count()")

@@ -66,7 +66,7 @@ def opened(lab, lab_server, name):
         expect(lab.panel).to_contain_text("No notebook is open")
     elif name == "no report":
         expect(lab.panel).to_contain_text("No report in this notebook yet")
-    for place in ("#fwmagic-panel", ".fwm-output"):
+    for place in ("#fwmagic-panel", ".fwmagic"):
         lab.page.locator(f"{place} details").evaluate_all("all => all.forEach(one => { one.open = true; })")
         charts = lab.page.locator(f"{place} figure")
         expect(charts.locator("svg")).to_have_count(charts.count())
@@ -80,7 +80,7 @@ def opened(lab, lab_server, name):
 def test_axe_finds_nothing(state, theme):
     lab = state
     lab.theme(theme)
-    places = [place for place in ("#fwmagic-panel", ".fwm-output") if lab.page.locator(place).count()]
+    places = [place for place in ("#fwmagic-panel", ".fwmagic") if lab.page.locator(place).count()]
     assert "#fwmagic-panel" in places
     for place in places:
         found = lab.page.evaluate("place => axe.run(place)", place)

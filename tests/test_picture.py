@@ -29,8 +29,8 @@ def words(svg: str) -> list[str]:
 
 
 def test_times_have_a_point_a_sample_and_an_interval_and_a_median_a_variant():
-    svg = to_svg(four_variants(50))
-    assert len(groups(svg, "samples")) == 4 * 50
+    svg = to_svg(four_variants(MOST_POINTS))
+    assert len(groups(svg, "samples")) == 4 * MOST_POINTS
     assert len(groups(svg, "intervals")) == len(groups(svg, "medians")) == 4
     assert {"torch:eager", "torch:compiled", "jax:compiled", "numpy"} <= set(words(svg))
     assert any(re.fullmatch(r"[\d.]+ms", label) for label in words(svg))

@@ -242,7 +242,7 @@ class TestFailures:
         assert (failure.error, failure.message, failure.line) == ("ZeroDivisionError", "division by zero", 7)
         assert found.ratio("other", over="good").median > 0
         assert found.state == "failed"
-        assert "bad failed at line 7 with ZeroDivisionError" in str(found)
+        assert "bad failed, line 7: ZeroDivisionError" in str(found)
 
     def test_keep_going_ends_in_no_error(self, shell):
         found = compare(shell, self.BODY, "--keep-going")

@@ -1,4 +1,4 @@
-"""A report as text and as Markdown."""
+"""All that a report tells, as text and as Markdown; tests/test_answer.py has the first look."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from example_reports import (
 from hypothesis import given
 
 from fwmagic.report import (
+    MIME,
     Agreement,
     Allocation,
     Amount,
@@ -34,125 +35,110 @@ from fwmagic.report import (
     Stage,
     Variant,
 )
-from fwmagic.report.text import to_markdown, to_text
+from fwmagic.report.text import to_details, to_markdown, to_text
 from fwmagic.report.words import to_words
 
 
-def top(report: Report) -> list[str]:
-    return to_text(report).split("\n\n")[0].splitlines()
-
-
 def remarks(report: Report, name: str) -> str:
-    return next(block for block in to_text(report).split("\n\n")[2:] if block.splitlines()[0] == name)
+    return next(block for block in to_details(report).split("\n\n")[2:] if block.splitlines()[0] == name)
 
 
 @pytest.mark.parametrize(
     ("ratio", "sentence"),
     [
-        (a_ratio(), "jax is 2.3x faster than torch (ratio 0.430, 95 % interval 0.420-0.450, 120 rounds)."),
+        (a_ratio(), "jax is 2.3x faster than torch (ratio 0.430, 95 % interval 0.420-0.450, 120 rounds)"),
         (
             a_ratio("slower", 1.034, 1.021, 1.05),
-            "jax is 3.4 % slower than torch (ratio 1.034, 95 % interval 1.021-1.050, 120 rounds).",
+            "jax is 3.4 % slower than torch (ratio 1.034, 95 % interval 1.021-1.050, 120 rounds)",
         ),
         (
             a_ratio("same", 1.002, 0.997, 1.006, rounds=1),
-            "jax and torch take the same time, within 1 % (ratio 1.002, 95 % interval 0.997-1.006, 1 round).",
+            "jax and torch take the same time, within 1 % (ratio 1.002, 95 % interval 0.997-1.006, 1 round)",
         ),
         (
             a_ratio("undecided", 0.995, 0.97, 1.02),
             "jax and torch: undecided: jax is between 3.1 % faster and 2.0 % slower "
-            "(ratio 0.995, 95 % interval 0.970-1.020, 120 rounds); a larger --budget may decide.",
+            "(ratio 0.995, 95 % interval 0.970-1.020, 120 rounds); a larger --budget may decide",
         ),
         (
             a_ratio("undecided", 0.99, 0.985, 0.995),
             "jax and torch: undecided: jax is between 1.5 % and 0.50 % faster "
-            "(ratio 0.990, 95 % interval 0.985-0.995, 120 rounds); a larger --budget may decide.",
+            "(ratio 0.990, 95 % interval 0.985-0.995, 120 rounds); a larger --budget may decide",
         ),
         (
             a_ratio("undecided", 0.5, None, None, rounds=4),
             "jax and torch: undecided: too few rounds for an interval "
-            "(ratio 0.500, range seen 0.400-0.500, no interval, 4 rounds); a larger --budget may decide.",
+            "(ratio 0.500, range seen 0.400-0.500, no interval, 4 rounds); a larger --budget may decide",
         ),
         (a_ratio("withheld", note="a constant was timed."), "jax and torch: verdict withheld: a constant was timed."),
         (
             a_ratio(repeatable=False),
             "jax is 2.3x faster than torch (ratio 0.430, 95 % interval 0.420-0.450, 120 rounds); "
-            "not repeatable: parts of this run disagreed, so the interval was widened.",
+            "not repeatable: parts of this run disagreed, so the interval was widened",
         ),
     ],
 )
-def test_first_sentence_is_the_verdict(ratio, sentence):
-    assert top(a_report(ratios=(ratio,))) == [sentence]
+def test_the_verdict_has_its_ratio_interval_and_rounds(ratio, sentence):
+    assert f"  verdict   {sentence}" in remarks(a_report(ratios=(ratio,)), "all variants")
 
 
-def test_a_ratio_stored_the_other_way_round_is_turned_to_the_baseline():
-    report = a_report(ratios=(a_ratio(),), baseline="jax")
-    assert top(report)[0].startswith("torch is 2.3x slower than jax (ratio 2.33, 95 % interval 2.22-2.38")
-    assert "ratio to jax" in to_text(report)
-
-
-def test_fastest_is_said_of_three_but_not_of_two():
-    assert "jax:compiled is the fastest: it beats every other variant." in top(four_variants(10))
-    assert "fastest" not in to_text(a_report(ratios=(a_ratio(),), fastest="jax"))
+def test_of_several_pairs_only_what_the_table_does_not_tell_is_said_and_once():
+    assert "verdict" not in four_variants(10).details()
+    crowded = tuple(replace(r, verdict="undecided", note="others were busy") for r in four_variants(10).ratios)
+    said = remarks(replace(four_variants(10), ratios=crowded), "all variants")
+    assert "verdict   torch:compiled, jax:compiled, numpy: undecided: others were busy" in said
+    assert said.count("others were busy") == 1
 
 
 def test_one_variant_has_a_time_and_no_ratio():
-    report = a_report(a_variant("torch"))
-    assert top(report) == ["torch takes 1.23 ms a call (95 % interval 1.22-1.25 ms, 40 blocks of 4 calls)."]
-    assert "ratio" not in to_text(report)
+    text = a_report(a_variant("torch")).details()
+    assert "1.23 ms (1.22-1.25 ms)" in text
+    assert "timed     40 blocks of 4 calls" in text
+    assert "ratio" not in text
 
 
 def test_few_samples_have_no_interval():
     report = a_report(a_variant("torch", time=a_time(points=1, low=None, high=None, calls_per_block=1, calls=1)))
-    assert top(report) == ["torch takes 1.23 ms a call (1 block of 1 call, too few for an interval)."]
-    assert "1.23 ms (no interval)" in to_text(report)
+    assert "timed     1 block of 1 call, too few for an interval" in report.details()
+    assert "1.23 ms (no interval)" in report.details()
 
 
-def test_running_says_that_nothing_is_final():
+def test_a_run_that_is_not_over_has_no_time_spent():
     report = a_report(
         a_variant("torch", status="running"), a_variant("jax", status="waiting"), state="running", progress=0.42
     )
-    assert top(report) == ["running, 42 % of the budget of 2.00 s used, now torch: no figure below is final."]
-    assert re.search(r"^jax +jax compiled +waiting$", to_text(report), re.MULTILINE)
-    assert "of a budget of" not in to_text(report), "what was spent is not known yet"
+    assert re.search(r"^jax +waiting$", str(report), re.MULTILINE)
+    assert "of a budget of" not in report.details(), "what was spent is not known yet"
 
 
 def test_interrupted_keeps_what_was_timed():
     report = a_report(
         a_variant("torch"), a_variant("jax", status="interrupted", note="Ctrl-C"), state="interrupted", spent=0.5
     )
-    first, *others = top(report)
-    assert first.startswith("interrupted after 500 ms of the budget of 2.00 s")
-    assert others[0].startswith("torch takes 1.23 ms")
-    assert others[1] == "jax was interrupted: Ctrl-C."
+    assert "1.23 ms" in str(report)
+    assert "interrupted  Ctrl-C" in remarks(report, "jax")
 
 
 def test_failure_is_named_with_class_line_stage_and_message():
     failure = Failure("TracerBoolConversionError", "\x1b[31mAttempted\nboolean\x1b[0m conversion", 4, "trace")
     failed = a_variant("jax", status="failed", failure=failure)
     report = a_report(a_variant("torch"), failed, state="failed", note="why")
-    assert "Warning: jax failed at line 4 with TracerBoolConversionError." in top(report)
-    assert "Warning: why." in top(report)
+    answer, note = str(report).splitlines()[:2]
+    assert answer == "✗ jax failed, line 4: TracerBoolConversionError: Attempted boolean conversion"
+    assert note == "why"
     assert "! failed  line 4: TracerBoolConversionError (trace): Attempted boolean conversion" in remarks(report, "jax")
 
 
 def test_run_once_and_not_timed_give_their_reason():
     once = a_variant("torch", status="run-once", note="it reads an open file", time=a_time(0.2, 1))
     report = a_report(once, a_variant("jax", status="not timed", note="JAX is not installed"))
-    assert top(report) == [
-        "torch ran once in 200 ms and is not compared: it reads an open file.",
-        "jax was not timed: JAX is not installed.",
-    ]
-    assert "200 ms (once)" in to_text(report)
+    assert "run-once  it reads an open file" in remarks(report, "torch")
+    assert "not timed  JAX is not installed" in remarks(report, "jax")
+    assert "200 ms (once)" in str(report)
 
 
-def test_a_report_without_variants_says_so():
-    assert top(a_report(variants=())) == ["no variant was run."]
-
-
-def test_differing_outputs_warn_at_the_top_and_are_described():
+def test_differing_outputs_are_described():
     report = four_variants(10)
-    assert "Warning: the outputs of jax:compiled differ from those of torch:eager." in top(report)
     assert "! outputs   12 of 4096 values" in remarks(report, "jax:compiled")
     assert "(at loss[0])" in remarks(report, "jax:compiled")
 
@@ -160,8 +146,16 @@ def test_differing_outputs_warn_at_the_top_and_are_described():
 def test_agreeing_outputs_are_said_without_a_warning():
     agreement = Agreement("torch", "agrees", "all values within 1e-5", None)
     report = a_report(a_variant("torch"), a_variant("jax", agreement=agreement))
-    assert "  outputs   all values within 1e-5" in remarks(report, "jax")
-    assert "Warning" not in to_text(report)
+    assert "  outputs  all values within 1e-5" in remarks(report, "jax")
+    assert "!" not in report.details()
+
+
+def test_what_is_the_same_for_all_is_said_once():
+    report = a_report(a_variant("torch"), a_variant("jax"), ratios=(a_ratio(),))
+    assert report.details().count("the whole cell as one function") == 1
+    assert "compiled  the whole cell as one function" in remarks(report, "all variants")
+    alone = a_report(a_variant("torch"))
+    assert "compiled  the whole cell as one function" in remarks(alone, "torch")
 
 
 def test_compilation_names_way_reason_line_breaks_recompiles_and_stages():
@@ -171,21 +165,22 @@ def test_compilation_names_way_reason_line_breaks_recompiles_and_stages():
     assert "! graph break  line 7: print() has a side effect" in block
     assert "! recompiled   line 7: the shape of x changed" in block
     assert "! compiles     every call" in block
-    assert "prime 8.70 s (once a process, not counted), trace 12.0 ms, backend 800 ms" in block
-    assert "lower n/a (torch does not report it)" in block
+    stages = remarks(four_variants(10), "stages")
+    assert "torch:compiled  prime 8.70 s (once a process, not counted), trace 12.0 ms, backend 800 ms" in stages
+    assert "lower n/a (torch does not report it)" in stages
 
 
 def test_compile_time_is_without_prime():
     stages = (Stage("prime", 8.0, "clock"), Stage("trace", 0.25, "clock"), Stage("backend", 0.5, "clock"))
     report = a_report(a_variant("torch", compilation=a_compilation(stages=stages, cache="unknown")))
-    assert "750 ms" in to_text(report).split("\n\n")[1]
+    assert "750 ms" in to_details(report).split("\n\n")[1]
     only_prime = a_report(a_variant("torch", compilation=a_compilation(stages=stages[:1])))
-    assert "compile time" not in to_text(only_prime)
+    assert "compile time" not in to_details(only_prime)
 
 
 def test_a_place_without_a_line_names_none():
     report = a_report(a_variant("torch", compilation=a_compilation(breaks=(Place(None, "unknown call"),))))
-    assert "! graph break  unknown call" in to_text(report)
+    assert "! graph break  unknown call" in to_details(report)
 
 
 def test_findings_stand_with_their_variant_or_with_all():
@@ -193,7 +188,7 @@ def test_findings_stand_with_their_variant_or_with_all():
     assert "! FW203     line 3: torch computes in float32, jax in float64. What to do: Set the dtype." in remarks(
         report, "numpy"
     )
-    assert "! FW101  Another process was busy. What to do: Close it" in remarks(report, "all variants")
+    assert "! FW101     Another process was busy. What to do: Close it" in remarks(report, "all variants")
     gone = replace(report, findings=(Finding("FW1", "s", "f", "no such variant"),))
     assert "FW1" in remarks(gone, "all variants")
 
@@ -205,7 +200,7 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
     )
     assert (
         "peak on host: in use 300 MiB; on top of 612 MiB before; VmHWM; not available: other processes (no perm"
-        in block
+        in remarks(with_memory(), "all variants")
     )
     assert "! memory" not in block
     odd = Ledger(
@@ -216,29 +211,39 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
 
 
 def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
-    head, _, first, second = to_text(with_memory()).split("\n\n")[1].splitlines()
+    head, first, second = to_details(with_memory()).split("\n\n")[1].splitlines()
     assert "peak in use" in head
     assert "peak held" in head
     assert "3.52 GiB (cuda:0)" in first
     assert "1.17 GiB (cuda:0)" in first
     assert "800 MiB (cuda:0)" in second
-    static = Ledger("CPU", None, (Amount("in use", 2048, "XLA"),), how="static")
+    static = Ledger("CPU", None, (Amount("in use", 2**21, "XLA"),), how="static")
     none = Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))
-    assert "2.00 KiB (CPU (static))" in to_text(a_report(a_variant("jax", memory=(none, static))))
-    assert "peak in use" not in to_text(a_report(a_variant("jax", memory=(none,))))
-    ended = Ledger("host", None, (Amount("in use", 2048, "read every 50 ms"),), how="last seen")
-    assert "+2.00 KiB (host, last seen)" in to_text(a_report(a_variant("jax", memory=(ended,))))
+    assert "2.00 MiB (CPU (static))" in to_details(a_report(a_variant("jax", memory=(none, static))))
+    assert "peak in use" not in to_details(a_report(a_variant("jax", memory=(none,))))
+    ended = Ledger("host", None, (Amount("in use", 2**21, "read every 50 ms"),), how="last seen")
+    assert "+2.00 MiB (host, last seen)" in to_details(a_report(a_variant("jax", memory=(ended,))))
 
 
 def test_a_device_says_what_was_in_use_before_and_what_was_held_later():
     later = (Amount("after del", 2048, "counters"), Amount("after empty_cache()", None, why="no such call"))
     ledger = a_ledger(start=2**20, released=later)
-    text = to_text(a_report(a_variant("torch", memory=(ledger,))))
+    text = to_details(a_report(a_variant("torch", memory=(ledger,))))
     assert "1.00 MiB of it in use before" in text
     assert "then held: after del 2.00 KiB, after empty_cache() n/a (no such call)" in text
-    head, _, row = text.split("\n\n")[1].splitlines()
+    head, row = text.split("\n\n")[1].splitlines()
     assert "after del" in head
     assert "2.00 KiB" in row
+
+
+def test_little_memory_is_not_mentioned_but_why_it_is_not_known_is():
+    little = Ledger("host", None, (Amount("in use", 2**20 - 1, "VmHWM", most=2**21),), note="a note")
+    report = a_report(a_variant("jax", memory=(little,)))
+    assert "memory" not in report.details()
+    assert "memory" not in json.dumps(report._repr_mimebundle_()[MIME])
+    unknown = Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))
+    shown = a_report(a_variant("jax", memory=(little, unknown)))._repr_mimebundle_()
+    assert "not available: in use (no driver)" in shown["text/html"]
 
 
 def test_the_lines_that_allocated_are_named_with_their_bytes():
@@ -249,8 +254,8 @@ def test_the_lines_that_allocated_are_named_with_their_bytes():
 
 
 def test_table_is_aligned():
-    head, rule, *rows = to_text(four_variants(10)).split("\n\n")[1].splitlines()
-    starts = [match.start() for match in re.finditer(r"-+", rule)]
+    head, *rows = to_details(four_variants(10)).split("\n\n")[1].splitlines()
+    starts = [match.start() for match in re.finditer(r"\S+( \S+)*", head)]
     for line in (head, *rows):
         assert all(line[start] != " " and (start == 0 or line[start - 2 : start] == "  ") for start in starts)
     assert re.search(r"0\.391 \(0\.383-0\.399\)", rows[2])
@@ -265,15 +270,32 @@ def test_warmth_and_voided_blocks_are_said():
 
 
 def test_conditions_are_two_to_four_lines():
-    lines = to_text(a_report()).split("\n\n")[-1].splitlines()
+    lines = to_details(a_report()).split("\n\n")[-1].splitlines()
     assert lines[0] == "conditions"
     assert 2 <= len(lines) - 1 <= 4
     text = " ".join(lines)
-    for part in ("torch 2.13.0", "cpu:0", "threads: 2", "jax_enable_x64 = False", "W float32", "before 0.1", "chrome"):
+    for part in (
+        "torch 2.13.0",
+        "cpu:0",
+        "2 threads each",
+        "jax_enable_x64 = False",
+        "W float32",
+        "before 0.1",
+        "chrome",
+    ):
         assert part in text
-    for part in ("during 0.4", "AMD EPYC", "own process", "1.90 s of a budget of 2.00 s", "margin 1 %", "3f2a"):
+    for part in ("during 0.4", "AMD EPYC", "1.90 s of a budget of 2.00 s"):
         assert part in text
-    assert "time.perf_counter around blocks" in text
+
+
+def test_of_conditions_that_have_a_default_only_others_are_said():
+    usual = a_report().details()
+    for part in ("margin", "own process", "perf_counter", "3f2a", "2026-11-22"):
+        assert part not in usual
+    there = replace(a_report().conditions, process="a process for each variant", threads={"torch": "2", "jax": "1"})
+    other = a_report(a_variant("torch", time=a_time(source="CUDA events")), margin=0.05, conditions=there).details()
+    for part in ("margin 5 %", "a process for each variant", "CUDA events", "torch threads: 2, jax threads: 1"):
+        assert part in other
 
 
 @given(reports())
@@ -308,8 +330,8 @@ def test_markdown_table_survives_pipes_newlines_and_markup():
 def test_markdown_says_what_the_text_says():
     report = four_variants(10)
     plain = re.sub(r"\\(.)", r"\1", to_markdown(report))
-    assert plain.startswith("**torch:compiled is 2.1x faster than torch:eager")
-    for block in to_text(report).split("\n\n")[2:]:
+    assert plain.startswith("**✗ outputs of jax:compiled differ at loss[0]")
+    for block in to_details(report).split("\n\n")[3:]:  # the stages are the text's own
         for line in block.splitlines()[1:]:
             label, text = re.split(r"  +", line[2:], maxsplit=1)
             assert re.search(rf"^- (\*\*)?{re.escape(label)}(\*\*)?: {re.escape(text)}$", plain, re.MULTILINE), line
@@ -317,4 +339,4 @@ def test_markdown_says_what_the_text_says():
 
 def test_unknown_way_is_shown_as_it_is():
     variant: Variant = a_variant("torch", compilation=a_compilation(way="another", reason="r"))
-    assert "compiled  another, 1 graph: r" in to_text(a_report(variant))
+    assert "compiled  another, 1 graph: r" in a_report(variant).details()

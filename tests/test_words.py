@@ -6,23 +6,23 @@ import json
 from importlib.resources import files
 
 import pytest
-from example_reports import a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
+from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant, four_variants, reports, with_memory
 from hypothesis import given
 
-from fwmagic.report import Amount, Ledger, Regime, Report, Timeline
+from fwmagic.report import Amount, Ledger, Regime, Report, Stage, Timeline
 from fwmagic.report.words import to_words
 
 
 def test_the_parts_of_a_report():
     words = to_words(four_variants(10))
-    assert list(words) == ["headline", "table", "charts", "details", "conditions", "budget"]
+    assert list(words) == ["headline", "brief", "figures", "charts", "details", "conditions", "budget"]
     assert words["budget"] == "2.00 s"
-    first, *_, last = words["headline"]
-    assert first["text"].startswith("torch:compiled is 2.1x faster than torch:eager (ratio 0.478")
-    assert first["warning"] is False
-    assert last == {"text": "the outputs of jax:compiled differ from those of torch:eager", "warning": True}
-    assert words["table"]["head"][:3] == ["variant", "runs", "time per call"]
-    assert [row[0] for row in words["table"]["rows"]] == ["torch:eager", "torch:compiled", "jax:compiled", "numpy"]
+    (first,) = words["headline"]
+    assert first["text"].startswith("✗ outputs of jax:compiled differ at loss[0]")
+    assert first["warning"] is True
+    assert words["brief"] == "outputs differ"
+    assert words["figures"]["head"][:3] == ["variant", "runs", "time per call"]
+    assert [row[0] for row in words["figures"]["rows"]] == ["torch:eager", "torch:compiled", "jax:compiled", "numpy"]
     assert [group["name"] for group in words["details"]][-2:] == ["numpy", "all variants"]
     numpy = words["details"][-2]["lines"]
     assert {"label": "not warm", "text": "its time had not settled when the rounds began", "warning": True} in numpy
@@ -31,19 +31,31 @@ def test_the_parts_of_a_report():
 
 def test_a_report_without_variants_has_words():
     words = to_words(a_report(variants=()))
-    assert words["headline"] == [{"text": "no variant was run", "warning": False}]
-    assert words["table"] == {"head": [], "rows": []}
+    assert words["headline"] == [{"text": "no variant was run"}]
+    assert words["figures"] == {"head": [], "rows": []}
     assert words["details"] == []
+
+
+def test_the_note_of_a_run_follows_its_answer_unless_it_is_that():
+    noted = to_words(a_report(ratios=(a_ratio(),), note="No GPU here.", state="done"))["headline"]
+    assert noted == [{"text": "✓ jax is 2.3x faster than torch (2.22-2.38x)"}, {"text": "No GPU here"}]
+    (only,) = to_words(a_report(variants=(), note="No GPU here"))["headline"]
+    assert only == {"text": "No GPU here"}
+
+
+def test_what_holds_its_default_is_left_out():
+    words = to_words(a_report(a_variant("torch"), baseline=None))
+    assert '"warning": false' not in json.dumps(words)
 
 
 @given(reports())
 def test_the_words_of_any_report_are_those_of_its_text(report):
-    words, text = to_words(report), str(report)
+    words, text = to_words(report), report.details()
     assert json.loads(json.dumps(words)) == words
     lines = [line for group in words["details"] for line in group["lines"]]
     for line in (*words["headline"], *lines, *words["conditions"]):
         assert line["text"] in text
-    assert all(len(row) == len(words["table"]["head"]) for row in words["table"]["rows"])
+    assert all(len(row) == len(words["figures"]["head"]) for row in words["figures"]["rows"])
     for chart, variants in words["charts"].items():
         head = json.loads(files("fwmagic").joinpath("charts", f"{chart}.json").read_text())["usermeta"]["table"]
         known = 2 if head[-1] == "source" else 1
@@ -57,6 +69,8 @@ def test_the_figures_of_the_charts_are_words_a_list_a_variant():
     assert charts["times"][0] == [["2.30 ms", "2.28-2.35 ms", "40"]]
     assert charts["ratios"][:2] == [[], [["torch:eager", "0.478", "0.468-0.488", "faster"]]]
     assert charts["stages"][:2] == [[], [["trace", "12.0 ms"], ["backend", "800 ms"]]]
+    once = a_report(a_variant("torch", compilation=a_compilation(stages=(Stage("first run", 0.5, "first call"),))))
+    assert "stages" not in to_words(once)["charts"], "a first run is no compilation, neither here nor in the table"
     unsure = a_report(a_variant("torch", time=a_time(low=None)), ratios=(a_ratio(low=None, variant="torch"),))
     unsure = to_words(unsure)["charts"]
     assert unsure["times"] == [[["1.23 ms", "n/a", "40"]]]
@@ -85,23 +99,25 @@ def test_a_chart_that_would_show_nothing_has_no_words():
 
 
 def test_memory_is_among_the_words():
-    (torch, _jax) = to_words(with_memory())["details"]
-    assert [line["label"] for line in torch["lines"]].count("memory") == 2
+    (torch, _jax, both) = to_words(with_memory())["details"]
+    assert [line["label"] for line in torch["lines"]].count("memory") == 1
+    assert [line["label"] for line in both["lines"]].count("memory") == 1, "the host's is the same for both"
 
 
 def test_an_amount_that_has_a_lower_and_an_upper_bound_is_a_span_everywhere():
     ledger = Ledger("host", None, (Amount("in use", 24 << 20, "counted", most=48 << 20),), start=1 << 30)
     report = a_report(a_variant("jax", memory=(ledger,)))
-    assert "+24.0-48.0 MiB (host)" in str(report)
+    assert "+24.0-48.0 MiB (host)" in report.details()
     assert "24.0-48.0 MiB more" in report.to_html()
     assert to_words(report)["charts"]["memory"][0][0][-1] == "24.0-48.0 MiB"
-    assert "+24.0 MiB" not in str(report)
+    assert "+24.0-48.0 MiB" in str(report)
+    assert "+24.0 MiB" not in str(report) + report.details()
 
 
 def test_a_ratio_that_moved_between_two_levels_gives_both():
     regimes = (Regime(0.881, 0.57), Regime(1.48, 0.43))
     ratio = a_ratio("undecided", 1.1, 0.87, 1.5, regimes=regimes, repeatable=False)
-    text = str(a_report(a_variant("torch"), a_variant("jax"), ratios=(ratio,)))
+    text = a_report(a_variant("torch"), a_variant("jax"), ratios=(ratio,)).details()
     assert "it moved between 0.881, in 57 % of the rounds, and 1.48" in " ".join(text.split())
     assert "not repeatable" not in text
 
@@ -118,4 +134,4 @@ def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
     stored = Report.from_json(whole.to_dict(50))
     assert len(stored["jax"].time.samples) < 400
     for report in (whole, stored):
-        assert "400 blocks of 4 calls" in str(report)
+        assert "400 blocks of 4 calls" in report.details()

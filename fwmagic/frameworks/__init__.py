@@ -309,6 +309,8 @@ class Framework(ABC):
         framework without a compiler.
     engine
         What computes in threads in which no Python runs.
+    usual
+        The settings as the framework comes: a report names only what differs from them.
     hands_over
         Whether a call on a CPU is handed over to such a thread, which also allocates what the arrays need.
     is_plain
@@ -347,6 +349,7 @@ class Framework(ABC):
     colour: ClassVar[str] = NEUTRAL
     strategy: ClassVar[str] = ""
     engine: ClassVar[str] = ""
+    usual: ClassVar[Mapping[str, str]] = {}
     hands_over: ClassVar[bool] = False
     is_plain: ClassVar[bool] = False
     companions: ClassVar[tuple[str, ...]] = ()
@@ -574,6 +577,10 @@ class Framework(ABC):
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision, by name."""
         return {}
+
+    def unusual_settings(self) -> dict[str, str]:
+        """Return those of the settings that are not as the framework comes: a report names no others."""
+        return {name: value for name, value in self.settings().items() if self.usual.get(name) != value}
 
     # Processes
 

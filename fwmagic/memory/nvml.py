@@ -18,6 +18,7 @@ NO_PERMISSION = 4
 NOT_FOUND = 6
 FUNCTION_NOT_FOUND = 13
 VERSION_MISMATCH = 25
+_NO_DRIVER = (9, 12)
 _MEANING = {
     _UNINITIALIZED: "other code in this process has shut NVML down",
     NOT_SUPPORTED: "the driver does not support this for the device",
@@ -85,7 +86,8 @@ def _nvml_library() -> Any:
 
 def _nvml_fault(error: Any, function: str) -> NvmlFault:
     meaning = _MEANING.get(error.value, "the driver does not answer")
-    return NvmlFault(f"{meaning} ({function}: {error})", error.value)
+    told = "" if error.value in _NO_DRIVER else f" ({function}: {error})"  # the same again, in other words
+    return NvmlFault(f"{meaning}{told}", error.value)
 
 
 def _shut_nvml_down() -> None:

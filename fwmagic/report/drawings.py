@@ -29,10 +29,12 @@ def colour(variant: Variant) -> str:
 
 def _open_drawing(height: int, title: str, description: str) -> str:
     """Return the start of a drawing of this height, with the words that stand for it."""
-    # the drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled
+    # The drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled.
+    # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures.
+    words = escape(f"{title}: {description}" if description else title)
     return (
-        f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" height="{height}">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+        f'<svg role="img" aria-label="{words}" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" '
+        f'height="{height}">'
     )
 
 
@@ -47,8 +49,14 @@ class Scale(NamedTuple):
 
     def x(self, value: float) -> int:
         """Return where `value` lies, from 0 to the width of the drawing."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(_WIDTH * min(max(share, 0.0), 1.0))
+        return round(_WIDTH * self._share(value))
+
+    def column(self, value: float, columns: int) -> int:
+        """Return in which of so many columns `value` lies."""
+        return min(int(columns * self._share(value)), columns - 1)
+
+    def _share(self, value: float) -> float:
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
 def scale(times: Iterable[Time]) -> Scale | None:

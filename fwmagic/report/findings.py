@@ -294,10 +294,8 @@ def _cores_of_others(report: Report) -> float:
 
 def _findings_of_load(report: Report) -> Iterator[Finding]:
     if _is_busy(report):
-        who = ", ".join(report.conditions.neighbours[:2]) or "processes of others"
         yield Finding(
             "FW601",
-            f"other processes used {_cores_of_others(report):.1f} cores ({who}): "
-            "times and ratios are those of a busy machine",
-            "stop them and run the cell again",
+            f"other processes used {_cores_of_others(report):.1f} cores: times and ratios are those of a busy machine",
+            "stop them (.details() of the report names them) and run the cell again",
         )

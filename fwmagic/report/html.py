@@ -8,6 +8,7 @@ from importlib.resources import files
 
 from fwmagic.format import seconds, size
 from fwmagic.report import drawings
+from fwmagic.report.answer import as_of
 from fwmagic.report.report import Ledger, Report, Variant
 from fwmagic.report.words import (
     Remark,
@@ -16,9 +17,11 @@ from fwmagic.report.words import (
     conditions,
     details,
     device_in_words,
+    figures,
     headline,
     table,
     used_in_words,
+    uses_memory,
 )
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
@@ -27,39 +30,81 @@ _STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-
 
 
 def to_html(report: Report) -> str:
-    """Return the report as an HTML fragment; everything that it quotes is escaped."""
+    """Return the report as an HTML fragment: a first look, the rest folded; what it quotes is escaped."""
     parts = [f"<style>{_STYLE}</style>", f'<div class="fw-top">{"".join(map(_sentence_html, headline(report)))}</div>']
-    if report.state == "running":
-        parts.append(f'<progress max="1" value="{report.progress:.3f}">{report.progress:.0%}</progress>')
-    parts += [_chart_html(report.variants), _memory_html(report.variants)]
     if report.variants:
-        parts.append(_table_html(table(report)))
-    parts += [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in details(report)]
-    parts.append(f'<p class="fw-group">conditions</p>{_list_html(conditions(report), soft=True)}')
+        parts.append(_rows_html(report))
+    # What is folded away takes the place of the bar, so that the end of a run moves nothing.
+    parts.append(f'<div class="fw-more">{_bar_html(report) if report.state == "running" else _rest_html(report)}</div>')
     return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report">{"".join(parts)}</div>'
 
 
+def _bar_html(report: Report) -> str:
+    share = f"{report.progress:.0%}"
+    bar = f'<progress max="1" value="{report.progress:.3f}" aria-label="budget used">{share}</progress>'
+    return f'{bar} <span class="fw-soft">{escape(as_of(report))}</span>'
+
+
+def _rest_html(report: Report) -> str:
+    """Return all that a first look does not need, folded."""
+    remarks = [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in details(report)]
+    count = sum(line.warning for group in details(report) for line in group.lines)
+    folded = {
+        "Figures": _table_html(figures(report)) if report.variants else "",
+        "Compile": _stages_html(report.variants),
+        "Memory": _memory_html(report.variants) if uses_memory(report) else "",
+        f"Remarks ({count})" if count else "Remarks": "".join(remarks),
+        "Conditions": _list_html(conditions(report), soft=True),
+    }
+    return "".join(_folded_html(summary, content) for summary, content in folded.items())
+
+
+def _folded_html(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>" if content else ""
+
+
 def _sentence_html(sentence: Sentence) -> str:
-    if sentence.warning:
-        return f'<p class="fw-alarm"><b>Warning:</b> {escape(sentence.text)}.</p>'
+    alarm = ' class="fw-alarm"' if sentence.warning else ""
     verdict, opening, figures = sentence.text.partition(" (")
-    return f"<p>{escape(verdict)}<span>{escape(opening + figures)}.</span></p>"
+    rest = f"<span>{escape(opening + figures)}</span>" if opening else ""
+    return f"<p{alarm}>{escape(verdict)}{rest}</p>"
 
 
-def _chart_html(variants: Iterable[Variant]) -> str:
-    timed = [(variant, variant.time) for variant in variants if variant.time is not None and variant.time.samples]
-    on = drawings.scale(time for _, time in timed)
-    if on is None:
+def _rows_html(report: Report) -> str:
+    """Return a row a variant: its name, its samples on one scale, and what a first look needs."""
+    on = drawings.scale(variant.time for variant in report.variants if variant.time is not None)
+    shown = table(report)
+    head = [f"<th{_column_class(name)}>{escape(name)}</th>" for name in shown.head]
+    if on is not None:
+        low, _, high = drawings.axis(on)
+        head.insert(1, f'<th class="fw-axis"><span>{low}</span> <span>{high}</span></th>')
+    rows = []
+    for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
+        time = variant.time if variant.time is not None and variant.time.samples else None
+        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else ""
+        strip = f'<td class="fw-strip">{drawn}</td>' if on is not None else ""
+        cells = [
+            f"<td{_column_class(h)}>{_figure_html(cell)}</td>" for h, cell in zip(shown.head[1:], cells, strict=True)
+        ]
+        rows.append(
+            f'<tr><th scope="row" style="border-left-color:{drawings.colour(variant)}">{escape(name)}</th>'
+            f"{strip}{''.join(cells)}</tr>"
+        )
+    return f'<table class="fw-rows"><thead><tr>{"".join(head)}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _column_class(name: str) -> str:
+    """Return the class of a column that a narrow page leaves out: it stands among the figures, too."""
+    return ' class="fw-wide"' if name in ("compile", "memory", "compiled") else ""
+
+
+def _stages_html(variants: Iterable[Variant]) -> str:
+    compiling = [(v, sum(value for _, value in v.compile_stages)) for v in variants]
+    longest = max((total for _, total in compiling), default=0.0)
+    if not longest:
         return ""
-    compiling = {v.name: sum(value for _, value in v.compile_stages) for v, _ in timed}
-    longest = max(compiling.values())
-    heading = "time per call; dots: blocks, the first at the top; line: median; band: its 95 % interval"
-    rows = (
-        f'{_name_html(variant)}<div class="fw-strip">{drawings.strip(variant, time, on)}</div>'
-        f"{_compile_html(variant, compiling[variant.name], longest)}"
-        for variant, time in timed
-    )
-    return _framed_html(heading, rows, drawings.axis(on))
+    rows = (f"{_name_html(v)}{_compile_html(v, total, longest)}<i></i>" for v, total in compiling)
+    return f'<div class="fw-chart">{"".join(rows)}</div>'
 
 
 def _memory_html(variants: Iterable[Variant]) -> str:
@@ -99,28 +144,25 @@ def _name_html(variant: Variant) -> str:
 def _compile_html(variant: Variant, total: float, longest: float) -> str:
     if not total:
         return '<i class="fw-wide"></i>'
-    stages = ", ".join(stage.name for stage, _ in variant.compile_stages)
-    label = f"compile {seconds(total)}: {escape(stages)}"
+    stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages)
+    label = f"{seconds(total)}: {escape(stages)}"
     return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
 
 
-def _table_html(figures: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in figures.head)
-    rows = "".join(f"<tr>{_row_html(figures.head, row)}</tr>" for row in figures.rows)
-    return f'<table class="fw-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-
-
-def _row_html(head: tuple[str, ...], row: tuple[str, ...]) -> str:
-    cells = zip(head[1:], row[1:], strict=True)
-    return f'<th scope="row">{escape(row[0])}</th>' + "".join(
-        f'<td data-head="{escape(name)}"><span>{_figure_html(cell)}</span></td>' for name, cell in cells
+def _table_html(whole: Table) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in whole.head)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_figure_html(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in whole.rows
     )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="fw-scroll" tabindex="0" role="group" aria-label="Figures">{table}</div>'
 
 
 def _figure_html(cell: str) -> str:
     """Return a cell whose interval, in parentheses, stands smaller under the figure."""
     figure, opening, rest = cell.partition(" (")
-    return escape(figure) + (f"<small>{escape(opening.strip() + rest)}</small>" if opening else "")
+    return escape(figure) + (f" <small>({escape(rest)}</small>" if opening else "")
 
 
 def _list_html(lines: Iterable[Remark], soft: bool = False) -> str:

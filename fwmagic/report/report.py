@@ -15,7 +15,9 @@ from fwmagic.report import wire
 VERSION: Final = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 50
+MOST_POINTS = 40
+#: Of many variants each carries fewer, so that all together have about so many, and none has fewer than some.
+MOST_ALL, FEWEST_POINTS = 240, 16
 #: It carries at most this many moments of a timeline: there may be one for each variant and device.
 MOST_MOMENTS = 10
 
@@ -62,7 +64,7 @@ class Time:
     Attributes
     ----------
     samples
-        One value a block: its seconds divided by its calls. A stored report holds at most 50.
+        One value a block: its seconds divided by its calls. A stored report holds at most 40.
     median
         Median of the samples, in seconds.
     low
@@ -93,7 +95,7 @@ class Time:
         How the times were obtained.
     """
 
-    samples: tuple[NotNegative, ...]
+    samples: tuple[NotNegative, ...] = field(metadata={"thinned": wire.spread})
     median: NotNegative
     low: NotNegative | None
     high: NotNegative | None
@@ -126,12 +128,12 @@ class Stage:
     seconds
         Seconds that it took; null: not available, and the source says why.
     source
-        How the seconds were obtained, or why they are not available.
+        How the seconds were obtained, or why they are not available; a stored report leaves it out.
     """
 
     name: str
     seconds: NotNegative | None
-    source: str
+    source: str = field(default="", metadata={"thinned": lambda *_: ""})
 
 
 @dataclass(frozen=True)
@@ -471,9 +473,10 @@ class Variant:
 
     @property
     def compile_stages(self) -> list[tuple[Stage, float]]:
-        """The stages whose seconds are known, without prime: that one is spent once a process."""
+        """What was spent on compiling, by stage: without prime, which is once a process, and the first run."""
         stages = self.compilation.stages if self.compilation is not None else ()
-        return [(stage, stage.seconds) for stage in stages if stage.seconds is not None and stage.name != "prime"]
+        known = ((stage, stage.seconds) for stage in stages if stage.name not in ("prime", "first run"))
+        return [(stage, value) for stage, value in known if value is not None]
 
 
 @dataclass(frozen=True)
@@ -559,7 +562,7 @@ class Conditions:
     threads
         Threads that a framework computes with, in words, by framework.
     settings
-        Flags that change speed or precision.
+        Flags that change speed or precision, and are not as their framework comes.
     inputs
         Names, dtypes and shapes of the inputs that were converted; empty if there are none.
     load_before
@@ -624,6 +627,8 @@ class Report:
         The notebook's number of the cell; null: no notebook.
     note
         What else is to be known of the run; empty if there is nothing.
+    updated
+        When it last changed, in ISO 8601; empty: not known.
     version
         Version of this format.
     """
@@ -644,7 +649,8 @@ class Report:
     progress: Share = 0.0
     execution_count: Count | None = None
     note: str = ""
-    version: Literal[1] = VERSION
+    updated: str = ""
+    version: Literal[1] = field(default=VERSION, metadata={"always": True})
 
     def __getitem__(self, name: str) -> Variant:
         for variant in self.variants:
@@ -691,8 +697,8 @@ class Report:
     def to_dict(self, most_points: int | None = None) -> dict[str, Any]:
         """Return the report as JSON-ready values.
 
-        With `most_points`, samples are thinned evenly to that many (timelines to fewer), and numbers rounded to five
-        digits: half the size.
+        With `most_points`, samples are thinned evenly to that many (timelines to fewer), numbers rounded to five
+        digits, and fields left out that hold their defaults: a third of the size.
         """
         return typing.cast("dict[str, Any]", wire.encode(self, most_points))
 
@@ -723,6 +729,9 @@ class Report:
         return typing.cast("Report", wire.decode(Report, data, "report"))
 
     if TYPE_CHECKING:  # the views, which know the data and not the other way: the package binds them to this class
+
+        def details(self) -> str:
+            """Return everything that the report tells, as text; `print(report)` is the first look."""
 
         def to_markdown(self) -> str:
             """Return the verdicts and the table as Markdown, for a paper or an issue."""

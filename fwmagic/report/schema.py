@@ -8,9 +8,10 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fwmagic.report import wire
 from fwmagic.report.report import VERSION, Report
 from fwmagic.report.words import Words
 
@@ -26,6 +27,8 @@ _STORED = {
 
 def schema() -> dict[str, Any]:
     """Return the schema, of draft 2020-12: types, enumerations and bounds from the annotations, texts from docstrings.
+
+    A field that has a default may be left out.
 
     Raises
     ------
@@ -47,15 +50,20 @@ def schema() -> dict[str, Any]:
 
 def _object_schema(kind: Any) -> dict[str, Any]:
     summary, described = _docstring(kind)
-    fields = {
-        name: {"description": described[name], **_type_schema(hint)} for name, hint in _schema_fields(kind).items()
-    }
+    hints, fields, required = typing.get_type_hints(kind, include_extras=True), {}, []
+    for f in _schema_fields(kind):
+        fields[f.name] = {"description": described[f.name], **_type_schema(hints[f.name])}
+        usual = wire.default(f)
+        if usual is dataclasses.MISSING or f.metadata.get("always", False):
+            required.append(f.name)
+        else:
+            fields[f.name]["default"] = wire.encode(usual, None)
     return {
         "title": kind.__name__,
         "description": summary,
         "type": "object",
         "additionalProperties": False,
-        "required": list(fields),
+        "required": required,
         "properties": fields,
     }
 
@@ -76,14 +84,17 @@ def _type_schema(hint: Any) -> dict[str, Any]:
     return {"type": _TYPES[hint]} if hint in _TYPES else {"$ref": f"#/$defs/{hint.__name__}"}
 
 
-def _schema_fields(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.metadata.get("json", True)}
+def _schema_fields(kind: Any) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(kind) if f.metadata.get("json", True)]
 
 
 def _dataclasses_inside(kind: Any) -> Iterator[Any]:
     """Yield the dataclasses that the fields of one hold, those inside them included."""
-    for argument in _schema_fields(kind).values() if dataclasses.is_dataclass(kind) else typing.get_args(kind):
+    inside: Iterable[Any] = typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        inside = [hints[f.name] for f in _schema_fields(kind)]
+    for argument in inside:
         if dataclasses.is_dataclass(argument):
             yield argument
         yield from _dataclasses_inside(argument)

@@ -6,9 +6,20 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
-from fwmagic.report.drawings import Extent, drawn_ledgers, drawn_segments, extent, whose
+from fwmagic.report.answer import as_of
+from fwmagic.report.drawings import Extent, axis, drawn_ledgers, drawn_segments, extent, scale, whose
 from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import Remark, conditions, details, device_in_words, headline, table
+from fwmagic.report.words import (
+    Remark,
+    conditions,
+    details,
+    device_in_words,
+    figures,
+    headline,
+    stages_in_words,
+    table,
+    uses_memory,
+)
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -18,30 +29,65 @@ _WIDTH = 40
 _MARKS = {"use": "█", "held": "▒", "rest": "░"}
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
-_ALL = "print(report) tells more: how each was compiled, what was measured, and the conditions."
+# The columns of a terminal and of a strip of samples, its dots by how many samples they are, and the remarks.
+_COLUMNS = 100
+_STRIP = 60
+_DOTS = " ·•●"
+_REMARKS = 2
 
 
-def to_text(report: Report, short: bool = False) -> str:
-    """Return the report as plain text: verdicts, aligned table, memory as bars, remarks by variant, conditions.
-
-    If `short`, of the remarks only the warnings: a notebook stores this text beside the same report as HTML.
-    """
-    blocks = ["\n".join(f"{'Warning: ' if s.warning else ''}{s.text}." for s in headline(report))]
+def to_text(report: Report) -> str:
+    """Return a first look at the report: the answer, a table, a strip of samples a variant, two remarks at most."""
+    blocks = ["\n".join(one_line(s.text, _COLUMNS) for s in headline(report))]
     if report.variants:
-        figures = table(report)
-        blocks.append(_aligned_text([figures.head, *figures.rows]))
-    blocks.append(memory_text(report.variants))
-    for group in details(report):
-        lines = [line for line in group.lines if line.warning or not short]
-        blocks.append(f"{group.name}\n{_labelled_text(lines)}" if lines else "")
-    blocks.append(_ALL if short else f"conditions\n{_labelled_text(conditions(report))}")
+        shown = table(report)
+        blocks.append("\n".join([_aligned_text([shown.head, *shown.rows]), *_strips_text(report.variants)]))
+    warnings = [line for group in details(report) for line in group.lines if line.warning]
+    said = [one_line(f"! {line.label}  {line.text}", _COLUMNS) for line in warnings[:_REMARKS]]
+    more = len(warnings) - len(said)
+    rest = f"{more} more {'remark' if more == 1 else 'remarks'}, figures" if more else "Figures"
+    last = [f"{rest} and conditions: .details() of the report (-o name binds it)"] if report.variants else []
+    if report.state == "running":
+        last = [as_of(report)]
+    return "\n".join(block for block in (*blocks, *said, *last) if block)
+
+
+def to_details(report: Report) -> str:
+    """Return the whole report as plain text: answer, tables, memory as bars, remarks by variant, conditions."""
+    blocks = ["\n".join(s.text for s in headline(report))]
+    if report.variants:
+        whole = figures(report)
+        blocks.append(_aligned_text([whole.head, *whole.rows]))
+    stages = [Remark(v.name, words) for v in report.variants if (words := stages_in_words(v))]
+    blocks.append(f"stages\n{_labelled_text(stages)}" if stages else "")
+    blocks.append(memory_text(report.variants) if uses_memory(report) else "")
+    blocks += [f"{group.name}\n{_labelled_text(group.lines)}" for group in details(report)]
+    blocks.append(f"conditions\n{_labelled_text(conditions(report))}")
     return "\n\n".join(block for block in blocks if block)
+
+
+def _strips_text(variants: Sequence[Variant]) -> list[str]:
+    """Return the samples of each variant on one scale: the more of them in a column, the larger its dot."""
+    timed = [(v, v.time) for v in variants if v.time is not None and len(v.time.samples) > 1]
+    on = scale(time for _, time in timed)
+    if on is None:
+        return []
+    width = max(len(one_line(v.name, 30)) for v in variants)
+    rows = []
+    for variant, time in timed:
+        counts = [0] * _STRIP
+        for sample in time.samples:
+            counts[on.column(sample, _STRIP)] += 1
+        dots = [_DOTS[0 if not n else min(1 + 5 * n // len(time.samples), 3)] for n in counts]
+        dots[on.column(time.median, _STRIP)] = "│"
+        rows.append(f"{one_line(variant.name, 30).ljust(width)}  {''.join(dots)}".rstrip())
+    low, _, high = axis(on)
+    return [*rows, f"{' ' * width}  {low}{high.rjust(_STRIP - len(low))}"]
 
 
 def _aligned_text(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _labelled_text(lines: Sequence[Remark]) -> str:
@@ -100,11 +146,11 @@ def _course_text(ledger: Ledger, on: Extent) -> str:
 
 def to_markdown(report: Report) -> str:
     """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
-    blocks = [f"**{'Warning: ' if s.warning else ''}{_markdown_text(s.text)}.**" for s in headline(report)]
+    blocks = [f"**{_markdown_text(s.text)}**" for s in headline(report)]
     if report.variants:
-        figures = table(report)
-        head, *rows = [_markdown_row([_markdown_text(cell) for cell in row]) for row in (figures.head, *figures.rows)]
-        blocks.append("\n".join([head, _markdown_row(["---"] * len(figures.head)), *rows]))
+        whole = figures(report)
+        head, *rows = [_markdown_row([_markdown_text(cell) for cell in row]) for row in (whole.head, *whole.rows)]
+        blocks.append("\n".join([head, _markdown_row(["---"] * len(whole.head)), *rows]))
     blocks += [f"### {_markdown_text(group.name)}\n\n{_markdown_list(group.lines)}" for group in details(report)]
     blocks.append(f"### Conditions\n\n{_markdown_list(conditions(report))}")
     return "\n\n".join(blocks) + "\n"

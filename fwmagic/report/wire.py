@@ -13,8 +13,8 @@ from typing import Any
 def encode(value: Any, most_points: int | None) -> Any:
     """Return dataclasses, mappings and tuples as JSON-ready values; a number that is not finite is None.
 
-    With `most_points`, a longer tuple is thinned to that many items: evenly, or to fewer and in its own way where
-    its field says so.
+    With `most_points`, fields that hold their defaults are left out, and those that say how are thinned to so many
+    items or fewer.
     """
     # The numbers first: they are nearly all of it, and this runs while a cell is timed.
     if isinstance(value, float):
@@ -24,17 +24,15 @@ def encode(value: Any, most_points: int | None) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: encode(_thinned_on_wire(f, getattr(value, f.name), most_points), most_points)
+        found = (
+            (f, _thinned_on_wire(f, getattr(value, f.name), most_points))
             for f in dataclasses.fields(value)
             if f.metadata.get("json", True)
-        }
+        )
+        return {f.name: encode(v, most_points) for f, v in found if most_points is None or not _is_default(f, v)}
     if isinstance(value, Mapping):
         return {str(key): encode(item, most_points) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        if most_points is not None and len(value) > most_points:
-            step = len(value) / most_points
-            value = [value[int(i * step)] for i in range(most_points)]
         return [encode(item, most_points) for item in value]
     return value
 
@@ -69,6 +67,26 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+def spread(items: tuple[Any, ...], most: int) -> tuple[Any, ...]:
+    """Return at most so many items, evenly spread."""
+    if len(items) <= most:
+        return items
+    step = len(items) / most
+    return tuple(items[int(i * step)] for i in range(most))
+
+
+def default(field: dataclasses.Field[Any]) -> Any:
+    """Return what a field holds where nothing is given; `MISSING` if something has to be."""
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Say whether a field may be left out; a float is not the bool that equals it."""
+    usual = default(field)
+    return not field.metadata.get("always", False) and type(value) is type(usual) and bool(value == usual)
+
+
 def _thinned_on_wire(field: dataclasses.Field[Any], value: Any, most_points: int | None) -> Any:
     if most_points is None or "thinned" not in field.metadata:
         return value
@@ -85,6 +103,6 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
             continue
         if f.name in value:
             arguments[f.name] = decode(hints[f.name], value[f.name], f"{where}.{f.name}")
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+        elif default(f) is dataclasses.MISSING:
             raise ValueError(f"{where}.{f.name} is missing")
     return kind(**arguments)

@@ -18,10 +18,23 @@ from fwmagic.format import (
     setting,
     size,
     size_between,
-    times,
 )
 from fwmagic.report import wire
-from fwmagic.report.report import Agreement, Amount, Compilation, Finding, Ledger, Ratio, Report, Stage, Time, Variant
+from fwmagic.report.answer import SHORT, answer_of, speed
+from fwmagic.report.report import (
+    MOST_POINTS,
+    Agreement,
+    Amount,
+    Compilation,
+    Conditions,
+    Finding,
+    Ledger,
+    Ratio,
+    Report,
+    Stage,
+    Time,
+    Variant,
+)
 
 NOT_AVAILABLE = "n/a"
 _COMPILED = {
@@ -31,6 +44,9 @@ _COMPILED = {
     "functions": "the functions that it calls, in place",
     "eager": "no",
 }
+
+# Less memory than this, in bytes, is not worth a look.
+_LEAST_MEMORY = 2**20
 
 Row = tuple[str, ...]
 
@@ -109,9 +125,11 @@ class Words:
     Attributes
     ----------
     headline
-        The verdicts, then what a reader must not miss.
-    table
-        The figures of the variants.
+        The answer in one line, then what a reader must not miss.
+    brief
+        The answer in at most 30 characters.
+    figures
+        The whole table of the variants.
     charts
         What each chart shows: its name, and for each variant in its order the rows of a table (see `charts`).
     details
@@ -123,7 +141,8 @@ class Words:
     """
 
     headline: tuple[Sentence, ...]
-    table: Table
+    brief: str
+    figures: Table
     charts: Mapping[str, tuple[tuple[Row, ...], ...]]
     details: tuple[Group, ...]
     conditions: tuple[Remark, ...]
@@ -131,55 +150,29 @@ class Words:
 
 
 def to_words(report: Report) -> dict[str, Any]:
-    """Return the words of a report as JSON-ready values."""
+    """Return the words of a report as JSON-ready values, without what holds its default."""
     words = Words(
         headline=tuple(headline(report)),
-        table=table(report),
+        brief=answer_of(report).brief,
+        figures=figures(report),
         charts=charts(report),
         details=tuple(details(report)),
         conditions=tuple(conditions(report)),
         budget=seconds(report.budget),
     )
-    return typing.cast("dict[str, Any]", wire.encode(words, None))
+    return typing.cast("dict[str, Any]", wire.encode(words, MOST_POINTS))
 
 
 # The sentences at the top.
 
 
 def headline(report: Report) -> list[Sentence]:
-    """Return the verdicts, then what a reader must not miss: sentences without a full stop."""
-    sentences = [Sentence(text) for text in _state_in_words(report)]
-    verdicts = report.over_baseline()
-    differ = {v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs"}
-    for r in verdicts.values():
-        but = ", and their outputs differ" if {r.variant, r.over} & differ else ""
-        sentences.append(Sentence(_verdict_in_words(r, report.margin) + but))
-    if report.fastest is not None and len(verdicts) > 1:
-        sentences.append(Sentence(f"{report.fastest} is the fastest: it beats every other variant"))
-    compared = {name for r in verdicts.values() for name in (r.variant, r.over)}
-    for variant in report.variants:
-        sentences += _alone_in_words(variant, compared, report.state)
-        agreement = variant.agreement
-        if agreement is not None and agreement.status == "differs":
-            what = f"the outputs of {variant.name} differ from those of {agreement.reference}"
-            sentences.append(Sentence(what, warning=True))
-    if not report.variants and report.state == "done":
-        sentences.append(Sentence("no variant was run"))
-    if report.note:
-        sentences.append(Sentence(report.note, report.state == "failed"))
-    return [Sentence(one_line(s.text).rstrip("."), s.warning) for s in sentences]
-
-
-def _state_in_words(report: Report) -> Iterator[str]:
-    if report.state == "running":
-        at_work = ", ".join(v.name for v in report.variants if v.status == "running")
-        share = f"running, {percent(min(report.progress, 1.0), 2)} of the budget of {seconds(report.budget)} used"
-        yield f"{share}{f', now {at_work}' if at_work else ''}: no figure below is final"
-    elif report.state == "interrupted":
-        spent = f"{seconds(report.spent)} of the budget of {seconds(report.budget)}"
-        yield f"interrupted after {spent}: the figures hold for what was timed until then"
-    elif report.state == "failed":
-        yield "failed: this comparison is not complete"
+    """Return the answer, then the note of a run that did not end as it should, unless the answer is that."""
+    first = answer_of(report)
+    sentences = [Sentence(first.line, first.warning)]
+    if report.note and report.note not in first.line:
+        sentences.append(Sentence(one_line(report.note).rstrip("."), report.state == "failed"))
+    return sentences
 
 
 def _verdict_in_words(r: Ratio, margin: float) -> str:
@@ -188,7 +181,7 @@ def _verdict_in_words(r: Ratio, margin: float) -> str:
     figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
     pair = f"{r.variant} and {r.over}"
     if r.verdict in ("faster", "slower"):
-        text = f"{r.variant} is {_speed_in_words(r.median)} than {r.over} {figures}"
+        text = f"{r.variant} is {speed(r.median)} than {r.over} {figures}"
     elif r.verdict == "same":
         text = f"{pair} take the same time, within {setting(margin)} {figures}"
     elif r.verdict == "withheld":
@@ -210,47 +203,35 @@ def _verdict_in_words(r: Ratio, margin: float) -> str:
     return f"{text}; {r.note}" if r.note else text
 
 
-def _speed_in_words(value: float) -> str:
-    """Return a ratio of times as a speed: 0.43 is `2.3x faster`, 1.02 is `2.0 % slower`."""
-    factor, word = (1 / value, "faster") if value < 1 else (value, "slower")
-    return f"{times(factor) if factor >= 1.5 else percent(factor - 1, 2)} {word}"
-
-
 def _span_in_words(low: float, high: float) -> str:
-    first, second = _speed_in_words(low), _speed_in_words(high)
+    first, second = speed(low), speed(high)
     if first.split()[-1] == second.split()[-1]:
         first = first.rsplit(" ", 1)[0]
     return f"between {first} and {second}"
-
-
-def _alone_in_words(variant: Variant, compared: set[str], state: str) -> Iterator[Sentence]:
-    """Yield what is to be said of a variant that no verdict speaks of."""
-    why = f": {variant.note}" if variant.note else ""
-    if variant.status == "failed":
-        failure = variant.failure
-        line = f" at line {failure.line}" if failure is not None and failure.line is not None else ""
-        what = why
-        if failure is not None:
-            what = f"{line} with {failure.error}" if failure.error else f"{line}: {failure.message}"
-        yield Sentence(f"{variant.name} failed{what}", warning=True)
-    elif variant.name in compared:
-        return
-    elif variant.status == "run-once":
-        took = f" in {seconds(variant.time.median)}" if variant.time is not None else ""
-        yield Sentence(f"{variant.name} ran once{took} and is not compared{why}")
-    elif variant.time is not None:
-        yield Sentence(f"{variant.name} takes {seconds(variant.time.median)} a call ({_blocks_in_words(variant.time)})")
-    elif variant.status in ("not timed", "interrupted"):
-        yield Sentence(f"{variant.name} was {variant.status}{why}")
-    elif state != "running":
-        yield Sentence(f"{variant.name} was not timed{why}")
 
 
 # The table of the variants.
 
 
 def table(report: Report) -> Table:
-    """Return the table of the variants; a column that holds nothing for any of them is left out."""
+    """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
+    ratios = report.over_baseline()
+    over = f"ratio to {one_line(report.baseline, 20)}" if report.baseline is not None else "ratio"
+    columns = {
+        "variant": [one_line(variant.name, 30) for variant in report.variants],
+        "per call": [_each_cell(variant) for variant in report.variants],
+        over: [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        "compile": [_compile_cell(variant).partition(" (")[0] for variant in report.variants],
+        "memory": [_memory_cell(variant) if uses_memory(report) else NOT_AVAILABLE for variant in report.variants],
+        "compiled": [_compiled_cell(variant) for variant in report.variants],
+    }
+    if not ratios:
+        del columns[over]
+    return _without_empty(columns)
+
+
+def figures(report: Report) -> Table:
+    """Return the whole table of the variants; a column that holds nothing for any of them is left out."""
     ratios = report.over_baseline()
     over = report.baseline if report.baseline is not None else "the other"
     columns = {
@@ -262,16 +243,51 @@ def table(report: Report) -> Table:
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
         "compile time": [_compile_cell(variant) for variant in report.variants],
+        **(_memory_columns(report) if uses_memory(report) else {}),
+        "compiled": [_compiled_cell(variant) for variant in report.variants],
+    }
+    if not ratios:
+        del columns[f"ratio to {over}"]
+    return _without_empty(columns)
+
+
+def _memory_columns(report: Report) -> dict[str, list[str]]:
+    return {
         "peak in use": [_in_use_cell(variant) for variant in report.variants],
         "peak held": [_held_cell(variant) for variant in report.variants],
         **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
-        "way": [v.compilation.way if v.compilation else NOT_AVAILABLE for v in report.variants],
     }
+
+
+def _without_empty(columns: Mapping[str, list[str]]) -> Table:
     shown = {head: cells for head, cells in columns.items() if any(cell != NOT_AVAILABLE for cell in cells)}
-    if not ratios:
-        shown = {head: cells for head, cells in shown.items() if not head.startswith("ratio to ")}
     rows = zip(*([one_line(cell, 60) for cell in cells] for cells in shown.values()), strict=True)
     return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
+
+
+def _each_cell(variant: Variant) -> str:
+    if variant.time is None:
+        return variant.status
+    return f"{seconds(variant.time.median)}{' (once)' if variant.status == 'run-once' else ''}"
+
+
+def uses_memory(report: Report) -> bool:
+    """Say whether a variant had so much memory in use that it is worth a look, or somebody asked for it."""
+    ledgers = [one for variant in report for one in variant.memory]
+    asked = any(one.released or one.lines or one.device == "heap" for one in ledgers)
+    return asked or any(one.in_use is not None and one.in_use >= _LEAST_MEMORY for one in ledgers)
+
+
+def _memory_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        if ledger.in_use is not None:
+            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)}"
+    return NOT_AVAILABLE
+
+
+def _compiled_cell(variant: Variant) -> str:
+    way = variant.compilation.way if variant.compilation is not None else None
+    return NOT_AVAILABLE if way is None else SHORT.get(way, way)
 
 
 def _time_cell(variant: Variant) -> str:
@@ -305,7 +321,7 @@ def _number_cell(value: float | None) -> str:
 
 def _compile_cell(variant: Variant) -> str:
     compilation, known = variant.compilation, variant.compile_stages
-    compiling = sum(value for stage, value in known if stage.name != "first run")
+    compiling = sum(value for _, value in known)
     if compilation is None or not known or (compilation.cache == "none" and not compiling):
         return NOT_AVAILABLE
     if compilation.cache == "none":
@@ -417,17 +433,42 @@ def segment_in_words(ledger: Ledger, amount: Amount) -> str:
 
 
 def details(report: Report) -> list[Group]:
-    """Return the remarks on each variant under its name, then those on the whole comparison."""
+    """Return the remarks on each variant under its name, then those on the whole comparison.
+
+    What is the same for all of several variants is said once.
+    """
     names = {variant.name for variant in report.variants}
-    groups = [(v.name, [*_remarks_on_variant(v), *_findings_in_words(report, {v.name})]) for v in report.variants]
+    memory = uses_memory(report)
+    own = {v.name: [*_remarks_on_variant(v, memory), *_findings_in_words(report, {v.name})] for v in report.variants}
+    first, *others = own.values() or [[]]
+    shared = [line for line in first if others and all(line in lines for lines in others)]
+    groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     named = {finding.variant for finding in report.findings}
-    groups.append(("all variants", _findings_in_words(report, named - names | {None})))
+    groups.append(
+        ("all variants", [*_verdict_remarks(report), *shared, *_findings_in_words(report, named - names | {None})])
+    )
     return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
 
 
-def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
-    if variant.options:
-        yield Remark("options", _pairs_in_words(variant.options, "="))
+def _verdict_remarks(report: Report) -> Iterator[Remark]:
+    """Yield the verdict on a pair; of several pairs only what their table does not tell, once for all of one note."""
+    ratios = list(report.over_baseline().values())
+    if len(ratios) == 1:
+        yield Remark("verdict", _verdict_in_words(ratios[0], report.margin))
+        return
+    for r in ratios:
+        if r.regimes or not r.repeatable:
+            yield Remark("verdict", _verdict_in_words(r, report.margin))
+    notes = dict.fromkeys((r.verdict, r.note) for r in ratios if r.note and r.repeatable and not r.regimes)
+    for verdict, note in notes:
+        names = ", ".join(r.variant for r in ratios if (r.verdict, r.note) == (verdict, note))
+        yield Remark("verdict", f"{names}: {verdict}: {note}")
+
+
+def _remarks_on_variant(variant: Variant, memory: bool) -> Iterator[Remark]:
+    options = {name: value for name, value in variant.options.items() if name != "output"}
+    if options:
+        yield Remark("options", _pairs_in_words(options, "="))
     if variant.failure is not None:
         failure = variant.failure
         what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
@@ -444,8 +485,9 @@ def _remarks_on_variant(variant: Variant) -> Iterator[Remark]:
         if variant.time.voided:
             yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
     for ledger in variant.memory:
-        yield _peak_in_words(ledger)
-        yield from _allocations_in_words(ledger)
+        if memory or ledger.in_use is None:  # little is not worth a look, but why it is not known is said
+            yield _peak_in_words(ledger)
+            yield from _allocations_in_words(ledger)
     if variant.agreement is not None:
         differs = variant.agreement.status == "differs"
         where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
@@ -466,14 +508,12 @@ def _alone_remark(time: Time) -> Iterator[Remark]:
 
 
 def _blocks_in_words(time: Time) -> str:
-    """Return the interval of the median and the number of blocks that it comes from."""
+    """Return the number of blocks that a time comes from."""
     calls = time.calls_per_block
     # A stored report holds fewer samples than were taken.
     count = max(len(time.samples), time.calls // calls if calls else 0)
     blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
-    if time.interval is None:
-        return f"{blocks}, too few for an interval"
-    return f"95 % interval {seconds_between(*time.interval)}, {blocks}"
+    return f"{blocks}, too few for an interval" if time.interval is None else blocks
 
 
 def _plural(noun: str, count: int) -> str:
@@ -486,23 +526,27 @@ def _adds(agreement: Agreement) -> bool:
 
 
 def _compilation_in_words(compilation: Compilation) -> Iterator[Remark]:
-    parts = [_COMPILED.get(compilation.way, compilation.way)]
-    if compilation.compiled:
+    whole = compilation.way == "cell" and bool(compilation.reason)  # the reason tells how
+    parts = [compilation.reason if whole else _COMPILED.get(compilation.way, compilation.way)]
+    if compilation.compiled and not whole:
         parts[0] += f" ({', '.join(compilation.compiled)})"
     if compilation.graphs is not None:
         parts.append(f"{compilation.graphs} {_plural('graph', compilation.graphs)}")
     if compilation.lifted:
         parts.append(f"{compilation.lifted} captured arrays made arguments")
-    why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason else ""
+    why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason and not whole else ""
     yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
-    stages = [f"{s.name} {_stage_in_words(s)}" for s in compilation.stages]
-    if stages:
-        yield Remark("stages", ", ".join(stages))
     for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
         for place in places:
             yield Remark(label, f"{_line_in_words(place.line)}{place.reason}", True)
     if compilation.every_call:
         yield Remark("compiles", "every call", True)
+
+
+def stages_in_words(variant: Variant) -> str:
+    """Return what each stage of a compilation took; empty if there is none."""
+    stages = variant.compilation.stages if variant.compilation is not None else ()
+    return ", ".join(f"{stage.name} {_stage_in_words(stage)}" for stage in stages)
 
 
 def _stage_in_words(stage: Stage) -> str:
@@ -525,7 +569,8 @@ def _peak_in_words(ledger: Ledger) -> Remark:
         f"then held: {', '.join(held)}" if held else "",
         ledger.note,
     ]
-    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note))
+    told = any(one.most is not None for one in ledger.peak)  # a span says already that something is not known
+    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note) and not told)
 
 
 def used_in_words(ledger: Ledger) -> str:
@@ -571,29 +616,35 @@ def _tidy_remark(line: Remark) -> Remark:
 
 
 def conditions(report: Report) -> list[Remark]:
-    """Return what the numbers hold for, in two to four lines."""
+    """Return what the numbers hold for, in two to four lines; of what has a default, only what is another."""
     c = report.conditions
     known = (("before", c.load_before), ("during", c.load_during))
     load = [f"{when} {number(cores)}" for when, cores in known if cores is not None]
     sources = dict.fromkeys(v.time.source for v in report.variants if v.time is not None)
     lines = {
-        "software": [_pairs_in_words(c.versions, " "), c.machine, c.process],
+        "software": [_pairs_in_words(c.versions, " "), c.machine, "" if c.process == Conditions.process else c.process],
         "devices": [
             _pairs_in_words(c.devices, " on "),
-            _pairs_in_words(c.threads, " threads: "),
+            _threads_in_words(c.threads),
             _pairs_in_words(c.settings, " = "),
             c.inputs,
         ],
         "load": [f"cores busy with other processes: {', '.join(load)}" if load else "", ", ".join(c.neighbours)],
         "timing": [
             "" if report.state == "running" else f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
-            f"margin {setting(report.margin)}",
-            *sources,
-            f"run {report.run_id} started {report.started}",
+            "" if report.margin == Report.margin else f"margin {setting(report.margin)}",
+            *(source for source in sources if source != Time.source),
         ],
     }
     joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
     return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
+
+
+def _threads_in_words(threads: Mapping[str, str]) -> str:
+    counts = set(threads.values())
+    if len(threads) > 1 and len(counts) == 1:
+        return f"{counts.pop()} threads each"
+    return _pairs_in_words(threads, " threads: ")
 
 
 def _pairs_in_words(values: Mapping[str, str], between: str) -> str:

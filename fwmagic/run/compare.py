@@ -55,8 +55,8 @@ class Comparison:
             # In a process of its own, it is the worker that looks: asking JAX would start it here.
             if section.options.device is not None and not self.options.isolated:
                 section.framework.device(section.options.device)
-        for section in self._sections if not self.options.alloc else ():
-            self.draft.add_waiting(section)
+        if not self.options.alloc:
+            self.draft.add_waiting(*self._sections)
         names = self._setup.names if self._setup is not None else []
         try:
             with self._guard:

@@ -26,7 +26,7 @@ class Draft:
     """The report of one execution, and the function that shows it; `errors` are what failed variants raised."""
 
     def __init__(self, magic: str, show: Show, options: Options, execution_count: int | None = None) -> None:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        now = _now()
         self.report = Report(
             secrets.token_hex(8),
             now,
@@ -41,7 +41,7 @@ class Draft:
 
     def change(self, **facts: Any) -> None:
         """Set fields of the report and show it."""
-        self.report = replace(self.report, **facts)
+        self.report = replace(self.report, updated=_now(), **facts)
         self._show(self.report)
 
     def variant(self, name: str, **facts: Any) -> None:
@@ -53,10 +53,14 @@ class Draft:
         """Add a variant."""
         self.change(variants=(*self.report.variants, variant))
 
-    def add_waiting(self, section: Section) -> None:
-        """Add the variants of a section, which are not there yet."""
-        for name, mode in section.options.variants().items():
-            self.add(waiting_variant(section, name, mode, section.options.stated()))
+    def add_waiting(self, *sections: Section) -> None:
+        """Add the variants of sections, which are not there yet; all at once: a view gives each its row."""
+        new = [
+            waiting_variant(section, name, mode, section.options.stated())
+            for section in sections
+            for name, mode in section.options.variants().items()
+        ]
+        self.change(variants=(*self.report.variants, *new))
 
     def failed(
         self, name: str, error: BaseException, stage: str, filename: str = "", told: BaseException | None = None
@@ -93,6 +97,11 @@ class Draft:
         """Add findings."""
         if findings:
             self.change(findings=(*self.report.findings, *findings))
+
+
+def _now() -> str:
+    # Runs may begin within one second, and are listed in their order.
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def waiting_variant(section: Section, name: str, mode: str, options: Mapping[str, str]) -> Variant:

@@ -223,7 +223,7 @@ def conditions_here(frameworks: Iterable[Framework], devices: Mapping[str, str])
     settings: dict[str, str] = {}
     for framework in some:
         versions.update(framework.version())
-        settings.update(framework.settings())
+        settings.update(framework.unusual_settings())
     return Conditions(
         versions=versions,
         devices={framework.name: _device_in_words(framework, devices.get(framework.name)) for framework in some},

@@ -39,12 +39,24 @@ const files: Record<
 export default files;
 `
 );
-writeFileSync(join(generated, 'report.ts'), await compile(schema, 'Report', { additionalProperties: false }));
+// A stored report leaves out what holds its default, and the validator puts it back: the types have all fields.
+const full = JSON.parse(JSON.stringify(schema), (_, value) =>
+  value?.properties === undefined
+    ? value
+    : { ...value, required: Object.keys(value.properties).filter(name => name !== 'words') }
+);
+writeFileSync(join(generated, 'report.ts'), await compile(full, 'Report', { additionalProperties: false }));
 // A report of the same version from a later fwmagic may have fields that this panel does not know: they are no fault.
 const open = JSON.parse(JSON.stringify(schema), (key, value) =>
   key === 'additionalProperties' && value === false ? undefined : value
 );
-const ajv = new Ajv({ code: { source: true, esm: true }, strict: true, validateFormats: false });
+const ajv = new Ajv({
+  code: { source: true, esm: true },
+  strict: true,
+  validateFormats: false,
+  useDefaults: true,
+  inlineRefs: false // inlined below an `anyOf`, a default would be passed over
+});
 writeFileSync(join(generated, 'validate.js'), standaloneCode.default(ajv, ajv.compile(open)));
 writeFileSync(
   join(generated, 'validate.d.ts'),

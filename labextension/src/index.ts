@@ -1,4 +1,4 @@
-/** The two plugins: the renderer of reports in cell outputs, and the side panel. */
+/** The plugin: the side panel with the comparisons of the current notebook. */
 
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { Clipboard, ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
@@ -11,9 +11,7 @@ import { LabIcon } from '@jupyterlab/ui-components';
 
 import { toMarkdown } from './markdown';
 import { NotebookRuns } from './notebook';
-import { ReportOutput } from './output';
 import { ComparePanel, COMMANDS } from './panel';
-import { MIME } from './read';
 
 const DOMAIN = 'fwmagic';
 const PANEL = 'fwmagic:panel';
@@ -23,26 +21,6 @@ const icon = new LabIcon({
   svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 16 16">
   <g class="jp-icon3" fill="#616161"><rect x="2" y="3" width="12" height="4" rx="1"/><rect x="2" y="9" width="7" height="4" rx="1"/></g></svg>`
 });
-
-const output: JupyterFrontEndPlugin<void> = {
-  id: 'fwmagic:output',
-  description: 'Shows a report of fwmagic in the output of its cell.',
-  autoStart: true,
-  requires: [IRenderMimeRegistry],
-  optional: [IThemeManager, ITranslator],
-  activate: (_, rendermime: IRenderMimeRegistry, themes: IThemeManager | null, translator: ITranslator | null) => {
-    const trans = (translator ?? nullTranslator).load(DOMAIN);
-    rendermime.addFactory(
-      {
-        // It makes text and charts only, so that a notebook that is not trusted shows its reports, too.
-        safe: true,
-        mimeTypes: [MIME],
-        createRenderer: options => new ReportOutput(options.mimeType, rendermime, themes, trans)
-      },
-      0
-    );
-  }
-};
 
 const panel: JupyterFrontEndPlugin<void> = {
   id: PANEL,
@@ -172,4 +150,4 @@ function save(name: string, text: string): void {
   URL.revokeObjectURL(link.href);
 }
 
-export default [output, panel];
+export default panel;

@@ -6,10 +6,10 @@ const SPECIAL = /[\\`*[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])/g;
 
 /** Return verdicts, table and remarks; whatever a report says is shown, never obeyed. */
 export function toMarkdown(words: Words): string {
-  const blocks = words.headline.map(s => `**${s.warning ? 'Warning: ' : ''}${escaped(s.text)}.**`);
-  if (words.table.rows.length > 0) {
-    const [head, ...rows] = [words.table.head, ...words.table.rows].map(cells => row(cells.map(escaped)));
-    blocks.push([head, row(words.table.head.map(() => '---')), ...rows].join('\n'));
+  const blocks = words.headline.map(s => `**${escaped(s.text)}**`);
+  if (words.figures.rows.length > 0) {
+    const [head, ...rows] = [words.figures.head, ...words.figures.rows].map(cells => row(cells.map(escaped)));
+    blocks.push([head, row(words.figures.head.map(() => '---')), ...rows].join('\n'));
   }
   blocks.push(...words.details.map(group => `### ${escaped(group.name)}\n\n${bullets(group.lines)}`));
   blocks.push(`### Conditions\n\n${bullets(words.conditions)}`);

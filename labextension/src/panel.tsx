@@ -8,9 +8,10 @@ import type { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
 
 import type { NotebookRuns } from './notebook';
-import { problem } from './output';
+import type { Read } from './read';
 import type { Run } from './runs';
-import { ReportView, title, verdict } from './view';
+import { load } from './vega';
+import { brief, ReportView, title } from './view';
 
 export const COMMANDS = {
   open: 'fwmagic:open',
@@ -19,6 +20,9 @@ export const COMMANDS = {
   saveJson: 'fwmagic:save-json',
   clear: 'fwmagic:clear-runs'
 };
+
+/** Milliseconds for which a button says what it has done. */
+const SAID = 2000;
 
 /** Two cells that make a first report. */
 const EXAMPLE = [
@@ -105,6 +109,9 @@ export class ComparePanel extends ReactWidget {
   }
 
   private refresh(): void {
+    if (this.current !== null && this.current.runs.length > 0) {
+      load(this.rendermime);
+    }
     this.update();
     this.commands.notifyCommandChanged();
   }
@@ -144,7 +151,7 @@ function RunList(props: {
                 </span>
                 <span className="fwm-verdict">
                   {unfinished ? trans.__('unfinished: ') : ''}
-                  {verdict(report, trans)}
+                  {brief(report, trans)}
                 </span>
               </button>
               {runs.length > 1 && !(ids.length === 1 && place === 0) && (
@@ -173,21 +180,61 @@ function RunList(props: {
   );
 }
 
+/** Return the sentence that says why a value cannot be shown, and what to do. */
+function problem(value: Exclude<Read, { kind: 'report' }>, trans: TranslationBundle): string {
+  return value.kind === 'newer'
+    ? trans.__(
+        'This report has version %1 of the format, which this panel does not know: update fwmagic.',
+        value.version
+      )
+    : trans.__('This is not a report of fwmagic (%1): run the cell again.', value.why);
+}
+
 function Actions(props: { commands: CommandRegistry; trans: TranslationBundle }): React.JSX.Element {
   const { commands, trans } = props;
   return (
     <div className="fwm-actions" role="toolbar" aria-label={trans.__('Report')}>
       {[COMMANDS.goToCell, COMMANDS.copyMarkdown, COMMANDS.saveJson].map(command => (
-        <button
+        <ActionButton
           key={command}
-          data-command={command}
+          command={command}
+          label={commands.label(command)}
+          done={command === COMMANDS.copyMarkdown ? trans.__('Copied') : undefined}
           disabled={!commands.isEnabled(command)}
           onClick={() => void commands.execute(command)}
-        >
-          {commands.label(command)}
-        </button>
+        />
       ))}
     </div>
+  );
+}
+
+/** A button that says for a moment what it has done, if that is not to be seen anywhere. */
+function ActionButton(props: {
+  label: string;
+  done?: string;
+  command?: string;
+  disabled?: boolean;
+  onClick: () => void;
+}): React.JSX.Element {
+  const { label, done, command, disabled, onClick } = props;
+  const [pressed, setPressed] = React.useState(false);
+  React.useEffect(() => {
+    const timer = pressed ? window.setTimeout(setPressed, SAID, false) : undefined;
+    return () => {
+      window.clearTimeout(timer);
+    };
+  }, [pressed]);
+  return (
+    <button
+      data-command={command}
+      disabled={disabled}
+      onClick={() => {
+        setPressed(true);
+        onClick();
+      }}
+    >
+      <span aria-live="polite">{pressed && done !== undefined ? done : label}</span>
+    </button>
   );
 }
 
@@ -201,7 +248,11 @@ function Empty(props: { sentence: string; examples?: readonly string[]; trans: T
           <pre tabIndex={0} aria-label={trans.__('Example of cell %1', i + 1)} role="group">
             {example}
           </pre>
-          <button onClick={() => void navigator.clipboard.writeText(example)}>{trans.__('Copy cell %1', i + 1)}</button>
+          <ActionButton
+            label={trans.__('Copy cell %1', i + 1)}
+            done={trans.__('Copied')}
+            onClick={() => void navigator.clipboard.writeText(example)}
+          />
         </React.Fragment>
       ))}
     </div>

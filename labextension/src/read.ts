@@ -34,8 +34,10 @@ function readObject(value: { version?: unknown }): Read {
   if (typeof value.version === 'number' && value.version > VERSION) {
     return { kind: 'newer', version: value.version };
   }
-  if (validate(value)) {
-    return { kind: 'report', report: value };
+  // A copy, into which the validator puts the defaults that a stored report leaves out.
+  const filled: unknown = structuredClone(value);
+  if (validate(filled)) {
+    return { kind: 'report', report: filled };
   }
   const error = validate.errors?.at(0);
   return { kind: 'invalid', why: `${error?.instancePath ?? ''} ${error?.message ?? ''}`.trim() };

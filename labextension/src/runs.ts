@@ -23,7 +23,9 @@ export function merged(stored: readonly Run[], kept: readonly Report[]): Run[] {
     all.set(run.report.run_id, run);
   }
   const when = (run: Run): number => Date.parse(run.report.started) || 0;
-  return [...all.values()].sort((a, b) => when(b) - when(a));
+  const number = (run: Run): number => run.report.execution_count ?? 0;
+  // Of runs that began at one moment, the later in the notebook is the newer.
+  return [...all.values()].reverse().sort((a, b) => when(b) - when(a) || number(b) - number(a));
 }
 
 /** Return the kept runs with `report` among them, the latest last. */

@@ -51,9 +51,9 @@ export function title(report: Report, trans: TranslationBundle): string {
   return `${number}${Number.isNaN(date.getTime()) ? trans.__('at an unknown time') : date.toLocaleTimeString()}`;
 }
 
-/** Return the first sentence of a report. */
-export function verdict(report: Report, trans: TranslationBundle): string {
-  return report.words?.headline[0]?.text ?? trans.__('a report without words');
+/** Return the answer of a report, in at most 30 characters. */
+export function brief(report: Report, trans: TranslationBundle): string {
+  return report.words?.brief ?? trans.__('a report without words');
 }
 
 function Headline(props: { report: Report; unfinished: boolean; trans: TranslationBundle }): React.JSX.Element {
@@ -67,10 +67,9 @@ function Headline(props: { report: Report; unfinished: boolean; trans: Translati
           {trans.__('the kernel ended, or its last message was lost; this is what was seen last. Run the cell again.')}
         </p>
       )}
-      {(report.words?.headline ?? [{ text: verdict(report, trans), warning: false }]).map((sentence, i) => (
+      {(report.words?.headline ?? [{ text: brief(report, trans), warning: false }]).map((sentence, i) => (
         <p key={i} className={sentence.warning ? 'fwm-warning' : undefined}>
-          {sentence.warning && <strong>{trans.__('Warning:')} </strong>}
-          {sentence.text}.
+          {sentence.text}
         </p>
       ))}
       {running && (
@@ -109,17 +108,27 @@ function Details(props: { report: Report; trans: TranslationBundle }): React.JSX
   }
   return (
     <>
-      {words.table.rows.length > 0 && (
-        <TableView head={words.table.head} rows={words.table.rows} label={trans.__('Figures')} />
+      {words.figures.rows.length > 0 && (
+        <details>
+          <summary>{trans.__('Figures')}</summary>
+          <TableView head={words.figures.head} rows={words.figures.rows} label={trans.__('Figures')} />
+        </details>
       )}
-      {words.details.map((group, i) => (
-        <div key={i}>
-          <h3>{group.name}</h3>
-          <Lines lines={group.lines} />
-        </div>
-      ))}
-      <h3>{trans.__('conditions')}</h3>
-      <Lines lines={words.conditions} />
+      {words.details.length > 0 && (
+        <details>
+          <summary>{trans.__('Remarks')}</summary>
+          {words.details.map((group, i) => (
+            <div key={i}>
+              <h3>{group.name}</h3>
+              <Lines lines={group.lines} />
+            </div>
+          ))}
+        </details>
+      )}
+      <details>
+        <summary>{trans.__('Conditions')}</summary>
+        <Lines lines={words.conditions} />
+      </details>
     </>
   );
 }

@@ -9,6 +9,22 @@ describe('read', () => {
     expect(read({ ...report(), later: 1 }).kind).toBe('report');
   });
 
+  it('puts back what a stored report leaves out because it holds its default, and leaves the stored one alone', () => {
+    const whole = report();
+    const stored = { run_id: 'one', started: whole.started, magic: 'compare', state: 'done', version: 1 };
+    const words = { headline: [{ text: 'a' }], brief: 'a', figures: { head: [], rows: [] }, charts: {} };
+    const value = {
+      ...stored,
+      words: { ...words, details: [], conditions: [{ label: 'a', text: 'b' }], budget: '2 s' }
+    };
+    const found = read({ ...value, variants: [{ ...variant('torch'), memory: undefined, note: undefined }] });
+    expect(found.kind === 'report' && found.report.ratios).toEqual([]);
+    expect(found.kind === 'report' && found.report.conditions.versions).toEqual({});
+    expect(found.kind === 'report' && found.report.variants[0]).toEqual(variant('torch'));
+    expect(found.kind === 'report' && found.report.words?.conditions[0].warning).toBe(false);
+    expect('ratios' in value).toBe(false);
+  });
+
   it('knows a newer version without looking further', () => {
     expect(read({ version: 7, anything: 'else' })).toEqual({ kind: 'newer', version: 7 });
   });
@@ -18,7 +34,7 @@ describe('read', () => {
   });
 
   it.each([
-    ['a missing field', { ...report(), variants: undefined }, /variants/],
+    ['a missing field', { ...report(), magic: undefined }, /magic/],
     ['a wrong type', { ...report(), budget: 'much' }, /\/budget must be number/],
     ['a negative time', { ...report(), variants: [variant('torch', -1)] }, /\/variants\/0\/time.* must be >= 0/],
     ['a number that is none', { ...report(), spent: 'NaN' }, /\/spent must be number/],

@@ -42,7 +42,8 @@ export function variant(name: string, median = 1e-3, fields: Partial<Variant> = 
 export function words(fields: Partial<Words> = {}): Words {
   return {
     headline: [],
-    table: { head: [], rows: [] },
+    brief: 'jax 2.0x faster',
+    figures: { head: [], rows: [] },
     charts: {
       times: [[['1.00 ms', '0.950-1.05 ms', '3']], [['500 µs', '475-525 µs', '3']]],
       ratios: [[], [['torch', '0.500', '0.480-0.520', 'faster']]]
@@ -99,6 +100,7 @@ export function report(fields: Partial<Report> = {}): Report {
     progress: 1,
     execution_count: 1,
     note: '',
+    updated: '',
     version: 1,
     words: words(),
     ...fields

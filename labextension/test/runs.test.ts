@@ -20,6 +20,13 @@ describe('runs', () => {
     expect(merged([], [report({ state: 'running' })])[0].unfinished).toBe(true);
   });
 
+  it('that began at one moment come with the later one first', () => {
+    const ids = (...runs: ReturnType<typeof merged>) => merged(runs, []).map(run => run.report.run_id);
+    expect(ids(stored('a', 10), stored('b', 10), stored('c', 10))).toEqual(['c', 'b', 'a']);
+    const rerun = { ...stored('a', 10), report: { ...at('a', 10), execution_count: 7 } };
+    expect(ids(rerun, stored('b', 10))).toEqual(['a', 'b']);
+  });
+
   it('with a start that is no date come last', () => {
     expect(merged([stored('b', 20)], [report({ run_id: 'a', started: 'x' })]).at(-1)?.report.run_id).toBe('a');
   });

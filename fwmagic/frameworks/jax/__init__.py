@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -175,6 +175,13 @@ class Jax(Framework):
         """Return what sets the size of XLA's pool; JAX does not tell the size itself."""
         named = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC")
         return f"{named} by PJRT_NPROC or NPROC" if named else "unknown: XLA starts one for each core by default"
+
+    usual: ClassVar[Mapping[str, str]] = {
+        "jax_default_matmul_precision": "backend default",
+        "jax_enable_x64": "False",
+        "jax_disable_jit": "False",
+        "jax_cpu_enable_async_dispatch": "True",
+    }
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""

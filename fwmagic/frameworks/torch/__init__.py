@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -136,6 +136,14 @@ class Torch(Framework):
     def threads(self) -> str:
         """Return the size of torch's thread pool."""
         return f"{torch.get_num_threads()} intra-op, {torch.get_num_interop_threads()} inter-op"
+
+    usual: ClassVar[Mapping[str, str]] = {
+        "torch.float32_matmul_precision": "highest",
+        "torch.default_dtype": "float32",
+        "torch.deterministic_algorithms": "False",
+        "torch.grad": "on",
+        "torch.cudnn.benchmark": "False",
+    }
 
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""

@@ -1,0 +1,248 @@
+"""The answer of a report: one line of at most 90 characters, and an even shorter one for a list of runs."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fwmagic.format import one_line, percent, ratio_between, seconds, setting, times
+from fwmagic.report.report import Compilation, Ratio, Report, Variant, turned
+
+#: No answer is longer.
+MOST = 90
+_NAME = 24
+_BRIEF = 30
+# From this factor on, a difference is said as one; below, in per cent.
+_FACTOR = 1.5
+# A longer budget than this is not advised: the machine would not stay the same for so long.
+_LONGEST = 60.0
+_ROUNDS = 6  # fewer give no interval
+
+SHORT = {"yours": "by the cell", "cell": "whole cell", "modules": "modules", "functions": "functions", "eager": "no"}
+"""How a variant was compiled, in a word or two."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says, by its sign: ✓ a verdict, = the same, ? not sure, ✗ no comparison, … at work, or none.
+
+    Attributes
+    ----------
+    sign
+        One character, or empty.
+    text
+        The line, without its sign, and with no full stop.
+    brief
+        At most 30 characters, for a list.
+    warning
+        Whether it is to be shown as a warning.
+    """
+
+    sign: str
+    text: str
+    brief: str
+    warning: bool = False
+
+    @property
+    def line(self) -> str:
+        """The line with its sign."""
+        return one_line(f"{self.sign} {self.text}", MOST) or self.brief
+
+
+def answer_of(report: Report) -> Answer:
+    """Return what the run says, in one line."""
+    timed = [variant for variant in report.variants if variant.status == "timed"]
+    failed = next((variant for variant in report.variants if variant.status == "failed"), None)
+    differs = next((v for v in report.variants if v.agreement is not None and v.agreement.status == "differs"), None)
+    if report.state == "running":
+        return _at_work(report)
+    if report.state == "interrupted":
+        return Answer("✗", f"interrupted after {seconds(report.spent)}: {report.note}", "interrupted", True)
+    if failed is not None:
+        return Answer("✗", _failure_in_words(failed), f"{one_line(failed.name, 16)} failed", True)
+    if report.state == "failed":
+        return Answer("✗", report.note or "this comparison is not complete", "failed", True)
+    if differs is not None and differs.agreement is not None:
+        at = f" at {one_line(differs.agreement.path, 24)}" if differs.agreement.path else ""
+        whose = f" of {one_line(differs.name, 20)}" if len(report.variants) > 2 else ""
+        return Answer("✗", f"outputs{whose} differ{at}: the times are of different things", "outputs differ", True)
+    ratios = list(report.over_baseline().values())
+    if len(ratios) == 1:
+        return _pair_in_words(report, ratios[0])
+    if ratios:
+        return _several_in_words(report, ratios)
+    if len(timed) == 1 and len(report.variants) == 1:
+        return _alone_in_words(timed[0])
+    return _without_times(report)
+
+
+def speed(value: float) -> str:
+    """Return a ratio of times as a speed: 0.43 is `2.3x faster`, 1.02 is `2.0 % slower`."""
+    factor, word = (1 / value, "faster") if value < 1 else (value, "slower")
+    return f"{times(factor) if factor >= _FACTOR else percent(factor - 1, 2)} {word}"
+
+
+def phase(report: Report) -> str:
+    """Return what a running report is at."""
+    if report.progress >= 1:
+        return "measuring memory"
+    if report.progress:
+        return f"timing, {100 * report.progress:.0f} % of {seconds(report.budget)}"
+    running = [variant for variant in report.variants if variant.status == "running"]
+    at_work = [variant for variant in running if variant.compilation is None]
+    if not at_work:
+        return "comparing the outputs" if running else "running it once, plainly"
+    compiling = any(variant.mode not in ("eager", "debug") for variant in at_work)
+    names = one_line(", ".join(variant.name for variant in at_work), 40)
+    return f"{'compiling' if compiling else 'running'} {names}"
+
+
+def as_of(report: Report) -> str:
+    """Return when a running report was seen last, and what that means if nothing follows; empty: it is not known."""
+    try:
+        when = datetime.datetime.fromisoformat(report.updated).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return f"as of {when:%H:%M:%S}; if nothing follows, the run was cut off: run the cell again"
+
+
+def _at_work(report: Report) -> Answer:
+    doing = phase(report)
+    return Answer("…", f"{doing}: no figure is final", one_line(doing, _BRIEF))
+
+
+def _failure_in_words(variant: Variant) -> str:
+    name, failure = one_line(variant.name, _NAME), variant.failure
+    if failure is None:
+        return f"{name} failed{f': {variant.note}' if variant.note else ''}"
+    line = f", line {failure.line}" if failure.line is not None else ""
+    kind = f"{failure.error}: " if failure.error else ""
+    return f"{name} failed{line}: {kind}{failure.message}"
+
+
+def _pair_in_words(report: Report, r: Ratio) -> Answer:
+    one, other = one_line(r.variant, _NAME), one_line(r.over, _NAME)
+    checked = _agreement_in_words(report, [r.variant, r.over])
+    if r.verdict in ("faster", "slower"):
+        brief = one_line(f"{one} {speed(r.median)}", _BRIEF)
+        if r.note and r.repeatable:
+            span = f" ({ratio_between(*r.interval)} of its time)" if r.interval is not None else ""
+            return Answer("✓", f"{one} is {r.verdict} than {other}, by how much is not sure{span}", brief)
+        inside = ", ".join(part for part in (_span_in_words(r), checked) if part)
+        return Answer("✓", f"{one} is {speed(r.median)} than {other}{f' ({inside})' if inside else ''}", brief)
+    if r.verdict == "same":
+        inside = f" ({checked})" if checked else ""
+        return Answer("=", f"{one} and {other}: same time within {setting(report.margin)}{inside}", "same time")
+    if r.verdict == "withheld":
+        return Answer("✗", f"no verdict: {r.note}", "no verdict", True)
+    return Answer("?", f"not sure: {_unsure_in_words(report, r)}", "not sure")
+
+
+def _unsure_in_words(report: Report, r: Ratio) -> str:
+    """Return between what the ratio lies, and what would tell."""
+    one, other = one_line(r.variant, 16), one_line(r.over, 16)
+    advice = _budget_in_words(report, r)
+    if r.interval is None:
+        return f"too few rounds for an interval{advice}"
+    low, high = (1 / bound for bound in reversed(r.interval))  # of a speed: above 1 is faster
+    span = f"{one} is {_factor(low)} to {_factor(high)} as fast as {other}"
+    return f"{span}: {r.note}" if r.note and r.repeatable else f"{span}{advice}"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.2f}x" if value < 10 else times(value)
+
+
+def _budget_in_words(report: Report, r: Ratio) -> str:
+    """Return which budget would tell: an interval narrows with the square root of what is spent."""
+    spent = max(report.spent, report.budget)
+    if r.interval is None:
+        needed = spent * 2 * _ROUNDS / max(r.rounds, 1)
+    else:
+        low, middle, high = (math.log(value) for value in (r.interval[0], r.median, r.interval[1]))
+        margin = math.log1p(report.margin)
+        # What is left between the median and the edge of a verdict; on an edge, nothing would tell.
+        room = abs(abs(middle) - margin)
+        needed = spent * ((high - low) / 2 / room) ** 2 if room > 0 else math.inf
+    needed = 1.5 * needed  # the estimate is one itself
+    if needed > _LONGEST:
+        return ": too close to tell" if r.interval is not None and abs(math.log(r.median)) < 0.05 else ""
+    return f": --budget {max(math.ceil(needed), math.ceil(1.5 * report.budget))} would tell"
+
+
+def _span_in_words(r: Ratio) -> str:
+    """Return the interval in the unit of the speed: `1.98-2.22x`, `2.1-5.0 %`."""
+    if r.interval is None:
+        return ""
+    bounds = [1 / bound for bound in reversed(r.interval)] if r.median < 1 else list(r.interval)
+    middle = max(r.median, 1 / r.median)
+    if middle >= _FACTOR:
+        return f"{ratio_between(*bounds)}x"
+    low, high = (100 * (bound - 1) for bound in bounds)
+    digits = 1 if high - low >= 0.2 else 2
+    return f"{low:.{digits}f}-{high:.{digits}f} %"
+
+
+def _agreement_in_words(report: Report, names: Sequence[str]) -> str:
+    """Return whether outputs agree, where they were compared; nothing is said of what nobody asked for."""
+    found = {v.agreement.status for v in report.variants if v.name in names and v.agreement is not None}
+    if found == {"agrees"}:
+        return "outputs agree"
+    return "outputs not compared" if "not compared" in found else ""
+
+
+def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
+    if report.fastest is None:
+        names = sorted((v.time.median, v.name) for v in report.variants if v.time is not None)
+        leading = " and ".join(one_line(name, 20) for _, name in names[:2])
+        return Answer("?", f"not sure which is the fastest: {leading} lead", "not sure")
+    name = report.fastest
+    known = [turned(r) if r.over == name else r for r in report.ratios if name in (r.variant, r.over)]
+    ahead = sorted(known, key=lambda r: -r.median)
+    wanted = {r.over: r for r in [*ahead[:1], *(r for r in known if r.over == report.baseline)]}
+    beaten = " and ".join(
+        f"{speed(r.median).removesuffix(' faster')} over {one_line(over, 20)}" for over, r in wanted.items()
+    )
+    line = f"{one_line(name, _NAME)} is the fastest{f', by {beaten}' if beaten else ''}"
+    return Answer("✓", line, one_line(f"{name} fastest", _BRIEF))
+
+
+def _alone_in_words(variant: Variant) -> Answer:
+    time, name = variant.time, one_line(variant.name, _NAME)
+    if time is None:
+        return Answer("", f"{name} was timed", "timed")
+    takes, how = f"{name} {seconds(time.median)}", _compiled_in_words(variant.compilation)
+    return Answer("", f"{takes}{f', {how}' if how else ''}", one_line(takes, _BRIEF))
+
+
+def _compiled_in_words(compilation: Compilation | None) -> str:
+    if compilation is None:
+        return ""
+    if compilation.way != "eager":
+        return f"compiled: {SHORT.get(compilation.way, compilation.way)}"
+    if compilation.line is None:
+        return "not compiled"
+    # What it is, without the class of the error and what to do about it: both are among the remarks.
+    why = re.split(r"[:;] ", re.sub(r"^\w+: ", "", compilation.reason), maxsplit=1)[0]
+    return f"not compiled: line {compilation.line}: {why}"
+
+
+def _without_times(report: Report) -> Answer:
+    """Return what is to be said where nothing was compared: variants that ran once, or were not timed at all."""
+    if not report.variants:
+        return Answer("", report.note or "no variant was run", "nothing timed")
+    brief = "ran once" if all(variant.status == "run-once" for variant in report.variants) else "not compared"
+    if len(report.variants) > 2:
+        return Answer("", f"{len(report.variants)} variants, {brief}", brief)
+    return Answer("", "; ".join(map(_without_verdict, report.variants)), brief)
+
+
+def _without_verdict(variant: Variant) -> str:
+    name, why = one_line(variant.name, _NAME), f": {variant.note}" if variant.note else ""
+    if variant.time is None:
+        return f"{name} was not timed{why}"
+    took = seconds(variant.time.median)
+    return f"{name} ran once in {took}{why}" if variant.status == "run-once" else f"{name} {took}"

@@ -1,0 +1,83 @@
+"""How much room a report takes in a real browser: of a cell's output, an answer and a row a variant, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from browser import Lab, code, output_of
+from example_reports import (
+    a_ratio,
+    a_report,
+    a_variant,
+    four_variants,
+    twelve_variants,
+    with_failure,
+    with_memory,
+)
+
+from fwmagic.report import Report
+
+#: In pixels: two variants, and what each further one may add.
+MOST, MORE = 350, 40
+
+ALONE = a_report(a_variant("jax"), baseline=None, ratios=())
+TWO = a_report(ratios=(a_ratio(),))
+REPORTS = {
+    "one": ALONE,
+    "two": TWO,
+    "memory": with_memory(),
+    "four": four_variants(),
+    "twelve": twelve_variants(),
+    "failed": with_failure(),
+    "only a failure": replace(with_failure(), variants=with_failure().variants[2:], ratios=(), baseline=None),
+}
+
+
+def allowed(report: Report) -> int:
+    return MOST + MORE * max(len(report.variants) - 2, 0)
+
+
+@pytest.fixture(scope="module")
+def page(chromium):
+    context = chromium.new_context(viewport={"width": 900, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("width", [900, 620, 250])
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_is_low_and_nothing_of_it_is_cut_off(page, name, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.set_content(f"<title>report</title><body style='margin:0'>{REPORTS[name].to_html()}")
+    shown = page.locator(".fwmagic")
+    assert shown.bounding_box()["height"] <= allowed(REPORTS[name])
+    assert shown.evaluate("one => one.scrollWidth <= one.clientWidth")
+    page.locator("summary").evaluate_all("all => all.forEach(one => { one.parentElement.open = true; })")
+    # What is wider than the page when it is opened has a bar of its own to scroll with.
+    assert shown.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
+def test_the_height_is_the_same_while_it_runs_and_when_it_is_over(page):
+    page.set_viewport_size({"width": 900, "height": 900})
+    waiting = tuple(a_variant(name, status="waiting") for name in ("torch", "jax"))
+    first = a_report(*waiting, state="running", progress=0.0, updated="2026-11-22T10:00:00+00:00")
+    prepared = replace(first, variants=(a_variant("torch", status="running"), waiting[1]))
+    timing = replace(first, variants=TWO.variants, progress=0.6)
+    heights = []
+    for report in (first, prepared, timing, TWO):
+        page.set_content(report.to_html())
+        heights.append(page.locator(".fwmagic").bounding_box()["height"])
+    assert max(heights) - min(heights) <= 4, heights
+
+
+@pytest.mark.usefixtures("lab_server")
+def test_an_output_of_the_notebook_is_as_low(lab: Lab, lab_server):
+    """Of a notebook that is not trusted, too: JupyterLab leaves out the style there."""
+    lab_server.write("heights.ipynb", [code(name, output_of(report)) for name, report in REPORTS.items()])
+    lab.open(lab_server, "heights.ipynb")
+    for place, report in enumerate(REPORTS.values()):
+        cell = lab.page.locator(".jp-Notebook .jp-CodeCell").nth(place)
+        cell.scroll_into_view_if_needed()
+        shown = cell.locator(".jp-OutputArea-output").first
+        assert shown.bounding_box()["height"] <= allowed(report)
