@@ -641,7 +641,7 @@ def _threads_in_words(threads: Mapping[str, str]) -> str:
     counts = set(threads.values())
     if len(threads) > 1 and len(counts) == 1:
         return f"{counts.pop()} threads each"
-    return _pairs_in_words(threads, " threads: ")
+    return _pairs_in_words({name: n for name, n in threads.items() if not n.startswith("unknown")}, " threads: ")
 
 
 def _pairs_in_words(values: Mapping[str, str], between: str) -> str:
