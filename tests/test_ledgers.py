@@ -57,7 +57,7 @@ def test_bars_share_a_scale_and_free_memory_is_left_out():
 def test_how_the_memory_in_use_was_found_does_not_matter(how, name):
     ledger = Ledger("host", None, (Amount("in use", 10, "a counter"), Amount("free", 10)), how=how)
     assert drawn(bar(COLOURS["jax"], ledger, Extent(10, 0.0))) == {"use": (COLOURS["jax"], [(0, 994)])}
-    assert f"<desc>{name} 10 B</desc>" in bar(COLOURS["jax"], ledger, Extent(10, 0.0))
+    assert f': {name} 10 B"' in bar(COLOURS["jax"], ledger, Extent(10, 0.0))
 
 
 def test_what_a_compiler_worked_out_is_not_drawn():
@@ -90,7 +90,7 @@ def test_a_course_is_drawn_in_steps_on_the_scale_of_all():
     svg = course(COLOURS["torch"], ledger, Extent(100, 4.0))
     assert f'<path class="fw-area" fill="{COLOURS["torch"]}" d="M0 40H250V20H500V30V40H0z"/>' in svg
     assert f'<path class="fw-line" stroke="{COLOURS["torch"]}" d="M0 20H250V0H500V0"/>' in svg
-    assert "<desc>3 moments in 2.00 s, at most 100 B</desc>" in svg
+    assert ': 3 moments in 2.00 s, at most 100 B"' in svg
     assert extent([ledger, LEDGER]) == Extent(500, 2.0)
 
 

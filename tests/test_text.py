@@ -263,6 +263,13 @@ def test_table_is_aligned():
     assert "71.0 k" in rows[2]
 
 
+def test_a_time_that_had_not_settled_is_said_once():
+    finding = Finding("FW302", "numpy had not settled", "give it a larger --budget", "numpy")
+    block = remarks(replace(four_variants(10), findings=(finding,)), "numpy")
+    assert "FW302" in block
+    assert "not warm" not in block
+
+
 def test_warmth_and_voided_blocks_are_said():
     block = remarks(four_variants(10), "numpy")
     assert "! not warm" in block

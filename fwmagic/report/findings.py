@@ -275,10 +275,9 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
         if engine is not None and on_cpu and waits and time.median < _SMALL and not pinned:
             yield Finding(
                 "FW502",
-                f"{variant.name} is short: on a CPU, a part of its time is waking the thread that "
-                f"{engine} hands work to, "
-                "which can differ from run to run by more than the interval says",
-                "use --threads 1, where no other core has to wake up, or compare larger work",
+                f"{variant.name} is short: a part of its time is waking a thread of {engine}, "
+                "which differs from run to run by more than the interval says",
+                "use --threads 1, or compare larger work",
                 variant.name,
             )
             return
@@ -297,5 +296,5 @@ def _findings_of_load(report: Report) -> Iterator[Finding]:
         yield Finding(
             "FW601",
             f"other processes used {_cores_of_others(report):.1f} cores: times and ratios are those of a busy machine",
-            "stop them (.details() of the report names them) and run the cell again",
+            "stop them (.details() names them) and run the cell again",
         )

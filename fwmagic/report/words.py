@@ -440,6 +440,9 @@ def details(report: Report) -> list[Group]:
     names = {variant.name for variant in report.variants}
     memory = uses_memory(report)
     own = {v.name: [*_remarks_on_variant(v, memory), *_findings_in_words(report, {v.name})] for v in report.variants}
+    for finding in report.findings:  # it says the same, and what to do
+        if finding.code == "FW302" and finding.variant in own:
+            own[finding.variant] = [line for line in own[finding.variant] if line.label != "not warm"]
     first, *others = own.values() or [[]]
     shared = [line for line in first if others and all(line in lines for lines in others)]
     groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
@@ -644,7 +647,7 @@ def _threads_in_words(threads: Mapping[str, str]) -> str:
     counts = set(threads.values())
     if len(threads) > 1 and len(counts) == 1:
         return f"{counts.pop()} threads each"
-    return _pairs_in_words(threads, " threads: ")
+    return _pairs_in_words({name: n for name, n in threads.items() if not n.startswith("unknown")}, " threads: ")
 
 
 def _pairs_in_words(values: Mapping[str, str], between: str) -> str:
