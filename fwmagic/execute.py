@@ -31,6 +31,11 @@ from fwmagic.run.single import run_single
 class ShownSyntaxError(SyntaxError, bdb.BdbQuit):
     """A syntax error that has been shown: IPython does not show a `BdbQuit`, and with others it shows our frames."""
 
+    __qualname__ = "SyntaxError"  # what a reader of an executed notebook is told
+
+
+ShownSyntaxError.__name__ = "SyntaxError"
+
 
 class Execution:
     """One execution of a magic in a shell; `defaults` are those of the options, by field."""

@@ -48,11 +48,11 @@ def notebook(shell, idle):
 def test_a_planted_drop_is_no_time(notebook, framework, text, monkeypatch):
     usual = Here.calls
 
-    def planted(here, name, program):
+    def planted(here, name, program, pool):
         program.enter()
         outputs = program.call(*program.args)
         program.exit()
-        return usual(here, name, dataclasses.replace(program, call=lambda *_: outputs))
+        return usual(here, name, dataclasses.replace(program, call=lambda *_: outputs), pool)
 
     run(notebook, f"%%{framework} {QUICK} -o r\n{text}")
     (variant,) = notebook.user_ns["r"]
@@ -67,9 +67,9 @@ def test_a_planted_drop_is_no_time(notebook, framework, text, monkeypatch):
 def test_it_has_no_part_in_a_verdict(notebook, monkeypatch):
     usual = Here.calls
 
-    def planted(here, name, program):
+    def planted(here, name, program, pool):
         dropped = dataclasses.replace(program, call=lambda *_: A) if name == "quick" else program
-        return usual(here, name, dropped)
+        return usual(here, name, dropped, pool)
 
     A = notebook.user_ns["A"].sum()
     monkeypatch.setattr(Here, "calls", planted)

@@ -23,10 +23,10 @@ FLOORS = [
     {"worker", "cells", "measure"},
     {"frameworks"},
     {"report"},
-    {"format", "errors"},
+    {"format", "errors", "libraries"},
 ]
 # A stored report can be shown without any of the packages that fwmagic runs on.
-STDLIB_ONLY = {"report", "format", "errors"}
+STDLIB_ONLY = {"report", "format", "errors", "libraries"}
 # What a view may ask for when it is called, and names in its error.
 ASKED_FOR = {"report.charts": {"vl_convert"}}
 # The libraries that have an adapter here, by the adapter that may import them.

@@ -87,7 +87,7 @@ class TestDoneOnce:
         assert said in variant.compilation.reason
         assert "once and never again" in variant.compilation.reason
         assert variant.compilation.line == line or line is None
-        plain = plain_seconds(notebook, text)
+        plain = min(plain_seconds(notebook, text) for _ in range(3))  # of three: another process may have the core
         assert variant.time.median > 0.4 * plain or plain < 1e-3  # of little work, noise is a large part
 
     @pytest.mark.parametrize("call", ["rested", "noisy", "drawn", "stamped"])

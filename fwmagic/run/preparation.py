@@ -229,14 +229,15 @@ class Preparation:
 
     def _with_spoilt(self, work: Work, section: Section, scene: Scene, outcome: Outcome) -> Work:
         """Return the work with what of it is NaN or infinite; a cell that is not long is run line by line for where."""
-        what = spoilt(outcome.results, _to_numpy([section.framework]))
-        if not what or (scene.seconds or outcome.seconds) > LONG:
-            return replace(work, spoilt=what)
+        what = ""
         try:
+            what = spoilt(outcome.results, _to_numpy([section.framework]))
+            if not what or (scene.seconds or outcome.seconds) > LONG:
+                return replace(work, spoilt=what)
             found = follow(scene, self._window)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # whatever the user's code raises where it is not compiled
+        except BaseException:  # whatever methods of the results raise, and the user's code where it is not compiled
             return replace(work, spoilt=what)
         visits = [visit for visit in found.visits if visit.spot.own]
         for place, visit in enumerate(visits):
