@@ -465,9 +465,9 @@ def _help_text(magic: str) -> str:
     lines.append("")
     for one in explained:
         flag = "--mode MODE" if one.name == "mode" else told[one]
-        lines += textwrap.wrap(f"{flag:<19} {one.sentence}", 100, subsequent_indent=" " * 20)
+        lines += textwrap.wrap(f"{flag:<19} {one.sentence}", 100, subsequent_indent=" " * 20, break_on_hyphens=False)
     others = ", ".join(text.replace(" ", "\xa0") for one, text in told.items() if one not in explained)
-    lines += ["", *textwrap.wrap(f"and {others}: see docs/magics.md", 100)]
+    lines += ["", *textwrap.wrap(f"and {others}: see docs/magics.md", 100, break_on_hyphens=False)]
     return "\n".join(lines).replace("\xa0", " ")
 
 

@@ -103,7 +103,7 @@ def test_what_a_section_raises_fails_its_variant_alone(shell, options, which):
         failure = report[name].failure
         assert (failure.error, failure.message[: len(text)]) == (kind, text)
         assert failure.line in lines[name]
-        assert f"{name} failed" in str(report)
+        assert f"{name}\n! failed" in report.details()
     assert report.ratio("after", over="before").rounds > 0
 
 
@@ -259,6 +259,7 @@ print([variant.status for variant in compare({"torch": lambda: torch.ones(3) * 2
 """
 
 
+@pytest.mark.slow
 def test_a_compiler_that_cannot_be_imported_leaves_the_rest_of_its_framework(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "folder")}
     (tmp_path / "file").touch()
@@ -286,7 +287,7 @@ if {tried}:
 """
 
 
-@pytest.mark.parametrize("code", tiered(BROKEN, "raises", "crashes"))
+@pytest.mark.parametrize("code", tiered(BROKEN, "raises"))
 def test_a_library_that_cannot_be_imported_is_nothing_to_the_others(tmp_path, code):
     for name in ("torch", "jax"):
         (tmp_path / f"{name}.py").write_text(code)

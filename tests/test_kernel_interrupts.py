@@ -210,9 +210,9 @@ def phase(report: dict[str, Any]) -> str:
     """Return what was going on when the report was shown for the last time."""
     if report["state"] == "done":
         return "over"
-    if not all(variant["compilation"] for variant in report["variants"]):
+    if not all(variant.get("compilation") for variant in report["variants"]):
         return "compiling"
-    return "memory" if all(variant["status"] == "timed" for variant in report["variants"]) else "timing"
+    return "memory" if all(variant.get("status") == "timed" for variant in report["variants"]) else "timing"
 
 
 @pytest.mark.parametrize(

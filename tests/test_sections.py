@@ -398,3 +398,9 @@ class TestTiming:
         assert compilers.names() == set()
         assert found["jax"].compilation.cache == "reused"
         assert found["jax"].agreement.status == "agrees"
+
+
+def test_a_section_does_not_see_what_the_calls_of_another_one_changed(shell):
+    run(shell, "queue = list(range(1000))")
+    found = compare(shell, "%%numpy a\nqueue.clear()\n1\n%%numpy b\nassert len(queue) == 1000\n1", "--mode eager")
+    assert [variant.status for variant in found] == ["timed", "timed"]

@@ -481,3 +481,24 @@ def test_the_traceback_of_a_tracer_error_ends_with_what_to_write_instead(shell, 
     assert not notes if hint is None else sum(hint in note for note in notes) == 1
     error = fail(shell, f"%%compare --mode eager\n%%jax\n{line}")
     assert not getattr(error, "__notes__", []) if hint is None else hint in error.__notes__[-1]
+
+
+def test_the_first_compiled_cell_of_a_process_starts_from_the_start_state(shell):
+    run(shell, "import torch\na = torch.zeros(50, 50)")
+    run(shell, "%%torch --budget 0.1 -o report\na += 1\na.sum()")
+    assert shell.user_ns["report"]["torch"].compilation.way == "cell"
+    assert shell.user_ns["a"].eq(1).all()
+
+
+def test_a_loss_that_the_loop_binds_is_not_the_graph_of_an_earlier_cell(shell):
+    run(shell, "import torch\nnet = torch.nn.Linear(2, 1); x = torch.ones(3, 2)")
+    cell = "%%torch --budget 0.1 --mode eager -o report\nfor _ in range(2):\n    l = net(x).sum()\n    l.backward()\nl"
+    for _ in range(2):
+        run(shell, cell)
+        assert shell.user_ns["report"]["torch"].status == "timed"
+
+
+@pytest.mark.parametrize(("text", "found"), [("float(jnp.ones(3).sum())", False), ("sum(range(9))", True)])
+def test_a_number_that_the_framework_computed_is_its_work(shell, text, found):
+    run(shell, f"%%jax --budget 0.05 --mode eager -o report\n{text}")
+    assert ("FW101" in [one.code for one in shell.user_ns["report"].findings]) is found

@@ -5,12 +5,19 @@ from __future__ import annotations
 import array
 import collections
 import functools
+import gc
 import io
 import operator
 import random
+import re
+import threading
 import types
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
+
+_Lock, _RLock = type(threading.Lock()), type(threading.RLock())
+#: The types of locks.
+LOCKS: Final[frozenset[type]] = frozenset({_Lock, _RLock})
 
 
 class _Missing:
@@ -163,6 +170,46 @@ class _PayloadKind(Kind):
         return bool(values == now_values)
 
 
+def _held_times(lock: Any) -> int:
+    """Return how many times a lock is held; of one that its thread can take again, only its text tells."""
+    if isinstance(lock, _Lock):
+        return int(lock.locked())
+    count = re.search(r"count=(\d+)", repr(lock))
+    return int(count[1]) if count is not None else 0
+
+
+def _hold_times(lock: Any, times: int) -> None:
+    for _ in range(_held_times(lock), times):
+        lock.acquire(False)
+    for _ in range(times, _held_times(lock)):
+        lock.release()
+
+
+class _LocalKind(Kind):
+    """The attributes that a `threading.local` has in this thread."""
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        return list(target.__dict__), list(target.__dict__.values())
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        fill(dict, target.__dict__, keys, values)
+
+    def label(self, target: Any, key: Any) -> str:
+        return f".{key}"
+
+
+class _ProxyKind(Kind):
+    """A view of a mapping that cannot be changed through it."""
+
+    mutable = False
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        return ("",), gc.get_referents(target)[:1]
+
+    def label(self, target: Any, key: Any) -> str:
+        return ""
+
+
 def _write_bytes(target: bytearray, content: bytes) -> None:
     bytearray.__setitem__(target, slice(None), content)
 
@@ -190,6 +237,10 @@ CONTAINERS: Final[Mapping[type, tuple[Kind, ...]]] = {
     io.BytesIO: _stream_kind(io.BytesIO),
     io.StringIO: _stream_kind(io.StringIO),
     random.Random: (_PayloadKind(random.Random, random.Random.getstate, random.Random.setstate),),
+    _Lock: (_PayloadKind(_Lock, _held_times, _hold_times),),
+    _RLock: (_PayloadKind(_RLock, _held_times, _hold_times),),
+    threading.local: (_LocalKind("local"),),
+    types.MappingProxyType: (_ProxyKind("mappingproxy"),),
 }
 
 
@@ -380,5 +431,6 @@ REFERRING: Final[Mapping[type, tuple[Kind, ...]]] = {
     staticmethod: _fixed_kind(staticmethod, "__func__"),
     classmethod: _fixed_kind(classmethod, "__func__"),
     memoryview: _fixed_kind(memoryview, "obj"),
+    slice: _fixed_kind(slice, "start", "stop", "step"),
     BaseException: (_MembersKind("exception", _members_kind(BaseException, "args")),),
 }

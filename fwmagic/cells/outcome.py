@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +12,7 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import first_use
+from fwmagic.cells.kinds import LOCKS
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
 from fwmagic.cells.scene import Scene
@@ -37,6 +40,12 @@ _DEPTH_SECONDS = 5e-3
 
 # A random cell that takes longer, in seconds, is not run again only to see how far chance goes.
 _AGAIN = 0.05
+
+# A second call without the first one's state put back could wait for these for ever.
+_WAITED_FOR = (
+    *(queue.Queue, *LOCKS),
+    *(threading.Condition, threading.Semaphore, threading.Event, threading.Barrier),
+)
 
 Window = Callable[[], AbstractContextManager[Any]]
 
@@ -155,7 +164,7 @@ def _settled(program: Program, changes: Changes, window: Window, seconds: float)
         return alone
     if program.most_calls == 1 or not (changes.settings_too or changes.any(own)):
         return program
-    if min(seconds, scene.seconds or seconds) > LONG:
+    if min(seconds, scene.seconds or seconds) > LONG or changes.touch(_WAITED_FOR):
         return alone
     left, set_to = changes.held(own), scene.snapshot.settings_now()
     # An optimizer makes its state in its first step: then blocks begin with an untimed call.

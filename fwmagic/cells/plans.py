@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import io
 import random
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, MISSING, REFERRING, Kind, slots, slots_of
+from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, LOCKS, MISSING, REFERRING, Kind, slots, slots_of
 from fwmagic.cells.modules import is_of_user
 
 
@@ -22,7 +23,8 @@ class Plan:
 
     `asks`: a framework may own them. `is_class`, `is_module`: they are classes, modules. `notebook`: their class was
     written in the notebook. `why`: why they cannot be put back ("": they can); it counts where the notebook itself
-    holds them, and with `anywhere` deep inside a library's object, too.
+    holds them, and with `anywhere` deep inside a library's object, too. `only_own`: those inside of a library's object
+    are left alone, for another thread may hold them.
     """
 
     kinds: tuple[Kind, ...] = ()
@@ -33,6 +35,7 @@ class Plan:
     builtin: bool = False
     why: str = ""
     anywhere: bool = False
+    only_own: bool = False
 
 
 #: The kinds of the built-in types; a subclass has those of the first of its bases that is named here.
@@ -42,9 +45,9 @@ _Pair = collections.namedtuple("_Pair", "first second")
 #: Types whose objects have nothing to put back.
 PLAIN: Final[frozenset[type]] = frozenset({
     type(MISSING), type(None), type(...), type(NotImplemented),
-    object, int, float, complex, bool, str, bytes, range, slice,
+    object, int, float, complex, bool, str, bytes, range,
     type({}.keys()), type({}.values()), type({}.items()),
-    types.CodeType, types.MappingProxyType, types.GenericAlias, types.UnionType, types.FrameType,
+    types.CodeType, types.GenericAlias, types.UnionType, types.FrameType,
     types.TracebackType, types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType,
     types.WrapperDescriptorType, types.ClassMethodDescriptorType, type(vars(_Pair)["first"]),
     weakref.ReferenceType,
@@ -101,13 +104,17 @@ class Plans:
         base = next((base for base in type_.__mro__ if base in BUILT_IN), None)
         if type_ is collections.OrderedDict:  # a torch module has ten of them; attributes on one are unheard of
             return Plan(BUILT_IN[type_], builtin=True)
+        if base in LOCKS:
+            return Plan(BUILT_IN[base], builtin=True, only_own=True)
         if base is type_:
             return Plan(_plan_with_attributes(type_, BUILT_IN[base]), builtin=True)
         module = str(type_.__module__)
         package = module.partition(".")[0]
         what = type_.__qualname__ if module == "builtins" else f"{module}.{type_.__qualname__}"
         why, anywhere = "", False
-        if issubclass(type_, types.GeneratorType | types.CoroutineType | types.AsyncGeneratorType):
+        if type_ is contextvars.ContextVar:
+            why = "what a ContextVar is set to cannot be taken back"
+        elif issubclass(type_, types.GeneratorType | types.CoroutineType | types.AsyncGeneratorType):
             why = f"a {type_.__name__.replace('_', ' ')} cannot be wound back"
         elif issubclass(type_, io.IOBase) and base is None:
             why = f"an open file ({what}) cannot be wound back"

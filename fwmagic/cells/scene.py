@@ -100,6 +100,7 @@ class Scene:
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     _seen: bool = False
+    _clean: bool = False
 
     def __post_init__(self) -> None:
         self._changes = Changes(self.snapshot, [])  # of the state; the random generators are put back all the same
@@ -107,7 +108,9 @@ class Scene:
     def enter(self) -> None:
         """Get ready for a run; not part of any measured time."""
         self.overlay.on()
-        self._changes.restore()
+        if not self._clean:
+            self._changes.restore()
+        self._clean = False
         for copy in self.caches:
             if copy.changed():
                 copy.restore()
@@ -118,6 +121,8 @@ class Scene:
     def exit(self) -> None:
         """Take the section's names off the namespace again."""
         self._contexts.close()
+        self._changes.restore()  # now, and not only before the next run: another section may read what this one changed
+        self._clean = True
         self.overlay.off()
 
     def look(self, again: bool = False) -> Changes:

@@ -285,6 +285,10 @@ class Changes:
         """Say whether anything is among these, besides names in `but` that were bound."""
         return any(not _is_names(entry) or _names_differ(entry, but) for entry in self._entries)
 
+    def touch(self, types: tuple[type, ...]) -> bool:
+        """Say whether one of these is an object of these types, or inside one."""
+        return any(self._snapshot.is_inside(entry, types) for entry in self._entries)
+
     def are_inside(self, types: tuple[type, ...], but: Collection[str]) -> bool:
         """Say whether there are Python objects among these, besides names in `but`, and all inside objects of types."""
         objects = [e for e in self._entries if e.kind is not None and (not _is_names(e) or _names_differ(e, but))]

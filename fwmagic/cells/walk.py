@@ -176,7 +176,7 @@ class Walk:
             self.caches.append(len(self.entries))
         if plan.why and (own or plan.anywhere) and self._keep and not self._is_in_module(parent):
             self.unrestorable.append((self._add(value, None, parent, key, inner), plan.why))
-        if plan.kinds:
+        if plan.kinds and (own or not plan.only_own):
             own_inside = self._holds_own(value, plan, own)
             self._enter(value, plan.kinds, parent, key, own_inside, inner)
 

@@ -319,6 +319,7 @@ def _refuse_outside(scene: Scene, window: Window) -> float:
             untraced = scene.framework.worked_outside(lambda: program.call(*program.args))
     finally:
         program.exit()
+        scene.restore()  # nobody has noted what these runs changed
     _refuse(scene, untraced, max(scene.seconds - untraced.seconds, 0.0))
     return untraced.arithmetic
 

@@ -13,7 +13,7 @@ from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
 from fwmagic.cells.modules import is_of_user
-from fwmagic.cells.names import names_of_code, notebook_functions
+from fwmagic.cells.names import exposed_names, names_of_code, notebook_functions
 from fwmagic.cells.outcome import root
 from fwmagic.cells.plans import Plans
 from fwmagic.cells.settings import is_put_back
@@ -150,7 +150,7 @@ def lost_state(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:
     """
     if _goes_backward(body):
         # what the body binds before it reads it, such as the loss of the cell's last execution, is not gone through
-        fresh = body.assigned - body.reads
+        fresh = body.assigned - exposed_names(body.tree.body, loops_run=True)[0]
         graph = next((path for path, _ in snapshot.leaves(_has_graph) if root(path) not in fresh), None)
         if graph is not None:
             return f"going backward frees the graph that `{graph}` carries from another cell"

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
-from fwmagic.cells.names import notebook_functions, words_of_code
+from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
@@ -388,7 +388,7 @@ def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work
     return Work(
         title=framework.title,
         gave=bool(values),
-        arrays=framework.is_plain or any(_holds_array(framework, value) for value in values),
+        arrays=framework.is_plain or any(_holds_array(framework, one) for one in values) or _reaches(section, scene),
         print_line=next(iter(body.prints), contender.prints) if traced else None,
         traced_print=framework.traced_print,
         unread_line=unread[0] if unread else None,
@@ -396,6 +396,18 @@ def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work
         bar_line=drawn[0] if drawn else None,
         draws=way != "cell",
     )
+
+
+def _reaches(section: Section, scene: Scene) -> bool:
+    """Say whether a section can reach arrays of its framework, or names the framework or a library of its own."""
+    framework, body = section.framework, section.body
+    if scene.snapshot.leaves(framework.is_array):
+        return True
+    functions = notebook_functions(scene.namespace, body.all_reads)
+    named = set(body.all_reads).union(*(names_of_code(function.__code__).reads for function in functions))
+    libraries = (framework.module, *framework.companions)
+    values = (scene.overlay.bindings.get(name, scene.namespace.get(name)) for name in named)
+    return any(isinstance(v, ModuleType) and v.__name__.partition(".")[0] in libraries for v in values)
 
 
 def _only_returns(scene: Scene, call: ast.Call) -> bool:
