@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 from oracle import ALIASES, REPORT, Notebook, Run, notebook, unlike
-from tiers import tiered
+from tiers import thinned, tiered
 
 from fwmagic.report import Report
 
@@ -591,7 +591,7 @@ DONATED = [
     ),
 ]
 CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LATER, *DONATED]
-every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+every_case = pytest.mark.parametrize("case", thinned(CASES, 2), ids=[case.name for case in CASES])
 #: Of each group, what the first tier compares; under the magic it has all.
 COMPARED = {
     *("sys-path", "log-level-and-handler", "torch-settings", "hook-on-all-modules", "garbage-collection"),

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 from cells import run
-from tiers import QUICK_BACKEND, compiling_with
+from tiers import QUICK_BACKEND, compiling_with, thinned
 
 from fwmagic.measure.bound import least_seconds, why_invalid
 from fwmagic.run.place import Here
@@ -44,7 +44,7 @@ def notebook(shell, idle):
         yield shell
 
 
-@pytest.mark.parametrize(("framework", "text"), CELLS)
+@pytest.mark.parametrize(("framework", "text"), thinned(CELLS, 3))
 def test_a_planted_drop_is_no_time(notebook, framework, text, monkeypatch):
     usual = Here.calls
 

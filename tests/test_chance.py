@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cells import run, untouched
+from tiers import thinned
 
 QUICK = "%%compare --mode eager --budget 0.02"
 START = """
@@ -58,7 +59,7 @@ def book(shell):
     return shell
 
 
-@pytest.mark.parametrize("case", CELLS)
+@pytest.mark.parametrize("case", thinned(CELLS, 2))
 def test_random_sections(book, case):
     first, second, status, words = CELLS[case]
     with untouched(book):

@@ -546,6 +546,7 @@ start = net.weight.detach().numpy().T.copy(), net.bias.detach().numpy().copy()
 """
 
 
+@pytest.mark.slow
 def test_the_parameters_of_an_optimizer_that_part(shell):
     run(shell, MODELS + OPTIMIZER)
     ours = """

@@ -144,6 +144,7 @@ class TestMemray:
         assert heap.lines[0].bytes == pytest.approx(64 * MIB, rel=1e-3)
         assert "line 4 64.0 MiB" in report.details()
 
+    @pytest.mark.slow
     def test_what_jax_allocates_in_its_own_threads_is_inside_xla(self, shell):
         run(shell, "import jax, jax.numpy as jnp\nx = jnp.ones((2048, 1))\ny = jnp.ones((1, 8192))")
         report = report_of(shell, "%%jax --memray --budget 0.1\njnp.sort((x + y), axis=0).sum()")

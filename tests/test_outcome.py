@@ -71,7 +71,6 @@ def test_what_depends_on_chance(book, text, random):
         ("calls.append(1)\nassert len(calls) < 2", True, False),
         ("calls or calls.append(sorted(range(20_000), key=lambda n: -n)[0])", True, False),
         ("for _ in range(100 if x[0, 0] < 20 else 1):\n    x.add_(0.0)\nx.add_(3)", True, False),  # at its 7th call
-        ("torch.set_printoptions(precision=3)", False, False),
         ("import sys\nsys.path.append('a')", True, False),
     ],
 )

@@ -447,6 +447,7 @@ PLATFORM = 'import os\nif os.environ["XLA_PYTHON_CLIENT_ALLOCATOR"] == "platform
 TWO = "%%compare --alloc jax:platform,jax:ondemand {}\n%%jax --mode eager\n" + PLATFORM
 
 
+@pytest.mark.slow
 def test_a_policy_whose_process_dies_is_its_variants_failure_and_no_others(shell, device, one_at_a_time):
     with untouched(shell):
         error = fail(shell, TWO.format("--budget 0.2", "os.kill(os.getpid(), 9)"))

@@ -7,6 +7,7 @@ import time
 import jax
 import pytest
 from cells import run
+from tiers import thinned
 
 QUICK = "--budget 0.1 --no-check"
 SETUP = """
@@ -63,22 +64,29 @@ class TestDoneOnce:
 
     @pytest.mark.parametrize(
         ("text", "line", "said"),
-        [
-            ("time.sleep(0.005)\ny = (X * 2).sum()", 2, "`time.sleep` waits"),
-            ("y = X * 2\ny = rested(y).sum()", 3, "`time.sleep` waits"),
-            ("y = noisy(X)\ny.std()", 2, "draws random numbers"),
-            ("y = X + 1\nz = drawn(y).sum()", None, "draws random numbers"),
-            ("y = stamped(X).sum()", 2, "`time.perf_counter` reads the clock"),
-            ("t = [math.sin(i) / (1 + i) for i in range(20_000)]\n(X * t[3]).sum()", 2, "`math.sin` (20,000 calls)"),
-            ("y = X[0] * 2\n(y * wave(20_000)[5]).sum()", 3, "`math.sin` (20,000 calls)"),
-            ("s = 0.0\nfor i in range(20_000):\n    s += (i % 7) * 0.5\n(X * s).sum()", 3, "Python code"),
-            ("top = spectrum(150)\n(X * top).sum()", 2, "outside of JAX"),
-            ("n = fib(17)\n(X + n).sum()", 2, "`fib`"),
-            ("c = collections.Counter(words)\n(X * c['w1']).sum()", 2, "outside of JAX"),
-            ("n = len(json.dumps(words))\n(X * n).sum()", 2, "outside of JAX"),
-            ("s = sorted(words)[0]\n(X * len(s)).sum()", 2, "`sorted`"),
-            ("g = np.sin(np.arange(300_000.0)).sum()\n(X * g).sum()", 2, "outside of JAX"),
-        ],
+        thinned(
+            [
+                ("time.sleep(0.005)\ny = (X * 2).sum()", 2, "`time.sleep` waits"),
+                ("y = X * 2\ny = rested(y).sum()", 3, "`time.sleep` waits"),
+                ("y = noisy(X)\ny.std()", 2, "draws random numbers"),
+                ("y = X + 1\nz = drawn(y).sum()", None, "draws random numbers"),
+                ("y = stamped(X).sum()", 2, "`time.perf_counter` reads the clock"),
+                (
+                    "t = [math.sin(i) / (1 + i) for i in range(20_000)]\n(X * t[3]).sum()",
+                    2,
+                    "`math.sin` (20,000 calls)",
+                ),
+                ("y = X[0] * 2\n(y * wave(20_000)[5]).sum()", 3, "`math.sin` (20,000 calls)"),
+                ("s = 0.0\nfor i in range(20_000):\n    s += (i % 7) * 0.5\n(X * s).sum()", 3, "Python code"),
+                ("top = spectrum(150)\n(X * top).sum()", 2, "outside of JAX"),
+                ("n = fib(17)\n(X + n).sum()", 2, "`fib`"),
+                ("c = collections.Counter(words)\n(X * c['w1']).sum()", 2, "outside of JAX"),
+                ("n = len(json.dumps(words))\n(X * n).sum()", 2, "outside of JAX"),
+                ("s = sorted(words)[0]\n(X * len(s)).sum()", 2, "`sorted`"),
+                ("g = np.sin(np.arange(300_000.0)).sum()\n(X * g).sum()", 2, "outside of JAX"),
+            ],
+            2,
+        ),
     )
     def test_is_done_in_every_call(self, notebook, text, line, said):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
@@ -103,19 +111,22 @@ class TestDoneOnce:
 
     @pytest.mark.parametrize(
         "text",
-        [
-            "jnp.tanh(X @ X).sum()",
-            "y = X\nfor i in range(30):\n    y = jnp.sin(y) + i\ny.sum()",
-            "jax.grad(lambda w: jnp.mean(jnp.tanh(w @ X) ** 2))(X)",
-            "jax.vmap(lambda row: jnp.dot(row, row))(X).sum()",
-            "jax.lax.scan(lambda c, row: (c + row, c.sum()), X[0], X)[1]",
-            "out = {f'k{i}': X * i for i in range(8)}\njax.tree.map(jnp.sum, out)",
-            "k = jax.random.key(0)\na, b = jax.random.split(k)\n(jax.random.normal(a, (8,)) + X[0, :8]).sum()",
-            "u, s, v = jnp.linalg.svd(X)\ns[:3]",
-            "scale = 1 / math.sqrt(X.shape[0])\njax.nn.softmax(X @ X.T * scale, axis=-1)",
-            "text = ', '.join(str(d) for d in X.shape)\nX.reshape(-1).sum()",
-            "layers = [X, X + 1]\nh = X[0]\nfor w in layers:\n    h = jax.nn.relu(w @ h)\nh",
-        ],
+        thinned(
+            [
+                "jnp.tanh(X @ X).sum()",
+                "y = X\nfor i in range(30):\n    y = jnp.sin(y) + i\ny.sum()",
+                "jax.grad(lambda w: jnp.mean(jnp.tanh(w @ X) ** 2))(X)",
+                "jax.vmap(lambda row: jnp.dot(row, row))(X).sum()",
+                "jax.lax.scan(lambda c, row: (c + row, c.sum()), X[0], X)[1]",
+                "out = {f'k{i}': X * i for i in range(8)}\njax.tree.map(jnp.sum, out)",
+                "k = jax.random.key(0)\na, b = jax.random.split(k)\n(jax.random.normal(a, (8,)) + X[0, :8]).sum()",
+                "u, s, v = jnp.linalg.svd(X)\ns[:3]",
+                "scale = 1 / math.sqrt(X.shape[0])\njax.nn.softmax(X @ X.T * scale, axis=-1)",
+                "text = ', '.join(str(d) for d in X.shape)\nX.reshape(-1).sum()",
+                "layers = [X, X + 1]\nh = X[0]\nfor w in layers:\n    h = jax.nn.relu(w @ h)\nh",
+            ],
+            2,
+        ),
     )
     def test_what_a_trace_is_for_is_compiled(self, notebook, text):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
@@ -127,21 +138,24 @@ class TestLeftOut:
 
     @pytest.mark.parametrize(
         ("text", "lines"),
-        [
-            ("p = {}\np['g'] = A @ A.T\np['c'] = p['g'] @ A\np['m'] = A.mean()\np['m']", "4"),
-            ("p = {'g': A @ A.T, 'm': A.mean()}\np['m']", "2"),
-            ("p = [A @ A.T, A.mean()]\np[1]", "2"),
-            ("for i in range(3):\n    y = A @ (A * i)", "3"),
-            ("A @ A\nA.sum()", "2"),
-            ("A.at[0].set(1.0) @ A\ny = A.sum()", "2"),
-            ("A.dot(A)\ny = A.sum()", "2"),
-            ("loses(A)", "2"),
-            ("y = A @ A\ny = A.sum()", "2"),
-            ("b = Bag()\nb.g = A @ A\nb.g = None\ny = A.sum()", "3"),
-            ("_, y = A @ A, A.sum()\n_ = 0\ny", "2"),
-            ("f = lambda a: (a @ a, a.sum())\ny = f(A)[1]", "2"),
-            ("try:\n    A @ A\nfinally:\n    y = A.sum()", "3"),
-        ],
+        thinned(
+            [
+                ("p = {}\np['g'] = A @ A.T\np['c'] = p['g'] @ A\np['m'] = A.mean()\np['m']", "4"),
+                ("p = {'g': A @ A.T, 'm': A.mean()}\np['m']", "2"),
+                ("p = [A @ A.T, A.mean()]\np[1]", "2"),
+                ("for i in range(3):\n    y = A @ (A * i)", "3"),
+                ("A @ A\nA.sum()", "2"),
+                ("A.at[0].set(1.0) @ A\ny = A.sum()", "2"),
+                ("A.dot(A)\ny = A.sum()", "2"),
+                ("loses(A)", "2"),
+                ("y = A @ A\ny = A.sum()", "2"),
+                ("b = Bag()\nb.g = A @ A\nb.g = None\ny = A.sum()", "3"),
+                ("_, y = A @ A, A.sum()\n_ = 0\ny", "2"),
+                ("f = lambda a: (a @ a, a.sum())\ny = f(A)[1]", "2"),
+                ("try:\n    A @ A\nfinally:\n    y = A.sum()", "3"),
+            ],
+            2,
+        ),
     )
     def test_is_computed_all_the_same(self, notebook, text, lines):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
@@ -158,12 +172,15 @@ class TestLeftOut:
 
     @pytest.mark.parametrize(
         "text",
-        [
-            "jax.grad(lambda w: jnp.sum(jnp.sin(w)))(X)",
-            "jax.value_and_grad(lambda w: jnp.sum(jnp.sin(w) ** 2))(X)[1]",
-            "h = X @ X\nh = jnp.tanh(h)\nh.sum()",
-            "p = {'a': X * 2}\np['a'] = p['a'] + 1\np['a']",
-        ],
+        thinned(
+            [
+                "jax.grad(lambda w: jnp.sum(jnp.sin(w)))(X)",
+                "jax.value_and_grad(lambda w: jnp.sum(jnp.sin(w) ** 2))(X)[1]",
+                "h = X @ X\nh = jnp.tanh(h)\nh.sum()",
+                "p = {'a': X * 2}\np['a'] = p['a'] + 1\np['a']",
+            ],
+            2,
+        ),
     )
     def test_what_differentiation_leaves_over_is_not_meant(self, notebook, text):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
@@ -175,13 +192,16 @@ class TestTheSameAgain:
 
     @pytest.mark.parametrize(
         ("text", "line", "least"),
-        [
-            ("for _ in range(10):\n    y = A @ A", 3, "90 %"),
-            ("y = [A @ A for _ in range(4)]\nsum(y)", 2, "7"),
-            ("def f(a): return jnp.tanh(a @ a)\ny = f(A) + f(A)", 2, "49 %"),
-            ("y = A @ A\nz = jnp.sin(A @ A)", 3, "4"),
-            ("b = A + 1\nc = A + 1\n(b @ b) - (c @ c)", None, "4"),
-        ],
+        thinned(
+            [
+                ("for _ in range(10):\n    y = A @ A", 3, "90 %"),
+                ("y = [A @ A for _ in range(4)]\nsum(y)", 2, "7"),
+                ("def f(a): return jnp.tanh(a @ a)\ny = f(A) + f(A)", 2, "49 %"),
+                ("y = A @ A\nz = jnp.sin(A @ A)", 3, "4"),
+                ("b = A + 1\nc = A + 1\n(b @ b) - (c @ c)", None, "4"),
+            ],
+            2,
+        ),
     )
     def test_with_its_share(self, notebook, text, line, least):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
@@ -192,12 +212,15 @@ class TestTheSameAgain:
 
     @pytest.mark.parametrize(
         "text",
-        [
-            "y = A\nfor _ in range(3):\n    y = y @ A / 100\ny",
-            "jax.value_and_grad(lambda w: jnp.sum((w @ A) ** 2))(A)",
-            "y = (A @ A) + (A @ A.T)",
-            "k = jax.random.key(0)\na, b = jax.random.split(k)\nn = jax.random.normal\nn(a, (300,)) + n(b, (300,))",
-        ],
+        thinned(
+            [
+                "y = A\nfor _ in range(3):\n    y = y @ A / 100\ny",
+                "jax.value_and_grad(lambda w: jnp.sum((w @ A) ** 2))(A)",
+                "y = (A @ A) + (A @ A.T)",
+                "k = jax.random.key(0)\na, b = jax.random.split(k)\nn = jax.random.normal\nn(a, (300,)) + n(b, (300,))",
+            ],
+            2,
+        ),
     )
     def test_nothing_is_said_of_other_work(self, notebook, text):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
@@ -209,15 +232,18 @@ class TestLoops:
 
     @pytest.mark.parametrize(
         "loop",
-        [
-            "for _ in range(40):",
-            "for _ in tqdm(range(40)):",
-            "for _ in trange(40, desc='steps'):",
-            "for _, _ in enumerate(tqdm(range(40))):",
-            "for _ in [None] * 40:",
-            "n = 0\nwhile (n := n + 1) <= 40:",
-            "for _ in range(8):\n  for _ in range(5):",
-        ],
+        thinned(
+            [
+                "for _ in range(40):",
+                "for _ in tqdm(range(40)):",
+                "for _ in trange(40, desc='steps'):",
+                "for _, _ in enumerate(tqdm(range(40))):",
+                "for _ in [None] * 40:",
+                "n = 0\nwhile (n := n + 1) <= 40:",
+                "for _ in range(8):\n  for _ in range(5):",
+            ],
+            2,
+        ),
     )
     def test_is_one_program_however_it_is_written(self, notebook, loop):
         run(notebook, "from tqdm.auto import tqdm, trange")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 #: A backend of `torch.compile` that generates no code.
 QUICK_BACKEND = "aot_eager"
@@ -23,6 +24,16 @@ def tiered(cases: Mapping[str, Any], *first: str) -> list[Any]:
         )
         for name, value in cases.items()
     ]
+
+
+def thinned(cases: Iterable[Any], every: int) -> list[Any]:
+    """Return a parameter for each case; all but the first, and every second one, third and so on, are of tier two."""
+    parameters = []
+    for i, case in enumerate(cases):
+        values, marks, name = case if isinstance(case, ParameterSet) else (case, (), None)
+        values = values if isinstance(values, tuple) else (values,)
+        parameters.append(pytest.param(*values, marks=marks if i % every == 0 else (*marks, pytest.mark.slow), id=name))
+    return parameters
 
 
 @contextmanager
