@@ -14,7 +14,7 @@ NPM_CI := ci --ignore-scripts --no-audit --no-fund
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all matrix lint bench lab clean
+.PHONY: help setup demo test test-all matrix lint bench pictures lab clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -22,7 +22,7 @@ help:  ## list the targets
 setup: $(READY)  ## install everything that the other targets need into .venv
 
 # The stamp is younger than what it was made from, so a second call installs nothing.
-$(READY): pyproject.toml $(CONSTRAINTS) $(shell git ls-files labextension fwmagic/charts) fwmagic/report/report.py fwmagic/report/words.py fwmagic/report/schema.py
+$(READY): pyproject.toml $(CONSTRAINTS) $(shell git ls-files labextension fwmagic/charts) fwmagic/report/report.py fwmagic/report/lines.py fwmagic/report/words.py fwmagic/report/schema.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	@# Not compiled to bytecode: that takes longer than all the rest, and most modules of torch are never imported.
@@ -45,12 +45,13 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	cd labextension && $(NPM) run --silent lint & node=$$!; $(BIN)/mypy; python=$$?; wait $$node && exit $$python
 
 test: TIER := -m 'not slow' --hypothesis-profile quick
-test: lint  ## lint, then the tests of the first tier, with coverage
+test: lint  ## lint, then the tests of the first tier
+test-all: COVERAGE := --cov --cov-report=term
 test-all: lint  ## lint, then all tests, with coverage; several times as long
 test test-all:
 	cd labextension && $(NPM) test
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || $(NPM) --prefix tests/chromium $(NPM_CI)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile $(TIER) --cov --cov-report=term
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile $(TIER) $(COVERAGE)
 
 matrix:  ## run the core of the tests under other versions of Python, torch and JAX (gigabytes, many minutes)
 	$(PYTHON) tests/matrix.py $(ROWS)
@@ -58,6 +59,9 @@ matrix:  ## run the core of the tests under other versions of Python, torch and 
 bench: $(READY)  ## run the benchmarks (many minutes; leave the machine alone meanwhile)
 	$(PIP) install --quiet -c $(CONSTRAINTS) memory-profiler
 	$(BIN)/python -m benchmarks
+
+pictures: $(READY)  ## run the cells of the documentation's pictures and write these; many more for the eyes into build/
+	$(BIN)/python tests/pictures.py
 
 lab: $(READY)  ## open the examples in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/examples/quickstart.ipynb

@@ -17,7 +17,7 @@ Run = dict[str, Any]
 
 # At every length; then, at two of them, beside the peers. A run of %timeit takes up to 25 s: a few of them have to do,
 # and there are none where other methods answer as well.
-_ALIKE = {OWN: 24, HAND: 24}
+_ALIKE = {OWN: 40, HAND: 40}
 _ALIKE_PEERS = {"%timeit": 4, "Timer blocked": 8, "Timer adaptive": 8}
 _FRAMEWORKS = {OWN: 24, HAND: 24, "%timeit": 6, "Timer blocked": 12, "Timer adaptive": 12}
 _PLANTED = {OWN: 10}

@@ -29,6 +29,10 @@ class Program:
     def exit(self) -> None:
         """Nothing to undo."""
 
+    def finds(self) -> Sequence[Any]:
+        """Return nothing: it finds what it needs."""
+        return ()
+
 
 def bench(program: Program, used: Sequence[Framework]) -> Bench:
     """Return what runs blocks of a program as in a comparison of these frameworks."""

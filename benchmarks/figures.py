@@ -76,6 +76,22 @@ def _alike(runs: Runs) -> str:
     return table((*heads, "`same`", "undecided", "interval holds 1", "decided, s, median", "s a run"), rows)
 
 
+def _expert(runs: Runs) -> str:
+    rows = [
+        (
+            run["setup"],
+            run["way"],
+            number(run["each"], 1e6),
+            number(run["ratio"]),
+            f"{number(run['raw']['low'])} to {number(run['raw']['high'])}",
+            run["reason"] if run["way"] != "cell" else "",
+        )
+        for run in sorted(runs.good, key=lambda run: -run["ratio"])
+    ]
+    heads = ("cell", "way", "expert, µs a call", "fwmagic over expert", "95 % interval", "why it is not one program")
+    return table(heads, rows)
+
+
 def _planted(runs: Runs) -> str:
     heads = ("planted", "set-up", "method", "runs", "failed", "found", "wrong side", '"same" or "not different"')
     rows = [
@@ -247,6 +263,7 @@ def _budget(runs: Runs) -> str:
 _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
     ("Identical functions on the same buffers", ALIKE, _alike),
     ("Identical sections of a `%%compare` cell", ("cells",), _alike),
+    ("Cells beside an expert's function", ("expert",), _expert),
     ("Extra work in one of two identical functions", ("planted",), _planted),
     ("torch against JAX on equal work, run to run", ("frameworks",), _frameworks),
     ("torch against JAX in processes of their own, and in one, run to run", ("isolated",), _frameworks),

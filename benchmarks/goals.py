@@ -31,6 +31,7 @@ _FOUND = {(0.02, 0.01): 0.95, (0.015, 0.01): 0.9, (0.005, 0.002): 0.8}
 _SOON = 1e-3
 _SEND = 0.2
 _QUICKER = 10.0
+_BESIDE_EXPERT = 1.2
 
 
 def rows(runs: Runs) -> Iterator[tuple[str, str, str]]:
@@ -39,6 +40,7 @@ def rows(runs: Runs) -> Iterator[tuple[str, str, str]]:
         yield from _alike(suite, runs.of(suite))
     for title, suites in (("alike", ALIKE), ("cells", ("cells",))):
         yield from _honest(title, runs.of(*suites, method=OWN))
+    yield from _expert(runs.of("expert"))
     for (extra, margin), least in _FOUND.items():
         planted = runs.of("planted", method=OWN, share=extra, margin=margin)
         goal = f"planted {100 * extra:g} %, margin {100 * margin:g} %: found in ≥ {100 * least:.0f} %"
@@ -143,6 +145,12 @@ def _alike(suite: str, runs: Runs) -> Iterator[tuple[str, str, str]]:
 def _honest(title: str, runs: Runs) -> Iterator[tuple[str, str, str]]:
     yield _row(f"{title}: false verdicts ≤ 0.5 %", false_verdicts(runs), 0.005, count=len(runs))
     yield _row(f"{title}: interval holds 1 in ≥ 94 %", holding(runs), 0.94, at_least=True, count=len(runs))
+
+
+def _expert(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    near = _share(runs, lambda run: run["ratio"] <= _BESIDE_EXPERT)
+    goal = f"a cell takes ≤ {_BESIDE_EXPERT:g} times as long as an expert's function, in every one"
+    yield _row(goal, near, 1.0, at_least=True, count=len(runs))
 
 
 def _spread(setup: str, runs: Runs, method: str) -> tuple[str, str, str]:

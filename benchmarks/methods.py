@@ -72,7 +72,7 @@ def of_report(report: fwmagic.Report, a: str, b: str) -> dict[str, Any]:
         "each": times[a].median,
         "raw": {
             "ratio": asdict(ratio),
-            "samples": {name: _thinned(one.samples) for name, one in times.items()},
+            "samples": {name: thinned(one.samples) for name, one in times.items()},
             "calls_per_block": {name: one.calls_per_block for name, one in times.items()},
             "warm": {name: one.warm for name, one in times.items()},
             "voided": {name: one.voided for name, one in times.items()},
@@ -129,7 +129,7 @@ def by_hand(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
         "ratio": math.exp(statistics.median(logs)),
         "verdict": NO_VERDICT,
         "each": statistics.median(samples["a"]),
-        "raw": {"turns": len(logs), "samples": {name: _thinned(some) for name, some in samples.items()}},
+        "raw": {"turns": len(logs), "samples": {name: thinned(some) for name, some in samples.items()}},
     }
 
 
@@ -173,7 +173,8 @@ def run_cell(text: str) -> None:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def _thinned(samples: Sequence[float]) -> Sequence[float]:
+def thinned(samples: Sequence[float]) -> Sequence[float]:
+    """Return so few of some samples that a file of many runs does not become too large."""
     return samples[:: 1 + len(samples) // _KEPT]
 
 

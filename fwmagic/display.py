@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 INTERVAL = 0.25
 #: The largest share of the time since the first update that the later ones take: beside a busy browser, they are fewer.
 SHARE = 0.008
+#: Lines of a log that may be ahead of one a second, where a run turns to something that may take a minute.
+AHEAD = 3
 
 
 class Display:
@@ -31,9 +34,10 @@ class Display:
         Shows a report: `publish(report, update=True)` replaces what `publish(report, update=False)` showed first.
         None: nothing is shown at all.
     terminal
-        What was shown cannot be replaced: a progress bar on `stream` while it runs, and one final report.
+        What was shown cannot be replaced: progress on `stream` while it runs, and one final report.
     stream
-        Where the bar is drawn; None is standard error. There is no bar on a stream that is not a terminal.
+        Where progress is shown; None is standard error. A terminal gets a bar, anything else (a log) about one line a
+        second.
     clock
         Returns seconds.
     """
@@ -49,6 +53,7 @@ class Display:
         self._terminal = terminal
         self._stream = stream
         self._bar: Any = None
+        self._lines = 0
         self._clock = clock
         self._began: float | None = None
         self._updated = 0.0
@@ -70,19 +75,19 @@ class Display:
         self._pending = report
         now = self._clock()
         doing = "" if report.progress else phase(report)
-        turned, self._phase = doing != self._phase, doing
+        turned, self._phase = doing not in ("", self._phase), doing
         if self._began is None:
             self._began = self._updated = now
-            self._draw_or_show(report)
+            self._draw_or_show(report, turned=True)
             return
         # The next update is expected to cost what the last one did.
         affordable = self._spent + self._cost <= SHARE * (now - self._began)
-        if turned and doing:  # before anything is timed: it takes nothing from that
+        if turned:  # before anything is timed: it takes nothing from that
             self._updated = now
-            self._draw_or_show(report)
+            self._draw_or_show(report, turned)
         elif now - self._updated >= INTERVAL and affordable:
             self._updated = now
-            self._draw_or_show(report)
+            self._draw_or_show(report, turned)
             self._cost = self._clock() - now
             self._spent += self._cost
 
@@ -106,11 +111,17 @@ class Display:
     ) -> None:
         self.close()
 
-    def _draw_or_show(self, report: Report) -> None:
-        if self._terminal:
-            self._draw(report)
-        else:
+    def _draw_or_show(self, report: Report, turned: bool) -> None:
+        if not self._terminal:
             self._show(report)
+            return
+        stream = sys.stderr if self._stream is None else self._stream
+        if stream is None:  # a process without one, as of a window
+            return
+        if stream.isatty():
+            self._draw(report, stream)
+        else:
+            self._log(report, stream, turned)
 
     def _show(self, report: Report) -> None:
         if self._publish is not None:
@@ -118,48 +129,61 @@ class Display:
             self._published = True
             self._pending = None
 
-    def _draw(self, report: Report) -> None:
+    def _draw(self, report: Report, stream: TextIO) -> None:
         if self._bar is None:
-            self._bar = _display_bar(self._stream)
+            self._bar = _display_bar(stream)
         self._bar.n = min(report.progress, 1.0)
         doing = "timing" if 0 < report.progress < 1 else phase(report)  # the bar has the share
         self._bar.set_description_str(one_line(doing, 50), refresh=False)
         self._bar.refresh()
 
+    def _log(self, report: Report, stream: TextIO, turned: bool) -> None:
+        elapsed = self._updated - (self._began or 0.0)
+        if elapsed + (AHEAD if turned else 0) >= self._lines:
+            self._lines += 1
+            print(end="", flush=True)  # where both streams go to one file, they keep their order
+            print(f"fwmagic, {elapsed:.0f} s: {one_line(phase(report), 80)}", file=stream, flush=True)
+
 
 def display_for_shell(shell: InteractiveShell | None, silent: bool = False) -> Display:
-    """Return the display that fits a shell: in place in a kernel, a bar in a terminal, none if there is no shell."""
+    """Return the display that fits a shell: in place in a kernel, once and at the end where a shell only prints.
+
+    That is a terminal, or a program or log that runs IPython without one. None if there is no shell.
+    """
     if shell is None or silent:
         return Display(None)
+    from IPython.core.displaypub import DisplayPublisher
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-    terminal = isinstance(shell, TerminalInteractiveShell)
-    return Display(display_in_full if terminal else display_in_place(), terminal)
+    prints = isinstance(shell, TerminalInteractiveShell) or type(shell.display_pub) is DisplayPublisher
+    return Display(display_in_full if prints else display_in_place(shell), prints)
 
 
 def display_in_full(report: Report, update: bool) -> None:
-    """Show a report as its whole text: a terminal has no other view of it."""
+    """Show a report as its text: a terminal has no other view of it."""
     print(report)
 
 
-def display_in_place() -> Callable[..., None]:
-    """Return a `publish` that shows a report through IPython and replaces it by the same display id."""
+def display_in_place(shell: InteractiveShell) -> Callable[..., None]:
+    """Return a `publish` that shows a report in a shell and replaces it by the same display id.
+
+    It is shown by what the shell shows with now: while a cell is measured, that is taken away, and what compiles is
+    told of all the same.
+    """
     from uuid import uuid4
 
-    from IPython.display import display, update_display
-
-    display_id = f"fwmagic-{uuid4().hex}"
+    publisher, formatter = shell.display_pub, shell.display_formatter
+    assert formatter is not None  # each shell makes one when it begins
+    transient = {"display_id": f"fwmagic-{uuid4().hex}"}
 
     def publish(report: Report, update: bool) -> None:
-        if update:
-            update_display(report, display_id=display_id)  # type: ignore[no-untyped-call]
-        else:
-            display(report, display_id=display_id)  # type: ignore[no-untyped-call]
+        data, metadata = formatter.format(report)  # type: ignore[no-untyped-call]
+        publisher.publish(data=data, metadata=metadata, transient=transient, update=update)
 
     return publish
 
 
-def _display_bar(stream: TextIO | None) -> Any:
+def _display_bar(stream: TextIO) -> Any:
     from threading import RLock
 
     from tqdm.std import tqdm
@@ -171,6 +195,5 @@ def _display_bar(stream: TextIO | None) -> Any:
         # tqdm's own lock is one between processes, and making it fixes how this process may start others
         _lock = RLock()
 
-    # `disable=None`: no bar where the stream is not a terminal
     form = "{desc} {percentage:3.0f} %|{bar}| {elapsed}"
-    return Bar(total=1.0, leave=False, file=stream, disable=None, dynamic_ncols=True, bar_format=form, mininterval=0)
+    return Bar(total=1.0, leave=False, file=stream, dynamic_ncols=True, bar_format=form, mininterval=0)

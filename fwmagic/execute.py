@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import bdb
 import contextlib
+import dataclasses
 import inspect
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fwmagic import frameworks, options
+from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, analyse
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.split import FIRST_LINE, split
 from fwmagic.cells.ways import Programs
+from fwmagic.debug.debugging import run_debug
+from fwmagic.debug.view import LineView
 from fwmagic.display import display_for_shell
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
+from fwmagic.line import parse_header, parse_line, resolve_options, resolve_sections
 from fwmagic.report import Report
 from fwmagic.run.compare import Comparison
-from fwmagic.run.draft import Show
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session
 from fwmagic.run.single import run_single
@@ -49,16 +52,39 @@ class Execution:
         """Run a %%torch or %%jax cell, show its report, and return the value of its last expression."""
         __tracebackhide__ = True
         with InterruptGuard():  # frameworks are imported
-            chosen = options.resolve_options(options.parse_line(magic, text), self._defaults)
+            chosen = resolve_options(parse_line(magic, text), self._defaults)
             framework = frameworks.get(magic)
-            filename = self._filename(magic, text, cell)
+            source = _whole_cell(magic, text, cell)
+            filename = self._filename(source)
             body = self._body(cell, filename, FIRST_LINE)
         section = Section(chosen.name, framework, body, chosen)
+        if chosen.asks("debug"):
+            return self._debug(section, source)
         with self._shown(chosen.output, framework) as show:
-            ran = run_single(self._session(), section, show)
+            ran = run_single(self._session(source), section, show)
         if ran.error is not None:
             raise ran.error
         return ran.value
+
+    def _debug(self, section: Section, source: str) -> Any:
+        """Run a cell with --debug, show it line by line, and return the value of its last expression."""
+        __tracebackhide__ = True
+        mended = f"{section.body.filename} mended"
+
+        def reread(text: str) -> Section:
+            linecache.cache[mended] = (len(text), None, text.splitlines(keepends=True), mended)
+            return dataclasses.replace(section, body=self._analysed(text.partition("\n")[2], mended, FIRST_LINE))
+
+        def show_and_offer(view: LineView) -> None:
+            show(view)
+            if view.fix is not None and view.fix.text:
+                self._shell.set_next_input(view.fix.text)
+
+        try:
+            with self._shown(section.options.output, section.framework) as show:
+                return run_debug(self._session(source), section, show_and_offer, reread)
+        finally:
+            linecache.cache.pop(mended, None)
 
     def compare(self, text: str, cell: str) -> None:
         """Run a %%compare cell and show its report.
@@ -70,11 +96,12 @@ class Execution:
         """
         __tracebackhide__ = True
         with InterruptGuard():  # frameworks are imported
-            own = options.parse_line("compare", text)
-            parts = split(cell, options.parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
+            own = parse_line("compare", text)
+            parts = split(cell, parse_header, cell_magics=self._shell.magics_manager.magics["cell"])
             headers = {section.name: section.options for section in parts.sections}
-            chosen = options.resolve_sections(own, headers, self._defaults)
-            filename = self._filename("compare", text, cell)
+            chosen = resolve_sections(own, headers, self._defaults)
+            source = _whole_cell("compare", text, cell)
+            filename = self._filename(source)
             # All of them, before code is analysed.
             adapters = [frameworks.get(part.framework) for part in parts.sections]
             sections = [
@@ -83,7 +110,7 @@ class Execution:
             ]
             setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
         with self._shown(chosen[0].output, *adapters) as show:
-            comparison = Comparison(self._session(), setup, sections, show)
+            comparison = Comparison(self._session(source), setup, sections, show)
             comparison.run()
         errors = comparison.draft.errors
         if errors and not chosen[0].keep_going:
@@ -95,12 +122,8 @@ class Execution:
         if "\0" in text:
             where = line + text.partition("\0")[0].count("\n")
             raise FwMagicError(f"Line {where} holds a null byte, which Python cannot read: remove it.")
-        # IPython drops leading blank lines.
-        stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
         try:
-            plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
-            flags, known = self._shell.compile.flags, [*frameworks.loaded(), *frameworks.imported_in(plain)]
-            return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
+            return self._analysed(text, filename, line)
         except SyntaxError as error:
             # As of any cell: without a traceback, since nothing has run.
             self._shell.showsyntaxerror()  # type: ignore[no-untyped-call]
@@ -111,12 +134,19 @@ class Execution:
                 "thousands of terms is: write it as several statements."
             ) from None
 
-    def _filename(self, magic: str, text: str, cell: str) -> str:
+    def _analysed(self, text: str, filename: str, line: int) -> Body:
+        """Return `_body` of a text, or raise what Python raises of it."""
+        # IPython drops leading blank lines.
+        stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
+        plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
+        flags, known = self._shell.compile.flags, [*frameworks.loaded(), *frameworks.imported_in(plain)]
+        return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
+
+    def _filename(self, source: str) -> str:
         """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines.
 
         It is the name that IPython gave the running cell, where `linecache` has only the call of the magic.
         """
-        source = f"%%{magic} {text}".rstrip() + "\n" + cell
         name: str | None = None
         frame = inspect.currentframe()
         while frame is not None:
@@ -133,11 +163,11 @@ class Execution:
         number: int = self._shell.displayhook.prompt_count
         return number
 
-    def _session(self) -> Session:
-        return Session(self._shell.user_ns, self._programs, self._shell, self._number())
+    def _session(self, source: str) -> Session:
+        return Session(self._shell.user_ns, self._programs, self._shell, self._number(), source)
 
     @contextlib.contextmanager
-    def _shown(self, name: str | None, *known: Framework) -> Iterator[Show]:
+    def _shown(self, name: str | None, *known: Framework) -> Iterator[Callable[[Any], None]]:
         """Show reports as they come; the last one is bound to `name`, also if the run is interrupted.
 
         Raises
@@ -149,11 +179,14 @@ class Execution:
         if name in modules or isinstance(self._shell.user_ns.get(name), ModuleType):
             raise FwMagicError(f"-o {name} would take the place of the module `{name}`: choose another name.")
         shown = display_for_shell(self._shell)
-        reports: list[Report] = []
+        reports: list[Any] = []
 
-        def show(report: Report) -> None:
+        def show(report: Any) -> None:
             reports[:] = [report]
-            shown.update(report)
+            if isinstance(report, Report):
+                shown.update(report)
+            else:  # a view of lines comes once, when all is done
+                shown.close(report)
 
         try:
             yield show
@@ -162,3 +195,8 @@ class Execution:
                 shown.close()
                 if name is not None and reports:
                     self._shell.user_ns[name] = reports[0]
+
+
+def _whole_cell(magic: str, text: str, cell: str) -> str:
+    """Return a cell as it was written, the line of its magic included."""
+    return f"%%{magic} {text}".rstrip() + "\n" + cell

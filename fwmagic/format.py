@@ -80,9 +80,9 @@ def size(count: int) -> str:
 
 
 def size_between(low: int, high: int) -> str:
-    """Return two numbers of bytes in one unit, which fits the larger one: `24.0-48.0 MiB`."""
+    """Return two numbers of bytes in one unit, which fits the larger one: `24.0 to 48.0 MiB`."""
     scale, unit = _last_fitting(_BYTES, high)
-    return f"{low}-{high} B" if scale == 1 else f"{digits(low / scale)}-{digits(high / scale)} {unit}"
+    return f"{low} to {high} B" if scale == 1 else f"{digits(low / scale)} to {digits(high / scale)} {unit}"
 
 
 def one_line(text: str, most: int = 300) -> str:

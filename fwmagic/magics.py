@@ -11,7 +11,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, out
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, Enum, Float, Int, TraitError, TraitType, Unicode, validate
 
-from fwmagic import options
+from fwmagic import line, options
+from fwmagic.completion import add_completion, remove_completion
 from fwmagic.errors import CannotCompile, FwMagicError
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ class FwMagics(Magics):
 
     @classmethod
     def register(cls, shell: InteractiveShell) -> None:
-        """Register the magics in a shell, with help that needs no framework."""
+        """Register the magics in a shell, with help and completion that need no framework."""
         shell.register_magics(cls)
+        add_completion(shell, _NAMES)
 
     @classmethod
     def unregister(cls, shell: InteractiveShell) -> None:
         """Take the magics out of a shell again."""
+        remove_completion(shell)
         for name in _NAMES:
             shell.magics_manager.magics["cell"].pop(name, None)
         shell.magics_manager.magics["line"].pop("memory", None)
@@ -70,7 +73,7 @@ class FwMagics(Magics):
 
     @output_can_be_silenced
     @cell_magic
-    @options.helped("torch")
+    @line.helped("torch")
     def torch(self, line: str, cell: str) -> Any:
         """Run a cell once, plainly, in PyTorch; then compile it with torch.compile and time it."""
         __tracebackhide__ = True
@@ -78,14 +81,14 @@ class FwMagics(Magics):
 
     @output_can_be_silenced
     @cell_magic
-    @options.helped("jax")
+    @line.helped("jax")
     def jax(self, line: str, cell: str) -> Any:
         """Run a cell once, plainly, in JAX; then compile it with jax.jit and time it."""
         __tracebackhide__ = True
         return self._run("jax", line, cell)
 
     @cell_magic
-    @options.helped("compare")
+    @line.helped("compare")
     def compare(self, line: str, cell: str) -> None:
         """Compare sections, each below a line %%torch, %%jax or %%numpy; the notebook stays as it is."""
         __tracebackhide__ = True

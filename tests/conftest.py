@@ -42,6 +42,9 @@ def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inte
     try:
         yield shell
     finally:
+        torch = sys.modules.get("torch")  # None, too, in a test that hides it
+        if torch is not None and "torch._dynamo" in sys.modules:
+            torch.compiler.reset()  # it wants to remove its own names from the namespace, while there is one
         atexit.unregister(shell.atexit_operations)
         shell.atexit_operations()
         InteractiveShell.clear_instance()

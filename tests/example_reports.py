@@ -28,6 +28,7 @@ from fwmagic.report import (
     Timeline,
     Variant,
 )
+from fwmagic.report.lines import CodeLine, Lines, LineVisit, Passage
 
 WAYS = ("yours", "cell", "modules", "functions", "eager")
 STATUSES = ("waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted")
@@ -212,12 +213,14 @@ def with_failure() -> Report:
 
 def two_runs() -> tuple[Report, Report]:
     """Return a report and that of a later run, in which jax is quicker and torch another version."""
-    first = a_report(ratios=(a_ratio(),), execution_count=1, run_id="1", started="2026-11-22T10:00:00+00:00")
+    cell = "%%compare\n%%torch\ntorch.tanh(A @ A)\n%%jax\njnp.tanh(A @ A)"
+    first = a_report(ratios=(a_ratio(),), execution_count=1, run_id="1", started="2026-11-22T10:00:00+00:00", cell=cell)
     ratio = a_ratio(median=0.163, low=0.16, high=0.166, least=0.15, most=0.18)
     second = a_report(
         a_variant("torch"), a_variant("jax", time=a_time(0.2e-3)), ratios=(ratio,), execution_count=2, run_id="2",
         started="2026-11-22T11:00:00+00:00",
         conditions=replace(first.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"}),
+        cell=cell.replace("jnp.tanh(A @ A)", "jnp.tanh(A @ A, precision='highest')"),
     )  # fmt: skip
     return first, second
 
@@ -352,7 +355,29 @@ def reports(draw: st.DrawFn) -> Report:
         progress=st.floats(min_value=0, max_value=1),
         execution_count=_maybe(_COUNT),
         note=_TEXT,
+        cell=_TEXT,
         updated=_TEXT | st.just("2026-11-22T10:00:00.250+00:00"),
         version=st.just(1),
     )
     return draw(built)
+
+
+def a_cell_line_by_line(**fields: Any) -> Lines:
+    """Return a cell that calls a function of another one twice: it was traced once, and ran twice."""
+    return Lines(
+        **{
+            "run_id": "lines", "started": "2026-11-22T11:00:00+00:00", "name": "%%jax --debug", "brief": "1 found",
+            "answer": "it ran once without a trace; 1 found: `print` while tracing in line 2.", "execution_count": 3,
+            "passages": (
+                Passage("", (CodeLine(2, "print(double(1), double(2))", marked=True), CodeLine(3, "z = 4"))),
+                Passage("double", (CodeLine(7, "def double(x):"), CodeLine(8, "    return 2 * x", note="it ends"))),
+            ),
+            "visits": (
+                LineVisit(7, 1, 1, True, ("x: float32[] tracer",)), LineVisit(8, 1, 1, True, ("→ float32[] tracer",)),
+                LineVisit(7, 1, 1, False, ("x: float32[] 1",)), LineVisit(8, 1, 1, False, ("→ float32[] 2",)),
+                LineVisit(7, 2, 1, False, ("x: float32[] 2",)), LineVisit(8, 2, 1, False, ("→ float32[] 4",)),
+                LineVisit(2, 1, 0, False, ("prints '2.0 4.0'",)), LineVisit(3, 1, 0, False, ("z: 4",)),
+            ),
+            **fields,
+        }
+    )  # fmt: skip

@@ -56,7 +56,7 @@ class Notebook:
         try:
             exec(body.definition_code(), self.namespace)
             overlay.keep(body.defined)
-            snapshot = Snapshot(self.namespace, body.names, list(adapters.values()))
+            snapshot = Snapshot(self.namespace, body.names, list(adapters.values()), unread=body.unread)
         finally:
             overlay.off()
         return Scene(self.namespace, self.framework, body, overlay, snapshot)

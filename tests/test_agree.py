@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwmagic import frameworks
-from fwmagic.measure.agree import Draws, agree, spoilt
+from fwmagic.agreement.agree import Draws, agree, spoilt
 
 Pair = namedtuple("Pair", "left right")
 Both = namedtuple("Both", "first second")
@@ -138,6 +138,28 @@ def test_a_wrong_element_is_seen_if_it_is_not_lost_in_the_rounding_errors_of_the
         wrong = array.copy()
         wrong[place] *= 1.001
         assert (compare([array], [wrong]).status == "differs") is seen
+
+
+@pytest.mark.parametrize(
+    ("reference", "outputs", "pair"),
+    [
+        (9.0412, 8.9, ("9.04", "8.90")),
+        (0.5, 0.5005, ("0.5000", "0.5005")),
+        (9.0, 8.95, ("9.00", "8.95")),
+        (-1.5, 1e-9, ("-1.5", "1e-09")),
+        (1234.54, 9.04, ("1234.54", "9.04")),
+        (99.95, 3.14159, ("99.95", "3.14")),
+        (20044.4, 40019.6, ("20044", "40020")),
+        (np.array([1, 2**60]), np.array([1, 2**60 + 1]), (str(2**60), str(2**60 + 1))),
+        (np.float32([1, 2]), np.float32([1, np.nan]), ("2", "nan")),
+        (np.zeros((5, 4)), np.zeros((4, 5)), ("[5, 4]", "[4, 5]")),
+        (np.zeros(2, "float32"), np.zeros(2), ("float32", "float64")),
+        ("relu", "gelu", ("'relu'", "'gelu'")),
+        ({"a": 1, "b": 2}, {"a": 1}, ()),
+    ],
+)
+def test_what_the_two_have_at_the_first_difference_is_kept_in_short(reference, outputs, pair):
+    assert compare([reference, 1.0], [outputs, 2.0]).pair == pair
 
 
 def test_further_differences_are_counted():
@@ -259,6 +281,16 @@ def test_a_cancelled_element_has_the_tolerance_of_its_neighbours():
     assert compare([np.float32([1, 2, 0])], [np.float32([1, 2, 1e-7])]).status == "agrees"
     assert compare([np.float32([0])], [np.float32([1e-7])]).status == "differs"
     assert compare([np.float32([0])], [np.float32([1e-39])]).status == "agrees"  # XLA takes such a number for zero
+
+
+def test_masked_arrays_are_compared_by_their_masks_and_by_what_these_leave():
+    values = np.arange(8.0)
+    masked = np.ma.masked_array(values, values > 3)
+    assert compare(masked, np.ma.masked_array(values, values > 5)).path == "output.mask[4]"
+    assert compare(masked, values).path == compare(values, masked).path == "output.mask[4]"
+    assert compare(masked, np.ma.masked_array(np.where(values > 3, 99, values), values > 3)).status == "agrees"
+    assert compare(masked, np.ma.masked_array(values + (values == 2), values > 3)).path == "output[2]"
+    assert compare(masked, np.ma.masked_array(values[:4], values[:4] > 3)).status == "differs"
 
 
 def test_a_mask_does_not_hide_a_wrong_element():
@@ -507,3 +539,109 @@ def test_a_transposed_array_is_compared_by_its_indices():
     wrong[1, 0] = 7
     assert compare([x], [np.asfortranarray(x)]).status == "agrees"
     assert compare([x], [wrong]).path == "output[0][1, 0]"
+
+
+class TestHidden:
+    """Small values beside far larger ones, where the tolerance is that of the array."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_a_wrong_one_is_named(self, dtype):
+        ours = random_array(30, 30, dtype=dtype) * 1e7
+        ours[3, 4] = 1.0
+        theirs = ours.copy()
+        theirs[3, 4] = 100.0 if dtype == "float32" else 1.5
+        found = compare({"y": ours}, {"y": theirs})
+        size, differs = ("1e+05", "99 %") if dtype == "float32" else ("6e+06", "33 %")
+        assert (found.status, found.path) == ("agrees", "y")
+        assert f"y[3, 4] only beside values {size} times as large: it differs by {differs}" in found.sentence
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_rounding_errors_of_what_cancels_are_none(self, seed):
+        a = random_array(120, 120, seed=seed)
+        pairs = {
+            "product": (a @ a.T, (a.astype("float64") @ a.T).astype("float32")),
+            "identity": (np.linalg.inv(a) @ a, np.linalg.solve(a, a)),
+            "centred": (a + 1e6 - (a + 1e6).mean(0), a + 1e6 - (a + 1e6).astype("float64").mean(0).astype("float32")),
+            "sums": (np.cumsum(a - a.mean()), np.cumsum((a - a.mean()).astype("float64")).astype("float32")),
+            "softmax": (np.exp(9 * a - 30), np.exp(9 * a) / np.float32(np.exp(30))),
+            "orthogonal": (np.linalg.qr(a)[0].T @ np.linalg.qr(a)[0], np.eye(120, dtype="float32")),
+        }
+        for name, (one, other) in pairs.items():
+            found = compare({name: one}, {name: other.astype("float32")})
+            assert found.path is None or found.status == "differs", found.sentence
+
+    def test_coarse_dtypes_have_coarse_roundoffs(self):
+        ours = torch.tensor([1e4, 1.0, 2.0], dtype=torch.bfloat16)
+        theirs = torch.tensor([1e4, 1.0, 4.0], dtype=torch.bfloat16)
+        assert compare({"y": ours}, {"y": theirs}).path is None
+        ours, theirs = (torch.tensor([1e5, 1.0, value]) for value in (2.0, 4.0))
+        assert compare({"y": ours}, {"y": theirs}).path == "y"
+
+
+class TestResidue:
+    """An output that is no more than what rounding leaves of values as large as the other outputs."""
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            ([1.0, 0.5, 1e-17], [1.0, 0.5, 0.0]),
+            ({"a": np.float64(1.0), "b": np.array(1e-17)}, {"a": np.float64(1.0), "b": np.array(0.0)}),
+            ([np.array([1.0, 2]), np.array([1e-17, 3e-17])], [np.array([1.0, 2]), np.array([0.0, -2e-17])]),
+            ([np.ones(2, "complex64"), np.zeros(1, "float32")], [np.ones(2, "complex64"), np.float32([1e-8])]),
+        ],
+    )
+    def test_is_named_and_is_no_difference(self, ours, theirs):
+        found = compare({"y": ours}, {"y": theirs})
+        assert (found.status, found.path is None) == ("agrees", False)
+        assert "times as large: it differs by" in found.sentence
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            ([1.0, 6.6e-34], [1.0, 6.7e-34]),  # nearly the same, as no two residues are
+            ([np.ones(2), np.array([1e-12])], [np.ones(2), np.array([0.0])]),
+            ([np.ones(2), np.array([1, 0])], [np.ones(2), np.array([0, 0])]),
+            ([1.0, float("inf")], [1.0, 0.0]),
+        ],
+    )
+    def test_what_is_larger_or_meant_differs(self, ours, theirs):
+        assert compare({"y": ours}, {"y": theirs}).status == "differs"
+
+    def test_by_itself_it_differs_and_the_sentence_says_what_it_may_be(self):
+        found = compare({"y": np.array([1e-17])}, {"y": np.array([0.0])})
+        assert found.status == "differs"
+        assert found.sentence.endswith("rounding leaves as much where values of about 1 cancel")
+
+
+class TestOneSided:
+    """Values of 16 bits that are all off in one direction, within the tolerance of their dtype."""
+
+    @pytest.mark.parametrize(
+        ("dtype", "change", "words"),
+        [
+            (torch.bfloat16, lambda x: x * 1.02, "y is larger by 2.0 % on the whole"),
+            (torch.bfloat16, lambda x: x * 0.98, "y is smaller by 2.0 % on the whole"),
+            (torch.float16, lambda x: x * 1.003, "y is larger by 0.30 % on the whole"),
+            (torch.float16, lambda x: x - 0.003, "y is smaller by 0.003 on the whole"),
+        ],
+    )
+    def test_are_named(self, dtype, change, words):
+        x = torch.from_numpy(random_array(1000))
+        found = compare({"y": x.to(dtype)}, {"y": change(x).to(dtype)})
+        assert (found.status, found.path) == ("agrees", "y")
+        assert f"{words}, which rounding does not explain" in found.sentence
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_rounding_is_not_one_sided(self, dtype, seed):
+        a = torch.from_numpy(random_array(80, 80, seed=seed))
+        b = a.to(dtype)
+        pairs = {
+            "product": ((b @ b.T).float(), b.float() @ b.float().T),
+            "softmax": (torch.softmax(b, 1).float(), torch.softmax(a, 1)),
+            "sum": (b.abs().sum(0).float(), b.abs().float().sum(0)),
+            "chain": (torch.tanh(b * 2 + 1).mul(b).exp().float(), torch.tanh(a * 2 + 1).mul(a).exp()),
+        }
+        for name, (one, other) in pairs.items():
+            found = compare({name: one.to(dtype)}, {name: other.to(dtype)})
+            assert (found.status, found.path) == ("agrees", None), found.sentence

@@ -100,6 +100,9 @@ def test_lines_are_those_of_the_whole_cell(statements, line):
         ("def f(): return 1\ny = f()\ndef f(): return 2", []),
         ("def f(): return n\ndel n", []),
         ("def f(): return n\n(n := 3)", []),
+        ("import sys\nsys.path.insert(0, 'here')\nimport helper\ndef f(): return helper\nf()", ["sys"]),
+        ("import os\nos.environ['A'] = '1'\nfrom helper import f\nf()", ["os"]),
+        ("import sys\nimport helper\nsys.path\ndef f(): return helper\nf()", ["f", "helper", "sys"]),
     ],
 )
 def test_what_is_hoisted(text, hoisted):
@@ -218,10 +221,25 @@ def test_prints_by_line():
     assert body("print(1)\nx = 2\nprint(x)").prints == (2, 4)
 
 
-@pytest.mark.parametrize("text", ["x = 1\nawait f()", "x = 1\nasync with f: pass", "x = 1\n[i async for i in f]"])
-def test_await_is_refused_with_its_line(text):
-    with pytest.raises((FwMagicError, SyntaxError), match=r"await|asynchronous|async"):
-        body(text)
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("await f()", "await"),
+        ("y = 2 * (await f())", "await"),
+        ("async with f: pass", "async with"),
+        ("async for i in f: pass", "async for"),
+        ("[i async for i in f]", "async for"),
+        ("if x:\n    with g: y = await f()", "await"),
+    ],
+)
+def test_await_is_refused_in_one_sentence_with_its_line_and_what_to_do(statement, word):
+    with pytest.raises(FwMagicError) as error:
+        body(f"x = 1\n{statement}")
+    line = 3 + statement.count("\n")
+    assert str(error.value) == (
+        f"Line {line} uses `{word}`, which a timed cell cannot: "
+        "do that in a cell before this one, and use here what it gave."
+    )
 
 
 def test_await_in_a_function_is_fine():
@@ -261,3 +279,15 @@ def test_flags_of_the_notebook_hold():
     namespace = {}
     exec(code.definition_code(), namespace)
     assert namespace["f"].__annotations__ == {"a": "nothing"}
+
+
+@pytest.mark.parametrize(
+    ("text", "hoisted"),
+    [
+        ("from math import *\ny = sin(e)", 1),
+        ("import os\ndef f(): pass\nfrom math import *\ne = 2", 3),
+        ("e = 2\nfrom math import *\ny = e", 0),
+    ],
+)
+def test_every_name_of_a_module_is_imported_before_what_comes_after(text, hoisted):
+    assert len(body(text).definitions) == hoisted

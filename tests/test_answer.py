@@ -20,11 +20,13 @@ from example_reports import (
 )
 from hypothesis import given
 
-from fwmagic.report import Agreement, Compilation, Failure, Report
+from fwmagic.report import Agreement, Compilation, Failure, Finding, Place, Report
 from fwmagic.report.answer import MOST, answer_of
+from fwmagic.report.findings import of_report
+from fwmagic.report.words import ranked
 
 AGREES = Agreement("torch", "agrees", "all values within 1e-5", None)
-DIFFERS = Agreement("torch", "differs", "torch and jax differ at Out: 9.04 and 8.90", "Out")
+DIFFERS = Agreement("torch", "differs", "torch and jax differ at Out: 9.04 and 8.90", "Out", ("9.04", "8.90"))
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -36,6 +38,12 @@ def pair(*ratio, **fields) -> Report:
 
 def differing() -> Report:
     return a_report(a_variant("torch"), a_variant("jax", agreement=DIFFERS), ratios=(a_ratio(),))
+
+
+def busy(report: Report) -> Report:
+    """Return a report as it is where other processes used the machine: directions are sure, sizes are not."""
+    ratios = tuple(replace(one, note="how much is not sure: crowded") for one in report.ratios)
+    return replace(report, ratios=ratios, conditions=replace(report.conditions, load_during=1.6))
 
 
 def uncompiled() -> Report:
@@ -64,16 +72,22 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
         (pair("undecided", 0.5, None, None, rounds=4),
          "? not sure: too few rounds for an interval: --budget 9 would tell", "not sure"),
         (pair(note="how much is not sure: crowded"),
-         "✓ jax is faster than torch, by how much is not sure (0.420-0.450 of its time)", "jax 2.3x faster"),
+         "✓ jax is faster than torch, by how much is not sure: others used the machine", "jax 2.3x faster"),
         (pair("withheld", note="jax: no array reaches it"), "✗ no verdict: jax: no array reaches it", "no verdict"),
-        (differing(), "✗ outputs differ at Out: the times are of different things", "outputs differ"),
+        (differing(), "✗ outputs differ at Out: 9.04 and 8.90: the times are of different things", "outputs differ"),
         (with_failure(),
          "✗ numpy failed, line 4: ValueError: operands could not be broadcast together", "numpy failed"),
         (uncompiled(), "jax 1.23 ms, not compiled: line 3: it branches on a value that is not known while tracing",
          "jax 1.23 ms"),
         (a_report(a_variant("jax"), baseline=None), "jax 1.23 ms, compiled: whole cell", "jax 1.23 ms"),
-        (twelve_variants(), "✓ v00 is the fastest, by 10 % over v01 and 2.1x over v11", "v00 fastest"),
-        (replace(twelve_variants(), fastest=None), "? not sure which is the fastest: v00 and v01 lead", "not sure"),
+        (twelve_variants(),
+         "✓ v00 is the fastest, by 10 % (7.8-12.2 %) over v01 and 2.1x (2.06-2.14x) over v11", "v00 fastest"),
+        (busy(twelve_variants()),
+         "✓ v00 is the fastest, by how much is not sure: others used the machine", "v00 fastest"),
+        (replace(twelve_variants(), fastest=None),
+         "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
+        (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
+         "? not sure which is the fastest: v00 and v01 lead", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),
@@ -106,6 +120,28 @@ def test_the_fastest_is_said_of_three_but_not_of_two():
     assert answer_of(replace(four_variants(10), variants=agree)).line.startswith("✓ jax:compiled is the fastest")
 
 
+def test_of_many_it_is_said_by_itself_whether_their_outputs_agree():
+    report = twelve_variants()
+    assert str(report).splitlines()[1] == "all outputs agree"
+    assert ">all outputs agree<" in report.to_html()
+    some = replace(report.variants[3], agreement=replace(report.variants[3].agreement, status="not compared"))
+    variants = (*report.variants[:3], some, *report.variants[4:])
+    assert str(replace(report, variants=variants)).splitlines()[1] == "outputs not compared"
+    assert "all outputs" not in str(pair())
+
+
+def test_the_machine_comes_before_any_variant_among_what_is_to_be_noted():
+    """What is wrong with all numbers stands where the two remarks of a first look, and the one of a cell, are."""
+    breaks = replace(a_report().variants[0].compilation, breaks=(Place(3, "print"), Place(4, "print")))
+    variants = tuple(replace(variant, compilation=breaks) for variant in twelve_variants().variants)
+    found = replace(busy(twelve_variants()), variants=variants)
+    found = replace(found, findings=tuple(of_report(found, {})))
+    remarks = [line for line in str(found).splitlines() if line.startswith("! ")]
+    assert remarks[0].startswith("! FW601 ")
+    assert "Remarks (" in (html := found.to_html())
+    assert html.index("other processes used") < html.index("<ul", html.index("Remarks ("))
+
+
 def test_a_failure_hides_nothing_that_was_timed():
     text = str(with_failure())
     assert "0.430 (0.420-0.450)" in text
@@ -116,10 +152,10 @@ def test_a_failure_hides_nothing_that_was_timed():
 def test_a_run_that_was_cut_off_says_as_of_when_its_figures_are(when):
     """What stays of it, nobody can update: it says itself what to think of it."""
     report = at_work("running", "waiting", updated=when)
-    said = "if nothing follows, the run was cut off: run the cell again"
+    said = "a run that stays so was cut off: run the cell again"
     for view in (str(report), report.to_html()):
         assert (said in view) == when.startswith("2026")
-        assert ":00:03; if" in view or not when.startswith("2026")
+        assert ":00:03; a run" in view or not when.startswith("2026")
     assert said not in str(replace(report, state="done"))
 
 
@@ -135,8 +171,11 @@ def test_any_answer_is_short_and_of_one_line(report):
 def test_any_first_look_fits_a_terminal(report):
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 110 or report.variants, "only a table of long names may be wider"
-    # The answer and a note, the head of the table and the axis, two remarks and what follows; two lines a variant.
-    assert len(lines) <= 7 + 2 * len(report.variants)
+    # The answer, agreement and a note, the head of the table and the axis, two remarks of two lines each and what
+    # follows; two lines a variant.
+    assert len(lines) <= 10 + 2 * len(report.variants)
+    if len(report.variants) == 2:
+        assert len(lines) <= 12
 
 
 KINDS = {
@@ -162,10 +201,35 @@ def test_the_first_look_is_the_one_that_was_found_good(kind):
     assert max(map(len, lines)) <= 100
 
 
+def test_of_more_than_two_the_quickest_comes_first_when_all_are_done():
+    names = [variant.name for variant in ranked(four_variants(10))]
+    assert names == ["jax:compiled", "torch:compiled", "torch:eager", "numpy"]
+    assert [variant.name for variant in ranked(with_failure())] == ["jax", "torch", "numpy"], "without a time: last"
+    assert [variant.name for variant in ranked(pair())] == ["torch", "jax"]
+    going = replace(four_variants(10), state="running")
+    assert ranked(going) == going, "no row moves while it runs"
+    html = four_variants(10).to_html()
+    rows = html[html.index("<tbody>") : html.index("</tbody>")]
+    assert rows.index("jax:<wbr>compiled") < rows.index("torch:<wbr>compiled") < rows.index("numpy")
+
+
 def test_a_column_of_the_table_that_would_be_empty_is_left_out():
     assert "memory" not in str(pair())
     assert "memory" in str(with_memory())
     assert "compile" not in str(a_report(a_variant("numpy", compilation=None), baseline=None))
+
+
+def test_what_differs_is_quoted_as_far_as_it_fits():
+    def line(path, *pair):
+        differs = Agreement("torch", "differs", "a sentence", path, pair)
+        return answer_of(a_report(a_variant("torch"), a_variant("jax", agreement=differs), ratios=(a_ratio(),))).line
+
+    so = "the times are of different things"
+    assert line("w", "[5, 4]", "[4, 5]") == f"✗ outputs differ at w: [5, 4] and [4, 5]: {so}"
+    long = "parameters['a name'][17]"
+    assert line(long, "0.12345", "0.12346") == f"✗ outputs differ at {long}: 0.12345 and 0.12346"
+    assert line("w", "x" * 40, "y" * 40) == f"✗ outputs differ at w: {so}"
+    assert line("w") == f"✗ outputs differ at w: {so}"
 
 
 def test_compiled_in_another_way():
@@ -173,3 +237,21 @@ def test_compiled_in_another_way():
     assert answer_of(report).line == "torch 1.23 ms, compiled: another"
     failed = a_report(a_variant("torch", status="failed", failure=Failure("", "no\ntrace", None, "trace")))
     assert answer_of(failed).line == "✗ torch failed: no trace"
+
+
+def test_a_remark_has_its_advice():
+    finding = Finding(
+        "FW601", "other processes used 1.0 cores: " + "times are those of a busy machine " * 2, "stop them"
+    )
+    report = a_report(findings=(finding,), ratios=(a_ratio(),))
+    many = replace(report, variants=tuple(a_variant(name) for name in "abc"), ratios=())
+    for one in (report, many):
+        assert "What to do: stop them" in " ".join(str(one).split())
+    assert "stop them" not in str(replace(report, note="a note: two variants then have no room for two lines"))
+
+
+def test_what_a_variant_raised_stands_where_its_samples_would_be():
+    page = KINDS["failed"].to_html()
+    assert '<span class="fw-why">ValueError: operands could not be broadcast together</span>' in page
+    assert ".fw-why{" in page
+    assert "fw-why" not in KINDS["same"].to_html()

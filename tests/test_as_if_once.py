@@ -58,7 +58,12 @@ class Case:
 #: What a cell does to the process is put back, and kept as one plain run leaves it.
 SETTINGS = [
     Case("sys-path", "torch", "sys.path.append('elsewhere')\ny = x * 2", then="n = sys.path.count('elsewhere')"),
-    Case("sys-path-rebound", "torch", "sys.path = ['elsewhere', *sys.path]\ny = x * 2", then="n = len(sys.path)"),
+    Case(
+        "sys-path-rebound",
+        "torch",
+        "sys.path = ['elsewhere', *sys.path]\ny = x * 2",
+        then="n = sys.path.index('elsewhere')",
+    ),
     Case("recursion-limit", "torch", "sys.setrecursionlimit(sys.getrecursionlimit() + 7)\ny = x * 2"),
     Case(
         "built-in-name",
@@ -100,7 +105,21 @@ SETTINGS = [
         "n = local.n",
     ),
     Case("lock-taken", "torch", "lock.acquire()\ny = x * 2", "lock = threading.Lock()", "n = lock.locked()"),
-    Case("lock-taken-again", "torch", "lock.acquire()\ny = x * 2", "lock = threading.RLock()", "n = repr(lock)[:40]"),
+    Case(
+        "condition-taken",
+        "torch",
+        "ready.acquire()\ny = x * 2",
+        "import re\nready = threading.Condition()",
+        "n = ready._is_owned(), re.findall('count=.', repr(ready))",
+    ),
+    Case("condition-left", "torch", "ready.release()\ny = x * 2", "ready = threading.Condition(); ready.acquire()"),
+    Case(
+        "lock-taken-again",
+        "torch",
+        "lock.acquire()\ny = x * 2",
+        "lock = threading.RLock()",
+        "n = 'count=1' in repr(lock)",
+    ),
     Case("semaphore", "torch", "left.acquire()\ny = x * 2", "left = threading.Semaphore(1)", "n = left._value"),
     Case("queue", "torch", "y = x * q.get()", "import queue\nq = queue.Queue(); q.put(2)", "n = q.qsize()"),
     Case(
@@ -117,6 +136,18 @@ SETTINGS = [
         "torch",
         "os.environ['OF_MINE'] = os.environ.get('OF_MINE', '') + 'x'\ny = x * 2",
         then="n = os.environ.pop('OF_MINE')",
+    ),
+    Case(
+        "environment-as-it-was",
+        "torch",
+        """
+        textwrap.found.append("OF_MINE" in os.environ)
+        if "OF_MINE" not in os.environ:
+            os.environ["OF_MINE"] = str(len(sorted(range(1000))))
+        y = x * int(os.environ["OF_MINE"])
+        """,
+        "import textwrap",
+        "n = os.environ.pop('OF_MINE')",
     ),
     Case("warning-filters", "torch", "warnings.filterwarnings('error', 'of my own')\ny = x * 2"),
     Case(
@@ -211,6 +242,42 @@ MODULES = [
         "n = len(helper2.calls)",
     ),
     Case(
+        "import-of-what-the-cell-makes",
+        "torch",
+        """
+        sys.modules["of_the_cell"] = types.ModuleType("of_the_cell")
+        import of_the_cell
+        of_the_cell.by = 3
+        y = x * of_the_cell.by
+        """,
+        then="n = of_the_cell.by; del sys.modules['of_the_cell']",
+    ),
+    Case(
+        "among-the-imported-ones",
+        "torch",
+        """
+        textwrap.found.append("of_mine" in sys.modules)
+        if "of_mine" not in sys.modules:
+            sys.modules["of_mine"] = types.SimpleNamespace(by=len(sorted(range(1000))))
+        y = x * sys.modules["of_mine"].by
+        """,
+        "import textwrap",
+        "n = sys.modules.pop('of_mine').by",
+    ),
+    Case(
+        "taken-from-the-imported-ones",
+        "torch",
+        """
+        textwrap.found.append("wave" in sys.modules)
+        if "wave" in sys.modules:
+            y = x * len(sorted(dir(sys.modules.pop("wave"))))
+        """,
+        "import textwrap, wave",
+        "n = 'wave' in sys.modules\nsys.modules['wave'] = wave",
+        status="run-once",
+        note="takes `wave` from `sys.modules`",
+    ),
+    Case(
         "attribute-of-a-library-by-a-function",
         "torch",
         "swap()\ny = x * 2",
@@ -289,6 +356,15 @@ EFFECTS = [
         "here = Path('here.txt'); _ = here.write_text('1')",
         status="run-once",
         note="line 2: moves `here.txt`",
+    ),
+    Case(
+        "database-that-moves-its-files",
+        "torch",
+        "with dbm.dumb.open('d', 'c') as d:\n    d['n'] = str(int(d['n']) + 1)\ny = x * 2\ndel d",
+        "import dbm.dumb\nwith dbm.dumb.open('d', 'c') as d: d['n'] = '0'\ndel d",
+        "with dbm.dumb.open('d', 'c') as d: n = d['n']\ndel d",
+        status="run-once",
+        note="writes `d.dat`",
     ),
     Case(
         "in-place-on-disk",
@@ -391,6 +467,184 @@ VALUES = [
         "torch",
         "y = tagged * 2\nkind = type(y).__name__",
         "class Tagged(torch.Tensor):\n    pass\ntagged = torch.ones(3).as_subclass(Tagged); tagged.tag = 'a'",
+    ),
+]
+#: What the plain run changes, and is no longer within the cell's reach then.
+LEFT_BEHIND = [
+    Case(
+        "hook-that-removes-itself",
+        "torch",
+        "y = net(x).detach()",
+        """
+        net, seen = torch.nn.Linear(6, 2), []
+        def first(module, arguments, output):
+            seen.append(output.detach())
+            handle.remove()
+        handle = net.register_forward_hook(first)
+        """,
+        "n = len(seen), seen[0].sum(), len(net._forward_hooks)",
+    ),
+    Case(
+        "list-taken-out-of-another",
+        "jax",
+        "held = jobs.pop()\nheld.append(1)\ny = X * len(held)\ndel held",
+        "last = []\njobs = [last]",
+        "n = len(last), len(jobs)",
+    ),
+    Case(
+        "tensor-in-a-queue",
+        "torch",
+        "queue.popleft().add_(1)\ny = x * len(queue)",
+        "a, b = torch.zeros(2), torch.zeros(2)\nqueue = deque([a, b])",
+        "n = a.sum(), b.sum()",
+    ),
+]
+#: What no code names.
+UNNAMED = [
+    Case(
+        "list-by-globals",
+        "torch",
+        "textwrap.found.append(len(globals()['kept']))\nglobals()['kept'].append(1)\ny = x * 2",
+        "import textwrap\nkept = []",
+        "n = len(kept)",
+    ),
+    Case(
+        "memo-by-globals",
+        "jax",
+        """
+        textwrap.found.append("memo" in globals())
+        if "memo" not in globals():
+            globals()["memo"] = jnp.linalg.svd(X.reshape(2, 3))[1]
+        y = X * globals()["memo"].sum()
+        """,
+        "import textwrap",
+        "n = memo.sum()",
+        mode="auto",
+    ),
+    Case(
+        "memo-by-globals-in-a-function",
+        "torch",
+        "y = x * table().sum()",
+        """
+        import textwrap
+        def table():
+            textwrap.found.append("memo" in globals())
+            return globals().setdefault("memo", torch.linalg.svdvals(torch.eye(20)))
+        """,
+        "n = memo.sum()",
+        mode="auto",
+    ),
+    Case("by-exec", "torch", "exec('kept.append(1)')\ny = x * len(kept)", "kept = []", "n = len(kept)"),
+    Case(
+        "code-of-a-function",
+        "torch",
+        "textwrap.found.append(f(1))\nf.__code__ = g.__code__\ny = f(x)",
+        "import textwrap\ndef f(v): return v\ndef g(v): return v * 2",
+        "n = f(1)",
+    ),
+    Case(
+        "defaults-of-a-function",
+        "torch",
+        "f.__defaults__ = (f.__defaults__[0] + 1,)\ny = f(x)",
+        "def f(v, by=1): return v * by",
+        "n = f(1)",
+        mode="auto",
+    ),
+    Case(
+        "defaults-of-a-function-in-a-trace",
+        "jax",
+        "f.__defaults__ = (f.__defaults__[0] + 1,)\ny = f(X)",
+        "def f(v, by=1): return v * by",
+        "n = f(1)",
+        mode="auto",
+    ),
+]
+#: What runs beside the cell, and what it waits for.
+THREADS = [
+    Case(
+        "thread-left-at-work",
+        "torch",
+        "threading.Thread(target=heard.wait, args=(0.2,)).start()\ny = x * 2",
+        "heard = threading.Event()",
+        status="run-once",
+        note="leaves a thread at work",
+    ),
+    Case(
+        "thread-waited-for",
+        "torch",
+        "t = threading.Thread(target=kept.append, args=(1,)); t.start(); t.join()\ny = x * len(kept)\ndel t",
+        "kept = []",
+        "n = len(kept)",
+    ),
+    Case(
+        "pool-in-the-cell",
+        "jax",
+        "with Pool(2) as pool:\n    parts = list(pool.map(abs, [-1, 2]))\ny = X * parts[0]\ndel pool",
+        "from concurrent.futures import ThreadPoolExecutor as Pool",
+        mode="auto",
+    ),
+    Case(
+        "event-of-a-timer",
+        "torch",
+        "ready.wait()\ny = x * 2",
+        "ready = threading.Event(); timer = threading.Timer(0.2, ready.set); timer.start()",
+        "n = ready.is_set(); timer.join(); del timer",
+        status="run-once",
+        note="another thread uses `ready",
+    ),
+]
+REGISTERED = """
+@functools.singledispatch
+def area(shape): return -1.0
+class Square:
+    def __init__(self, side): self.side = side
+handlers, square = {}, Square(x)
+def kept(f):
+    handlers[f.__name__] = f
+    return f
+area(square)
+"""
+#: Definitions that change more than the names that they bind.
+DEFINING = [
+    Case(
+        "singledispatch",
+        "torch",
+        "@area.register\ndef _(shape: Square): return (shape.side**2).sum()\ny = area(square)",
+        REGISTERED,
+        "n = area(square), area(3), len(area.registry)",
+    ),
+    Case(
+        "singledispatch-of-a-method",
+        "torch",
+        "@Painter.paint.register\ndef _(self, shape: float): return x * shape\ny = Painter().paint(2.0)",
+        """
+        class Painter:
+            @functools.singledispatchmethod
+            def paint(self, shape): return x
+        Painter().paint(1.0)
+        """,
+        "n = Painter().paint(3.0).sum(), Painter().paint('a').sum()",
+    ),
+    Case(
+        "decorator-that-keeps",
+        "jax",
+        "@kept\ndef double(v): return v * 2\ny = handlers['double'](X)",
+        REGISTERED,
+        "n = list(handlers), handlers['double'] is double",
+    ),
+    Case(
+        "subclass-that-is-counted",
+        "torch",
+        "class Sub(Base):\n    pass\ny = x * len(Base.subs)",
+        "class Base:\n    subs = []\n    def __init_subclass__(cls): Base.subs.append(cls)",
+        "n = len(Base.subs), Base.subs[-1] is Sub",
+    ),
+    Case(
+        "class-body-that-acts",
+        "torch",
+        "class Table:\n    rows = made.append(1) or len(made)\ny = x * Table.rows",
+        "made = []",
+        "n = made, Table.rows",
     ),
 ]
 #: The first call would leave later ones less to do: `textwrap.found` says what each call found.
@@ -551,10 +805,58 @@ LATER = [
         "cache-of-a-method",
         "torch",
         "y = model.table(3).sum()",
-        "class Model:\n    @functools.cache\n    def table(self, n): return torch.ones(n)\nmodel = Model()",
+        """
+        import textwrap
+        class Model:
+            @functools.cache
+            def table(self, n):
+                textwrap.found.append(1)
+                return torch.ones(n)
+        model = Model()
+        """,
         "m = Model.table.cache_info()",
+    ),
+    Case(
+        "caches-of-a-class",
+        "jax",
+        "y = Model.table(3).sum() + Model.other(2).sum()",
+        """
+        import textwrap
+        class Model:
+            @staticmethod
+            @functools.lru_cache
+            def table(n):
+                textwrap.found.append(1)
+                return jnp.ones(n)
+            @classmethod
+            @functools.cache
+            def other(cls, n): return jnp.zeros(n)
+        """,
+        "m = Model.table.cache_info(), vars(Model)['other'].__func__.cache_info()",
+        mode="auto",
+    ),
+    Case(
+        "caches-in-containers-and-partials",
+        "torch",
+        "y = tables[0](3) + named['b'][1](3) + three()",
+        """
+        import textwrap
+        @functools.cache
+        def table(n):
+            textwrap.found.append(1)
+            return torch.ones(n).sum()
+        tables, named, three = [table], {"b": (0, functools.cache(len and torch.zeros))}, functools.partial(table, 3)
+        """,
+        "m = table.cache_info(), named['b'][1].cache_info(), tables[0] is table, three.func is table",
+    ),
+    Case(
+        "cache-that-cannot-be-copied",
+        "torch",
+        "y = x * clear.__self__(3)",
+        "@functools.cache\ndef table(n): return n\nclear = table.cache_clear; del table",
+        "m = clear.__self__.cache_info()",
         status="run-once",
-        note="fills the cache of `Model.table`",
+        note="fills the cache of `clear",
     ),
 ]
 DONATING = """
@@ -590,15 +892,22 @@ DONATED = [
         note="the cell donates `held`",
     ),
 ]
-CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LATER, *DONATED]
-every_case = pytest.mark.parametrize("case", thinned(CASES, 2), ids=[case.name for case in CASES])
+CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LEFT_BEHIND, *UNNAMED, *THREADS, *DEFINING, *LATER, *DONATED]
+every_case = pytest.mark.parametrize("case", thinned(CASES, 3), ids=[case.name for case in CASES])
 #: Of each group, what the first tier compares; under the magic it has all.
 COMPARED = {
     *("sys-path", "log-level-and-handler", "torch-settings", "hook-on-all-modules", "garbage-collection"),
     *("lists-of-a-module", "function-of-a-module-in-a-file", "attribute-of-a-library-by-a-function"),
     *("append-through-a-path", "handler-that-opens-its-file-later", "named-tuples", "scripted-module-with-state"),
     *("queue-drained", "global-memo", "function-with-a-cache", "cache-that-holds-something-already"),
-    *("donated-state", "donated-in-the-cell"),
+    *("donated-state", "donated-in-the-cell", "singledispatch", "decorator-that-keeps"),
+    *(
+        "hook-that-removes-itself",
+        "environment-as-it-was",
+        "memo-by-globals",
+        "thread-left-at-work",
+        "cache-of-a-method",
+    ),
 }
 
 
@@ -660,7 +969,9 @@ def test_after_compare_the_notebook_is_as_before(case: Case):
         status = case.compared or case.status
         note = re.sub(r"^line \d+: ", "", case.note) if status == case.status else ""
         _ends_as_it_should(book.shell.user_ns.pop(REPORT), status, note)
-        # What a section does that cannot be undone is done the one time that the report tells of.
+        files = "world['files']"
+        assert compared.world[files] == idle.world[files]
+        # What else a section does that cannot be undone is done the one time that the report tells of.
         if status == "timed" or case in DONATED:
             assert unlike(idle, dataclasses.replace(compared, error=None)) == []
             run, then = book.run(case.text), book.run(case.then)

@@ -18,7 +18,7 @@ from fake_gpus import GIB, MIB, Machine, gpu, memory, process
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks import Counters, Device, Events, Memory
+from fwmagic.frameworks.memory import Counters, Device, Events, Memory
 from fwmagic.memory.device import SEGMENTS, UNKNOWN_CONTEXT, device_context, measure, peak
 from fwmagic.memory.nvml import Figure
 from fwmagic.report import Moment

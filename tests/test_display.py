@@ -15,7 +15,8 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-from fwmagic.display import INTERVAL, Display, display_for_shell
+from fwmagic.display import AHEAD, INTERVAL, Display, display_for_shell
+from fwmagic.format import seconds
 from fwmagic.report import MIME, Report
 from fwmagic.report.text import to_text
 
@@ -243,13 +244,50 @@ def test_the_bar_is_throttled_too():
     live.close()
 
 
-def test_there_is_no_bar_where_the_stream_is_not_a_terminal():
-    shown, stream = Shown(), io.StringIO()
-    live = Display(shown, terminal=True, stream=stream)
-    live.update(running(0.25))
+def test_a_log_gets_a_line_a_second_and_no_bar():
+    shown, stream, clock = Shown(), io.StringIO(), Clock()
+    live = Display(shown, terminal=True, stream=stream, clock=clock)
+    for i in range(401):
+        clock.now = 100 + 0.01 * i
+        live.update(running(max(i, 1) / 401))
     live.close(DONE)
-    assert stream.getvalue() == ""
+    lines = stream.getvalue().splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"fwmagic, {i} s" for i in range(5)]
+    assert "timing, 50 % of" in lines[2]
+    assert "\r" not in stream.getvalue()
     assert shown == [(DONE, False)]
+
+
+def test_a_log_is_told_at_once_what_may_take_a_minute():
+    stream, clock = io.StringIO(), Clock()
+    live = Display(Shown(), terminal=True, stream=stream, clock=clock)
+    waiting = a_report(a_variant("torch", status="waiting"), a_variant("jax", status="waiting"), state="running")
+    live.update(replace(waiting, progress=0.0))
+    clock.now += 0.1
+    live.update(running(0))
+    assert stream.getvalue().splitlines()[-1] == "fwmagic, 0 s: compiling torch"
+
+
+def test_even_of_many_phases_a_log_gets_a_line_a_second():
+    stream, clock = io.StringIO(), Clock()
+    live = Display(Shown(), terminal=True, stream=stream, clock=clock)
+    for i in range(100):
+        clock.now = 100 + 0.1 * i
+        live.update(a_report(a_variant(f"v{i}", status="running", compilation=None), state="running", progress=0.0))
+    assert len(stream.getvalue().splitlines()) <= 10 + 1 + AHEAD
+
+
+def test_a_shell_that_only_prints_gets_the_report_once(capfd):
+    """Such as a program that runs IPython: what `display` shows there cannot be replaced."""
+    InteractiveShell.clear_instance()
+    live = display_for_shell(InteractiveShell.instance())
+    for i in range(1, 9):
+        live.update(running(i / 10))
+    live.close(DONE)
+    InteractiveShell.clear_instance()
+    printed, told = capfd.readouterr()
+    assert printed == f"{DONE}\n"
+    assert told.startswith(f"fwmagic, 0 s: timing, 10 % of {seconds(DONE.budget)}\n")
 
 
 def test_the_bar_starts_no_thread_and_leaves_tqdm_as_it_was():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 
 import pytest
@@ -16,6 +17,7 @@ EFFECTS = [
     ("x = 1\nopen('a')", "line 3: what `open` does cannot be undone"),
     ("torch.save(1, 'a')", "line 2: what `torch.save` does cannot be undone"),
     ("import os\nos.remove('a')", "line 3: what `os.remove` does cannot be undone"),
+    ("import os\nos.write(9, b'a')", "line 3: what `os.write` does cannot be undone"),
     ("subprocess.run('ls')", "line 2: what `subprocess.run` does cannot be undone"),
     ("path.write_text('a')", "line 2: what `path.write_text` does cannot be undone"),
     ("get_ipython().system('ls')", "line 2: what a magic or `!` command does cannot be undone"),
@@ -30,6 +32,13 @@ def body(text):
 def test_effects_run_once_unless_the_user_allows_more(text, why):
     assert effects(body(text), {}, False) == f"{why} (--repeat-effects times it anyway)"
     assert effects(body(text), {}, True) == ""
+
+
+@pytest.mark.parametrize("text", ["os.write(9, b'a')", "write(9, b'a')", "[os.writev(9, [b'a']) for _ in (1,)]"])
+def test_bytes_that_a_function_writes_are_an_effect(text):
+    namespace = {"__name__": "__main__", "os": os, "write": os.write}
+    exec(f"def send():\n    {text}", namespace)
+    assert "in `send` cannot be undone" in effects(body("send()"), namespace, False)
 
 
 @pytest.mark.parametrize("text", ["print(1)", "x.append(1)", "net(x)", "np.random.rand()", "[*range(3)]", "display(1)"])
@@ -53,6 +62,27 @@ def test_an_iterator_cannot_be_put_back():
     assert lost("next(it)", it=iter("ab")).startswith("`it` cannot be put back")
     assert lost("next(it)", allowed=True, it=iter("ab")) == ""
     assert lost("items.append(1)", items=[]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("batches = iter(range(3))\nn = next(batches)", False),
+        ("n = next(batches)\nbatches = iter(range(3))", True),
+        ("if n:\n    batches = iter(range(3))\nn = next(batches)", True),
+        ("def draw(): return next(batches)\nbatches = iter(range(3))\nn = draw()", True),
+        ("batches = iter(range(3))\nn = drawn()", True),
+        ("n = next(batches) if n else 0\nbatches = iter(range(3))", True),
+        ("batches = iter(range(3))\nn = eval('batches')", False),
+    ],
+)
+def test_an_iterator_that_the_cells_last_execution_left_is_no_matter(text, read):
+    namespace = {"__name__": "__main__", "n": 0, "batches": iter(range(9))}
+    exec("def drawn(): return next(batches)", namespace)
+    code = body(text)
+    why = lost_state(code, Snapshot(namespace, code.names, [frameworks.get("numpy")], unread=code.unread), False)
+    assert why.startswith("`batches` cannot be put back" if read else "") is True
+    assert bool(why) is read
 
 
 class TestGraphs:
@@ -100,9 +130,10 @@ def test_effects_in_functions_that_the_cell_calls(text, used):
     assert effects(body("1 + 1"), helper(text), False) == ""
 
 
-@pytest.mark.parametrize("text", ["keep(1, 'a')", "t.save(1, 'a')", "f()"])
+@pytest.mark.parametrize("text", ["keep(1, 'a')", "t.save(1, 'a')", "f()", "at_end(f)", "s.setitimer(0, 1.0)"])
 def test_effects_under_another_name(text):
-    namespace = helper("import torch as t\nfrom torch import save as keep\ndef f(): keep(1, 'a')")
+    names = "import torch as t, signal as s\nfrom torch import save as keep\nfrom atexit import register as at_end\n"
+    namespace = helper(f"{names}def f(): keep(1, 'a')")
     why = effects(body(text), namespace, False)
     assert "line 2: what `" in why
     assert "cannot be undone" in why

@@ -164,6 +164,7 @@ def test_the_two_standard_deviations_are_named_as_different(quickstart):
     assert report["jax"].agreement.reference == "torch"
 
 
+@pytest.mark.slow
 def test_under_a_trace_the_cell_fails_in_the_line_of_its_branch(debugging):
     cell = cell_with(debugging, "%%jax\n")
     error = error_of(cell)
@@ -173,7 +174,7 @@ def test_under_a_trace_the_cell_fails_in_the_line_of_its_branch(debugging):
 
 
 def test_in_debug_mode_it_prints_each_step_and_takes_the_branch(debugging):
-    cell = cell_with(debugging, "%%jax --mode debug", 'print("step"')
+    cell = cell_with(debugging, "%%jax --debug", 'print("step"')
     steps = [line for line in plain(cell).splitlines() if line.startswith("step")]
     assert steps == [f"step {i} size {size}" for i, size in enumerate((7.0, 21.0, 63.0, 189.0, 94.5))]
     (result,) = [output for output in cell.outputs if output["output_type"] == "execute_result"]
@@ -194,7 +195,7 @@ def test_the_debugger_stops_once_at_the_users_line(debugging):
 def test_fullgraph_refuses_the_branch_and_debug_mode_runs_it(debugging):
     refused = cell_with(debugging, "%%torch\n", "fullgraph=True")
     assert error_of(refused)["ename"] == "Unsupported"
-    debugged = cell_with(debugging, "%%torch --mode debug")
+    debugged = cell_with(debugging, "%%torch --debug")
     assert plain(debugged).splitlines().count("norm 2.0") == 1
 
 

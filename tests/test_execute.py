@@ -51,6 +51,13 @@ def test_the_source_when_the_magic_is_called_as_a_function(shell):
     assert inspect.getsource(shell.user_ns["g"]) == "def g(x):\n    return x + 2\n"
 
 
+def test_the_report_has_the_cell_as_it_was_written(shell):
+    cells = [f"%%jax {QUICK}\n\nx = 1  # one", f"%%compare {QUICK} # both\n%%setup\na = 1\n%%numpy\n\na + 1\n"]
+    for cell in cells:
+        run(shell, cell)
+    assert list({report.cell.rstrip("\n"): 0 for report in shown(shell)}) == [cell.rstrip("\n") for cell in cells]
+
+
 def test_magics_and_commands_inside_of_a_cell(shell):
     run(shell, f"%%jax {QUICK}\nwords = !echo one two\n%pwd\nwords")
     assert list(shell.user_ns["words"]) == ["one two"]

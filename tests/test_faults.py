@@ -412,7 +412,7 @@ class TestAnInterrupt:
                 super().close(report)
                 closed.append(1)
 
-        monkeypatch.setattr("fwmagic.execute.display_for_shell", lambda _: Interrupted(display_in_place()))
+        monkeypatch.setattr("fwmagic.execute.display_for_shell", lambda _: Interrupted(display_in_place(shell)))
         error = fail(shell, "%%compare --budget 0.05 -o r\n%%numpy\nnp.ones(3)")
         assert isinstance(error, KeyboardInterrupt)
         assert closed == [1]

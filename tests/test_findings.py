@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cells import run
-from example_reports import a_compilation, a_report, a_time, a_variant
+from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant
 
 import fwmagic
 from fwmagic.report import Agreement, findings
@@ -29,11 +29,14 @@ CODES = {
     "FW302",
     "FW303",
     "FW304",
+    "FW305",
     "FW401",
     "FW402",
     "FW403",
+    "FW404",
     "FW501",
     "FW502",
+    "FW503",
     "FW601",
 }
 QUICK = "--budget 0.1"
@@ -53,7 +56,10 @@ def of_cell(shell, text, code):
 
 def two(**fields):
     """Return a quiet report of two variants, the second with other fields."""
-    report = a_report(a_variant("torch"), a_variant("jax", **fields))
+    second = a_variant("jax", **fields)
+    median = 1.0 if second.time is None else second.time.median / a_time().median
+    ratios = (a_ratio("undecided", median, median * 0.98, median * 1.02),)
+    report = a_report(a_variant("torch"), second, ratios=ratios)
     return replace(report, conditions=replace(report.conditions, load_before=0.0, load_during=0.0))
 
 
@@ -159,6 +165,15 @@ class TestTime:
         assert found(two(time=a_time(1e-3, page_faults=900.0)), "FW304") == []
         assert found(two(time=a_time(1e-3, page_faults=None)), "FW304") == []
 
+    def test_fw305_a_call_that_waits(self):
+        (finding,) = found(two(time=a_time(0.02, cores=0.1)), "FW305")
+        assert finding.sentence.startswith("jax waits for about 90 % of its time")
+        waits = two(time=a_time(0.02, cores=0.1))
+        busy = replace(waits, conditions=replace(waits.conditions, load_during=1.4))
+        on_gpu = replace(waits, conditions=replace(waits.conditions, devices={"jax": "cuda:0"}))
+        for other in (two(time=a_time(0.02, cores=0.6)), two(time=a_time(5e-4, cores=0.1)), busy, on_gpu):
+            assert found(other, "FW305") == []
+
     def test_fw303_voided_blocks(self):
         (finding,) = found(two(time=a_time(voided=2)), "FW303")
         assert "2 timed block(s)" in finding.sentence
@@ -187,6 +202,12 @@ class TestAgreement:
     def test_not_fw402(self, shell, body):
         run(shell, "import torch\nt = torch.arange(2.0, 9.0)")
         assert of_cell(shell, f"%%torch {QUICK} --mode eager\n{body}", "FW402") == []
+
+    def test_fw404_what_agrees_only_beside_larger_values(self):
+        agrees = Agreement("torch", "agrees", "jax agrees with torch exactly", "x")
+        (finding,) = found(two(agreement=agrees), "FW404")
+        assert finding.sentence == "jax: jax agrees with torch exactly"
+        assert found(two(agreement=replace(agrees, path=None)), "FW404") == []
 
     def test_fw402_is_a_part_of_the_check(self, shell):
         run(shell, "import torch\nt = torch.zeros(9)")
@@ -222,6 +243,14 @@ class TestFairness:
         on_gpu = two(time=a_time(0.5e-3))
         on_gpu = replace(on_gpu, conditions=replace(on_gpu.conditions, devices={"jax": "cuda:0"}))
         assert found(on_gpu, "FW502") == []
+
+    def test_fw503_times_that_contradict_the_ratio(self):
+        assert found(two(), "FW503") == []
+        report = two()
+        (ratio,) = report.ratios
+        for low, apart in ((0.5, 0), (0.6, 1), (0.99, 0)):
+            moved = replace(ratio, median=low * 1.01, low=low, high=max(low, 1.0) if low == 0.5 else low * 1.02)
+            assert len(found(replace(report, ratios=(moved,)), "FW503")) == apart
 
     def test_fw601_a_busy_machine(self):
         quiet = two()

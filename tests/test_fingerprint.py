@@ -13,6 +13,7 @@ SETTING = """
     n, rate, text, flag = 3, 0.1, 'mean', None
     x, t = np.ones((2, 3)), torch.ones(3)
     config = {'layers': [4, (5, 6)], 'names': {'a', 'b'}}
+    kinds = [frozenset({'a', 'b'}), (frozenset({1}), 2)]
     scale = 2
     def helper(v, k=1): return v * scale * k
     def make(power):
@@ -31,7 +32,7 @@ SETTING = """
     setup = Setup(0.1)
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
 """
-NAMES = ["n", "rate", "text", "flag", "x", "t", "config", "f", "later", "model", "call", "setup", "net"]
+NAMES = ["n", "rate", "text", "flag", "x", "t", "config", "f", "later", "model", "call", "setup", "net", "kinds"]
 
 
 def fingerprint(namespace):
@@ -44,6 +45,7 @@ def fingerprint(namespace):
     "cell",
     [
         "pass",
+        "kinds = [frozenset({'b', 'a'}), (frozenset({1}), 2)]",
         "x += 1; t.mul_(float('nan'))",
         "x = np.zeros((2, 3)); model.weight = x; t = torch.rand(3)",
         "config = {'layers': [4, (5, 6)], 'names': {'b', 'a'}}; setup = Setup(0.1)",
@@ -65,6 +67,8 @@ def test_it_is_the_same(cell):
 @pytest.mark.parametrize(
     "cell",
     [
+        "kinds[0] = frozenset({'a'})",
+        "kinds[1] = (frozenset({2}), 2)",
         "n = 4",
         "n = True",
         "n = 3.0",

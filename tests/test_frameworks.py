@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import array
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fwmagic import frameworks
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileLog, CompileOptions, Framework, bare_name, habit, line_of
+from fwmagic.frameworks import CompileLog, CompileOptions, Framework, arrays, bare_name, habit, line_of
 
 ADAPTER = '''
 """A third framework, with what has no default."""
@@ -220,12 +222,12 @@ class TestDefaults:
     ],
 )
 def test_arrays_of_numbers(value, of_numbers):
-    assert frameworks.is_numpy(value)
-    assert frameworks.is_numbers(value) is of_numbers
+    assert arrays.is_numpy(value)
+    assert arrays.is_numbers(value) is of_numbers
 
 
 def test_what_is_no_array_of_numpy():
-    assert not any(frameworks.is_numpy(value) for value in (np.float32(1), [1], np.ndarray))
+    assert not any(arrays.is_numpy(value) for value in (np.float32(1), [1], np.ndarray))
 
 
 @pytest.mark.parametrize(
@@ -254,12 +256,12 @@ def test_what_some_code_is_going_to_import_is_known_before():
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_copy_begins_on_a_page_and_keeps_its_order(order):
     array = np.asarray(np.arange(12.0).reshape(3, 4), order=order)
-    copy = frameworks.aligned_copy(array)
+    copy = arrays.aligned_copy(array)
     assert copy.ctypes.data % 4096 == 0
     assert (copy == array).all()
     assert copy.flags[f"{order}_CONTIGUOUS"]
     assert not np.shares_memory(copy, array)
-    assert [frameworks.aligned_copy(np.float32(3) * np.ones(shape)).shape for shape in ((), (0, 2))] == [(), (0, 2)]
+    assert [arrays.aligned_copy(np.float32(3) * np.ones(shape)).shape for shape in ((), (0, 2))] == [(), (0, 2)]
 
 
 def test_a_name_without_its_decoration():
@@ -285,3 +287,21 @@ def test_what_functions_of_one_name_do_by_default(one, other, words, others, sai
     found = habit(frameworks.get(one), frameworks.get(other), words, others)
     assert said in found
     assert bool(found) is bool(said)
+
+
+def test_importing_a_framework_draws_no_numbers(tmp_path):
+    """In a process of its own: a library is imported once."""
+    drawing = "import random\nimport numpy\nrandom.random()\nnumpy.random.rand()\nFRAMEWORK = 1\n"
+    (tmp_path / "drawing.py").write_text(drawing)
+    code = """
+import random
+import numpy
+from fwmagic import frameworks
+state = lambda: (random.getstate(), repr(numpy.random.get_state()))
+frameworks.BUILT_IN = {"jax": "drawing"}
+before = state()
+assert frameworks.get("jax") == 1
+assert state() == before
+"""
+    path = os.pathsep.join([str(tmp_path), str(Path(frameworks.__file__).parents[2])])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

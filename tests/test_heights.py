@@ -71,6 +71,43 @@ def test_the_height_is_the_same_while_it_runs_and_when_it_is_over(page):
     assert max(heights) - min(heights) <= 4, heights
 
 
+COMPILING = """%%compare
+%%setup
+x = np.linspace(0, 1, 1000).astype(np.float32)
+%%torch
+torch.sin(x) @ torch.cos(x)
+%%jax
+jnp.sin(x) @ jnp.cos(x)
+"""
+#: Notes when the output is first seen, and every first line of it.
+LOOK = """() => {
+    window.said = [];
+    new MutationObserver(() => {
+        const line = document.querySelector('.jp-OutputArea .fwmagic .fw-top')?.textContent;
+        if (line && line !== window.said.at(-1)) {
+            window.seen ??= performance.now();
+            window.said.push(line);
+        }
+    }).observe(document.body, {childList: true, subtree: true, characterData: true});
+}"""
+
+
+@pytest.mark.slow  # its first tier: test_compiling.py, what a compilation is at is published at once
+def test_the_first_sign_of_life_comes_at_once_and_says_what_is_compiled(lab: Lab, lab_server):
+    lab_server.write("life.ipynb", [code("%load_ext fwmagic"), code(COMPILING)])
+    lab.open(lab_server, "life.ipynb")
+    lab.run_all()
+    lab.wait_until_idle()  # the frameworks have been imported now
+    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets[1].model.outputs.clear()")
+    lab.page.evaluate(LOOK)
+    began = lab.page.evaluate("() => performance.now()")
+    lab.run_all()
+    lab.page.wait_for_function("() => window.said.at(-1)?.match(/^[✓=?]/)", timeout=120_000)
+    said = lab.page.evaluate("() => window.said")
+    assert lab.page.evaluate("() => window.seen") - began <= 500, said
+    assert any("compiling" in line for line in said), said
+
+
 @pytest.mark.usefixtures("lab_server")
 def test_an_output_of_the_notebook_is_as_low(lab: Lab, lab_server):
     """Of a notebook that is not trusted, too: JupyterLab leaves out the style there."""

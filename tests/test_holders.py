@@ -355,6 +355,7 @@ def test_an_object_that_leads_back_to_itself_is_no_other_way():
 
 def test_a_global_of_a_library_is_named(monkeypatch):
     library = types.ModuleType("some_library")
+    library.__file__ = pytest.__file__  # where libraries are
     monkeypatch.setitem(sys.modules, "some_library", library)
     namespace = notebook("import some_library\nsome_library.CACHE = {'x': [T()]}")
     assert the_array(namespace).holders == ("not found: held by `some_library.CACHE` outside of the notebook's names",)

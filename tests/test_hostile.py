@@ -108,7 +108,7 @@ def shows(place: Any, payload: str) -> None:
 def shows_statically(place: Any, payload: str) -> None:
     """Check the same of the static HTML, in the cell's output or alone on a page."""
     text = payload[:30]  # a label is cut at forty characters
-    for part in (".fw-top p", ".fw-name", "th", ".fw-group", "li span", "li b"):
+    for part in (".fw-top p", ".fw-name", "th", ".fw-group", "li", "li b"):
         expect(place.locator(part).filter(has_text=text).first).to_be_attached()
     assert place.locator(MADE).count() == 0
     assert place.page.evaluate("() => window.hacked") is None
@@ -268,6 +268,57 @@ def test_an_odd_report_is_shown(reader, lab_server, value, words):
     expect(reader.panel.locator(".fwm-headline")).to_have_count(1)
     for chart in reader.panel.locator("figure").all():
         expect(chart.locator("svg")).to_have_count(1)
+
+
+def huge(kind: str) -> dict[str, Any]:
+    """Return a stored report of some 9 MB."""
+    data = changed()
+    variant, ratio = data["variants"][1], data["ratios"][0]
+    words = data["words"]
+    if kind == "samples":
+        for one in data["variants"]:
+            one["time"]["samples"] = [1e-3 * (1 + i % 7) for i in range(450_000)]
+    elif kind == "variants":
+        names = [f"v{i}" for i in range(9000)]
+        data["variants"] = [{**variant, "name": name} for name in names]
+        data["ratios"] = [{**ratio, "variant": name} for name in names]
+        words["charts"] = {chart: rows[:1] * len(names) for chart, rows in words["charts"].items()}
+        words["figures"]["rows"] *= len(names) // 2
+    elif kind == "remarks":
+        line = {"label": "x", "text": "a remark of no great length " * 3, "warning": True}
+        words["details"] = [{"name": f"v{i}", "lines": [line] * 30} for i in range(2000)]
+    elif kind == "memory":
+        amount = {"kind": "in use", "bytes": 2**21, "source": "counters"}
+        moments = {"seconds": [*range(60_000)], "in_use": [2**20] * 60_000, "held": [2**21] * 60_000}
+        variant["memory"] = [
+            {"device": f"cuda:{i}", "total": 2**30, "peak": [amount] * 10, "timeline": moments if i < 6 else {}}
+            for i in range(2000)
+        ]
+        words["charts"]["memory"] = words["charts"]["timeline"] = [[], [["cuda:0", "in use", "2 MiB", "1"]] * 9000]
+    else:
+        data["cell"] = words["headline"][0]["text"] = variant["name"] = "word " * 600_000
+    return data
+
+
+#: How long the page was kept from answering since the notebook was asked for, in milliseconds.
+TASKS = """() => {
+    window.kept = 0;
+    new PerformanceObserver(list => list.getEntries().forEach(one => { window.kept += one.duration - 50; }))
+        .observe({type: 'longtask'});
+}"""
+
+
+@pytest.mark.slow  # its first tier: labextension/test/limits.test.ts
+@pytest.mark.parametrize("kind", ["samples", "variants", "remarks", "memory", "texts"])
+def test_of_a_huge_report_as_much_is_shown_as_leaves_the_page_free(reader, lab_server, kind):
+    reader.page.evaluate(TASKS)
+    opened(reader, lab_server, huge(kind))
+    expect(reader.panel.locator(".fwm-report")).to_contain_text("Too much to be shown whole.", timeout=60_000)
+    charts = reader.panel.locator("figure")
+    expect(charts.locator("svg")).to_have_count(charts.count())
+    assert reader.panel.locator("*").count() < 20_000
+    reader.page.wait_for_timeout(3000)
+    print(kind, reader.page.evaluate("() => window.kept"), "ms kept of", reader.panel.locator("*").count(), "elements")
 
 
 def test_a_date_that_is_none_is_said_to_be_unknown(reader, lab_server):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +94,21 @@ def test_what_is_no_array_is_refused(names, sentence):
         converted_inputs(names, values, [TORCH], TORCH, None)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        (np.array([1, 2**40]), "A holds 1099511627776, which int32 cannot hold"),
+        (np.array([1.0, -1e300]), "A holds -1e+300, which float32 cannot hold"),
+    ],
+)
+def test_a_number_that_a_narrower_dtype_cannot_hold_is_refused_with_what_to_do(numbers, sentence):
+    for convert in (partial(converted_inputs, ["A"]), partial(shared_inputs, converted={})):
+        with pytest.raises(FwMagicError, match=f"{re.escape(sentence)}.*jax_enable_x64"):
+            convert({"A": numbers}, ALL, TORCH, None)
+    arrays, _ = shared_inputs({"A": np.array([1.5, np.inf, np.nan])}, ALL, NUMPY, None, {})
+    assert np.array_equal(arrays["A"], np.array([1.5, np.inf, np.nan], np.float32), equal_nan=True)
+
+
 class TestSetup:
     def test_arrays_in_containers_are_converted_and_all_else_is_kept(self):
         function = len
@@ -101,7 +118,7 @@ class TestSetup:
             "words": np.array(["a", "b"]),
             "function": function,
         }
-        found, sentence = shared_inputs(values, ALL, TORCH, None)
+        found, sentence = shared_inputs(values, ALL, TORCH, None, {})
         assert isinstance(found["A"], torch.Tensor)
         assert isinstance(found["nested"]["pair"], Pair)
         assert isinstance(found["nested"]["pair"].left, torch.Tensor)
@@ -112,14 +129,20 @@ class TestSetup:
         assert sentence == ""
         assert isinstance(values["A"], np.ndarray)
 
-    def test_each_section_has_copies_of_its_own(self):
-        values = {"A": np.zeros(2, np.float32)}
-        (one, _), (two, _) = (shared_inputs(values, ALL, NUMPY, None) for _ in range(2))
+    def test_sections_of_one_framework_have_the_same_copies(self):
+        values = {"A": np.zeros(2, np.float32), "l": [np.zeros(1, np.float32)]}
+        converted = {}
+        (one, _), (two, _), (other, _) = (
+            shared_inputs(values, ALL, framework, None, converted) for framework in (NUMPY, NUMPY, TORCH)
+        )
+        assert one["A"] is two["A"]
+        assert one["l"] is not two["l"]
+        assert one["l"][0] is two["l"][0]
         one["A"] += 1
-        assert two["A"].tolist() == values["A"].tolist() == [0, 0]
+        assert values["A"].tolist() == other["A"].tolist() == [0, 0]
 
     def test_what_changed_is_stated_with_its_place(self):
-        _, sentence = shared_inputs({"A": np.ones(1), "d": {"k": [np.ones(1, np.int64)]}}, ALL, TORCH, None)
+        _, sentence = shared_inputs({"A": np.ones(1), "d": {"k": [np.ones(1, np.int64)]}}, ALL, TORCH, None, {})
         assert sentence == (
             "converted to JAX's dtypes for all: A from float64 to float32, d['k'][0] from int64 to int32"
         )

@@ -323,9 +323,6 @@ def test_an_interrupt_while_a_process_starts_leaves_none(shell, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "body", "sentence"),
     [
-        ("--isolate --mode debug", "np.ones(3)", "--isolate has no effect in mode debug"),
-        ("--threads 1 --mode debug", "np.ones(3)", "--threads has no effect in mode debug"),
-        ("--timeout 1 --mode debug", "np.ones(3)", "--timeout has no effect in mode debug"),
         ("--threads 0", "np.ones(3)", "--threads takes a whole number greater than 0, not '0'"),
         ("--timeout 0", "np.ones(3)", "--timeout takes seconds greater than 0, not '0'"),
         ("--threads 9999", "np.ones(3)", r"--threads 9999: this process may use \d+ cores?; ask for at most that many"),
@@ -356,6 +353,15 @@ def test_effects_happen_once_and_leave_no_file(shell, tmp_path):
     assert not target.exists()
 
 
+def test_an_effect_is_had_by_one_variant_of_a_section(shell, tmp_path):
+    folder = tmp_path / "made"  # a second run would fail
+    report = report_of(
+        shell, f"%%compare --isolate --mode all --budget 0.1\n%%torch a\nimport os; os.mkdir({str(folder)!r})\nx = 1"
+    )
+    assert [variant.status for variant in report] == ["run-once", "not timed"]
+    assert report["a:compiled"].note == f"not run: {report['a:eager'].note}"
+
+
 _STARTS = """
 import sys
 from IPython.core.interactiveshell import InteractiveShell
@@ -370,6 +376,7 @@ print(xla_bridge.backends_are_initialized())
 """
 
 
+@pytest.mark.slow
 def test_jax_is_not_started_in_the_kernel():
     done = subprocess.run(
         [sys.executable, "-c", _STARTS.format(cell=PAIR.format(options="--isolate"))],

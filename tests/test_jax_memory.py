@@ -29,9 +29,10 @@ from scenes import notebook
 
 from fwmagic.cells.program import traced_program
 from fwmagic.format import size
-from fwmagic.frameworks import Counters, Device, Static, get
+from fwmagic.frameworks import Static, get
 from fwmagic.frameworks.jax import compiler
 from fwmagic.frameworks.jax.memory import JaxMemory, counters, timeline
+from fwmagic.frameworks.memory import Counters, Device
 
 GIB = 1 << 30
 GPU = Device("gpu:0", 0)

@@ -59,6 +59,15 @@ def test_such_results_are_waited_for():
     assert JAX.waiter({1: 2, "all": 3}) is None
 
 
+def test_an_object_whose_attributes_raise_is_not_asked_to_wait():
+    class Odd:
+        def __getattr__(self, name):
+            raise RuntimeError
+
+    outputs = {"a": jnp.ones(3), "b": Odd()}
+    assert JAX.waiter(outputs)(outputs) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -111,3 +120,17 @@ def test_a_function_is_compiled_once_for_each_structure_and_static_argument():
     function({1: jnp.zeros(3), "k": 3.0}, jnp.tanh)
     assert JAX.compile_events() == before
     assert function.failure is None
+
+
+def test_trees_whose_keys_have_no_order_leave_the_stack_as_deep_as_it_was():
+    """Where jaxlib fails to sort keys, it does not give back its depth: after hundreds, nothing can be called."""
+
+    def descend(levels: int) -> int:
+        return 0 if levels == 0 else 1 + descend(levels - 1)
+
+    mixed = [[[{1: 1.0, "all": [2.0, {"b": 3.0, 2: 4.0}]}]]]
+    for _ in range(400):
+        leaves, structure = flatten(mixed)
+        assert not is_tree(mixed)
+    assert jax.tree.unflatten(structure, leaves) == mixed
+    assert descend(500) == 500

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks import Counters
+from fwmagic.frameworks.memory import Counters
 from fwmagic.memory.device import SEGMENTS, DeviceReadings, device_ledger
 from fwmagic.memory.nvml import Figure, Reading
 from fwmagic.report import Moment

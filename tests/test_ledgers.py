@@ -8,7 +8,7 @@ import pytest
 from example_reports import COLOURS, a_ledger, a_variant
 
 from fwmagic.report import Amount, Ledger, Timeline
-from fwmagic.report.drawings import Extent, bar, course, drawn_ledgers, extent
+from fwmagic.report.drawings import Extent, drawn_ledgers, extent, memory
 
 LEDGER = Ledger(
     "cuda:0",
@@ -35,7 +35,7 @@ def drawn(svg: str) -> dict[str, tuple[str, list[tuple[int, int]]]]:
 
 def test_in_use_held_and_the_rest_are_told_apart_by_thickness_and_stand_in_order():
     assert extent([LEDGER]) == Extent(500, 0.0)
-    assert drawn(bar(COLOURS["torch"], LEDGER, Extent(500, 0.0))) == {
+    assert drawn(memory(COLOURS["torch"], LEDGER, Extent(500, 0.0))) == {
         "rest": ("#8C8C8C", [(0, 194)]),
         "held": (COLOURS["torch"], [(200, 94), (700, 294)]),
         "use": (COLOURS["torch"], [(300, 394)]),
@@ -45,8 +45,8 @@ def test_in_use_held_and_the_rest_are_told_apart_by_thickness_and_stand_in_order
 def test_bars_share_a_scale_and_free_memory_is_left_out():
     longer = a_ledger(in_use=10_000)
     assert extent([LEDGER, longer]).bytes == sum(a.bytes for a in longer.peak if a.kind != "free")
-    assert drawn(bar(COLOURS["jax"], LEDGER, Extent(1000, 0.0)))["use"][1] == [(150, 194)]
-    assert "free " not in bar(
+    assert drawn(memory(COLOURS["jax"], LEDGER, Extent(1000, 0.0)))["use"][1] == [(150, 194)]
+    assert "free " not in memory(
         COLOURS["jax"], Ledger("host", 8, (Amount("in use", 3, ""), Amount("free", 5, ""))), Extent(8, 0.0)
     )
 
@@ -56,8 +56,8 @@ def test_bars_share_a_scale_and_free_memory_is_left_out():
 )
 def test_how_the_memory_in_use_was_found_does_not_matter(how, name):
     ledger = Ledger("host", None, (Amount("in use", 10, "a counter"), Amount("free", 10)), how=how)
-    assert drawn(bar(COLOURS["jax"], ledger, Extent(10, 0.0))) == {"use": (COLOURS["jax"], [(0, 994)])}
-    assert f': {name} 10 B"' in bar(COLOURS["jax"], ledger, Extent(10, 0.0))
+    assert drawn(memory(COLOURS["jax"], ledger, Extent(10, 0.0))) == {"use": (COLOURS["jax"], [(0, 994)])}
+    assert f': {name} 10 B"' in memory(COLOURS["jax"], ledger, Extent(10, 0.0))
 
 
 def test_what_a_compiler_worked_out_is_not_drawn():
@@ -81,27 +81,27 @@ def test_nothing_known_is_nothing_drawn():
 )  # fmt: skip
 def test_whose_a_segment_is(kind, whose):
     ledger = Ledger("cuda:0", None, (Amount(kind, 10, ""),))
-    assert list(drawn(bar(COLOURS["torch"], ledger, extent([ledger])))) == [whose]
+    assert list(drawn(memory(COLOURS["torch"], ledger, extent([ledger])))) == [whose]
 
 
 def test_a_course_is_drawn_in_steps_on_the_scale_of_all():
     moments = Timeline((0.0, 1.0, 2.0), (0, 50, 25), (50, 100, 100))
     ledger = Ledger("cuda:0", None, (), moments, "events")
-    svg = course(COLOURS["torch"], ledger, Extent(100, 4.0))
-    assert f'<path class="fw-area" fill="{COLOURS["torch"]}" d="M0 40H250V20H500V30V40H0z"/>' in svg
-    assert f'<path class="fw-line" stroke="{COLOURS["torch"]}" d="M0 20H250V0H500V0"/>' in svg
-    assert ': 3 moments in 2.00 s, at most 100 B"' in svg
+    svg = memory(COLOURS["torch"], ledger, Extent(100, 4.0))
+    assert f'<path class="fw-area" fill="{COLOURS["torch"]}" d="M0 40H250V27H500V34V40H0z"/>' in svg
+    assert f'<path class="fw-line" stroke="{COLOURS["torch"]}" d="M0 27H250V14H500V14"/>' in svg
+    assert ': not known; 3 moments in 2.00 s, at most 100 B"' in svg
     assert extent([ledger, LEDGER]) == Extent(500, 2.0)
 
 
 def test_a_course_that_stays_is_one_step():
     ledger = Ledger("host", None, (), Timeline((0.0, 1.0, 2.0, 3.0, 4.0), (5, 5, 9, 9, 9)))
-    assert 'd="M0 20H500V4H1000V4V40H0z"' in course(COLOURS["jax"], ledger, Extent(10, 4.0))
+    assert 'd="M0 27H500V17H1000V17V40H0z"' in memory(COLOURS["jax"], ledger, Extent(10, 4.0))
 
 
 def test_of_a_course_only_what_is_known_is_drawn():
-    assert course(COLOURS["jax"], LEDGER, Extent(100, 1.0)) == ""
-    assert course(COLOURS["jax"], Ledger("host", None, (), Timeline((0.0,))), Extent(100, 1.0)) == ""
-    only = course(COLOURS["jax"], Ledger("host", None, (), Timeline((0.0, 1.0), (5, 7))), Extent(10, 1.0))
+    for ledger in (LEDGER, Ledger("host", None, (), Timeline((0.0,)))):
+        assert not re.search("fw-area|fw-line|moments", memory(COLOURS["jax"], ledger, Extent(500, 1.0)))
+    only = memory(COLOURS["jax"], Ledger("host", None, (), Timeline((0.0, 1.0), (5, 7))), Extent(10, 1.0))
     assert "fw-area" in only
     assert "fw-line" not in only

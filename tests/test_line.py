@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
-from fwmagic.options import OptionLine, helped, parse_header, parse_line
+from fwmagic.line import OptionLine, helped, parse_header, parse_line
 
 OPTIONS = [
     ("--mode compiled", "mode", "compiled"),
@@ -117,9 +117,9 @@ REFUSED = [
     ("torch", "--mod eager", "there is no option --mod; did you mean --mode?"),
     ("torch", "-x", "there is no option -x"),
     ("torch", "--help", "there is no option --help"),
-    ("torch", "--mode egaer", "--mode is one of auto, eager, compiled, debug, all, not 'egaer'; did you mean eager?"),
-    ("torch", "--mode", "--mode needs a value"),
-    ("torch", "--mode eager,compiled", "--mode is one of auto, eager, compiled, debug, all, not 'eager,compiled'"),
+    ("torch", "--mode egaer", "--mode is one of auto, eager, compiled, all, not 'egaer'; did you mean eager?"),
+    ("torch", "--mode", "--mode needs a value: one of auto, eager, compiled, all"),
+    ("torch", "--mode eager,compiled", "--mode is one of auto, eager, compiled, all, not 'eager,compiled'"),
     ("torch", "--compile-mode fast", "--compile-mode is one of default, reduce-overhead, max-autotune, not 'fast'"),
     ("torch", "--fullgraph=yes", "--fullgraph takes no value"),
     ("torch", "--budget 0", "--budget takes seconds greater than 0, not '0'"),

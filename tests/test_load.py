@@ -108,7 +108,15 @@ def test_the_machine_is_described_with_its_cores(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("during", "used", "crowded"),
-    [(None, 4, False), (0.2, 4, False), (0.5, 4, False), (1.0, 3, False), (1.0, 3.9, True), (3.5, 1, True)],
+    [
+        (None, 4, False),
+        (0.2, 4, False),
+        (0.5, 4, False),
+        (1.0, 3, False),
+        (1.0, 3.9, True),
+        (3.5, 1, True),
+        (3.5, 0.2, True),
+    ],
 )
 def test_a_program_is_crowded_where_what_it_used_and_the_others_do_not_fit(monkeypatch, during, used, crowded):
     monkeypatch.setattr(load, "usable_cores", lambda: 4)

@@ -198,7 +198,7 @@ class TestDefaults:
 
     def test_a_value_that_cannot_be_is_refused(self, shell, caplog):
         run(shell, "%config FwMagics.mode = 'fast'")
-        assert "expected any of ['auto', 'eager', 'compiled', 'debug', 'all'], not the str 'fast'" in caplog.text
+        assert "expected any of ['auto', 'eager', 'compiled', 'all'], not the str 'fast'" in caplog.text
         assert configurable(shell)[0].mode == "auto"
         run(shell, "%config FwMagics.device = 'gpus'")
         assert "FwMagics.device takes cpu, cuda, cuda:N, gpu or gpu:N, not 'gpus'" in caplog.text
@@ -326,7 +326,7 @@ REFUSED = [
     ("%%compare\n%%jax --nope\n1", "%%jax in line 2: there is no option --nope; %%compare? lists the options"),
     ("%%jax --fullgraph\n1", "%%jax: --fullgraph belongs to torch; leave it out, or write it on a %%torch line"),
     ("%%jax --compile-mode default\n1", "%%jax: --compile-mode belongs to torch"),
-    ("%%jax --mode fast\n1", "%%jax: --mode is one of auto, eager, compiled, debug, all, not 'fast'"),
+    ("%%jax --mode fast\n1", "%%jax: --mode is one of auto, eager, compiled, all, not 'fast'"),
     ("%%jax --keep-going\n1", "%%jax: --keep-going belongs to %%compare"),
     ("%%compare\n%%jax --budget 1\n1", "%%jax in line 2: --budget holds for all sections together"),
     ("%%compare\n%%numpy --mode compiled\n1", "since NumPy compiles nothing; leave it out"),
@@ -346,8 +346,8 @@ REFUSED = [
     ("%%compare\n1 + 1", "this text stands before the first section"),
     ("%%compare\n%%jax\ndef f(): pass\n%%numpy\n1", "Section 'jax' has nothing to time: it only defines `f`."),
     ("%%compare\n%%numpy\npass", "Section 'numpy' has nothing to time: it holds no code that does anything."),
-    ("%%jax\nx = 1\nawait x", "Line 3 uses `await`, which a timed cell cannot: await it in a cell of its own"),
-    ("%%compare\n%%numpy\n1\n%%jax\nasync with x: pass", "Line 5 uses `await`"),
+    ("%%jax\nx = 1\nawait x", "Line 3 uses `await`, which a timed cell cannot: do that in a cell before this one"),
+    ("%%compare\n%%numpy\n1\n%%jax\nasync with x: pass", "Line 5 uses `async with`"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ class Timed:
 
     def exit(self) -> None:
         pass
+
+    def finds(self):
+        return ()
 
 
 def a_draft(*names, show=lambda _: None):
@@ -121,6 +125,12 @@ class Blocks:
     def __init__(self, name, left=None):
         self.name = name
         self.left = left
+
+    def finds(self):
+        return None
+
+    def held(self):
+        return nullcontext()
 
     def block(self, calls, lead_in):
         if self.left is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 
 import numpy
 import pytest
 
 from fwmagic.cells.fingerprint import fingerprint_of_modules
+from fwmagic.cells.modules import is_of_user
 
 
 @pytest.fixture
@@ -17,6 +19,17 @@ def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     yield importlib.import_module("mine")
     del sys.modules["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "listed", "users"),
+    [("of_hand", True, True), ("of_hand", False, True), ("numpy.of_hand", False, False), ("_cython_9", True, False)],
+)
+def test_whose_a_module_without_a_file_is(monkeypatch, name, listed, users):
+    made = types.ModuleType(name)
+    if listed:
+        monkeypatch.setitem(sys.modules, name, made)
+    assert is_of_user(made) is users
 
 
 @pytest.mark.parametrize("name", ["mine", "f"])

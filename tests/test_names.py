@@ -197,3 +197,23 @@ def test_functions_of_the_notebook_that_a_name_leads_to(start, found):
     namespace = notebook(FUNCTIONS, other=functools.reduce, len=len)
     functions = notebook_functions(namespace, [start])
     assert sorted(f.__qualname__ for f in functions) == sorted(found.split())
+
+
+@pytest.mark.parametrize(
+    "items", ["map(str, range(20_000))", "((str(i), i) for i in range(3_000))", "map(Decimal, range(20_000))"]
+)
+def test_a_large_list_is_looked_through_without_asking_each_item(items):
+    namespace = notebook(f"from decimal import Decimal\nvalues = list({items})\ndef f(): return len(values)")
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        found = notebook_functions(namespace, ["f"])
+    finally:
+        sys.setprofile(None)
+    assert found == [namespace["f"]]
+    assert calls < 60_000

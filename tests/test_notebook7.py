@@ -6,6 +6,7 @@ import pytest
 from browser import Lab, code, output_of, server
 from example_reports import four_variants
 from playwright.sync_api import expect
+from test_heights import REPORTS, allowed
 
 # Isolated variants take the whole budget, so there is time to see the run go on.
 COMPARE = """%%compare --isolate --budget 3 --mode eager
@@ -61,6 +62,19 @@ def test_a_stored_report_is_drawn_in_the_output_and_in_the_right_area(notebook, 
     expect(shown.locator(".fw-rows tbody tr")).to_have_count(4)
     output, panel = shown.bounding_box(), notebook.panel.bounding_box()
     assert panel["x"] >= output["x"] + output["width"]
+
+
+@pytest.mark.slow  # its first tier: test_heights.py
+def test_an_output_is_low_and_stands_in_no_box_to_scroll(notebook, notebook_server):
+    notebook_server.write("heights.ipynb", [code(name, output_of(report)) for name, report in REPORTS.items()])
+    opened(notebook, notebook_server, "heights.ipynb")
+    for place, (name, report) in enumerate(REPORTS.items()):
+        cell = notebook.page.locator(".jp-Notebook .jp-CodeCell").nth(place)
+        cell.scroll_into_view_if_needed()
+        shown = cell.locator(".jp-OutputArea-output").first
+        assert shown.bounding_box()["height"] <= allowed(report), name
+        outer = cell.locator(".jp-Cell-outputArea")
+        assert outer.evaluate("one => one.scrollHeight <= one.clientHeight + 1"), name
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from IPython.core.error import UsageError
 
 from fwmagic import frameworks
 from fwmagic.format import size
-from fwmagic.frameworks import Counters, Device, Framework, Memory
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.memory import Counters, Device, Memory
 from fwmagic.memory import device, now, nvml
 from fwmagic.memory.device import SEGMENTS
 from fwmagic.memory.holders import Held

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 import fwmagic
-from fwmagic.options import OPTIONS, Options, parse_header, parse_line, resolve_options, resolve_sections
+from fwmagic.line import parse_header, parse_line, resolve_options, resolve_sections
+from fwmagic.options import OPTIONS, Options
 
 PAGE = Path(__file__).parent.parent / "docs" / "magics.md"
 WHERE = {
+    ("lone",): "`%%torch`, `%%jax`",
     ("lone", "compare", "section"): "everywhere",
     ("lone", "compare"): "the magic's line",
     ("compare",): "`%%compare`",
@@ -96,12 +98,10 @@ def test_numpy_stays_as_it_is_beside_sections_that_are_compiled():
     assert (torch.mode, numpy.mode) == ("all", "auto")
     torch, numpy = together("", "torch", "numpy", defaults={"mode": "compiled"})
     assert (torch.mode, numpy.mode) == ("compiled", "auto")
-    assert together("--mode debug", "numpy")[0].mode == "debug"
 
 
 def test_the_variants_of_a_section():
     assert Options("x", mode="all").variants() == {"x:eager": "eager", "x:compiled": "compiled"}
-    assert Options("x", mode="debug").variants() == {"x": "debug"}
 
 
 def test_what_the_user_wrote_is_stated():
@@ -118,18 +118,23 @@ def test_a_baseline_is_a_variant():
 
 NO_EFFECT = [
     ("torch", "--fullgraph --mode eager", "--fullgraph has no effect in mode eager, which compiles nothing"),
-    ("torch", "--compile-mode default --mode debug", "--compile-mode has no effect in mode debug"),
-    ("torch", "--items 3 --mode debug", "--items has no effect in mode debug, which runs once and times nothing"),
-    ("jax", "--no-check --mode debug", "--no-check has no effect in mode debug"),
-    ("jax", "--repeat-effects --mode debug", "--repeat-effects has no effect in mode debug"),
-    ("jax", "--budget 1 --mode debug", "--budget has no effect in mode debug, which times nothing; leave it out"),
-    ("jax", "--isolate --mode debug", "--isolate has no effect in mode debug, which runs in the notebook itself"),
-    ("jax", "--threads 1 --mode debug", "--threads has no effect in mode debug"),
-    ("jax", "--timeout 1 --mode debug", "--timeout has no effect in mode debug"),
+    ("torch", "--compile-mode default --debug", "--compile-mode has no effect with --debug"),
+    ("torch", "--debug --fullgraph", "--fullgraph has no effect with --debug"),
+    ("torch", "--items 3 --debug", "--items has no effect with --debug, which runs the cell in the notebook itself"),
+    ("jax", "--mode eager --debug", "--mode has no effect with --debug"),
+    ("jax", "--no-check --debug", "--no-check has no effect with --debug"),
+    ("jax", "--repeat-effects --debug", "--repeat-effects has no effect with --debug"),
+    ("jax", "--debug --budget 1", "--budget has no effect with --debug"),
+    ("jax", "--isolate --debug", "--isolate has no effect with --debug"),
+    ("jax", "--threads 1 --debug", "--threads has no effect with --debug"),
+    ("jax", "--timeout 1 --debug", "--timeout has no effect with --debug"),
     ("jax", "--threads 9999", "--threads 9999: this process may use"),
-    ("jax", "--no-memory --mode debug", "--no-memory has no effect in mode debug, which measures nothing"),
-    ("jax", "--memray --mode debug", "--memray has no effect in mode debug"),
-    ("jax", "--flamegraph x.html --mode debug", "--flamegraph has no effect in mode debug"),
+    ("jax", "--no-memory --debug", "--no-memory has no effect with --debug"),
+    ("jax", "--memray --debug", "--memray has no effect with --debug"),
+    ("jax", "--flamegraph x.html --debug", "--flamegraph has no effect with --debug"),
+    ("jax", "--try-fix --budget 1", "--budget has no effect with --debug, which"),
+    ("torch", "--stages --mode eager", "--mode has no effect with --debug, which"),
+    ("jax", "--try-fix --try-fix", "--try-fix is given twice"),
     ("jax", "--memray --no-memory", "--memray measures memory, and --no-memory turns that off; leave one of them out"),
     ("jax", "--flamegraph x.html --no-memory", "--flamegraph measures memory, and --no-memory turns that off"),
     ("jax", "--margin 0.1", "--margin needs two timed variants; add --mode all or a section, or leave it out"),
@@ -153,21 +158,20 @@ NO_EFFECT_TOGETHER = [
     ("--mode compiled", ["numpy", "torch --mode eager"], "%%compare: --mode compiled cannot take effect, since NumPy"),
     ("", ["jax", "numpy --mode all"], "%%numpy in line 3: --mode all cannot take effect, since NumPy compiles nothing"),
     ("--mode eager", ["jax", "torch --fullgraph"], "%%torch in line 3: --fullgraph has no effect in mode eager"),
-    ("--items 1 --mode debug", ["torch", "jax"], "%%compare: --items has no effect in mode debug"),
-    ("--budget 1", ["torch --mode debug"], "%%compare: --budget has no effect in mode debug"),
-    ("--margin 0.1", ["torch", "jax --mode debug"], "%%compare: --margin needs two timed variants"),
+    ("--margin 0.1", ["torch"], "%%compare: --margin needs two timed variants"),
     ("--baseline a", ["torch"], "%%compare: --baseline needs two timed variants"),
     ("--baseline x", ["torch", "jax"], "%%compare: --baseline x names no timed variant; there are: a, b"),
     ("--baseline a", ["torch --mode all"], "there are: a:eager, a:compiled"),
     ("--alloc jax:platform", ["torch"], "%%compare: --alloc names policies of jax, and there is no %%jax section"),
     ("--alloc all", ["numpy"], "%%compare: --alloc names policies of jax, and there is no %%jax section; add one"),
-    ("--alloc torch:none --mode debug", ["torch"], "%%compare: --alloc has no effect in mode debug"),
     ("--alloc torch:none --no-memory", ["torch"], "%%compare: --alloc measures memory, and --no-memory turns that off"),
     ("--first-difference", ["torch"], "%%compare: --first-difference needs two sections that are timed; add one"),
-    ("--first-difference", ["torch", "jax --mode debug"], "%%compare: --first-difference needs two sections that are"),
     ("--first-difference --no-check", ["torch", "jax"], "%%compare: --first-difference is about outputs that differ"),
     ("--first-difference --threads 1", ["torch", "jax"], "%%compare: --first-difference runs in the notebook itself"),
-    ("--isolate", ["torch", "jax --mode debug"], "%%compare: --isolate has no effect in mode debug"),
+    ("--debug", ["torch", "jax"], "%%compare: --debug belongs to a cell of its own, %%torch --debug or %%jax --debug"),
+    ("--try-fix", ["torch", "jax"], "%%compare: --try-fix belongs to a cell of its own, %%torch --try-fix or %%jax"),
+    ("", ["torch", "jax --stages"], "%%jax in line 3: --stages belongs to a cell of its own, %%torch --stages or"),
+    ("", ["torch", "jax --debug"], "%%jax in line 3: --debug belongs to a cell of its own, %%torch --debug or %%jax"),
     ("--baseline a:compild", ["torch --mode all"], "did you mean a:compiled?"),
 ]
 
@@ -181,7 +185,6 @@ def test_an_option_without_effect_in_any_section_is_refused(text, sections, sent
 def test_an_option_of_the_compare_line_needs_one_section_only_that_it_can_reach():
     torch, other = together("--fullgraph --mode eager", "torch --mode compiled", "jax")
     assert (torch.fullgraph, other.fullgraph) == (True, False)
-    assert together("--items 5", "torch", "jax --mode debug")[1].items is None
 
 
 @pytest.mark.parametrize("text", ["--isolate", "--threads 1", "--timeout 3", "--alloc torch:caching,torch:none"])

@@ -27,7 +27,10 @@ def book():
     return notebook(
         "torch",
         """
-        hist, calls = [], []
+        import difflib, types
+        matcher = difflib.SequenceMatcher(None, "abcdefgh" * 9, "axbxcxdxexfxgxhx" * 5)
+        hist, calls, kept, bag = [], [], {}, types.SimpleNamespace(x=torch.zeros(1, 2))
+        scores = [(i * 7919) % 10_007 for i in range(30_000)]
         def work(x): return x * 2
         net = torch.nn.Linear(2, 1)
         opt = torch.optim.Adam(net.parameters())
@@ -70,16 +73,54 @@ def test_what_depends_on_chance(book, text, random):
         ("opt.zero_grad()\nnet(x).sum().backward()\nopt.step()", False, True),
         ("calls.append(1)\nassert len(calls) < 2", True, False),
         ("calls or calls.append(sorted(range(20_000), key=lambda n: -n)[0])", True, False),
+        ("made = kept.get(0)\nkept[0] = x + 1 if made is None else made", True, False),  # of 1 us, and no call in it
+        ("kept[0] = x + 1", False, True),
+        ("bag.x = torch.cat([bag.x, x])", True, False),  # more in every call, and the same steps
         ("for _ in range(100 if x[0, 0] < 20 else 1):\n    x.add_(0.0)\nx.add_(3)", True, False),  # at its 7th call
+        ("while x[0, 0] < 20:\n    x += 1", True, False),
+        ("scores.sort()", True, False),  # in C
         ("import sys\nsys.path.append('a')", True, False),
+        ("torch.set_printoptions(precision=3)", False, False),
+        ("matcher.ratio()", True, False),  # a library that remembers
+        ("net.eval()\ny = net(x)", False, True),
     ],
 )
 def test_what_later_calls_show(book, text, alone, lead_in):
-    as_it_is = book.plain(text)
-    first_run(as_it_is, contextlib.nullcontext)  # what is imported and made once in a process takes long
-    # It is told from times, and another process may have the core in one of them.
-    programs = (first_run(as_it_is, contextlib.nullcontext)[0] for _ in range(5))
-    assert any((program.most_calls == 1, program.lead_in) == (alone, lead_in) for program in programs)
+    program, _ = first_run(book.plain(text), contextlib.nullcontext)
+    assert (program.most_calls == 1, program.lead_in) == (alone, lead_in)
+
+
+@pytest.mark.parametrize(
+    ("setup", "text", "free"),
+    [
+        ("", "y = x * 2", True),
+        ("def double(v): return two * v\ntwo = 2", "y = double(x)", True),
+        ("", "x.mul_(1)", True),  # in place, and nothing to put back
+        ("", "x.mul_(2)", False),
+        ("", "hist[:] = [1]", False),
+        ("", "y = torch.rand(3)", False),
+        ("", "import sys\nsys.path.append('a')", False),
+        ("k = 1\ndef f(): return k", "k = 2\ny = f()", False),  # in the namespace
+    ],
+)
+def test_what_needs_nothing_between_two_blocks(book, setup, text, free):
+    book.run(setup)
+    program, _ = first_run(book.plain(text), contextlib.nullcontext)
+    program.enter()
+    found = program.finds()
+    program.exit()
+    assert (found is not None) is free
+
+
+def test_what_a_cell_finds_by_name_is_that_of_its_functions_too(book):
+    book.run("two = 2\nclass Twice:\n    def __call__(self, v): return two * v\ntwice = Twice()")
+    program, _ = first_run(book.plain("y = twice(x)"), contextlib.nullcontext)
+    found = []
+    for book.namespace["two"] in (2, 3):
+        program.enter()
+        found.append(program.finds())
+        program.exit()
+    assert found[0] != found[1]
 
 
 def test_the_only_run_is_the_only_one(book):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,18 @@ def test_what_a_definition_run_bound_can_be_kept():
     assert "gone" not in namespace
     overlay.off()
     assert "f" not in namespace
+
+
+@pytest.mark.parametrize(
+    ("name", "stays"), [("__compiled_fn_1", True), ("_140344500019792_c9", True), ("x_1_c2", False)]
+)
+def test_names_of_compilers_stay_and_names_like_them_do_not(name, stays):
+    names = {}
+    overlay = Overlay(names, {})
+    overlay.on()
+    names[name] = 1
+    overlay.off()
+    assert (name in names) is stays
 
 
 def test_ipython_keeps_its_history_and_underscore_comes_back(bare_shell):

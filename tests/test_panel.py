@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,10 @@ from example_reports import a_report, a_time, a_variant, four_variants, with_mem
 from playwright.sync_api import expect
 
 from fwmagic.format import ratio, seconds, seconds_between, size, size_between
-from fwmagic.report import MOST_POINTS, Report
+from fwmagic.report import MOST_POINTS, Finding, Report
 from fwmagic.report.answer import answer_of
-from fwmagic.report.words import CHARTS, device_in_words, segment_in_words
+from fwmagic.report.tables import device_in_words, segment_in_words
+from fwmagic.report.words import CHARTS
 
 COMPARE = """%%compare --budget {budget} --baseline torch -o report
 %%setup
@@ -194,27 +196,55 @@ def test_a_kernel_that_ends_leaves_the_run_marked_unfinished(lab, lab_server):
     expect(lab.panel.locator("progress")).to_have_count(0)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("new_page")
+def test_a_page_that_is_loaded_anew_while_a_cell_runs_goes_on_with_it(lab, lab_server):
+    # Isolated variants take the whole budget.
+    busy = "%%compare --isolate --budget 20\n%%numpy a\nnp.sort(np.ones(9))\n%%numpy b\nnp.sort(np.ones(9))"
+    lab_server.write("anew.ipynb", [code("%load_ext fwmagic"), code(busy)])
+    lab.open(lab_server, "anew.ipynb")
+    lab.run_all()
+    lab.panel.locator("figure[data-chart=times]").wait_for(timeout=60_000)
+    lab.command("docmanager:save")
+    lab.page.wait_for_timeout(1500)
+    lab.page.reload()
+    lab.page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('fwmagic:open')")
+    lab.open_panel()
+    expect(lab.panel.locator("progress")).to_be_visible(timeout=30_000)
+    assert "Unfinished" not in lab.panel.inner_text()
+    expect(lab.panel.locator("progress")).to_have_count(0, timeout=60_000)
+    expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
+    assert "Unfinished" not in lab.panel.inner_text(), "its end was seen"
+
+
 class TestStoredReports:
     """Each test opens a notebook of its own."""
 
     @pytest.fixture
     def two(self, request, lab, lab_server):
         """Two reports that are stored in the notebook, with much text between their cells."""
-        older = a_report(run_id="older", started="2026-11-21T10:00:00+00:00", execution_count=1)
+        older = a_report(
+            run_id="older", started="2026-11-21T10:00:00+00:00", execution_count=1, cell="%%compare\n%%jax\nx @ x"
+        )
         faster = a_variant("jax", time=a_time(0.2e-3))
         newer = a_report(
             a_variant("torch"), faster, run_id="newer", started="2026-11-22T10:00:00+00:00", execution_count=2,
             conditions=replace(older.conditions, versions={"torch": "2.14.0", "jax": "0.10.2"}),
+            cell="%%compare\n%%jax\nx @ x.T", findings=(Finding("FW101", "it does nothing.", "do more", None, 2),),
         )  # fmt: skip
         filling = [code("\n".join(f"x{i} = {i}" for i in range(80))) for _ in range(3)]
         name = f"{request.node.name}.ipynb"
-        lab_server.write(name, [code("first", output_of(older)), *filling, code("second", output_of(newer))])
+        lab_server.write(name, [code("first", output_of(older)), *filling, code("second\nline two", output_of(newer))])
         lab.open(lab_server, name)
         lab.open_panel()
         expect(lab.panel.locator("h2")).to_have_text(name)
         expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
         yield older, newer
         lab.page.keyboard.press("Escape")  # closes a menu or the palette
+
+    def test_the_title_follows_a_new_name_of_the_notebook(self, lab, two):
+        lab.page.evaluate("() => void window.jupyterapp.shell.currentWidget.context.rename('another name.ipynb')")
+        expect(lab.panel.locator("h2")).to_have_text("another name.ipynb")
 
     def test_the_newest_comes_first_and_is_shown(self, lab, two):
         picks = lab.panel.locator(".fwm-pick")
@@ -230,17 +260,35 @@ class TestStoredReports:
         lab.panel.locator("figure[data-chart=times] summary").click()
         expect(lab.panel.locator("figure[data-chart=times] tbody")).to_contain_text(seconds(older["jax"].time.median))
 
+    def test_a_pinned_one_stays_in_front_and_is_not_cleared(self, lab, two):
+        picks = lab.panel.locator(".fwm-pick")
+        pin = lab.panel.get_by_role("button", name="Pin: [1]")
+        pin.click()
+        expect(picks.nth(0)).to_contain_text("[1]")
+        expect(pin).to_have_attribute("aria-pressed", "true")
+        expect(picks.nth(1)).to_have_attribute("aria-pressed", "true")  # the newest is still what is shown
+        # Its output goes, and the run stays.
+        lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.model.cells.get(0).outputs.clear()")
+        expect(picks.nth(0)).to_contain_text("earlier run")
+        lab.panel.locator(".fwm-clear").click()
+        expect(picks).to_have_count(2)
+        pin.click()
+        lab.panel.locator(".fwm-clear").click()
+        expect(picks).to_have_count(1)
+
     def test_picking_two_shows_both_on_one_scale_and_what_changed(self, lab, two):
         older, newer = two
         lab.panel.locator(".fwm-beside").click()
         expect(lab.panel.locator("figure[data-chart=times] svg")).to_have_count(1)
         expect(lab.panel.locator(".samples_marks path")).to_have_count(
-            sum(len(v.time.samples) for report in two for v in report)
+            sum(min(len(v.time.samples), MOST_POINTS) for report in two for v in report)
         )
         changed = lab.panel.locator(".fwm-changes tr")
         expect(changed.filter(has_text="jax per call")).to_contain_text(seconds(older["jax"].time.median))
         expect(changed.filter(has_text="jax per call")).to_contain_text(seconds(newer["jax"].time.median))
+        expect(changed.filter(has_text="jax per call")).to_contain_text("ratio 0.377")
         expect(changed.filter(has=lab.page.get_by_role("rowheader", name="versions: torch"))).to_contain_text("2.14.0")
+        assert lab.panel.locator(".fwm-diff > *").all_inner_texts() == ["  %%jax", "- x @ x", "+ x @ x.T"]
         lab.panel.locator(".fwm-beside").last.click()
         expect(lab.panel.locator(".fwm-changes")).to_have_count(0)
 
@@ -248,6 +296,56 @@ class TestStoredReports:
         lab.panel.locator("[data-command='fwmagic:go-to-cell']").click()
         lab.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex === 4")
         expect(lab.page.get_by_text("second", exact=True)).to_be_in_viewport()
+
+    def test_the_line_of_a_remark_leads_to_that_line_of_the_cell(self, lab, two):
+        lab.panel.get_by_text("Remarks").click()
+        lab.panel.get_by_role("button", name="line 2").click()
+        lab.page.wait_for_function(
+            """() => {
+                const cell = window.jupyterapp.shell.currentWidget.content.activeCell;
+                return cell.editor?.getCursorPosition().line === 1 && cell.editor.hasFocus();
+            }"""
+        )
+        assert lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 4
+
+    def test_the_command_that_shows_it_takes_the_focus_there_and_a_report_does_not(self, lab, two):
+        lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCell.editor.focus()")
+        assert not lab.page.evaluate("() => document.activeElement.closest('#fwmagic-panel') !== null")
+        lab.command("fwmagic:open")
+        lab.page.wait_for_function("() => document.activeElement.id === 'fwmagic-panel'")
+
+    def test_a_screen_reader_is_told_the_verdict(self, lab, two):
+        older, _ = two
+        said = lab.panel.get_by_role("status").first
+        expect(said).to_have_text(answer_of(two[1]).line)
+        lab.panel.locator(".fwm-pick").nth(1).click()
+        expect(said).to_have_text(answer_of(older).line)
+
+    def test_a_chart_is_saved_as_svg(self, lab, two):
+        button = lab.panel.get_by_role("button", name="Save as SVG (Time per call")
+        with lab.page.expect_download() as download:
+            button.click()
+        expect(lab.panel.get_by_role("button", name="Saved (Time per call")).to_be_visible()
+        assert download.value.suggested_filename == "fwmagic-times.svg"
+        drawing = ElementTree.parse(download.value.path()).getroot()
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "background" in drawing.get("style", "")
+        assert "torch" in "".join(drawing.itertext())
+
+    def test_exports_of_a_pair_have_both_and_what_changed(self, lab, two):
+        lab.panel.locator(".fwm-beside").click()
+        lab.panel.locator("[data-command='fwmagic:copy-markdown']").click()
+        lab.page.wait_for_function("() => navigator.clipboard.readText().then(text => text.includes('①'))")
+        text = lab.page.evaluate("() => navigator.clipboard.readText()")
+        assert text.count("### Conditions") == 2
+        assert "| versions: torch | 2.13.0 | 2.14.0 |" in text
+        assert "- x @ x\n+ x @ x.T\n" in text
+        with lab.page.expect_download() as download:
+            lab.panel.locator("[data-command='fwmagic:save-json']").click()
+        assert download.value.suggested_filename == "fwmagic-older-newer.json"
+        saved = json.loads(download.value.path().read_text(encoding="utf-8"))
+        assert [Report.from_json(one).run_id for one in saved["reports"]] == ["older", "newer"]
+        assert saved["changes"]["code"] == ["  %%jax", "- x @ x", "+ x @ x.T"]
 
     def test_copy_as_markdown(self, lab, two):
         _, newer = two
@@ -322,7 +420,17 @@ class TestStoredReports:
             lab.page.keyboard.press("Tab")
             if not lab.page.evaluate("() => document.activeElement.closest('#fwmagic-panel') !== null"):
                 break
-        for name in ("[1]", "⇄", "Clear earlier runs", "Go to the cell", "Copy as Markdown", "Save as JSON", "Table"):
+        for name in (
+            "[1]",
+            "☆",
+            "⇄",
+            "Clear earlier runs",
+            "Go to the cell",
+            "Copy as Markdown",
+            "Save as JSON",
+            "Table",
+            "Save as SVG",
+        ):
             assert any(name in text for text in walked), (name, walked)
         lab.panel.locator(".fwm-pick").nth(1).focus()
         lab.page.keyboard.press("Enter")
@@ -347,6 +455,7 @@ def test_memory_is_drawn_on_one_scale(lab, lab_server):
 
 
 @pytest.mark.usefixtures("new_page")
+@pytest.mark.slow
 def test_the_setting_keeps_it_from_opening(lab, lab_server):
     folder = lab_server.settings / "fwmagic"
     folder.mkdir(exist_ok=True)
@@ -365,10 +474,21 @@ def test_the_setting_keeps_it_from_opening(lab, lab_server):
     expect(lab.panel.locator(".fwm-runs li")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_a_hundred_reports_are_all_listed(lab, lab_server):
     report = four_variants(40)
     cells = [
-        code(str(i), output_of(replace(report, run_id=str(i), started=f"2026-11-22T10:{i // 60:02}:{i % 60:02}+00:00")))
+        code(
+            str(i),
+            output_of(
+                replace(
+                    report,
+                    run_id=str(i),
+                    started=f"2026-11-22T10:{i // 60:02}:{i % 60:02}+00:00",
+                    cell=f"%%compare\nnumber{i}",
+                )
+            ),
+        )
         for i in range(100)
     ]
     lab_server.write("hundred.ipynb", cells)
@@ -377,3 +497,10 @@ def test_a_hundred_reports_are_all_listed(lab, lab_server):
     expect(lab.panel.locator(".fwm-runs li")).to_have_count(100)
     lab.panel.locator(".fwm-pick").nth(50).click()
     expect(lab.panel.locator(".fwm-pick").nth(50)).to_have_attribute("aria-pressed", "true")
+    field = lab.panel.get_by_label("Filter the reports")
+    field.fill("outputs number7")
+    expect(lab.panel.locator(".fwm-pick")).to_have_count(11)
+    field.fill("nothing of this")
+    expect(lab.panel.locator(".fwm-runs")).to_contain_text("No report has these words.")
+    field.fill("")
+    expect(lab.panel.locator(".fwm-pick")).to_have_count(100)

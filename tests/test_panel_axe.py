@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Lab, code, output_of, stored
-from example_reports import a_report, a_variant, four_variants, two_runs, with_failure, with_memory
+from browser import Lab, code, output, output_of, stored
+from example_reports import (
+    a_cell_line_by_line,
+    a_report,
+    a_variant,
+    four_variants,
+    two_runs,
+    with_failure,
+    with_memory,
+)
 from playwright.sync_api import expect
 from tiers import tiered
 
 from fwmagic.report import MIME, Report
+from fwmagic.report.lines import LINES_MIME
 
 AXE = Path(__file__).parents[1] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -30,7 +40,9 @@ STATES = {
     "memory": [output_of(with_memory())],
     "two": [*map(output_of, two_runs())],
     "failed": [output_of(with_failure())],
+    "lines": [output({LINES_MIME: a_cell_line_by_line().to_stored()})],
     "unfinished": [output_of(running())],
+    "many": [output_of(replace(with_failure(), run_id=str(i), cell=f"%%compare\n{i}")) for i in range(5)],
     "newer": [newer()],
     "invalid": [stored("text")],
     "no report": [],
@@ -57,6 +69,7 @@ def opened(lab, lab_server, name):
     lab.open_panel()
     if name == "two":
         lab.panel.locator(".fwm-beside").click()
+        lab.panel.locator(".fwm-pin").first.click()
         expect(lab.panel.locator(".fwm-changes")).to_be_visible()
     elif name == "no kernel":
         lab.page.evaluate("() => void window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
@@ -70,6 +83,8 @@ def opened(lab, lab_server, name):
         lab.page.locator(f"{place} details").evaluate_all("all => all.forEach(one => { one.open = true; })")
         charts = lab.page.locator(f"{place} figure")
         expect(charts.locator("svg")).to_have_count(charts.count())
+    # Of a table that the window's edge cuts in two, axe cannot judge the contrast.
+    lab.page.set_viewport_size({"width": 1500, "height": 5000})
     lab.page.add_script_tag(path=AXE)
     # JupyterLab's body has no height and hides what overflows: axe would take all of the page for invisible.
     lab.page.add_style_tag(content="body { height: 100vh; }")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browser import code, output_of, stored
-from example_reports import a_ratio, a_report, a_variant, four_variants, with_memory
+from example_reports import a_ratio, a_report, a_variant, four_variants, two_runs, with_memory
 from playwright.sync_api import expect
 from tiers import tiered
 
@@ -169,6 +169,7 @@ HAS_VEGA = """async () => {
 
 
 @pytest.mark.usefixtures("new_page")
+@pytest.mark.slow
 def test_vega_is_loaded_by_the_first_report_before_there_is_a_chart(lab, lab_server):
     waiting = replace(a_report(a_variant("torch", time=None, compilation=None)), state="running", ratios=())
     lab_server.write("begun.ipynb", [code("1", output_of(waiting))])
@@ -190,13 +191,28 @@ LONG_NAMES = a_report(
 
 @pytest.mark.usefixtures("new_page")
 @pytest.mark.parametrize(
-    "report", tiered({"four": four_variants(), "memory": with_memory(), "long names": LONG_NAMES}, "memory")
+    "reports",
+    tiered(
+        {
+            "four": ([four_variants()],),
+            "memory": ([with_memory()],),
+            "long names": ([LONG_NAMES],),
+            "two": ([*two_runs()],),
+        },
+        "two",
+    ),
 )
-def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, report):
-    lab_server.write("narrow.ipynb", [code("1", output_of(report))])
+def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
+    lab_server.write("narrow.ipynb", [code("1", *map(output_of, reports))])
     lab.open(lab_server, "narrow.ipynb")
     lab.open_panel()
     lab.narrow()
+    if len(reports) > 1:
+        lab.panel.locator(".fwm-beside").click()
+        expect(lab.panel.locator(".fwm-changes")).to_be_visible()
+        # Of what changed, nothing has to be scrolled to.
+        assert lab.panel.locator(".fwm-changes .fwm-scroll").evaluate("one => one.scrollWidth <= one.clientWidth")
+        assert lab.panel.locator(".fwm-diff").evaluate("one => one.scrollWidth <= one.clientWidth")
     lab.page.wait_for_function("() => document.querySelector('#fwmagic-panel').offsetWidth <= 250")
     # Every chart is drawn anew for the width.
     lab.page.wait_for_function(
@@ -226,6 +242,7 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, report):
 
 
 @pytest.mark.parametrize(("budget", "least"), [(4, 3), pytest.param(10, 6, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server, budget, least):
     lab_server.write("steady.ipynb", [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))])
     lab.open(lab_server, "steady.ipynb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -14,6 +15,7 @@ from test_html import HOSTILE, hostile_report
 from fwmagic.errors import FwMagicError
 from fwmagic.report import MOST_POINTS, NEUTRAL, Amount, Ledger, Report, Stage, Timeline
 from fwmagic.report.charts import to_svg
+from fwmagic.report.scale import scale
 from fwmagic.report.words import CHARTS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -37,6 +39,96 @@ def test_times_have_a_point_a_sample_and_an_interval_and_a_median_a_variant():
     long = to_svg(a_report(a_variant("torch", time=a_time(points=1000)), a_variant("jax", status="failed")))
     assert len(groups(long, "samples")) == MOST_POINTS
     assert len(groups(to_svg(a_report(a_variant("torch", time=a_time(low=None)))), "intervals")) == 0
+
+
+def place(mark: ET.Element) -> tuple[float, float]:
+    """Return where a mark begins and ends from left to right."""
+    shift = float((re.match(r"translate\(([-\d.e]+)", mark.get("transform", "")) or [0, 0])[1])
+    if mark.tag.endswith("line"):
+        return tuple(sorted((shift, shift + float(mark.get("x2", 0)))))
+    bar = re.match(r"M([-\d.e]+),[-\d.e]+h([-\d.e]+)v", mark.get("d", ""))
+    return (shift + float(bar[1]), shift + float(bar[1]) + float(bar[2])) if bar else (shift, shift)
+
+
+def assert_on_one_line(pairs: list[tuple[float, float]], within: float = 1.5) -> None:
+    """Check that places (in pixels) follow from values by one scale."""
+    (least, left), (most, right) = min(pairs), max(pairs)
+    assert right > left + 50
+    for value, at in pairs:
+        assert at == pytest.approx(left + (right - left) * (value - least) / (most - least), abs=within), (value, at)
+
+
+class TestNumbersAreThoseOfTheJson:
+    """Every mark of every chart lies where its number in the report does, on one scale for all."""
+
+    @pytest.fixture
+    def report(self):
+        times = {"torch": 1.23e-3, "jax": 0.53e-3, "numpy": 2.5e-3}
+        memory = with_memory(10)
+        variants = (
+            a_variant(name, time=a_time(median, 20 + i), memory=memory["torch" if i else "jax"].memory)
+            for i, (name, median) in enumerate(times.items())
+        )
+        ratios = tuple(a_ratio("slower", r, r * 0.9, r * 1.2, variant=n) for n, r in (("jax", 0.43), ("numpy", 2.03)))
+        return a_report(*variants, ratios=ratios)
+
+    def test_times(self, report):
+        svg = to_svg(report)
+        timed = [variant.time for variant in report]
+        samples = [sample for time in timed for sample in time.samples]
+        drawn = [place(mark)[0] for mark in groups(svg, "samples")]
+        medians = [sum(place(mark)) / 2 for mark in groups(svg, "medians")]
+        bands = [place(mark) for mark in groups(svg, "intervals")]
+        high = scale(timed).high
+        assert_on_one_line([
+            *((min(sample, high), x) for sample, x in zip(samples, drawn, strict=True)),
+            *((time.median, x) for time, x in zip(timed, medians, strict=True)),
+            *((time.low, x) for time, (x, _) in zip(timed, bands, strict=True)),
+            *((time.high, x) for time, (_, x) in zip(timed, bands, strict=True)),
+        ])  # fmt: skip
+
+    def test_ratios(self, report):
+        svg = to_svg(report, "ratios")
+        points = [place(mark)[0] for mark in groups(svg, "ratios")]
+        spans = [place(mark) for mark in groups(svg, "ratio_intervals")]
+        (one,) = [place(mark)[0] for mark in groups(svg, "one")]
+        assert_on_one_line([
+            (0.0, one),
+            *((math.log(r.median), x) for r, x in zip(report.ratios, points, strict=True)),
+            *((math.log(r.low), x) for r, (x, _) in zip(report.ratios, spans, strict=True)),
+            *((math.log(r.high), x) for r, (_, x) in zip(report.ratios, spans, strict=True)),
+        ])  # fmt: skip
+
+    def test_stages(self, report):
+        bars = [place(mark) for mark in groups(to_svg(report, "stages"), "stages")]
+        widths = [(0.0, 0.0), *((x - x0 + 2, seconds) for (x0, x), seconds in zip(bars, 3 * [0.012, 0.8], strict=True))]
+        assert_on_one_line([(seconds, width) for width, seconds in widths], within=2.5)
+
+    def test_memory(self, report):
+        bars = [place(mark) for mark in groups(to_svg(report, "memory"), "segments")]
+        amounts = [a for v in report for one in v.memory for a in one.peak if a.bytes is not None and a.kind != "free"]
+        assert_on_one_line([(0, 0), *((a.bytes, x - x0 + 1) for a, (x0, x) in zip(amounts, bars, strict=True))])
+
+    def test_timeline(self, report):
+        points = groups(to_svg(report, "timeline"), "moments")
+        moments = [m for v in report for one in v.memory for m in one.timeline]
+        shifts = [tuple(map(float, re.findall(r"[-\d.]+", point.get("transform")))) for point in points]
+        drawn = [(m.seconds, count) for m in moments for count in (m.in_use, m.held)]
+        assert_on_one_line([(seconds, x) for (seconds, _), (x, _) in zip(drawn, shifts, strict=True)])
+        assert_on_one_line([(count, -y) for (_, count), (_, y) in zip(drawn, shifts, strict=True)])
+
+
+def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
+    slow = a_time(1e-3, 20)
+    slow = replace(slow, samples=(*slow.samples[:9], 0.1, *slow.samples[9:]))
+    even = a_time(1.1e-3, samples=(1.09e-3, 1.1e-3, 1.11e-3))
+    svg = to_svg(a_report(a_variant("torch", time=slow), a_variant("jax", time=even)))
+    drawn = [place(mark)[0] for mark in groups(svg, "samples")]
+    medians = [sum(place(mark)) / 2 for mark in groups(svg, "medians")]
+    assert drawn[9] == max(drawn), "an interrupted block does not flatten the rest"
+    assert max(medians) - min(medians) > 100
+    assert [mark.text for mark in groups(svg, "beyond")] == ["1"]
+    assert "1 of 21" in groups(svg, "beyond")[0].get("aria-label")
 
 
 def test_no_memory_stands_at_the_zero_of_its_axis():

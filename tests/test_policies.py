@@ -26,7 +26,7 @@ from jaxlib import xla_client
 from leftovers import shared_memory, workers
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Policy
+from fwmagic.frameworks.memory import Policy
 from fwmagic.frameworks.torch import FRAMEWORK as TORCH_FRAMEWORK
 from fwmagic.memory import nvml
 from fwmagic.memory.policies import ALL, every_policy, named_policies, policy_environment
@@ -162,6 +162,7 @@ class TestOfTorch:
         start = {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "TF_GPU_ALLOCATOR": "cuda_malloc_async", **OTHER}
         assert policy_environment(start, policy).items() >= start.items()
 
+    @pytest.mark.slow
     def test_of_several_spellings_that_one_stays_which_torch_reads(self, torch_parses):
         values = dict(zip(CONFIGURATIONS, ("max_split_size_mb:64", "max_split_size_mb:128", ""), strict=True))
         starts = [{n: v for i, (n, v) in enumerate(values.items()) if 1 << i & which} for which in range(8)]
@@ -332,6 +333,7 @@ jnp.ones(1 << 22)
         assert {one.conditions.process for one in begun} == {"a fresh process for each variant, one at a time"}
         return report
 
+    @pytest.mark.slow
     def test_there_is_one_sentence_and_each_variant_runs_once_on_the_host(self, shell, monkeypatch, one_at_a_time):
         def count():
             raise FwMagicError("the NVIDIA driver's library libnvidia-ml.so.1 was not found.")
@@ -371,6 +373,7 @@ np.array([os.getpid(), os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE") == "false
 """
 
 
+@pytest.mark.slow
 def test_every_policy_has_a_fresh_process_one_at_a_time(shell, device, one_at_a_time):
     run(shell, "import torch, jax.numpy as jnp\nkept = jnp.ones(3), torch.ones(3)")
     run(shell, "report = None")
@@ -569,7 +572,6 @@ def test_an_interrupt_ends_the_worker_and_marks_what_was_not_run(shell, device):
     [
         ("--alloc jax:nothing", "'jax:nothing' is no policy; there are: jax:preallocate"),
         ("--alloc torch:none", "--alloc names policies of torch, and there is no %%torch section; add one"),
-        ("--alloc all --mode debug", "--alloc has no effect in mode debug"),
         ("--alloc all --no-memory", "--alloc measures memory, and --no-memory turns that off"),
     ],
 )

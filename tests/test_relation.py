@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.measure.close import Array
-from fwmagic.measure.relation import relation
+from fwmagic.agreement.close import Array
+from fwmagic.agreement.relation import relation
 
 
 def an_array(values):
@@ -48,6 +48,7 @@ SAID = {
     "many": (x, f32(1.001) * x, "jax is 1.001 x torch everywhere: n against n - 1?"),
     "sum and mean": (f32(0.37), f32(0.37 * 48), "jax is 48 x torch: a sum against a mean of 48?"),
     "base of a logarithm": (x, x * f32(np.log(2)), "a natural logarithm against one to base 2?"),
+    "of whole numbers": (np.arange(8.0) * (32 / 31), np.arange(8.0), "n against n - 1, with n = 32?"),
     "shift": (x, x + f32(0.5), "jax is torch + 0.5 everywhere"),
     "shift down": (x, x - f32(0.5), "jax is torch - 0.5 everywhere"),
     "integers": (np.arange(6), np.arange(6) + 1, "jax is torch + 1 everywhere"),
@@ -61,7 +62,7 @@ SAID = {
     "values": (x[0], np.sort(x[0]), "jax has the values of torch in another order"),
     "bfloat16": (x, bfloat16(x), "the values of jax are rounded to bfloat16"),
     "float16": (x, x.astype("float16").astype("float32"), "the values of jax are rounded to float16"),
-    "float32": (x.astype("float64") + 1e-12, x.astype("float64"), "the values of jax are rounded to float32"),
+    "float32": (x * (1 + 3e-7 * (-1.0) ** np.arange(5)), x.astype("float64"), "of jax are rounded to float32"),
     "the other one": (bfloat16(x), x, "the values of torch are rounded to bfloat16"),
     "edges": (x, np.pad(x[1:-1, 1:-1], 1), "jax is torch but for the edges"),
     "ends": (x, np.concatenate([x[:, :-1], 2 * x[:, -1:]], 1), "jax is torch but for the ends of axis 1"),
@@ -85,6 +86,9 @@ NOT_SAID = {
     "text": (np.array(["a", "b"]), np.array(["b", "a"])),
     "all NaN": (x, np.full_like(x, np.nan)),
     "zeros": (x, np.zeros_like(x)),
+    "one value off": (np.ones(9, f32), np.where(np.arange(9) == 3, f32(1.01), f32(1))),
+    "large integers": (np.array([2**60, 5]), np.array([2**60 + 1, 5])),
+    "a single value that is near": (np.float64(0.125), np.float64(0.12501)),
 }
 
 

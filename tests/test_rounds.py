@@ -25,13 +25,13 @@ def noisy(count, *levels, seed=0):
 
 def test_of_very_many_rounds_those_are_kept_that_are_evenly_far_apart():
     table = Rounds(["a"], 0, 0.01)
-    for number in range(50_000):
+    for number in range(100_000):
         table.add([float(number)])
     kept = [row[0] for row in table.rows]
-    assert len(table) == 50_000
-    assert 4000 < len(kept) < 9000
+    assert len(table) == 100_000
+    assert 16_000 < len(kept) < 33_000
     assert {after - before for before, after in pairwise(kept)} == {kept[1] - kept[0]}
-    assert kept[-1] > 49_000
+    assert kept[-1] > 98_000
     assert table.samples(0) == tuple(kept)
 
 

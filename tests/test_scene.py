@@ -48,22 +48,24 @@ def test_new_tensors_are_made_on_the_device(book):
     assert (device, torch.zeros(1).device.type) == ("meta", "cpu")
 
 
-def test_output_goes_nowhere_unless_it_is_shown(book, capsys):
+def test_output_goes_nowhere_until_the_scene_is_left(book, capsys):
     scene = book.scene("print('x')")
-    for shown in (False, True):
-        scene.shown = shown
-        scene.enter()
-        print("seen", end="")
-        scene.exit()
+    scene.enter()
+    print("dropped", end="")
+    scene.exit()
+    print("seen", end="")
     assert capsys.readouterr().out == "seen"
 
 
 def test_quiet_takes_every_kind_of_output(capsys, caplog):
-    with quiet():
-        print("a")
-        print("b", file=sys.stderr)
-        logging.getLogger("c").error("c")
-        warnings.warn("d", stacklevel=1)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        with quiet():
+            print("a")
+            print("b", file=sys.stderr)
+            logging.getLogger("c").error("c")
+            warnings.warn("d", stacklevel=1)
+    assert shown == []
     assert capsys.readouterr() == ("", "")
     assert caplog.records == []
 
@@ -100,3 +102,20 @@ def test_python_remembers_which_warnings_it_has_shown():
             pass
         exec(code, namespace)
     assert len(shown) == 1
+
+
+def test_code_that_catches_warnings_finds_the_notebooks_filters():
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        with quiet():
+            for _ in range(2):
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.warn("told", stacklevel=1)
+                assert [str(one.message) for one in caught] == ["told"]
+
+
+def test_a_warning_that_the_notebook_turned_into_an_error_is_raised():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with quiet(), pytest.raises(UserWarning, match="told"):
+            warnings.warn("told", stacklevel=1)

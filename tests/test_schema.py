@@ -1,4 +1,4 @@
-"""The JSON Schema, which is made from the dataclasses: reports fit it, and what is no report does not."""
+"""The JSON Schemas, which are made from the dataclasses: reports fit theirs, and what is no report does not."""
 
 from __future__ import annotations
 
@@ -29,24 +29,26 @@ from example_reports import (
 )
 from hypothesis import given
 
-from fwmagic.report import MIME, Allocation
+from fwmagic.report import MIME, Allocation, Report
 from fwmagic.report import schema as generator
+from fwmagic.report.lines import Lines
 
-SCHEMA = generator.schema()
+SCHEMA, OF_LINES = generator.schema(Report), generator.schema(Lines)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-OBJECTS = {"Report": SCHEMA, **SCHEMA["$defs"]}
+OBJECTS = {"Report": SCHEMA, **SCHEMA["$defs"], "Lines": OF_LINES, **OF_LINES["$defs"]}
 
 
-def test_it_is_a_valid_schema_of_draft_2020_12():
-    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+@pytest.mark.parametrize("schema", [SCHEMA, OF_LINES], ids=["Report", "Lines"])
+def test_it_is_a_valid_schema_of_draft_2020_12(schema):
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(schema)
 
 
 def test_it_is_made_with_the_standard_library_alone():
     """As where the package is built, and nothing that it runs on is installed."""
     command = [sys.executable, "-S", "-W", "error", "-m", "fwmagic.report.schema"]
     made = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
-    assert json.loads(made.stdout) == SCHEMA
+    assert json.loads(made.stdout) == {"Report": SCHEMA, "Lines": OF_LINES}
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTS))
@@ -139,7 +141,7 @@ def test_what_does_not_fit_is_refused(path, value):
 def test_a_missing_field_is_refused(name):
     for field in OBJECTS[name]["required"]:
         instance = {key: None for key in OBJECTS[name]["properties"] if key != field}
-        definition = {**OBJECTS[name], "$defs": SCHEMA["$defs"]}
+        definition = {**OBJECTS[name], "$defs": {**SCHEMA["$defs"], **OF_LINES["$defs"]}}
         errors = list(jsonschema.Draft202012Validator(definition).iter_errors(instance))
         assert any(error.validator == "required" and repr(field) in error.message for error in errors)
 

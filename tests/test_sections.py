@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 
 import numpy as np
@@ -88,11 +89,11 @@ class TestSetup:
         assert note.startswith("`lock` cannot be sent to a process of its own")
         assert note.endswith("; the notebook is as before the cell")
 
-    def test_it_runs_once(self, shell, tmp_path):
-        log = tmp_path / "log"
-        shell.user_ns["note"] = lambda: log.write_text(log.read_text() + "x" if log.exists() else "x")
-        compare(shell, "%%setup\nnote()\nk = 3\n%%numpy a\nk + 1\n%%numpy b\nk + 2")
-        assert log.read_text() == "x"
+    def test_it_runs_once(self, shell, monkeypatch):
+        monkeypatch.setattr(textwrap, "noted", [], raising=False)  # in a library, nothing is put back
+        setup = "import textwrap\ntextwrap.noted.append(1)\nk = 3"
+        compare(shell, f"%%setup\n{setup}\n%%numpy a\nk + 1\n%%numpy b\nk + 2")
+        assert textwrap.noted == [1]
 
     def test_its_arrays_reach_each_section_in_its_framework(self, shell):
         setup = "%%setup\nimport math\nA = np.arange(3)\nboth = {'A': A, 'list': [A, 'text']}\nk = math.pi\n"
@@ -303,12 +304,6 @@ class TestRunOnce:
         assert found["a"].status in ("run-once", "not timed")
         assert "`rest` cannot be put back" in found["a"].note
 
-    def test_debug_shows_its_output_and_is_not_timed(self, shell, capsys):
-        found = compare(shell, "%%jax a --mode debug\nprint('seen', jnp.float32(2))\n3\n%%numpy b\n3")
-        assert capsys.readouterr().out == "seen 2.0\n"
-        assert (found["a"].status, found["b"].status) == ("run-once", "timed")
-        assert found["a"].outputs[SUM] == 3
-
 
 class TestAgreement:
     @pytest.mark.parametrize(
@@ -404,3 +399,73 @@ def test_a_section_does_not_see_what_the_calls_of_another_one_changed(shell):
     run(shell, "queue = list(range(1000))")
     found = compare(shell, "%%numpy a\nqueue.clear()\n1\n%%numpy b\nassert len(queue) == 1000\n1", "--mode eager")
     assert [variant.status for variant in found] == ["timed", "timed"]
+
+
+class TestDefinitions:
+    """What definitions change besides their names is there for their own section only."""
+
+    SETUP = """
+import functools
+@functools.singledispatch
+def area(shape): return 0
+handlers = {}
+def kept(f):
+    handlers["f"] = f
+    return f
+"""
+
+    def test_a_registration_is_seen_by_its_own_section_only(self, shell):
+        run(shell, self.SETUP)
+        section = "@area.register\ndef _(shape: int): return {0}\nnp.full(3, area(5))"
+        with untouched(shell):
+            found = compare(
+                shell, f"%%numpy a\n{section.format(1)}\n%%numpy b\n{section.format(2)}\n%%numpy c\narea(5)"
+            )
+            del shell.user_ns["r"]
+        assert [variant.status for variant in found] == ["timed"] * 3
+        assert [np.ravel(variant.outputs[SUM])[0] for variant in found] == [1, 2, 0]
+        assert (shell.user_ns["area"](5), len(shell.user_ns["area"].registry)) == (0, 1)
+
+    def test_so_is_what_a_decorator_keeps(self, shell):
+        run(shell, self.SETUP)
+        section = "@kept\ndef f(): return np.ones(3) * {0}\nhandlers['f']()"
+        found = compare(shell, f"%%numpy a\n{section.format(1)}\n%%numpy b\n{section.format(2)}")
+        assert [variant.outputs[SUM][0] for variant in found] == [1, 2]
+        assert shell.user_ns["handlers"] == {}
+
+    def test_and_nothing_is_left_of_definitions_that_fail(self, shell):
+        run(shell, self.SETUP)
+        error = fail(shell, f"%%compare {QUICK}\n%%numpy a\n@kept\ndef f(): pass\n@nothing\ndef g(): pass\n1")
+        assert isinstance(error, NameError)
+        assert shell.user_ns["handlers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "path"),
+    [
+        ("v.mul_(2)\nx.sum()", "v.mul_(3)\nx.sum()", "v[0]"),
+        ("opt.step()\nx.sum()", "opt.step()\nopt.step()\nx.sum()", "opt.param_groups[0]['params'][0][0, 0]"),
+        ("v.mul_(2)\nx.sum()", "v.add_(v)\nx.sum()", None),
+        ("v.mul_(2)\nx.sum()", "u.mul_(3)\nx.sum()", None),
+    ],
+    ids=["in place", "a step too many", "the same", "another one"],
+)
+def test_what_two_sections_change_is_compared_as_their_results_are(shell, one, other, path):
+    run(
+        shell,
+        "import torch\ntorch.manual_seed(0)\nv, u, x = torch.ones(3), torch.ones(3), torch.ones(2, 3)\n"
+        "net = torch.nn.Linear(3, 3)\nopt = torch.optim.SGD(net.parameters(), 0.1)\nnet(x).sum().backward()",
+    )
+    report = compare(shell, f"%%torch a --mode eager\n{one}\n%%torch b --mode eager\n{other}")
+    found = report["b"].agreement
+    assert (found.status, found.path) == (("agrees", None) if path is None else ("differs", path))
+
+
+def test_what_code_can_tell_of_the_notebook_is_as_in_a_cell(shell):
+    run(shell, "def build(): return 3\ndef made(name): return globals()[name]()\nalias, table = build, {build: 7}")
+    text = "%%numpy a\nmade('build'), build is alias, table[build]\n%%numpy b\nfrom math import *\nsin(pi / 2)\n"
+    text += "%%numpy c\ntry:\n    n\nexcept NameError:\n    n = build()\nn * 2"
+    with untouched(shell):
+        found = compare(shell, text, "--mode eager")
+        del shell.user_ns["r"]
+    assert [variant.outputs[SUM] for variant in found] == [(3, True, 7), 1.0, 6]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import decimal
 import gc
+import importlib
 import logging
+import os
 import signal
 import site
+import socket
 import sys
 import warnings
+import wave  # noqa: F401
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from fwmagic import frameworks
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.settings import Settings
 
@@ -20,8 +26,13 @@ from fwmagic.cells.settings import Settings
 def before():
     """Put everything back by Python's own means."""
     path, log, handler = list(sys.path), logging.getLogger("of.mine"), signal.getsignal(signal.SIGUSR1)
+    variables, modules = dict(os.environ), dict(sys.modules)
     yield
     sys.path[:] = path
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.modules.pop("of_mine", None)
+    sys.modules.update(modules)
     log.handlers.clear()
     log.setLevel(0)
     signal.signal(signal.SIGUSR1, handler)
@@ -40,6 +51,15 @@ CHANGES = [
     lambda: gc.set_threshold(5),
     lambda: sys.set_int_max_str_digits(5000),
     lambda: setattr(sys, "excepthook", print),
+    lambda: sys.meta_path.insert(0, SimpleNamespace(__module__="__main__")),
+    lambda: gc.callbacks.append(SimpleNamespace(__module__="__main__")),
+    lambda: socket.setdefaulttimeout(9.0),
+    lambda: os.environ.update(OF_MINE="1"),
+    lambda: os.environ.pop("PATH"),
+    lambda: sys.modules.update(of_mine=ModuleType("of_mine")),
+    lambda: sys.modules.update(of_mine=SimpleNamespace()),
+    lambda: sys.modules.update(wave=ModuleType("wave")),
+    lambda: sys.modules.pop("wave"),
 ]
 
 
@@ -63,6 +83,27 @@ def test_some_is_put_back_at_the_end_only():
     settings.restore()
     assert gc.isenabled()
     assert warnings.filters == filters
+
+
+def test_what_a_compiler_sets_is_put_back_at_the_end():
+    frameworks.get("torch")
+    settings = Settings()
+    os.environ["TORCHINDUCTOR_OF_MINE"] = "1"
+    assert not settings.moved()
+    settings.restore(late=False)
+    assert os.environ["TORCHINDUCTOR_OF_MINE"] == "1"
+    settings.restore()
+    assert "TORCHINDUCTOR_OF_MINE" not in os.environ
+
+
+def test_what_is_imported_stays(tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings()
+    module = importlib.import_module("of_mine")
+    assert not settings.moved()
+    settings.restore()
+    assert sys.modules["of_mine"] is module
 
 
 def test_what_a_library_puts_on_the_path_stays():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import time
 
-import jax
 import numpy as np
 import pytest
 import torch
@@ -171,21 +170,6 @@ class TestModes:
     def test_the_report_is_bound_also_where_compiling_fails(self, shell):
         fail(shell, f"%%jax {QUICK} --mode compiled -o r\nx = jnp.ones(3)\nx if x[0] > 0 else -x")
         assert only(shell).status == "failed"
-
-    def test_debug_is_one_run_without_a_compiler(self, shell, capsys):
-        text = "@jax.jit\ndef f(x):\n    print('called', x)\n    return x + 1 if x > 0 else x\nf(jnp.float32(1))"
-        assert fail(shell, f"%%jax {QUICK} --mode eager\n{text}")  # jitted, it cannot branch
-        capsys.readouterr()
-        assert run(shell, f"%%jax --mode debug -o r\n{text}") == 2
-        assert capsys.readouterr().out.count("called 1.0") == 1
-        assert (only(shell).mode, only(shell).status) == ("debug", "run-once")
-        assert not jax.config.jax_disable_jit
-
-    def test_debug_runs_torchs_compiled_functions_eagerly(self, shell):
-        run(shell, "calls = []")
-        text = "@torch.compile(fullgraph=True)\ndef f(x):\n    calls.append(type(x).__name__)\n    return x + 1\n"
-        run(shell, f"%%torch --mode debug -o r\n{text}f(torch.ones(1)).item()")
-        assert shell.user_ns["calls"] == ["Tensor"]
 
 
 class TestOptions:
@@ -450,13 +434,11 @@ class TestCompiled:
             ("jax", "for i in range(3):\n    a = jnp.ones(i + 1)\na"),
             ("jax --mode eager", "a = jnp.ones(3)\nb = a * 2\nb"),
             ("torch --mode eager", "import math\ndef f(x):\n    return x + 1\nf(torch.ones(3)) * math.pi"),
-            ("jax --mode debug", "jnp.ones(3)"),
             ("jax", "next(iter([1]))\nopen"),
         ],
     )
     def test_the_source_is_python(self, shell, head, text):
-        budget = "" if "debug" in head else QUICK
-        run(shell, f"%%{head} {budget} -o r\n{text}")
+        run(shell, f"%%{head} {QUICK} -o r\n{text}")
         source = only(shell).source
         ast.parse(source)
         assert source.strip()
@@ -464,7 +446,7 @@ class TestCompiled:
 
 HINTS = {
     "vmap": ("", "jax.vmap(lambda v: 1 if v > 0 else 0)(jnp.ones(3))", "under `jax.vmap`"),
-    "vmap without a trace": ("--mode debug", "jax.vmap(lambda v: 1 if v > 0 else 0)(jnp.ones(3))", "under `jax.vmap`"),
+    "vmap without a trace": ("--debug", "jax.vmap(lambda v: 1 if v > 0 else 0)(jnp.ones(3))", "under `jax.vmap`"),
     "slice": ("", "jax.lax.fori_loop(0, 3, lambda i, s: s + jnp.ones(9)[i:i + 2].sum(), 0.0)", "dynamic_slice_in_dim"),
     "branch": ("", "jax.jit(lambda v: 1 if v > 0 else 0)(jnp.ones(()))", "jax.lax.cond"),
     "number": ("", "jax.jit(lambda v: jnp.arange(int(v)))(jnp.ones(()))", "number while tracing"),
@@ -502,3 +484,15 @@ def test_a_loss_that_the_loop_binds_is_not_the_graph_of_an_earlier_cell(shell):
 def test_a_number_that_the_framework_computed_is_its_work(shell, text, found):
     run(shell, f"%%jax --budget 0.05 --mode eager -o report\n{text}")
     assert ("FW101" in [one.code for one in shell.user_ns["report"].findings]) is found
+
+
+def test_names_that_are_not_bound_yet_and_names_of_every_kind_of_import(shell):
+    run(shell, "import numpy as np\nnumbers = np.zeros(3)")
+    text = "from math import *\ntry:\n    emb\nexcept NameError:\n    emb = jnp.ones(3)\nemb * sin(pi / 2)"
+    run(shell, f"%%jax --budget 0.1 -o report\n{text}")
+    found = shell.user_ns["report"]["jax"]
+    assert (found.status, found.compilation.way, found.agreement.status) == ("timed", "cell", "agrees")
+    run(shell, f"%%jax --budget 0.1 --mode eager -o report\n{text}")
+    assert shell.user_ns["report"]["jax"].status == "timed"
+    run(shell, "%%jax --budget 0.1 -o report\nnumbers[0] += 1\njnp.asarray(numbers) * 2")
+    assert "write `x = jnp.asarray(x).at[...].set(...)`" in shell.user_ns["report"]["jax"].compilation.reason

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 from fwmagic.cells.split import split
-from fwmagic.options import OptionLine, parse_header
+from fwmagic.line import OptionLine, parse_header
 
 KNOWN = ["torch", "jax", "numpy", "mlx"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import decimal
 import functools
 import io
 import itertools
@@ -14,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snapshots import ALL, notebook, round_trip, run
 
+from fwmagic.cells.foreign import Foreign
+from fwmagic.cells.names import notebook_functions
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import FwMagicError
 
@@ -176,6 +180,32 @@ def test_class_counters_properties_and_the_class_of_an_object():
     assert "Base.registry" in changed
 
 
+def test_what_only_leads_to_an_object():
+    namespace = notebook()
+    run(
+        namespace,
+        "import decimal, weakref\nclass Box(list):\n    def tick(self): self.append(2)\nbox, held = Box(), {'a': []}\n"
+        "ref, tick, values = weakref.ref(box), weakref.WeakMethod(box.tick), held.values()\n"
+        "context, proxy = decimal.Context(prec=5), weakref.proxy(box)\n"
+        "import logging\nlog = logging.getLogger('of.mine.here'); log.seen = 0",
+    )
+    text = "ref().append(1); tick()(); next(iter(values)).append(1); log.seen += 1\ncontext.prec = 9\n"
+    text += "context.traps[decimal.Inexact] = 1"
+    assert round_trip(namespace, "ref tick values context log", text)
+    assert namespace["log"].seen == 0
+    assert (namespace["box"], namespace["held"]) == ([], {"a": []})
+    assert (namespace["context"].prec, namespace["context"].traps[decimal.Inexact]) == (5, False)
+    assert [path for path, _ in Snapshot(namespace, ["proxy", "ref"], ALL).unrestorable] == ["proxy"]
+
+
+def test_what_was_registered_with_an_abstract_class():
+    namespace = notebook()
+    run(namespace, "import abc\nclass Base(abc.ABC): pass\nclass One: pass\nclass Two: pass\nBase.register(One)")
+    changed = round_trip(namespace, "Base", "Base.register(Two)\nassert issubclass(Two, Base)")
+    assert changed == ["Base"]
+    assert [issubclass(namespace[name], namespace["Base"]) for name in ("One", "Two")] == [True, False]
+
+
 def test_closures_defaults_partials_and_bound_methods():
     namespace = notebook("""
         import functools
@@ -222,6 +252,18 @@ def test_globals_of_notebook_functions_are_reached_and_rebindings_undone():
     assert "made" not in namespace
     assert namespace["unused"] == [1], "not within reach of the cell"
     assert changed == ["total", "made", "hist"]
+
+
+@pytest.mark.parametrize("names", [["globals"], ["eval"], ["locals"], ["by_name"]])
+def test_where_any_name_may_be_looked_up_all_are_saved(names):
+    namespace = notebook(kept=[1], other=2, drawn=(n for n in ()))
+    run(namespace, "def by_name(name): return globals()[name]")
+    snapshot = Snapshot(namespace, names, ALL)
+    run(namespace, "by_name('kept').append(2)\nglobals()['other'] = 3")
+    assert sorted(snapshot.changes().paths) == ["kept", "other"]
+    snapshot.restore()
+    assert (namespace["kept"], namespace["other"]) == ([1], 2)
+    assert snapshot.unrestorable == []  # nobody has named it
 
 
 def test_what_belongs_to_libraries_and_python_is_not_entered(monkeypatch):
@@ -400,7 +442,6 @@ def test_files_processes_and_unknown_objects_are_reported(tmp_path):
 
 def test_what_has_nothing_to_put_back_is_not_reported():
     import datetime
-    import decimal
     import logging
     import operator
     import pathlib
@@ -578,3 +619,66 @@ def test_the_global_generators_are_put_back_only_where_one_has_drawn():
     drawn.restore()
     assert random.random() == first
     snapshot.restore()
+
+
+ANSWERING = """
+class Proxy:
+    asked = []
+    def __init__(self): object.__setattr__(self, "held", [1])
+    def __getattribute__(self, name):
+        Proxy.asked.append(name)
+        return object.__getattribute__(self, name)
+    def __getattr__(self, name):
+        Proxy.asked.append(name)
+        raise AttributeError(name)
+    __class__ = property(lambda self: Proxy.asked.append("__class__") or list)
+    __dict__ = property(lambda self: Proxy.asked.append("__dict__") or {})
+"""
+
+
+def test_an_object_that_stands_for_another_one_is_asked_nothing():
+    namespace = notebook(ANSWERING + "proxy = Proxy()")
+    proxy, asked = namespace["proxy"], namespace["Proxy"].asked
+    held = object.__getattribute__(proxy, "held")
+    asked.clear()
+    snapshot = Snapshot(namespace, ["proxy"], ALL)
+    held.append(2)
+    object.__setattr__(proxy, "more", 3)
+    assert asked == []
+    assert snapshot.changes().paths == ["proxy.more", "proxy.held"]
+    snapshot.restore()
+    snapshot.fingerprint()
+    notebook_functions(namespace, ["proxy"])
+    assert held == [1]
+    assert asked == []
+
+
+def test_what_cannot_change_in_a_large_list_is_passed_over():
+    items = "[str(i) for i in range(3000)], [(i, 'a') for i in range(3000)], [frozenset([i]) for i in range(3000)]"
+    snapshot = Snapshot(notebook(f"values = {items}"), ["values"], ALL)
+    assert len(snapshot.objects()) == 4
+
+
+def test_what_bases_remember_of_a_class_that_was_registered_is_forgotten():
+    namespace = notebook()
+    run(namespace, "import abc\nclass A(abc.ABC): pass\nclass B(A): pass\nclass X: pass")
+    round_trip(namespace, "B", "B.register(X)\nassert issubclass(X, A)")
+    assert not issubclass(namespace["X"], namespace["B"])
+    assert not issubclass(namespace["X"], namespace["A"])
+
+
+def test_a_class_of_abstract_kind_that_keeps_no_registry_is_a_class():
+    namespace = notebook()
+    text = "import abc\nclass M(abc.ABCMeta):\n    def __new__(m, n, b, d): return type.__new__(m, n, b, d)\n"
+    run(namespace, f"{text}class Z(metaclass=M): v = 2")
+    assert round_trip(namespace, "Z", "Z.v = 3")
+    assert namespace["Z"].v == 2
+
+
+def test_an_object_of_a_librarys_own_class_in_place_of_its_function_is_a_patch(monkeypatch):
+    functional = torch.nn.functional
+    held, relu = Foreign(functional), functional.relu
+    monkeypatch.setattr(functional, "relu", torch.nn.ReLU6())
+    assert held.changed() == ["relu"]
+    held.restore()
+    assert functional.relu is relu

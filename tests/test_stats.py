@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -74,7 +75,7 @@ def test_a_plain_interval_would_not_do_on_autocorrelated_noise() -> None:
     held = 0
     for _ in range(200):
         values = sorted(take(autocorrelated(rng), 400))
-        rank = stats._rank(400)
+        rank = stats._rank(400, 0.05)
         held += values[rank] <= 0 <= values[-1 - rank]
     assert held / 200 < 0.85
 
@@ -193,15 +194,34 @@ def test_an_interval_holds_its_median_and_stays_within_the_samples(samples: list
         assert min(samples) <= low <= median <= high <= max(samples)
 
 
-@pytest.mark.parametrize("count", [6, 7, 8, 9, 20, 57, 300, 301, 5000])
-def test_order_statistics_bound_the_median_at_95_percent(count: int) -> None:
-    cut = stats._rank(count)
+@pytest.mark.parametrize(
+    ("share", "count"), [*itertools.product([0.05, 0.005], [9, 10, 20, 57, 300, 301, 5000]), (0.05, 6)]
+)
+def test_order_statistics_bound_the_median(count: int, share: float) -> None:
+    cut = stats._rank(count, share)
 
     def outside(cut: int) -> float:
         return sum(math.comb(count, i) for i in range(cut + 1)) / int(2 ** (count - 1))
 
-    assert outside(cut) <= 0.05
-    assert outside(cut + 3) > 0.05
+    assert outside(cut) <= share
+    assert outside(cut + 3) > share
+
+
+def test_a_direction_has_to_be_surer_than_the_interval() -> None:
+    rng = random.Random(6)
+    found = [ratio_of([0.0115 + 0.2 * x for x in take(white(rng), 300)]) for _ in range(200)]
+    beyond = [ratio for ratio in found if ratio.low is not None and ratio.low > 1.01]
+    assert 0 < [ratio.verdict for ratio in beyond].count("slower") < len(beyond)
+    assert {ratio.verdict for ratio in found if ratio not in beyond} <= {"undecided", "same"}
+
+
+def test_a_clear_direction_needs_no_surer_interval() -> None:
+    # Of sixteen rounds, an interval of 95 % leaves three out at each end, and one of 99.5 % two.
+    spread = [0.0 if i in (2, 7, 12) else 0.3 + 0.001 * (i * 7 % 16) for i in range(16)]
+    assert ratio_of(spread).verdict == "slower"
+    near = [x / 10 for x in spread]
+    assert (ratio_of(near).low or 0) > 1.01
+    assert ratio_of(near).verdict == "undecided"
 
 
 def test_a_ratio_of_nothing_is_refused() -> None:
@@ -215,7 +235,7 @@ def test_an_interval_of_nothing_is_refused() -> None:
 
 
 def made(variant: str, over: str, verdict: str) -> Ratio:
-    return Ratio(variant, over, 1.0, 1.0, 1.0, 1.0, 1.0, verdict, 10, 10)
+    return Ratio(variant, over, 1.0, 1.0, 1.0, verdict, 10, 10)
 
 
 @pytest.mark.parametrize(

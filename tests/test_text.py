@@ -68,7 +68,7 @@ def remarks(report: Report, name: str) -> str:
         (
             a_ratio("undecided", 0.5, None, None, rounds=4),
             "jax and torch: undecided: too few rounds for an interval "
-            "(ratio 0.500, range seen 0.400-0.500, no interval, 4 rounds); a larger --budget may decide",
+            "(ratio 0.500, range 0.400-0.500, no interval, 4 rounds); a larger --budget may decide",
         ),
         (a_ratio("withheld", note="a constant was timed."), "jax and torch: verdict withheld: a constant was timed."),
         (
@@ -175,7 +175,7 @@ def test_compile_time_is_without_prime():
     report = a_report(a_variant("torch", compilation=a_compilation(stages=stages, cache="unknown")))
     assert "750 ms" in to_details(report).split("\n\n")[1]
     only_prime = a_report(a_variant("torch", compilation=a_compilation(stages=stages[:1])))
-    assert "compile time" not in to_details(only_prime)
+    assert "compile" not in to_details(only_prime).split("\n\n")[1].splitlines()[0].split()[3:]
 
 
 def test_a_place_without_a_line_names_none():
@@ -198,9 +198,8 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
     assert (
         "peak on cuda:0 of 24.0 GiB: other processes 900 MiB, context 520 MiB, in use 1.17 GiB, free in pool" in block
     )
-    assert (
-        "peak on host: in use 300 MiB; on top of 612 MiB before; VmHWM; not available: other processes (no perm"
-        in remarks(with_memory(), "all variants")
+    assert "peak on host: in use 300 MiB; on top of 612 MiB before; not available: other processes (no perm" in remarks(
+        with_memory(), "all variants"
     )
     assert "! memory" not in block
     odd = Ledger(
@@ -212,7 +211,7 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
 
 def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
     head, first, second = to_details(with_memory()).split("\n\n")[1].splitlines()
-    assert "peak in use" in head
+    assert "memory" in head
     assert "peak held" in head
     assert "3.52 GiB (cuda:0)" in first
     assert "1.17 GiB (cuda:0)" in first
@@ -220,7 +219,7 @@ def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
     static = Ledger("CPU", None, (Amount("in use", 2**21, "XLA"),), how="static")
     none = Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))
     assert "2.00 MiB (CPU (static))" in to_details(a_report(a_variant("jax", memory=(none, static))))
-    assert "peak in use" not in to_details(a_report(a_variant("jax", memory=(none,))))
+    assert "memory" not in to_details(a_report(a_variant("jax", memory=(none,)))).split("\n\n")[1]
     ended = Ledger("host", None, (Amount("in use", 2**21, "read every 50 ms"),), how="last seen")
     assert "+2.00 MiB (host, last seen)" in to_details(a_report(a_variant("jax", memory=(ended,))))
 

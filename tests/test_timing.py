@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import statistics
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
@@ -63,6 +64,7 @@ class Program:
         self.lead_in = False
         self.calls = 0
         self.entered = False
+        self.found: Callable[[], tuple[object, ...] | None] = lambda: None
         self.collecting: set[bool] = set()
         self.wait: Callable[[Any], Any] | None = self.waited if waiting is not None else None
         self._waiting = waiting or 0.0
@@ -80,6 +82,10 @@ class Program:
         assert self.entered
         assert not self.world.open
         self.entered = False
+
+    def finds(self) -> tuple[object, ...] | None:
+        assert self.entered
+        return self.found()
 
     def call(self, argument: str) -> str:
         assert argument == "x"
@@ -159,7 +165,7 @@ def test_samples_are_seconds_per_call_of_short_blocks() -> None:
     short, long = found.variants
     assert statistics.median(short.samples) == pytest.approx(1e-5)
     assert statistics.median(long.samples) == pytest.approx(0.004)
-    assert short.calls_per_block * 1e-5 == pytest.approx(BLOCK)
+    assert short.calls_per_block == 2, "it fills a block, but is short"
     assert long.calls_per_block == 1
     assert short.calls == short.calls_per_block * len(short.samples)
 
@@ -364,7 +370,7 @@ def test_a_clear_difference_that_drifts_is_decided_all_the_same() -> None:
 def test_variants_that_may_be_close_make_the_same_number_of_calls() -> None:
     world = World()
     found = run(world, [Program(world, name, each, 0.01) for name, each in (("a", 3e-6), ("b", 5.9e-6), ("c", 2e-4))])
-    assert [variant.calls_per_block for variant in found.variants] == [7, 7, 1]
+    assert [variant.calls_per_block for variant in found.variants] == [round(BLOCK / 3e-6)] * 2 + [1]
 
 
 def test_where_one_starts_anew_in_every_call_so_do_all() -> None:
@@ -376,6 +382,115 @@ def test_where_one_starts_anew_in_every_call_so_do_all() -> None:
     starts = [index for index, (what, name) in enumerate(world.log) if (what, name) == ("enter", "a")]
     between = [world.log[one + 1 : other].count(("call", "a")) for one, other in pairwise(starts)]
     assert set(between[1:]) == {1}  # no lead-in call, after which the state would not be that of the start
+
+
+def entries_a_call(world: World, *programs: Program) -> float:
+    """Return how often such programs are entered for one call."""
+    before = len(world.log)
+    found = run(world, programs)
+    assert all(variant.cores is not None and variant.samples for variant in found.variants)
+    events = [what for what, _ in world.log[before:]]
+    return events.count("enter") / events.count("call")
+
+
+def test_where_nothing_has_to_be_put_back_blocks_follow_each_other() -> None:
+    world = World()
+    programs = [Program(world, name, 1e-4, 0.01) for name in "ab"]
+    assert entries_a_call(world, *programs) > 0.3
+    for program in programs:
+        program.found = lambda: ("the same",)
+    assert entries_a_call(world, *programs) < 0.05
+    assert all(program.collecting == {False} for program in programs)
+
+
+def test_where_one_would_find_what_another_one_put_there_they_do_not() -> None:
+    world = World()
+    a, b = (Program(world, name, 1e-4, 0.01) for name in "ab")
+    a.found = lambda: (b.entered,)
+    b.found = lambda: ()
+    assert entries_a_call(world, a, b) > 0.3
+
+
+def test_where_a_round_is_long_each_block_has_its_own_preparation() -> None:
+    world = World()
+    programs = [Program(world, name, 0.02, 0.01) for name in "ab"]
+    for program in programs:
+        program.found = lambda: ()
+    assert entries_a_call(world, *programs) > 0.3
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_cycles_that_calls_leave_are_collected_unless_the_user_collects_none(collecting: bool) -> None:
+    class Node:
+        def __init__(self) -> None:
+            self.own = self
+
+    alive: weakref.WeakSet[Node] = weakref.WeakSet()
+    most = 0
+
+    def leave_a_cycle(_: int) -> None:
+        nonlocal most
+        alive.add(Node())
+        most = max(most, len(alive))
+
+    world = World()
+    a, b = (Program(world, name, 1e-4, 0.01, leave_a_cycle) for name in "ab")
+    a.found = b.found = lambda: ()
+    if not collecting:
+        gc.disable()
+    try:
+        run(world, [a, b], 0.5)
+    finally:
+        gc.enable()
+    assert (most < 500) is collecting, most
+
+
+def test_a_compilation_amid_blocks_that_follow_each_other_voids_all_that_ran_at_once() -> None:
+    """Who compiled is not asked between them, so that nothing lies between two calls."""
+    world = World()
+
+    def compile_once(call: int) -> None:
+        if call == 2000:
+            world.compiled += 1
+        if world.compiled and call < 2010:
+            world.now += 0.1
+
+    a, b = Program(world, "a", 1e-5, 0.01, compile_once), Program(world, "b", 1e-5, 0.01)
+    a.found = b.found = lambda: ()
+    found = run(world, [a, b], 3.0)
+    assert max(found.variants[0].samples) < 2e-5
+    assert a.calls > 2000
+
+
+def test_nothing_is_asked_between_calls_that_follow_each_other() -> None:
+    world = World()
+    asked = 0
+
+    def events() -> int:
+        nonlocal asked
+        asked += 1
+        return 0
+
+    a, b = (Program(world, name, 1e-5, 0.01) for name in "ab")
+    a.found = b.found = lambda: ()
+    harness = Harness(events, world.drain, world.window, world.clock)
+    time_variants([Local(one.name, one, harness) for one in (a, b)], budget=1.0, seed=0, clock=world.clock)
+    assert asked < 0.05 * a.calls
+
+
+def test_a_program_that_fails_amid_blocks_that_follow_each_other_is_not_called_again() -> None:
+    world = World()
+
+    def fail(call: int) -> None:
+        if call == 2000:
+            raise ValueError("mine")
+
+    a, b = Program(world, "a", 1e-5, 0.01, fail), Program(world, "b", 1e-5, 0.01)
+    a.found = b.found = lambda: ()
+    found = run(world, [a, b])
+    assert (a.calls, str(found.variants[0].failure), found.variants[1].failure) == (2000, "mine", None)
+    assert not a.entered
+    assert not b.entered
 
 
 def test_what_surrounds_a_block_is_charged_alike() -> None:
@@ -571,6 +686,9 @@ class Real:
 
     def exit(self) -> None: ...
 
+    def finds(self) -> tuple[()]:
+        return ()
+
 
 def test_torch_and_jax_programs() -> None:
     import jax
@@ -587,7 +705,7 @@ def test_torch_and_jax_programs() -> None:
         Real("recompiles", lambda x: jax.jit(lambda y: y + 1)(x), jnp.ones(3), wait=jax.block_until_ready),
     ]
     harness = Harness(framework.compile_events, framework.drain, nullcontext)
-    found = time_variants([Local(one.name, one, harness) for one in programs], budget=1.0, seed=0)
+    found = time_variants([Local(one.name, one, harness) for one in programs], budget=2.0, seed=0)
     small_, large_, jitted, recompiles = found.variants
     assert [variant.failure for variant in found.variants] == [None] * 4
     assert [variant.every_call for variant in found.variants] == [False, False, False, True]
@@ -632,6 +750,24 @@ def test_frameworks_have_turns_in_which_the_threads_of_the_other_one_are_at_rest
     assert together.variants[0].time().median > 1.5e-3  # so that the turns are what made the difference
 
 
+def test_variants_of_one_framework_are_compared_within_its_turns() -> None:
+    world = World()
+    programs = [Program(world, name, seconds, 0.02) for name, seconds in (("a", 1e-3), ("b", 1.05e-3), ("c", 2e-3))]
+    harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
+    pools = ["one", "one", "other"]
+    found = time_variants(
+        [Local(program.name, program, harness, pool=pool) for program, pool in zip(programs, pools, strict=True)],
+        budget=1.0,
+        seed=0,
+        clock=world.clock,
+    )
+    within, across = found.ratios[:2]
+    assert (within.variant, across.variant) == ("b", "c")
+    assert within.rounds > 5 * across.rounds
+    assert (within.median, across.median) == (pytest.approx(1.05, rel=0.01), pytest.approx(2.0, rel=0.02))
+    assert len(found.variants[0].samples) == across.rounds  # a time is of the turns, as the ratio to another framework
+
+
 def test_many_pools_have_turns_enough_for_an_interval() -> None:
     world = World()
     programs = [Program(world, f"v{i}", 1e-4, 0.01) for i in range(12)]
@@ -640,3 +776,10 @@ def test_many_pools_have_turns_enough_for_an_interval() -> None:
         [Local(one.name, one, harness, pool=one.name) for one in programs], budget=2.0, seed=0, clock=world.clock
     )
     assert all(ratio.interval is not None for ratio in found.ratios)
+
+
+def test_short_calls_are_made_twice_at_least_and_longer_ones_once() -> None:
+    for seconds, calls in ((2e-5, 2), (2e-4, 1)):
+        world = World()
+        found = run(world, [Program(world, name, seconds, 0.01) for name in "ab"])
+        assert [variant.calls_per_block for variant in found.variants] == [calls] * 2

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwmagic.frameworks import Counters, Device
+from fwmagic.frameworks.memory import Counters, Device
 from fwmagic.frameworks.torch.memory import TorchMemory, counters, timeline
 
 MIB = 1 << 20

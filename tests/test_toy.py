@@ -84,8 +84,9 @@ def test_its_arrays_can_be_given_to_others(shell):
 def test_a_difference_from_it_is_found(shell):
     run(shell, "%%compare --budget 0.1 --no-memory\n%%toy\ntoylib.ones(2)\n%%numpy\nnp.array([1.0, 3.0])")
     report = shown(shell)[-1]
-    assert report["numpy"].agreement.status == "differs"
-    assert "toy" in report["numpy"].agreement.sentence
+    found = report["numpy"].agreement
+    assert (found.status, found.reference, found.pair) == ("differs", "toy", ("1", "3"))
+    assert "toy and numpy differ" in next(one.sentence for one in report.findings if one.code == "FW401")
 
 
 @pytest.mark.parametrize("options", ["", "--isolate"])

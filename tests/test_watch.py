@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import subprocess
 import sys
 import tempfile
@@ -11,13 +12,22 @@ import threading
 import pytest
 from cells import run
 
+from fwmagic.cells.threads import left_at_work, wait_for
 from fwmagic.cells.watch import Watch
 
 SETUP = """
-import asyncio, os, pathlib, shutil, socket, sqlite3, subprocess, sys, tempfile
-from threading import Thread
+import asyncio, ctypes, faulthandler, logging, os, pathlib, shutil, socket, sqlite3, subprocess, sys, tempfile
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread, Timer
+from time import sleep
 import numpy as np
 here = pathlib.Path("here.txt")
+opened = open("opened.txt", "w")
+log = logging.getLogger("of.the.watched")
+log.handlers[:], log.propagate = [logging.FileHandler("log.txt")], False
+c = ctypes.CDLL(None)
+c.fopen.restype = ctypes.c_void_p
+c.fputs.argtypes, c.fclose.argtypes = [ctypes.c_char_p, ctypes.c_void_p], [ctypes.c_void_p]
 def write():
     here.write_text("2")
 """
@@ -36,7 +46,9 @@ def watched(tmp_path, monkeypatch):
             exec(code, namespace)
         return watch.effect and (watch.effect.line, watch.effect.reason)
 
-    return run
+    yield run
+    namespace["opened"].close()
+    namespace["log"].handlers[0].close()
 
 
 @pytest.mark.parametrize(
@@ -59,9 +71,19 @@ def watched(tmp_path, monkeypatch):
         ("s = socket.socket(); s.bind(('127.0.0.1', 0)); s.close()", 1, "uses the network"),
         ("t = Thread(target=here.write_text, args=('3',)); t.start(); t.join()", None, "writes `here.txt`"),
         ("tempfile.mkdtemp()", 1, "makes the folder `"),
+        ("a = os.write(opened.fileno(), b'1')", None, "writes `opened.txt`"),
+        ("faulthandler.dump_traceback(opened)", None, "writes `opened.txt`"),
+        ("f = c.fopen(b'by_c.bin', b'w'); c.fputs(b'1', f); c.fclose(f)", None, "writes `by_c.bin`"),
+        ("Thread(target=sleep, args=(0.1,)).start()", None, "leaves a thread at work"),
+        ("Timer(0.1, int).start()", None, "leaves a thread at work"),
+        ("def work(): sleep(0.1)\npool = ThreadPoolExecutor(); f = pool.submit(work)", None, "leaves a thread at work"),
+        ("pool = ThreadPoolExecutor(); f = pool.submit(sleep, 0.1)", None, "leaves a thread at work"),
+        ("os.makedirs('a'); f = c.fopen(b'a/by_c', b'w'); c.fputs(b'1', f); c.fclose(f)", 1, "makes the folder `a`"),
     ],
 )
 def test_what_a_cell_does_to_the_world(watched, text, line, why):
+    if line is None and sys.platform != "linux" and "Thread" not in text:
+        return  # only there the system tells it
     found = watched(text)
     assert found is not None
     assert (found[0], found[1][: len(why)]) == (line, why)
@@ -78,6 +100,12 @@ def test_what_a_cell_does_to_the_world(watched, text, line, why):
         "async def f(): await asyncio.sleep(0)\nasyncio.run(f())",
         "import wave, xmlrpc.client",
         "os.environ['A_B'] = '1'; del os.environ['A_B']",
+        "log.warning('to a file that is open already: a measured run logs nothing')",
+        "os.close(os.dup(opened.fileno()))",
+        "t = Thread(target=sleep, args=(0.01,)); t.start(); t.join()",
+        "with ThreadPoolExecutor() as pool: f = pool.submit(sleep, 0.01)",
+        "pool = ThreadPoolExecutor(); a = list(pool.map(abs, range(9)))",  # its threads wait for more
+        "r, w = os.pipe(); a = os.write(w, b'1'); os.close(r); os.close(w)",
     ],
 )
 def test_what_does_nothing_to_the_world(watched, text):
@@ -117,6 +145,9 @@ def test_the_files_of_a_run_can_be_put_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.txt").write_text("1")
     (tmp_path / "empty.txt").write_text("")
+    for name in ("moved", "over", "removed"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    held = {path.name: path.read_text() for path in tmp_path.iterdir()}
     text = """
     import os, numpy as np
     from pathlib import Path
@@ -127,11 +158,16 @@ def test_the_files_of_a_run_can_be_put_back(tmp_path, monkeypatch):
     np.save("new.npy", np.arange(3))
     open("gone.txt", "w").close()
     os.remove("gone.txt")
+    os.rename("moved.txt", "there.txt")
+    Path("moved.txt").write_text("anew")
+    os.replace("new.npy", "over.txt")
+    os.remove("removed.txt")
     """
     with Watch({}, "cell") as watch:
         exec(compile(textwrap.dedent(text), "cell", "exec"), {})
+    assert watch.lasting is None
     watch.put_back_files()
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old.txt": "1", "empty.txt": ""}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == held
 
 
 @pytest.mark.parametrize("line", ["np.ones(3).tofile('log.txt')", "target.write_text('x')"])
@@ -142,3 +178,70 @@ def test_a_comparison_leaves_the_files_that_it_writes_as_they_were(shell, tmp_pa
     run(shell, f"%%compare -o report\n%%numpy a\n{line}\nnp.ones(2)\n%%numpy b\n{line}\nnp.ones(2)")
     assert [variant.status for variant in shell.user_ns["report"]] == ["run-once"] * 2
     assert (tmp_path / "log.txt").read_text() == "before"
+
+
+def test_a_folder_that_is_gone_or_another_one_is_no_trouble(watched, tmp_path):
+    (tmp_path / "inner").mkdir()
+    writes = "import os; a = os.pipe(); n = os.write(a[1], b'1')\n"
+    assert watched(f"{writes}os.chdir('inner')") is None
+    (tmp_path / "inner").rmdir()
+    assert watched(writes) is None
+    assert watched(f"{writes}os.chdir({str(tmp_path)!r})") is None
+
+
+def test_a_module_that_is_imported_from_the_folder_writes_its_bytecode(watched, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "of_the_folder.py").write_text("n = 1")
+    assert watched("import of_the_folder; a = os.pipe(); n = os.write(a[1], b'1')") is None
+    assert (tmp_path / "__pycache__").exists()
+
+
+class TestSetupAndDefinitions:
+    """They run once, and what they did is undone at the end or told."""
+
+    @pytest.fixture
+    def here(self, shell, tmp_path, monkeypatch):
+        folder = tmp_path / "here"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        (folder / "log.txt").write_text("before")
+        return folder
+
+    def test_files_of_the_setup_are_there_for_the_sections_only(self, shell, here):
+        setup = "np.save('x.npy', np.ones(3)); open('log.txt', 'w').close()"
+        run(shell, f"%%compare --budget 0.1 -o r\n%%setup\n{setup}\n%%numpy a\nnp.load('x.npy').sum()")
+        assert [variant.status for variant in shell.user_ns["r"]] == ["timed"]
+        assert {path.name: path.read_text() for path in here.iterdir()} == {"log.txt": "before"}
+        assert "undone" not in shell.user_ns["r"].conditions.inputs
+
+    @pytest.mark.parametrize("options", ["", pytest.param("--isolate", marks=pytest.mark.slow)])
+    def test_what_the_setup_did_for_good_is_told(self, shell, here, options):
+        setup = "import os\nos.mkdir('made')"
+        run(shell, f"%%compare {options} --budget 0.1 -o r\n%%setup\n{setup}\n%%numpy a\nnp.ones(3).sum()")
+        told = shell.user_ns["r"].conditions.inputs
+        assert "%%setup, line 4: makes the folder `made`, which cannot be undone" in told
+
+    def test_files_of_definitions_are_put_back(self, shell, here):
+        run(shell, "from pathlib import Path\nlog = Path('log.txt')")
+        run(shell, "def noted(f):\n    with log.open('a') as file: file.write(f.__name__)\n    return f")
+        section = "@noted\ndef twice(v): return v * 2\ntwice(np.ones(3))"
+        run(shell, f"%%compare --budget 0.1 -o r\n%%numpy a\n{section}\n%%numpy b\n{section}")
+        assert [variant.status for variant in shell.user_ns["r"]] == ["timed"] * 2
+        assert (here / "log.txt").read_text() == "before"
+
+
+def test_what_stands_for_a_thread_that_python_did_not_start_is_nobodys_work():
+    def show_itself():
+        threading.current_thread()
+        shown.set()
+
+    shown = threading.Event()
+    before = threading.enumerate()
+    _thread.start_new_thread(show_itself, ())
+    assert shown.wait(10)
+    left = left_at_work(before)
+    assert left is None
+    for one in threading.enumerate():
+        if one not in before:
+            wait_for(one, 0.1)

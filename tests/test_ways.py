@@ -15,7 +15,7 @@ from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.cells.function import LAST
 from fwmagic.cells.program import traced_program
-from fwmagic.cells.ways import MOST_KEPT, Programs
+from fwmagic.cells.ways import MOST_KEPT, Programs, patches_of, why_python
 from fwmagic.frameworks import CompileOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
@@ -40,6 +40,9 @@ def layer(x): return jnp.tanh(x @ W) * k
 def on_values(x): return x if x.sum() > 0 else -x
 """
 SETUPS = {"torch": TORCH, "jax": JAX}
+
+
+UNROLLED = "unrolled into more than 1,000 operations"
 
 
 def ways(ready):
@@ -98,6 +101,11 @@ class TestCell:
         assert unchanged(book.namespace, before)
         ready.program.scene.restore()
         assert book.namespace["hist"] == []
+
+    @pytest.mark.parametrize("turns", [16, 17, pytest.param(200, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("loop", ["for i in range({}):", "for v in [x] * {}:", "n = 0\nwhile (n := n + 1) <= {}:"])
+    def test_a_loop_is_unrolled_however_often_it_turns(self, book, loop, turns):
+        assert ways(book.ready(f"y = x\n{loop.format(turns)}\n    y = layer(y)[:3]\ny")) == ("cell", ("cell",), None)
 
     @pytest.mark.parametrize(
         "text",
@@ -209,7 +217,7 @@ class TestUsersOwnCompilation:
     def test_no_name_of_a_compiler_reaches_the_notebook(self, torch_book):
         before = set(torch_book.namespace)
         torch_book.ready("layer(x) + 2")
-        torch_book.ready("for i in range(20):\n    y = layer(x) * i")
+        torch_book.ready("for i in range(2000):\n    y = layer(x) * i")
         assert set(torch_book.namespace) == before
 
     def test_a_function_that_the_user_compiled_goes_on_working(self, torch_book):
@@ -227,7 +235,7 @@ class TestModules:
         [
             ("opt.zero_grad()\nloss = net(x).sum()\nloss.backward()\nopt.step()", 4, "`.backward()` trains"),
             ("total = 0\nfor (b,) in loader:\n    total = total + net(b).sum()", 3, "the loop over `loader`"),
-            ("y = 0\nfor i in range(17):\n    y = y + net(x)", 3, "the loop over `range(17)`"),
+            ("y = 0\nfor i in range(2000):\n    y = y + net(x)", 3, UNROLLED),
             ("train(x)", 2, "`train` trains"),
             ("class Own:\n    n = k\nk = 3\ny = net(x)", 2, "the body defines the class `Own`"),
         ],
@@ -285,7 +293,12 @@ class TestFunctions:
     @pytest.mark.parametrize(
         ("framework", "text", "line", "why"),
         [
-            ("torch", "y = 0\nfor i in range(20):\n    y = y + layer(x)", 3, "the loop over `range(20)`"),
+            (
+                "torch",
+                "y = 0\nfor i in range(2000):\n    y = y + layer(x)",
+                3,
+                UNROLLED,
+            ),
             ("torch", "k = 2\nz = reads_k(x)\ny = other(x)", 3, "`reads_k` reads `k` from the namespace"),
             ("jax", "y = 0\nfor v in xs:\n    y = y + layer(v)\nz = bool(y[0] > 0)", 5, "TracerBoolConversionError"),
             ("jax", "y = layer(x)\nif y.sum() > 0:\n    y = y + 1", 3, "TracerBoolConversionError"),
@@ -355,7 +368,7 @@ class TestUntold:
         assert (again.way, again.compiled, again.reason) == ("cell", (), compilation.reason)
 
     def test_the_functions_that_it_calls(self, book):
-        text = "y = 0\nfor i in range(20):\n    y = y + layer(x)"
+        text = "y = 0\nfor i in range(2000):\n    y = y + layer(x)"
         ready = book.ready(text if book.framework.name == "torch" else "y = layer(x)\nif y.sum() > 0:\n    y = y + 1")
         compilation = ready.compilation
         assert (compilation.way, compilation.compiled, compilation.line) == ("functions", (), 3)
@@ -369,18 +382,35 @@ def _unnamed(listener, event, seconds, **_):
 class TestEager:
     """Nothing could be compiled: why, and at which line."""
 
+    @pytest.mark.parametrize("text", ["Net.forward = lambda self, v: v * 3", "setattr(Net, 'by', 2)", "Net.made += 1"])
+    def test_a_compiler_may_read_a_class_as_it_was_before_the_body(self, text):
+        book = notebook(
+            "torch",
+            "class Net(torch.nn.Module):\n    made = 0\n    def forward(self, v): return v * 2\n"
+            "net, x = Net(), torch.ones(3)",
+        )
+        error = book.refused(f"y = x + 1\n{text}\ny = net(y)")
+        assert (error.line, "sets an attribute of the class `Net`" in error.reason) == (3, True)
+
     @pytest.mark.parametrize(
         ("framework", "text", "line", "why"),
         [
             ("torch", "n = 1\nm = n + 2", 2, "nothing of the cell was compiled: there was no array computation"),
-            ("torch", "y = 0\nfor i in range(20):\n    y = y + x", 3, "runs over data or more than 16 times"),
+            ("torch", "y = 0\nfor i in range(5000):\n    y = y + x", 3, UNROLLED),
+            (
+                "torch",
+                "n, y = 0, x\nwhile n < 5000:\n    n, y = n + 1, y @ w",
+                3,
+                UNROLLED,
+            ),
+            ("torch", "for i in range(40):\n    x = 3.7 * x * (1 - x)", 2, UNROLLED),
             ("torch", "y = eval('x * 2')", 2, "the body uses `eval()`"),
             ("torch", "class Own:\n    n = k\nk = 3", 2, "the body defines the class `Own`"),
             ("jax", "y = 1\nif x.sum() > 5: y = 2", 3, "TracerBoolConversionError: it branches on a value"),
             ("jax", "import time\ny = x * time.time()", 3, "which a trace would do once and never again"),
             ("jax", "y = x * np.random.rand()", 2, "which a trace would do once and never again"),
-            ("jax", "y = 0\nfor i in range(5000):\n    y = y + x", 3, "unrolled into more than 1,000 operations"),
-            ("jax", "y = 0\nwhile True:\n    y = y + x", 3, "unrolled into more than 1,000 operations"),
+            ("jax", "y = 0\nfor i in range(5000):\n    y = y + x", 3, UNROLLED),
+            ("jax", "y = 0\nwhile True:\n    y = y + x", 3, UNROLLED),
             ("jax", "y = sum([x * i for i in range(5000)])", 2, "consists of 10,000 operations"),
             ("jax", "with jax.disable_jit():\n    y = x * 2", 2, "the cell runs under its own `jax.disable_jit`"),
             ("jax", "on_values(x)", 2, "TracerBoolConversionError"),
@@ -470,3 +500,30 @@ class TestAgain:
             jax_book.ready(f"x + {number}")
         assert jax_book.ready(f"x + {MOST_KEPT}").compilation.cache == "reused"
         assert jax_book.ready("x + 0").compilation.cache != "reused"
+
+
+@pytest.mark.parametrize(
+    ("text", "why", "patched"),
+    [
+        ("table[act](x)", "`act` is used as a value, and a compiled copy of it would be another object", []),
+        ("by_name('act')(x)", "`by_name` may look up any name, by `globals`", []),
+        ("act(x)", None, ["act"]),
+        ("twice(x)", None, ["twice"]),
+    ],
+)
+def test_a_function_is_compiled_only_if_nobody_can_tell(text, why, patched):
+    """By its globals, or by being another object than the one that others hold."""
+    book = notebook(
+        "torch",
+        """
+        x = torch.ones(3)
+        def act(x): return x * 2
+        def twice(x): return x + x
+        def by_name(name): return globals()[name]
+        table = {act: act}
+        """,
+    )
+    scene = book.scene(text)
+    place = why_python(scene)
+    assert (place and place.reason) == why
+    assert [patch.name for patch in patches_of(scene, CompileOptions())] == patched

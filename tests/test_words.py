@@ -15,18 +15,32 @@ from fwmagic.report.words import to_words
 
 def test_the_parts_of_a_report():
     words = to_words(four_variants(10))
-    assert list(words) == ["headline", "brief", "figures", "charts", "details", "conditions", "budget"]
+    assert list(words) == ["headline", "brief", "figures", "charts", "details", "conditions", "budget", "sign", "scale"]
     assert words["budget"] == "2.00 s"
     (first,) = words["headline"]
     assert first["text"].startswith("✗ outputs of jax:compiled differ at loss[0]")
     assert first["warning"] is True
-    assert words["brief"] == "outputs differ"
+    assert (words["sign"], words["brief"]) == ("✗", "outputs differ")
     assert words["figures"]["head"][:3] == ["variant", "runs", "time per call"]
     assert [row[0] for row in words["figures"]["rows"]] == ["torch:eager", "torch:compiled", "jax:compiled", "numpy"]
     assert [group["name"] for group in words["details"]][-2:] == ["numpy", "all variants"]
     numpy = words["details"][-2]["lines"]
     assert {"label": "not warm", "text": "its time had not settled when the rounds began", "warning": True} in numpy
     assert [line["label"] for line in words["conditions"]] == ["software", "devices", "load", "timing"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "name"),
+    [
+        ("%%compare -o mine\n%%torch\n1", {"output": "mine", "mode": "all"}, "mine"),
+        ("%%jax\n\n  # the loss of one batch\nx", {}, "# the loss of one batch"),
+        ("%%compare\n%%setup\nx = 1\n\nx += 1\n%%torch\ny = x + 1", {}, "y = x + 1"),
+        ("%%torch\n" + 40 * "x", {}, 29 * "x" + "…"),
+        ("", {}, None),
+    ],
+)
+def test_a_run_is_called_by_its_variable_or_its_first_line(cell, options, name):
+    assert to_words(a_report(a_variant("torch", options=options), cell=cell)).get("name") == name
 
 
 def test_a_report_without_variants_has_words():
@@ -54,7 +68,8 @@ def test_the_words_of_any_report_are_those_of_its_text(report):
     assert json.loads(json.dumps(words)) == words
     lines = [line for group in words["details"] for line in group["lines"]]
     for line in (*words["headline"], *lines, *words["conditions"]):
-        assert line["text"] in text
+        told = report.findings[line["finding"]].fix if "finding" in line else line.get("text", "")
+        assert told in text
     assert all(len(row) == len(words["figures"]["head"]) for row in words["figures"]["rows"])
     for chart, variants in words["charts"].items():
         head = json.loads(files("fwmagic").joinpath("charts", f"{chart}.json").read_text())["usermeta"]["table"]
@@ -107,10 +122,10 @@ def test_memory_is_among_the_words():
 def test_an_amount_that_has_a_lower_and_an_upper_bound_is_a_span_everywhere():
     ledger = Ledger("host", None, (Amount("in use", 24 << 20, "counted", most=48 << 20),), start=1 << 30)
     report = a_report(a_variant("jax", memory=(ledger,)))
-    assert "+24.0-48.0 MiB (host)" in report.details()
-    assert "24.0-48.0 MiB more" in report.to_html()
-    assert to_words(report)["charts"]["memory"][0][0][-1] == "24.0-48.0 MiB"
-    assert "+24.0-48.0 MiB" in str(report)
+    assert "+24.0 to 48.0 MiB (host)" in report.details()
+    assert "24.0 to 48.0 MiB more" in report.to_html()
+    assert to_words(report)["charts"]["memory"][0][0][-1] == "24.0 to 48.0 MiB"
+    assert "+24.0 to 48.0 MiB" in str(report)
     assert "+24.0 MiB" not in str(report) + report.details()
 
 
@@ -135,3 +150,9 @@ def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
     assert len(stored["jax"].time.samples) < 400
     for report in (whole, stored):
         assert "400 blocks of 4 calls" in report.details()
+
+
+def test_a_ratio_of_one_round_has_no_range():
+    one = a_report(ratios=(a_ratio("undecided", 0.9, None, None, rounds=1, least=0.9, most=0.9),))
+    assert "0.900 (one round)" in str(one)
+    assert "one round, no interval" in one.details()

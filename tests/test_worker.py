@@ -209,6 +209,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_kernel_that_is_killed():
     with subprocess.Popen([sys.executable, "-c", _KILLED], stdout=subprocess.PIPE, text=True) as kernel:
         numbers = [int(number) for number in kernel.stdout.readline().split()]

@@ -189,11 +189,23 @@ def test_nothing_is_dropped(text):
 class TestReport:
     def test_as_it_is_written_and_what_it_takes_as_one_program(self, shell):
         run(shell, "import jax, jax.numpy as jnp\nx = jnp.ones(8)\nstep = jax.jit(lambda v: v * 2)")
-        run(shell, f"%%jax {QUICK} -o r\ny = x\nfor _ in range(40):\n    y = step(y)\ny")
+        run(shell, "%%jax --budget 1 --no-check -o r\ny = x\nfor _ in range(40):\n    y = step(y)\ny")
         report = shell.user_ns["r"]
         assert (report["jax"].compilation.way, report["jax"].compilation.line) == ("yours", 4)
         (finding,) = (one for one in report.findings if one.code == "FW203")
         assert "the whole section as one compiled program takes 0." in finding.sentence
+
+    def test_so_it_is_in_torch(self, shell):
+        with compiling_with(QUICK_BACKEND):
+            run(shell, "import torch\nx = torch.ones(8)\nstep = torch.compile(lambda v: v * 2)\nstep(x)")
+            run(shell, "%%torch --budget 1 --no-check -o r\ny = x\nfor _ in range(40):\n    y = step(y)\ny")
+            report = shell.user_ns["r"]
+            assert (report["torch"].compilation.way, report["torch"].compilation.line) == ("yours", 4)
+            (finding,) = (one for one in report.findings if one.code == "FW203")
+            assert "the whole section as one compiled program takes 0." in finding.sentence
+            # Nobody asked for it, and so many operations take long to compile.
+            run(shell, "%%torch --budget 1 --no-check -o r\ny = x\nfor _ in range(101):\n    y = step(y)\ny")
+        assert "FW203" not in {finding.code for finding in shell.user_ns["r"].findings}
 
     def test_a_jit_in_every_call_takes_as_long_as_that(self, shell):
         run(shell, "import jax, jax.numpy as jnp\nx = jnp.ones(8)\ndef made(v): return jax.jit(lambda u: u * 2)(v)")
@@ -222,10 +234,20 @@ class TestReport:
         run(shell, "import jax, jax.numpy as jnp\nx = jnp.ones(8)")
         text = "y = x\nfor i in range(10):\n    y = jnp.sin(y) + i\ny"
         other = "y = x\nfor i in iter(range(10)):\n    y = jnp.sin(y) + i\n    if y.sum() > 1e9: break\ny"
-        run(shell, f"%%compare {QUICK} -o r\n%%jax whole\n{text}\n%%jax python\n{other}")
+        run(shell, f"%%compare --budget 1 --no-check -o r\n%%jax whole\n{text}\n%%jax python\n{other}")
         (finding,) = (one for one in shell.user_ns["r"].findings if one.code == "FW205")
         assert finding.sentence.startswith("whole is one compiled program, and python stays Python (line 11); ")
         assert "run as Python, whole takes" in finding.sentence
+
+    def test_a_torch_section_that_trains_has_no_other_way(self, shell, idle):
+        text = "import torch, jax, jax.numpy as jnp\nx, v = torch.ones(4, 8), jnp.ones(8)\nnet = torch.nn.Linear(8, 2)"
+        run(shell, f"{text}\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\ndef train(): net(x).sum().backward()")
+        with compiling_with(QUICK_BACKEND):
+            for section in ("net(x).sum().backward()\nopt.step()", "train()"):
+                run(shell, f"%%compare {QUICK} -o r\n%%torch\n{section}\n%%jax\njnp.sin(v)")
+                report = shell.user_ns["r"]
+                assert [variant.compilation.way for variant in report] == ["modules", "cell"]
+                assert "FW205" not in {finding.code for finding in report.findings}
 
     def test_every_call_finds_the_state_of_the_first_whatever_another_program_changes(self, shell):
         run(shell, "import functools, jax, jax.numpy as jnp\nx, state = jnp.ones(8), {'n': 0}")

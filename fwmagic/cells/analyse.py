@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-from fwmagic.cells.names import DEFINITIONS, exposed_names, names_of_statements
+from fwmagic.cells.names import DEFINITIONS, LEADS_TO_NAMES, LOOKS_UP, exposed_names, is_star, names_of_statements
 from fwmagic.cells.uses import used_again, worked_on
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
@@ -24,14 +24,21 @@ _STDIN = {"input", "sys.stdin.read", "sys.stdin.readline", "getpass.getpass", "g
 _EFFECTS = {
     *("open", "pickle.dump", "json.dump", "exit", "quit", "atexit.register"),
     *("os.system", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.rename", "os.chdir", "os.putenv"),
+    *("os.write", "os.writev", "os.pwrite", "os.pwritev", "os.sendfile", "os.ftruncate", "os.copy_file_range"),
 }
-_EFFECT_MODULES = ("subprocess.", "shutil.", "socket.", "requests.", "urllib.", "http.", "sqlite3.", "plt.", "sns.")
+_EFFECT_MODULES = (
+    *("subprocess.", "shutil.", "socket.", "requests.", "urllib.", "http.", "sqlite3.", "plt.", "sns."),
+    "faulthandler.",
+)
 _EFFECT_METHODS = {
     *("write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch"),
     # Written without asking Python, so that nobody would see it.
     *("to_parquet", "to_hdf", "to_feather", "save_file", "save_pretrained", "imwrite", "add_scalar", "add_scalars"),
 }
-_NAMESPACE = {"globals", "locals", "vars", "dir", "exec", "eval", "get_ipython"}
+# Modules by which a program sets what an import finds, or what that does.
+_OF_IMPORTS = {"sys", "os", "importlib", "site", "get_ipython"}
+_NAMESPACE = {"locals", "vars", "dir"} | LOOKS_UP
+_AWAITING = {ast.Await: "await", ast.AsyncFor: "async for", ast.AsyncWith: "async with"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Body:
 
     `reads` are names that the body may read before it binds them; `assigned` those that it binds; `live` the
     results: those of them that it does not read again, and inputs that it binds anew; `maybe` those of `live` that
-    are perhaps never bound. `kept` are names of its own objects that are no results, and into which it may put some.
+    are perhaps never bound. `kept` are names of its own objects that are no results, and into which it may put some;
+    `unread` those that it binds anew whatever they hold, such as what its last execution has left there.
     """
 
     text: str
@@ -56,6 +64,7 @@ class Body:
     live: tuple[str, ...]
     maybe: frozenset[str]
     kept: tuple[str, ...]
+    unread: frozenset[str]
     disables_jit: Place | None = None
     clock: Place | None = None
     host_random: Place | None = None
@@ -106,9 +115,13 @@ class Body:
         """Return a code object that runs the hoisted definitions."""
         return self.code(ast.Module(list(self.definitions), []))
 
-    def runs(self) -> tuple[Any, Any]:
-        """Return code objects for the body's statements and for its last expression (None: it has none)."""
-        statements = self.code(ast.Module(list(self.statements), []))
+    def runs(self, whole: bool = False) -> tuple[Any, Any]:
+        """Return code objects for the body's statements and for its last expression (None: it has none).
+
+        `whole`: the statements are those of the section as it stands, definitions included.
+        """
+        every = self.tree.body if self.last is None else self.tree.body[:-1]
+        statements = self.code(ast.Module(list(every if whole else self.statements), []))
         last = None if self.last is None else self.code(ast.Expression(self.last))
         return statements, last
 
@@ -160,6 +173,7 @@ def analyse(
     reads, _ = exposed_names(whole)
     inputs, _ = exposed_names(whole, loops_run=True)
     _, surely = exposed_names(body)
+    _, bound = exposed_names(body, loops_run=True)
     written = names_of_statements(whole)
     inner = names_of_statements([s for s in body if isinstance(s, DEFINITIONS)]).writes
     live = tuple(
@@ -182,14 +196,22 @@ def analyse(
         live=live,
         maybe=frozenset(live) - surely,
         kept=tuple(sorted(own & worked_on(body))),
+        unread=frozenset(bound - reads),
         flags=flags,
         **_traits_of_body(tree, whole, frameworks),
     )
 
 
 def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it."""
+    """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it.
+
+    So does an import after a statement that may be about what is imported, or how: a path, a variable, a module.
+    """
     definitions: list[ast.stmt] = [s for s in statements if isinstance(s, DEFINITIONS)]
+    for place, statement in enumerate(statements):
+        before = [one for one in statements[:place] if not isinstance(one, DEFINITIONS)]
+        if isinstance(statement, ast.Import | ast.ImportFrom) and names_of_statements(before).reads & _OF_IMPORTS:
+            definitions.remove(statement)
     moved = True
     while moved:
         moved = False
@@ -202,7 +224,10 @@ def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tup
         for definition in list(definitions):
             own = names_of_statements([definition])
             twice = any(own.writes & names_of_statements([d]).writes for d in definitions if d is not definition)
-            if (own.reads | own.writes) & taken or twice:
+            before = statements[: statements.index(definition)]
+            # Which names `from m import *` binds shows only when it has run.
+            late = is_star(definition) and any(id(one) not in kept for one in before)
+            if (own.reads | own.writes) & taken or twice or late:
                 definitions.remove(definition)
                 moved = True
     kept = {id(definition) for definition in definitions}
@@ -226,11 +251,18 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
                 first("disables_jit", node, f"the cell runs under its own `{name}`")
         if isinstance(node, ast.Call):
             _trait_of_call(node, effects, methods, found, first)
+        match node:
+            case ast.Name(id=name) if name in LOOKS_UP | LEADS_TO_NAMES:
+                first("uses_namespace", node, f"the body uses `{name}`")
+            case ast.Attribute(attr=name) | ast.Constant(value=str(name)) if name in LEADS_TO_NAMES:
+                first("uses_namespace", node, f"the body uses `{name}`")
     for node in (inner for statement in body for inner in ast.walk(statement)):
         if isinstance(node, ast.ClassDef):
             first("defines", node, f"the body defines the class `{node.name}`")
         elif isinstance(node, ast.For | ast.While):
             found["loops"].append(node)
+        elif is_star(node):
+            first("uses_namespace", node, "the body uses `import *`")
         elif isinstance(node, ast.Global):
             first("uses_namespace", node, "the body uses `global`")
     found["effects"], found["prints"], found["loops"] = map(tuple, (found["effects"], found["prints"], found["loops"]))
@@ -290,13 +322,16 @@ def _is_constant(statement: ast.stmt) -> bool:
 
 
 def _refuse_await(tree: ast.Module) -> None:
-    pending: list[ast.AST] = list(tree.body)
+    pending: list[Any] = list(tree.body)
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+        word = _AWAITING.get(type(node), "")
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) and any(g.is_async for g in node.generators):
+            word = "async for"
+        if word:
             raise FwMagicError(
-                f"Line {node.lineno} uses `await`, which a timed cell cannot: "
-                "await it in a cell of its own, or call `asyncio.run` inside a function."
+                f"Line {node.lineno} uses `{word}`, which a timed cell cannot: "
+                "do that in a cell before this one, and use here what it gave."
             )
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending.extend(ast.iter_child_nodes(node))

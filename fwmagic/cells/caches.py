@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fwmagic.cells.kinds import same_contents
@@ -38,9 +38,10 @@ class Cache:
 
 
 class CachedCopy:
-    """A private copy of a function with a cache; `restore` makes the cache hold what it held at first."""
+    """A private copy of `original`, a function with a cache; `restore` makes the cache hold what it held at first."""
 
     def __init__(self, original: Any, parameters: dict[str, Any], held: Sequence[tuple[Any, Any, Any]]) -> None:
+        self.original = original
         self._held = held
         self._fill: list[Any] = []
         self.function = functools.lru_cache(**parameters)(self._computing(original.__wrapped__))
@@ -111,7 +112,6 @@ def _same_pairs(left: Sequence[tuple[Any, Any]], right: Sequence[tuple[Any, Any]
     return len(left) == len(right) and all(map(same_contents, left, right))
 
 
-def copied_caches(caches: Iterable[Cache], namespace: Mapping[str, Any]) -> dict[str, CachedCopy]:
-    """Return private copies by the names that their functions are bound to, of the caches that can be copied."""
-    copies = {id(cache.function): copy for cache in caches if (copy := cache.copy()) is not None}
-    return {name: copies[id(value)] for name, value in namespace.items() if id(value) in copies}
+def copies_of(caches: Iterable[Cache]) -> list[CachedCopy]:
+    """Return private copies of the caches that can be copied."""
+    return [copy for cache in caches if (copy := cache.copy()) is not None]

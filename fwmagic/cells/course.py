@@ -10,14 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
+from fwmagic.agreement.close import Array, UnreadableError, array
+from fwmagic.cells.follow import Follower
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.program import program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.frameworks import bare_name
-from fwmagic.measure.close import Array, UnreadableError, array
 
 #: A course ends after so many arrays, so many bytes of them, and so many seconds spent on looking at state.
 MOST_STEPS, MOST_BYTES, MOST_LOOKING = 1000, 1 << 29, 5.0
@@ -82,56 +83,51 @@ def follow(scene: Scene, window: Window) -> Course:
     program.enter()
     try:
         recorder = _Recorder(scene, program.args)
-        before = sys.gettrace()
-        with window(), scene.framework.eager(), scene.framework.calls_told(recorder.tell):
-            sys.settrace(recorder.enter)
-            try:
-                program.call(*program.args)
-            finally:
-                sys.settrace(before)
+        with window(), scene.framework.eager(), scene.framework.calls_told(recorder.tell), recorder.following():
+            program.call(*program.args)
         return recorder.course
     finally:
         program.exit()
         scene.restore()
 
 
-class _Recorder:
+class _Recorder(Follower[Visit]):
     """Follows the user's own lines, and what the functions return that they call.
 
-    A frame is the user's if its globals are a notebook's and its text is known. Of the frames of libraries, only
-    those are looked at that the user's code calls: their arguments and what they return. A framework whose functions
-    are no Python tells of their calls by itself (`Framework.calls_told`).
+    Of the frames of libraries, only those are looked at that the user's code calls: their arguments and what they
+    return. A framework whose functions are no Python tells of their calls by itself (`Framework.calls_told`).
     """
 
     def __init__(self, scene: Scene, arguments: Iterable[Any]) -> None:
+        super().__init__(scene.namespace.get("__name__", "__main__"))
         self.course = Course()
         self._scene = scene
         self._framework = scene.framework
-        self._module = scene.namespace.get("__name__", "__main__")
         self._known: dict[int, int] = {}
         self._alive: list[Any] = []  # an identity is unique while its object lives
-        self._open: dict[FrameType, Visit] = {}
         self._before: dict[FrameType, dict[str, int]] = {}
         self._bytes = 0
         self._looking = 0.0
-        self._users: dict[CodeType, bool] = {}
         self._state = {path: self._array(value) for path, value in self._reached()}
         self.course.given += [one for one in self._state.values() if one is not None]
         self.course.given += [one for value in self._inside(arguments) if (one := self._array(value)) is not None]
 
     # Called by Python
 
-    def enter(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        """Follow a frame that begins, if it is the user's or was called by one."""
-        if not self.course.whole:
-            return None
-        if self._is_users(frame.f_code, frame):
-            self._before[frame] = self._bound(frame)
-            return self._line
+    def goes_on(self) -> bool:
+        """Say whether the course is not cut off."""
+        return self.course.whole
+
+    def enter_own(self, frame: FrameType) -> None:
+        """Note what the names of a frame are bound to when it begins."""
+        self._before[frame] = self._bound(frame)
+
+    def enter_other(self, frame: FrameType) -> Callable[..., Any] | None:
+        """Follow a frame of a library to its return, if one of the user's called it."""
         caller = frame.f_back
-        if caller is None or caller not in self._open:
+        if caller is None or caller not in self.open:
             return None
-        made_from, visit, word = self._places(frame.f_locals.values()), self._open[caller], _word_of_call(caller)
+        made_from, visit, word = self._places(frame.f_locals.values()), self.open[caller], _word_of_call(caller)
         frame.f_trace_lines = False
 
         def returned(_: FrameType, event: str, value: Any) -> Any:
@@ -144,32 +140,21 @@ class _Recorder:
     def tell(self, arguments: Any, value: Any) -> None:
         """Note what a function of the framework returned, or changed in place."""
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame not in self._open:
+        while frame is not None and frame not in self.open:
             frame = frame.f_back
         if frame is not None and self.course.whole:
-            self._note(value, self._open[frame], self._places([arguments]), _word_of_call(frame))
+            self._note(value, self.open[frame], self._places([arguments]), _word_of_call(frame))
 
-    def _line(self, frame: FrameType, event: str, value: Any) -> Callable[..., Any] | None:
-        if event == "line":
-            self._close(frame)
-            if not self.course.whole:
-                return None
-            self._open[frame] = Visit(_spot(frame, self._scene.body.filename))
-        elif event == "return":
-            self._close(frame, value)
-            self._before.pop(frame, None)
-        return self._line
+    def begin(self, frame: FrameType) -> Visit:
+        """Begin the visit of a line."""
+        return Visit(_spot(frame, self._scene.body.filename))
 
-    # What is noted
-
-    def _close(self, frame: FrameType, value: Any = None) -> None:
+    def end(self, frame: FrameType, visit: Visit, value: Any, last: bool) -> None:
         """End the visit of the line that a frame was at: what it bound, returned or changed are its results."""
-        visit = self._open.pop(frame, None)
-        if visit is None:
-            return
-        before, now = self._before[frame], self._bound(frame)
+        before, now = self._before.pop(frame), self._bound(frame)
         names = [name for name, ident in now.items() if before.get(name) != ident]
-        self._before[frame] = now
+        if not last:
+            self._before[frame] = now
         values = [frame.f_locals[name] for name in names if name in frame.f_locals]
         named = [frame.f_locals[word] for word in _WORD.findall(visit.spot.text) if word in frame.f_locals]
         reads = self._places(named)
@@ -181,6 +166,8 @@ class _Recorder:
         visit.results = list(dict.fromkeys([*bound, *changed]))
         if visit.results:
             self.course.visits.append(visit)
+
+    # What is noted
 
     def _note(self, value: Any, visit: Visit, made_from: frozenset[int], word: str = "") -> list[int]:
         """Note the arrays in a value as made on a visit, by a call of that name; return their places."""
@@ -264,11 +251,6 @@ class _Recorder:
         return found
 
     # Frames
-
-    def _is_users(self, code: CodeType, frame: FrameType) -> bool:
-        if code not in self._users:
-            self._users[code] = bool(linecache.getline(code.co_filename, code.co_firstlineno))
-        return self._users[code] and frame.f_globals.get("__name__") == self._module
 
     def _bound(self, frame: FrameType) -> dict[str, int]:
         """Return the identities of what a frame's own names are bound to."""

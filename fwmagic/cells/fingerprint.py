@@ -48,7 +48,7 @@ def _entry_fingerprint(entry: Entry, places: dict[int, int]) -> Any:
             return _Same(target)
         return (entry.framework.name, entry.framework.describe(target))
     values = [_value_fingerprint(value, places) for value in entry.values]
-    held = frozenset(values) if isinstance(target, set | frozenset) else tuple(values)
+    held = frozenset(values) if issubclass(type(target), set | frozenset) else tuple(values)
     keys = (
         len(entry.keys)
         if isinstance(entry.keys, range)
@@ -59,7 +59,7 @@ def _entry_fingerprint(entry: Entry, places: dict[int, int]) -> Any:
 
 def _object_fingerprint(target: Any, kind: Kind) -> Any:
     """Return what counts of the object itself: its type where it is no more than what it holds, else its identity."""
-    if isinstance(target, types.BuiltinMethodType | types.MethodWrapperType):
+    if issubclass(type(target), types.BuiltinMethodType | types.MethodWrapperType):
         return target.__name__
     dataclass = getattr(type(target), "__dataclass_params__", None)
     is_value = type(target) in BUILT_IN or (dataclass is not None and dataclass.frozen)
@@ -67,14 +67,14 @@ def _object_fingerprint(target: Any, kind: Kind) -> Any:
 
 
 def _value_fingerprint(value: Any, places: dict[int, int]) -> Any:
-    if isinstance(value, types.CodeType):
+    if issubclass(type(value), types.CodeType):
         return _code_fingerprint(value)
     if type(value) in _BY_VALUE:
         return (type(value), value)
-    if isinstance(value, _BY_TEXT):
+    if issubclass(type(value), _BY_TEXT):
         return (type(value), repr(value))
-    if type(value) is tuple and id(value) not in places:  # of plain values, so that the walk left it out
-        return (tuple, *(_value_fingerprint(held, places) for held in value))
+    if type(value) in (tuple, frozenset) and id(value) not in places:  # of plain values, so that the walk left it out
+        return (type(value), type(value)(_value_fingerprint(held, places) for held in value))
     place = places.get(id(value))
     return _Same(value) if place is None else ("at", place)
 
@@ -102,9 +102,8 @@ def fingerprint_of_modules(namespace: Mapping[str, Any], names: Iterable[str]) -
     found: dict[str, types.ModuleType] = {}
     for name in names:
         value = namespace.get(name)
-        module = (
-            value if isinstance(value, types.ModuleType) else sys.modules.get(getattr(value, "__module__", "") or "")
-        )
+        own = issubclass(type(value), types.ModuleType)
+        module = value if own else sys.modules.get(getattr(value, "__module__", "") or "")
         if module is not None and module.__name__ not in found and is_of_user(module):
             found[module.__name__] = module
     return tuple(
@@ -116,4 +115,4 @@ def _item_fingerprint(item: tuple[str, Any]) -> tuple[str, Any]:
     name, value = item
     if type(value) in _PLAIN:
         return name, (type(value).__name__, repr(value))
-    return name, value.__code__ if isinstance(value, types.FunctionType) else id(value)
+    return name, value.__code__ if issubclass(type(value), types.FunctionType) else id(value)

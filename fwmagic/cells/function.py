@@ -5,19 +5,28 @@ from __future__ import annotations
 import ast
 import builtins
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.loops import without_bars
-from fwmagic.cells.names import names_of_code, names_of_statements, notebook_functions
+from fwmagic.cells.names import (
+    looks_up,
+    names_as_values,
+    names_of_code,
+    names_of_statements,
+    notebook_functions,
+    words_of_code,
+)
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.uses import unread_entries
 from fwmagic.report import Place
 
 #: The name under which the value of a last expression is returned: that of the notebook's results.
 LAST = "Out"
 _LAST_LOCAL = "_fw_last"
+_PARTS = {"__code__", "__defaults__", "__kwdefaults__"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,8 @@ class Function:
     source: str
 
     def arguments(self, namespace: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the inputs as they are now; a name that is not bound (yet) is passed as None."""
-        return tuple(namespace.get(name) for name in self.parameters)
+        """Return the inputs as they are now."""
+        return tuple(namespace[name] for name in self.parameters)
 
 
 def returned_names(body: Body) -> tuple[str, ...]:
@@ -40,17 +49,18 @@ def returned_names(body: Body) -> tuple[str, ...]:
 
 
 def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False) -> Function:
-    """Return the body as a function with globals of its own: the code of the notebook that it reads.
+    """Return the body as a function whose globals are the notebook's.
 
-    Compilers leave names of theirs in a function's globals, which must not be the notebook's. Parameters are
-    the names that the body may read before it binds them, except modules, functions and classes, which stay
-    global so that a compiler may look into them; and results that are perhaps never bound. One that is to be `compiled`
-    draws no bars, and also returns what a compiler would leave out.
+    One that is to be `compiled` has globals of its own, the code of the notebook that it reads: compilers leave names
+    of theirs there. It draws no bars, and also returns what a compiler would leave out. Parameters are the names that
+    the body may read before it binds them, except modules, functions and classes, which stay global so that a compiler
+    may look into them; and results that are perhaps never bound. What is not bound yet is no parameter, so that reading
+    it raises a `NameError`; a result that is never bound is None.
     """
     parameters = sorted(
         name for name in body.reads if name in namespace and (name in body.assigned or not _is_code(namespace[name]))
     )
-    parameters += sorted(body.maybe - set(parameters))
+    parameters += sorted(name for name in body.maybe - {*parameters} if name in namespace)
     returned = returned_names(body)
     statements = without_bars(body.statements) if compiled else list(body.statements)
     values: list[ast.expr] = []
@@ -63,6 +73,7 @@ def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False)
     if compiled:
         values += unread_entries(body.statements, body.last, but=body.live)
     end = statements[-1] if statements else None
+    statements += [_or_none(name, end) for name in sorted(body.maybe - {*parameters}) if end is not None]
     give_back = ast.Return(ast.Tuple(values, ast.Load()))
     statements.append(ast.copy_location(give_back, end) if end is not None else give_back)
     arguments = ast.arguments(
@@ -74,8 +85,14 @@ def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False)
     module = ast.fix_missing_locations(ast.Module([definition], []))
     code = body.code(module)
     inner = next(const for const in code.co_consts if isinstance(const, types.CodeType))
-    function = types.FunctionType(inner, _globals_of_function(inner, namespace), "cell")
+    function = types.FunctionType(inner, _globals_of_function(inner, namespace) if compiled else namespace, "cell")
     return Function(function, tuple(parameters), returned, ast.unparse(module))
+
+
+def _or_none(name: str, place: ast.stmt) -> ast.stmt:
+    """Return a statement that binds a name to None if it is not bound."""
+    handler = ast.ExceptHandler(ast.Name("NameError", ast.Load()), None, ast.parse(f"{name} = None").body)
+    return ast.copy_location(ast.Try(ast.parse(name).body, [handler], [], []), place)
 
 
 def with_own_globals(call: Any, namespace: Mapping[str, Any]) -> Any:
@@ -94,16 +111,10 @@ def _globals_of_function(code: types.CodeType, namespace: Mapping[str, Any]) -> 
     of the function that it began with.
     """
     own = {"__builtins__": namespace.get("__builtins__", builtins), "__name__": namespace.get("__name__", "__main__")}
-    pending = [code]
-    while pending:
-        for name in names_of_code(pending.pop()).reads - own.keys():
-            if name not in namespace:
-                continue
-            value = namespace[name]
-            if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
-                pending.append(value.__code__)
-                value = _copied_function(value, own)
-            own[name] = value
+    functions = _functions_read(code, namespace)
+    read = names_of_code(code).reads.union(*(names_of_code(one.__code__).reads for one in functions.values()))
+    own |= {name: namespace[name] for name in read - own.keys() if name in namespace}
+    own |= {name: _copied_function(function, own) for name, function in functions.items()}
     return own
 
 
@@ -111,18 +122,22 @@ def _copied_function(function: types.FunctionType, own: dict[str, Any]) -> types
     # A code object of its own: Dynamo remembers what it compiled by code object, with the globals of that time.
     code = function.__code__.replace()
     copy = types.FunctionType(code, own, function.__name__, function.__defaults__, function.__closure__)
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__qualname__ = function.__qualname__
+    for name in ("__kwdefaults__", "__qualname__", "__annotations__", "__doc__", "__module__"):
+        setattr(copy, name, getattr(function, name))
     copy.__dict__ = vars(function)  # shared: what the function keeps in attributes of its own is the notebook's
     return copy
 
 
-def why_no_function(body: Body, namespace: Mapping[str, Any]) -> Place | None:
-    """Return why the body cannot become a function with locals, or None if it can."""
+def why_no_function(body: Body, namespace: Mapping[str, Any], reached: Iterable[Any] = ()) -> Place | None:
+    """Return why the body cannot become a function with locals, or None if it can.
+
+    `reached` are objects that the body can reach; the notebook's functions among them count as called.
+    """
     if body.uses_namespace is not None:
         return body.uses_namespace
     read = names_of_statements(body.tree.body).reads
-    for function in notebook_functions(namespace, read):
+    others = [one for one in reached if isinstance(one, types.FunctionType) and one.__globals__ is namespace]
+    for function in dict.fromkeys([*notebook_functions(namespace, read), *others]):
         name = function.__qualname__
         names = names_of_code(function.__code__)
         shared = sorted(names.reads & body.assigned)
@@ -132,7 +147,52 @@ def why_no_function(body: Body, namespace: Mapping[str, Any]) -> Place | None:
         changed = sorted(names.writes | names.deletes)  # a copy of the function would write to the copy's own globals
         if changed:
             return Place(first_use(body, name), f"`{name}` assigns the global `{changed[0]}`")
+        hidden = looks_up(function.__code__)
+        if hidden:
+            return Place(first_use(body, name), f"`{name}` may look up any name, by `{hidden}`")
     return None
+
+
+def why_no_copy(code: types.CodeType, namespace: Mapping[str, Any], snapshot: Snapshot) -> str:
+    """Return which notebook function that `code` reads could be told from a copy of it, and why, or an empty string.
+
+    A copy has other globals; and where it is not only called, as in `f is g` or `table[f]`, it is another object than
+    the one that a dict or an attribute holds, or that a method of the notebook reads.
+    """
+    functions = _functions_read(code, namespace)
+    copied = {id(one) for one in functions.values()}
+    others = [one for one in snapshot.objects() if issubclass(type(one), types.FunctionType) and id(one) not in copied]
+    elsewhere = set().union(*(names_of_code(one.__code__).reads for one in others if one.__globals__ is namespace))
+    held = snapshot.times_held(types.FunctionType)
+    values = names_as_values(code).union(*(names_as_values(one.__code__) for one in functions.values()))
+    for name, function in functions.items():
+        part = part_named(code) or part_named(function.__code__)
+        if part:
+            return f"`{part}` of a function is named, and a compiled copy of `{name}` has one of its own"
+        hidden = looks_up(function.__code__)
+        if hidden:
+            return f"`{name}` may look up any name, by `{hidden}`"
+        if name in values and (held[id(function)] > 1 or name in elsewhere):
+            return f"`{name}` is used as a value, and a compiled copy of it would be another object"
+    return ""
+
+
+def part_named(code: types.CodeType) -> str:
+    """Return which part of a function, that decides what it does, some code names; or an empty string."""
+    return min(_PARTS & words_of_code(code), default="")
+
+
+def _functions_read(code: types.CodeType, namespace: Mapping[str, Any]) -> dict[str, types.FunctionType]:
+    """Return the notebook functions that code reads by name, and that these read."""
+    found: dict[str, types.FunctionType] = {}
+    pending = [code]
+    while pending:
+        for name in sorted(names_of_code(pending.pop()).reads - found.keys()):
+            value: Any = namespace.get(name)
+            if issubclass(type(value), types.FunctionType) and value.__globals__ is namespace:
+                found[name] = value
+                pending.append(value.__code__)
+    return found
 
 
 def first_use(body: Body, name: str) -> int | None:
@@ -143,4 +203,4 @@ def first_use(body: Body, name: str) -> int | None:
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, types.ModuleType | types.FunctionType | types.BuiltinFunctionType | type)
+    return issubclass(type(value), types.ModuleType | types.FunctionType | types.BuiltinFunctionType | type)

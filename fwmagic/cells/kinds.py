@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import array
 import collections
+import ctypes
+import decimal
 import functools
 import gc
 import io
@@ -12,7 +15,8 @@ import random
 import re
 import threading
 import types
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 _Lock, _RLock = type(threading.Lock()), type(threading.RLock())
@@ -171,9 +175,11 @@ class _PayloadKind(Kind):
 
 
 def _held_times(lock: Any) -> int:
-    """Return how many times a lock is held; of one that its thread can take again, only its text tells."""
+    """Return how many times a lock is held; one that its thread can take again, by this one: only its text tells."""
     if isinstance(lock, _Lock):
         return int(lock.locked())
+    if not lock._is_owned():
+        return 0
     count = re.search(r"count=(\d+)", repr(lock))
     return int(count[1]) if count is not None else 0
 
@@ -198,16 +204,49 @@ class _LocalKind(Kind):
         return f".{key}"
 
 
-class _ProxyKind(Kind):
-    """A view of a mapping that cannot be changed through it."""
+class _ViewKind(Kind):
+    """What only leads to another object: a view of a mapping, a weak reference."""
 
     mutable = False
 
+    def __init__(self, name: str, look: Callable[[Any], list[Any]]) -> None:
+        super().__init__(name)
+        self._look = look
+
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
-        return ("",), gc.get_referents(target)[:1]
+        found = self._look(target)
+        return range(len(found)), found
 
     def label(self, target: Any, key: Any) -> str:
         return ""
+
+
+_VIEWS: Final[tuple[type, ...]] = (types.MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+
+
+def _mapping_of(view: Any) -> list[Any]:
+    return gc.get_referents(view)[:1]
+
+
+def _referent_of(reference: Any) -> list[Any]:
+    found = weakref.ReferenceType.__call__(reference)
+    return [] if found is None else [found]
+
+
+_OF_CONTEXTS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+
+def state_of_context(context: decimal.Context) -> tuple[Any, ...]:
+    """Return what a context of decimal numbers is set to, without the flags that any division may raise."""
+    return [getattr(context, name) for name in _OF_CONTEXTS], dict(context.traps)
+
+
+def set_state_of_context(context: decimal.Context, state: tuple[Any, ...]) -> None:
+    """Set a context to that."""
+    values, traps = state
+    for name, value in zip(_OF_CONTEXTS, values, strict=True):
+        setattr(context, name, value)
+    context.traps.update(traps)
 
 
 def _write_bytes(target: bytearray, content: bytes) -> None:
@@ -240,21 +279,39 @@ CONTAINERS: Final[Mapping[type, tuple[Kind, ...]]] = {
     _Lock: (_PayloadKind(_Lock, _held_times, _hold_times),),
     _RLock: (_PayloadKind(_RLock, _held_times, _hold_times),),
     threading.local: (_LocalKind("local"),),
-    types.MappingProxyType: (_ProxyKind("mappingproxy"),),
+    **{view: (_ViewKind(view.__name__, _mapping_of),) for view in _VIEWS},
+    weakref.ReferenceType: (_ViewKind("reference", _referent_of),),
+    decimal.Context: (_PayloadKind(decimal.Context, state_of_context, set_state_of_context),),
 }
+
+
+# What `__dict__` is for Python itself, also where a class says something else, as that of a proxy does. It takes an
+# address: on the way there, an object would be asked for its class.
+_dict_of: Any = ctypes.pythonapi.PyObject_GenericGetDict
+_dict_of.argtypes, _dict_of.restype = (ctypes.c_void_p, ctypes.c_void_p), ctypes.py_object
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Return the `__dict__` of an object, or an empty dict if it has none; no code of its class runs."""
+    if not type(value).__dictoffset__ or issubclass(type(value), type):
+        return {}
+    own = next((vars(class_)["__dict__"] for class_ in type(value).__mro__ if "__dict__" in vars(class_)), None)
+    is_plain = type(own) is types.GetSetDescriptorType
+    found: dict[str, Any] = object.__getattribute__(value, "__dict__") if is_plain else _dict_of(id(value), None)
+    return found
 
 
 class _AttributesKind(Kind):
     """An object's class and its `__dict__`."""
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
-        held = object.__getattribute__(target, "__dict__")
+        held = attributes_of(target)
         return ["__class__", *held], [type(target), *held.values()]
 
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         if type(target) is not values[0]:
             object.__setattr__(target, "__class__", values[0])
-        fill(dict, object.__getattribute__(target, "__dict__"), keys[1:], values[1:])
+        fill(dict, attributes_of(target), keys[1:], values[1:])
 
     def label(self, target: Any, key: Any) -> str:
         return f".{key}"
@@ -312,6 +369,16 @@ class _MethodKind(_MembersKind):
         return types.MethodType(*values)
 
 
+class _WrapperKind(_MembersKind):
+    """A property, or what makes a function of a class a method of it or none."""
+
+    def rebuild(self, target: Any, values: list[Any]) -> Any:
+        if type(target) is property:
+            get, set_, delete = values
+            return property(get, set_, delete, target.__doc__)
+        return type(target)(values[0]) if type(target) in (staticmethod, classmethod) else target
+
+
 class _PartialKind(_MembersKind):
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         functools.partial.__setstate__(target, (*values, target.__dict__))  # type: ignore[attr-defined]
@@ -340,6 +407,29 @@ class _ClassKind(Kind):
         return f".{key}"
 
 
+# Python's own way to show it.
+_registry_of: Any = vars(abc)["_get_dump"]
+
+
+class _RegistryKind(Kind):
+    """The classes that were registered with an abstract one."""
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        registered = [one for reference in _registry_of(target)[0] if (one := reference()) is not None]
+        return range(len(registered)), sorted(registered, key=id)
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        abc.ABCMeta._abc_registry_clear(target)  # type: ignore[attr-defined]
+        for value in values:
+            abc.ABCMeta.register(target, value)
+        for one in target.__mro__:  # its bases remember what is a subclass of it
+            if "_abc_impl" in vars(one):
+                abc.ABCMeta._abc_caches_clear(one)  # type: ignore[attr-defined]
+
+    def label(self, target: Any, key: Any) -> str:
+        return ".register"
+
+
 class _ModuleKind(Kind):
     """The attributes of a module of the user; what Python itself put there stays as it is."""
 
@@ -358,19 +448,39 @@ class _ModuleKind(Kind):
         return f".{key}"
 
 
+#: What IPython itself binds: the history of inputs and outputs. `_` is not among them: a cell that binds it
+#: (`for _ in ...`) would stop IPython from ever updating it again, so it is put back like any other name.
+#: Compilers leave names of theirs, such as `__compiled_fn_1` and `_140344500019792_c9`, in the globals of a function
+#: that the user compiled, and call them, or delete them, later.
+OF_OTHERS: Final = re.compile(r"In|Out|_i{1,3}|_\d+|_i\d+|_ih|_oh|_dh|__\w*(?<!__)|\w*_\d{9,}_c\d+")
+
+
 class BindingsKind(Kind):
-    """The names of a namespace that a cell can reach; more are added while the walk finds them."""
+    """The names of a namespace that a cell can reach; more are added while the walk finds them.
+
+    With `every`, all names of the notebook are among them, also those that are new.
+    """
 
     def __init__(self) -> None:
         super().__init__("names")
         self.names: list[str] = []
+        self.every = False
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
         """Return the names and their objects."""
-        return self.names, [target.get(name, MISSING) for name in self.names]
+        names = [*self.names, *self.others(target)] if self.every else self.names
+        return names, [target.get(name, MISSING) for name in names]
+
+    def others(self, target: Any) -> list[str]:
+        """Return the other names of the notebook, but for those that are hidden."""
+        known = set(self.names)
+        names = (name for name in target if name not in known and not name.startswith("_"))
+        return [name for name in names if not OF_OTHERS.fullmatch(name)]
 
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Bind the names to these objects, and unbind those that were missing."""
+        for name in self.others(target) if self.every else ():
+            del target[name]
         for name, value in zip(keys, values, strict=True):
             if value is MISSING:
                 target.pop(name, None)
@@ -407,10 +517,15 @@ def _fixed_kind(base: type, *names: str) -> tuple[Kind, ...]:
     return (_MembersKind(base.__name__, _members_kind(base, *names), mutable=False),)
 
 
-#: The attributes of an object; a `__dict__` by itself; the attributes of a class, of a module.
+def _wrapper_kind(base: type, *names: str) -> tuple[Kind, ...]:
+    return (_WrapperKind(base.__name__, _members_kind(base, *names), mutable=False),)
+
+
+#: The attributes of an object; a `__dict__` by itself; what a class holds, by whether it is abstract; a module.
 ATTRIBUTES: Final = _AttributesKind("attributes")
 DICTIONARY: Final = _DictionaryKind("attributes")
 CLASS: Final = _ClassKind("class")
+ABSTRACT: Final = (CLASS, _RegistryKind("registry"))
 MODULE: Final = _ModuleKind("module")
 
 _DEFAULT = _MembersKind("defaultdict", _members_kind(collections.defaultdict, "default_factory"))
@@ -427,9 +542,9 @@ REFERRING: Final[Mapping[type, tuple[Kind, ...]]] = {
     types.MethodWrapperType: _fixed_kind(types.MethodWrapperType, "__self__"),
     functools.partial: (_PartialKind("partial", _members_kind(functools.partial, "func", "args", "keywords")),),
     type(functools.cache(len)): (),  # its cache cannot be seen, and what it wraps is an attribute
-    property: _fixed_kind(property, "fget", "fset", "fdel"),
-    staticmethod: _fixed_kind(staticmethod, "__func__"),
-    classmethod: _fixed_kind(classmethod, "__func__"),
+    property: _wrapper_kind(property, "fget", "fset", "fdel"),
+    staticmethod: _wrapper_kind(staticmethod, "__func__"),
+    classmethod: _wrapper_kind(classmethod, "__func__"),
     memoryview: _fixed_kind(memoryview, "obj"),
     slice: _fixed_kind(slice, "start", "stop", "step"),
     BaseException: (_MembersKind("exception", _members_kind(BaseException, "args")),),

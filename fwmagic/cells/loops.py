@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
-import sys
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.report import Place
-
-#: A body that becomes a function, whose loops would be unrolled, stays Python if it loops more often than this.
-MOST_UNROLLED = 16
 
 # What draws a bar for what it is given, and what does for a range.
 _BARS = {"tqdm", "tqdm_notebook", "track", "progress_bar"}
@@ -20,24 +17,17 @@ _RANGE_BARS = {"trange", "tnrange"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
-def loops_over_data(
-    body: Body, namespace: Mapping[str, Any], unknown: bool, containers: tuple[type, ...] = ()
-) -> Place | None:
-    """Return the first loop that runs over data, judged by the values it loops over.
-
-    With `unknown`, also one over something that the body itself makes, or that runs more than 16 times. Objects of
-    these types are `containers` as lists are.
-    """
-    most = MOST_UNROLLED if unknown else sys.maxsize
+def loops_over_data(body: Body, namespace: Mapping[str, Any], containers: tuple[type, ...] = ()) -> Place | None:
+    """Return the first loop that runs over data, by the value that it runs over; lists are none, nor `containers`."""
     for loop in body.loops:
-        if isinstance(loop, ast.While):
-            continue
-        source = ast.unparse(loop.iter)
-        length = _loop_length(loop.iter, namespace, body.assigned, containers)
-        if (length is None and unknown) or (length is not None and length > most):
-            often = f"data or more than {most} times" if unknown else "data"
-            return Place(loop.lineno, f"the loop over `{source}` runs over {often}")
+        if isinstance(loop, ast.For) and _loop_length(loop.iter, namespace, body.assigned, containers) == math.inf:
+            return Place(loop.lineno, f"the loop over `{ast.unparse(loop.iter)}` runs over data")
     return None
+
+
+def why_too_long(most: int) -> str:
+    """Return why a loop is not unrolled that would be more operations."""
+    return f"the loop would be unrolled into more than {most:,} operations"
 
 
 def _loop_length(
@@ -67,7 +57,7 @@ def _loop_length(
     if isinstance(value, list | tuple | dict | set | range | str) or type(value) in containers:
         return len(value)
     shape = getattr(value, "shape", None)
-    return float(shape[0]) if shape else float("inf")
+    return float(shape[0]) if shape else math.inf
 
 
 def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> Any:

@@ -8,6 +8,9 @@ from types import ModuleType
 
 from fwmagic.libraries import is_of_library
 
+# Modules that Cython makes without an import.
+_OF_CYTHON = ("_cython_", "cython_runtime")
+
 
 def is_of_user(module: ModuleType) -> bool:
     """Say whether the user wrote a module: a file that is in no folder of libraries, or made it without any file."""
@@ -18,5 +21,6 @@ def is_of_user(module: ModuleType) -> bool:
         return Path(str(file)).is_absolute() and not is_of_library(str(file))
     if vars(module).get("__spec__") is not None or module.__name__ == "__main__":
         return False
-    # A part of an extension need not have a file, but it goes by the name of its package, or is among the modules.
-    return module.__name__.partition(".")[0] not in sys.modules
+    # A part of an extension need not have a file, but it goes by the name of its package; Cython's own part has none.
+    package = sys.modules.get(module.__name__.partition(".")[0])
+    return (package is None or package is module) and not module.__name__.startswith(_OF_CYTHON)

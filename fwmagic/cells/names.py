@@ -5,18 +5,26 @@ from __future__ import annotations
 import ast
 import dis
 import functools
-import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fwmagic.cells.kinds import attributes_of
+
 # The last is for a type alias, or the bound of a type parameter, in a class body.
 _READS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 _WRITES = {"STORE_NAME", "STORE_GLOBAL"}
 _DELETES = {"DELETE_NAME", "DELETE_GLOBAL"}
+#: What looks up or binds names that no bytecode shows, and what leads to a namespace.
+LOOKS_UP = {"globals", "eval", "exec", "get_ipython"}
+LEADS_TO_NAMES = {"_getframe", "currentframe", "f_globals", "f_locals", "__globals__", "__main__", "user_ns"}
 #: Statements that only define something.
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+_HOLD_OTHERS = (types.MethodType, type, list, tuple, dict)
+# Most of what a large list holds.
+_CALL_NOTHING = {types.ModuleType, type(None), bool, int, float, complex, str, bytes, range}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,38 @@ def names_of_code(code: types.CodeType) -> Names:
     return Names(frozenset(reads), frozenset(writes), frozenset(deletes))
 
 
+def names_as_values(code: types.CodeType) -> set[str]:
+    """Return the global names that a function's code reads for anything but to call what they are bound to."""
+    names, pending = set[str](), [code]
+    while pending:
+        current = pending.pop()
+        for instruction in dis.get_instructions(current):
+            is_called = instruction.opname == "LOAD_GLOBAL" and (instruction.arg or 0) & 1
+            if instruction.opname in _READS and not is_called:
+                names.add(instruction.argval)
+        pending += [const for const in current.co_consts if isinstance(const, types.CodeType)]
+    return names
+
+
+def looks_up(code: types.CodeType) -> str:
+    """Return by what a function's code can reach names that it does not show, or an empty string.
+
+    Inside of a function, `locals`, `vars` and `dir` tell of that function alone.
+    """
+    own, texts, pending = set[str](), set[Any](), [code]
+    while pending:
+        current = pending.pop()
+        own.update(current.co_names)
+        texts.update(const for const in current.co_consts if isinstance(const, str))
+        pending += [const for const in current.co_consts if isinstance(const, types.CodeType)]
+    # A method may have such a name, as that which sets a model to evaluation has.
+    read = names_of_code(code).reads if LOOKS_UP & own else set[str]()
+    found = LOOKS_UP & read | LEADS_TO_NAMES & own | {"__main__"} & texts
+    if {"modules", "__name__"} <= own:
+        found.add("sys.modules")
+    return min(found, default="")
+
+
 def words_of_code(code: types.CodeType) -> set[str]:
     """Return every name in a code object and in those nested in it: of globals, attributes, and named arguments."""
     words, pending = set[str](), [code]
@@ -79,6 +119,11 @@ def names_of_statements(statements: Iterable[ast.stmt]) -> Names:
 def names_of_expression(expression: ast.expr) -> Names:
     """Return the names of an expression."""
     return names_of_statements([ast.copy_location(ast.Expr(expression), expression)])
+
+
+def is_star(node: ast.AST) -> bool:
+    """Say whether this is `from m import *`."""
+    return isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
 
 
 def exposed_names(
@@ -164,14 +209,17 @@ def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> li
     """
     found: list[types.FunctionType] = []
     seen: set[int] = set()
+    idle = set(_CALL_NOTHING)
     pending: list[Any] = [namespace[name] for name in names if name in namespace]
     while pending:
         value = pending.pop()
-        if id(value) in seen or inspect.ismodule(value):
+        if type(value) in idle or id(value) in seen or issubclass(type(value), types.ModuleType):
             continue
         seen.add(id(value))
+        if not type(value).__dictoffset__ and not issubclass(type(value), _HOLD_OTHERS):
+            idle.add(type(value))  # of more such objects, too, only the class has anything to call
         pending.extend(_callables(value, namespace))
-        if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
+        if issubclass(type(value), types.FunctionType) and value.__globals__ is namespace:
             found.append(value)
             pending.extend(namespace[name] for name in names_of_code(value.__code__).reads if name in namespace)
     return found
@@ -179,29 +227,29 @@ def notebook_functions(namespace: Mapping[str, Any], names: Iterable[str]) -> li
 
 def _callables(value: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the functions and classes that calling `value`, or a method of it, may run."""
-    if isinstance(value, functools.partial):
+    if issubclass(type(value), functools.partial):
         yield value.func
         yield from value.args
-    elif isinstance(value, types.MethodType):
+    elif issubclass(type(value), types.MethodType):
         yield value.__func__
         yield value.__self__
-    elif isinstance(value, type):
+    elif issubclass(type(value), type):
         if value.__module__ == namespace.get("__name__", "__main__"):
             for item in vars(value).values():
                 yield from (getattr(item, part, None) for part in ("__func__", "fget", "fset"))
                 yield item
-    elif isinstance(value, types.FunctionType):
+    elif issubclass(type(value), types.FunctionType):
         yield getattr(value, "__wrapped__", None)
         for cell in value.__closure__ or ():
             try:
                 yield cell.cell_contents
             except ValueError:  # a cell that is not filled yet
                 continue
-    elif isinstance(value, list | tuple):
-        yield from value
-    elif isinstance(value, dict):
-        yield from value.values()
+    elif issubclass(type(value), list | tuple | dict):
+        held = value.values() if issubclass(type(value), dict) else value
+        if not _CALL_NOTHING.issuperset(map(type, held)):
+            yield from held
     else:
-        wrapped = getattr(type(value), "__wrapped__", None)
-        yield wrapped if wrapped is not None else inspect.getattr_static(value, "__wrapped__", None)
+        yield getattr(type(value), "__wrapped__", None)
+        yield attributes_of(value).get("__wrapped__")
         yield type(value)

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import first_use
-from fwmagic.cells.kinds import LOCKS
+from fwmagic.cells.kinds import LOCKS, attributes_of
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.snapshot import Changes, Snapshot
+from fwmagic.cells.steps import steps_of
+from fwmagic.cells.threads import wait_for
 from fwmagic.cells.watch import Watch
 from fwmagic.frameworks import Framework
 from fwmagic.report import Place
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
 LONG = 0.25
-# A later call does the work of a first one if it takes this share of its time: what was put back a moment ago is slower
-# to reach. Less is enough where the first one makes an optimizer's state, too. One that takes far longer does more.
-_NEARLY = 0.8
-_NEARLY_MADE = 0.5
-_FAR_LESS = 0.25
-_FAR_MORE = 2
-# What clock and caches add to a short call, in seconds.
-_CLOCK = 3e-6
-# Tries of first and later calls: at most so many, until so many seconds have passed.
-_MOST_TRIES = 6
-_TRYING = 0.02
-# So many calls after a first one are tried, at most, and in about so many seconds.
+# So many calls from the start state are tried, at most, and for about so many seconds.
 _DEEPEST = 16
-_DEPTH_SECONDS = 5e-3
+_DEPTH_SECONDS = 0.04
+# What runs in C only a clock can tell: a later call did far less than a first one, such as sorting what is sorted, if
+# this thread worked less than this share of its time, and what a clock adds to a short call, in seconds. It is tried
+# until it does not show for the second time, or once if a try takes more than so many seconds.
+_FAR_LESS = 0.5
+_CLOCK = 3e-6
+_TRIES, _TRYING = 5, 0.02
 
+# A thread that a run has left at work is waited for so many seconds.
+_JOINING = 5.0
 # A random cell that takes longer, in seconds, is not run again only to see how far chance goes.
 _AGAIN = 0.05
 
@@ -56,6 +58,7 @@ class Outcome:
 
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` are
     the results of a further run of a random cell, from generators that had moved on; None: there was none.
+    `compilations` is how many things were compiled in the run, of which later ones are free.
     """
 
     results: Mapping[str, Any]
@@ -64,6 +67,7 @@ class Outcome:
     seconds: float
     effect: Place | None = None
     again: Mapping[str, Any] | None = None
+    compilations: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -81,18 +85,25 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
     watch = Watch(scene.namespace, scene.body.filename)
     program.enter()
     try:
+        before, compiled = alive(scene.framework), scene.framework.compile_events()
         with window(), watch if watched else nullcontext():
             start = time.perf_counter()
-            outputs = program.call(*program.args)
-            wait = scene.framework.waiter(outputs)
-            if wait is not None:
-                wait(outputs)
+            try:
+                outputs = program.call(*program.args)
+            except UnboundLocalError as error:
+                raise _as_in_a_cell(error, scene.body) from None
+            scene.framework.finish()
             seconds = time.perf_counter() - start
+        if watch.thread is not None:  # else it would go on while others are timed
+            with window():
+                wait_for(watch.thread, _JOINING)
         changes = scene.look()
         paths = changes.paths
         random = drew_random(changes, scene.body)
         left = state_values(scene.snapshot, paths, scene.body, scene.framework)
-        program = replace(program, wait=_also_state(program, wait, paths))
+        names = _names_of_state(program, paths)
+        program = replace(program, wait=_also_state(program, scene.framework.waiter(outputs), names))
+        hidden = scene.framework.made_besides(before, [outputs, _state(program, names)])
         if program.changed is not None:
             left = {path: copied_results(value, scene.framework) for path, value in program.changed(outputs).items()}
         scene.took(seconds)
@@ -101,18 +112,45 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             changed=left,
             random=random,
             seconds=seconds,
-            effect=watch.effect or (_filled(scene) if watched else None),
+            effect=watch.effect or (_filled(scene) or left_to_others(scene.snapshot, scene.body) if watched else None),
+            compilations=scene.framework.compile_events() - compiled,
         )
-        return program if only or outcome.effect is not None else _settled(program, changes, window, seconds), outcome
+        if not only and outcome.effect is None:
+            program = _settled(program, changes, window, seconds)
+            hidden = hidden and (seconds > LONG or _hides_again(program, names, window))
+        return _waiting_for_all(program) if hidden else program, outcome
     finally:
         watch.put_back_files()
         program.exit()
+
+
+def _as_in_a_cell(error: UnboundLocalError, body: Body) -> NameError:
+    """Return the error of a body that reads a name before it is bound: as code of a cell it has no locals."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    code = frames[-1][0].f_code
+    quoted = re.search(r"'(\w+)'", str(error))
+    if (code.co_filename, code.co_name) != (body.filename, "<module>") or quoted is None:
+        return error
+    name = quoted[1]
+    return NameError(f"name {name!r} is not defined", name=name).with_traceback(error.__traceback__)
 
 
 def _filled(scene: Scene) -> Place | None:
     """Return which cache a run has filled that cannot be put back, if any."""
     path = scene.filled()
     return Place(first_use(scene.body, root(path)), f"fills the cache of `{path}`") if path else None
+
+
+def left_to_others(snapshot: Snapshot, body: Body) -> Place | None:
+    """Return what a run has changed of a library, or of what another thread uses, if anything."""
+    path = snapshot.changed_in_libraries()
+    if path:
+        return Place(None, f"binds `{path}` anew, which belongs to a library")
+    name = snapshot.module_taken()
+    if name:
+        return Place(None, f"takes `{name}` from `sys.modules`")
+    path = snapshot.changed_with_threads()
+    return Place(first_use(body, root(path)), f"another thread uses `{path}`, too, a change of") if path else None
 
 
 def drawn_again(program: Program, outcome: Outcome, window: Window) -> Outcome:
@@ -146,16 +184,17 @@ def outcome_without_run(program: Program, known: Outcome) -> Program:
     scene = program.scene
     scene.look_later()
     outputs = tuple(known.results[name] for name in program.returned if name in known.results)
-    wait = _also_state(program, scene.framework.waiter(outputs), list(known.changed))
-    return replace(program, wait=wait, most_calls=1)
+    wait = _also_state(program, scene.framework.waiter(outputs), _names_of_state(program, known.changed))
+    program = replace(program, wait=wait, most_calls=1)
+    return _waiting_for_all(program) if scene.framework.hands_over else program
 
 
 def _settled(program: Program, changes: Changes, window: Window, seconds: float) -> Program:
     """Return the program with what later calls show: whether they do the work that the first one did.
 
-    Where they find Python objects as the first one left them, and take as long, at any depth that was tried, they may
-    follow each other to that depth. Else every timed call starts from the start state: a list that was sorted, a queue
-    that was drained or a memo that was filled leaves nothing to do. Where a second call fails, the same.
+    Where they find Python objects as the first one left them, and take the same steps, at any depth that was tried,
+    they may follow each other to that depth. Else every timed call starts from the start state: a list that was sorted,
+    a queue that was drained or a memo that was filled leaves nothing to do. Where a second call fails, the same.
     """
     scene = program.scene
     alone = replace(program, most_calls=1)
@@ -174,48 +213,54 @@ def _settled(program: Program, changes: Changes, window: Window, seconds: float)
             _call(program)
         if not changes.still_hold(left, own) or set_to.settings_differ():
             return alone
-        depth = _depth(program, changes, window, _NEARLY_MADE if makes_state else _NEARLY)
+        depth = _depth(program, window)
+        if not depth or (not makes_state and _does_far_less(program, changes, window)):
+            return alone
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever the user's code raises when it is run again from where it left off
         return alone
     finally:
         scene.look(again=True)
-    lead_in = any(keys for _, (keys, _) in left)
-    return replace(program, most_calls=max(depth, 2), lead_in=lead_in) if depth else alone
+    return replace(program, most_calls=depth, lead_in=any(keys for _, (keys, _) in left))
 
 
-def _depth(program: Program, changes: Changes, window: Window, share: float) -> int:
-    """Return how many calls after a first one were tried and take as long as it, or at least this share; 0 if none do.
+def _depth(program: Program, window: Window) -> int:
+    """Return how many calls from the start state were tried; 0 if the last one takes other steps than the first one."""
+    program.exit()
+    program.enter()
+    with window():
+        first, depth = steps_of(partial(_call, program)), 2
+        begun = time.perf_counter()
+        while depth < _DEEPEST and time.perf_counter() - begun < _DEPTH_SECONDS:
+            _call(program)
+            depth += 1
+        return depth if steps_of(partial(_call, program)).like(first) else 0
 
-    First and later calls take turns, and before both of them all that was changed has been gone through: else the
-    first ones alone would find it out of the processor's caches, and threads asleep.
+
+def _does_far_less(program: Program, changes: Changes, window: Window) -> bool:
+    """Say whether a second call from the start state is far less work for this thread than a first one.
+
+    Before both of them all that was changed is gone through, and all settings are: else the first one alone would find
+    its code and its data out of the processor's caches.
     """
-    first: list[float] = []
-    later: list[float] = []
-    depth, begun = 1, time.perf_counter()
-    while len(first) < _MOST_TRIES and (not first or time.perf_counter() - begun < _TRYING):
+    missed, begun = 0, time.perf_counter()
+    for _ in range(_TRIES):
         program.exit()
         program.enter()
-        with window():
-            first.append(_seconds(program))
-            if len(first) == 1:
-                depth = max(1, min(_DEEPEST, int(_DEPTH_SECONDS / max(first[0], 1e-9))))
-            for _ in range(depth - 1):
-                _call(program)
-        changes.look_through()
-        with window():
-            later.append(_seconds(program))
-        if min(later) < _FAR_LESS * min(first) - _CLOCK:
-            return 0
-    short, long = min(first), min(later)
-    return depth if share * short - _CLOCK <= long <= _FAR_MORE * short + _CLOCK else 0
+        first, second = (_work(program, changes, window) for _ in range(2))
+        missed += second >= _FAR_LESS * first - _CLOCK
+        if missed and (missed > 1 or time.perf_counter() - begun > _TRYING):
+            return False
+    return True
 
 
-def _seconds(program: Program) -> float:
-    start = time.perf_counter()
-    _call(program)
-    return time.perf_counter() - start
+def _work(program: Program, changes: Changes, window: Window) -> float:
+    changes.look_through()
+    with window():
+        start = time.thread_time()
+        _call(program)
+        return time.thread_time() - start
 
 
 def _call(program: Program) -> None:
@@ -241,18 +286,11 @@ def drew_random(changes: Changes, body: Body) -> bool:
     return changes.drew_random() or body.clock is not None
 
 
-def _also_state(program: Program, wait: Callable[[Any], Any] | None, paths: list[str]) -> Callable[[Any], Any] | None:
+def _also_state(program: Program, wait: Callable[[Any], Any] | None, names: list[str]) -> Callable[[Any], Any] | None:
     """Return a wait that includes arrays which the body leaves in the state instead of returning them."""
-    scene = program.scene
-    namespace = scene.namespace
-    roots = sorted({root(path) for path in paths} - scene.body.assigned)
-
-    def state() -> list[Any]:
-        values = [namespace.get(name) for name in roots]
-        return [vars(value) if hasattr(value, "__dict__") else value for value in values]
-
-    wait_for_state = scene.framework.waiter(state())
-    if program.changed is not None or wait_for_state is None:
+    state = partial(_state, program, names)
+    wait_for_state = program.scene.framework.waiter(state())
+    if wait_for_state is None:
         return wait
 
     def wait_for_all(outputs: Any) -> None:
@@ -261,6 +299,49 @@ def _also_state(program: Program, wait: Callable[[Any], Any] | None, paths: list
         wait_for_state(state())
 
     return wait_for_all
+
+
+def _names_of_state(program: Program, paths: Iterable[str]) -> list[str]:
+    """Return the names that lead to what a call leaves in the state; none if the program returns its state."""
+    return [] if program.changed is not None else sorted({root(path) for path in paths} - program.scene.body.assigned)
+
+
+def _state(program: Program, names: list[str]) -> list[Any]:
+    """Return what is bound to names, or the attributes of that."""
+    values = [program.scene.namespace.get(name) for name in names]
+    return [attributes_of(value) or value for value in values]
+
+
+def alive(framework: Framework) -> list[Any]:
+    """Return the arrays that are alive, if the framework computes some of them only after a call has returned."""
+    return framework.memory.live() if framework.hands_over else []
+
+
+def _hides_again(program: Program, names: list[str], window: Window) -> bool:
+    """Say whether a further call makes arrays that nobody waits for: a first one alone fills the framework's caches."""
+    program.exit()
+    program.enter()
+    before = alive(program.scene.framework)
+    try:
+        with window():
+            outputs = program.call(*program.args)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises when it is run once more
+        return True
+    return program.scene.framework.made_besides(before, [outputs, _state(program, names)])
+
+
+def _waiting_for_all(program: Program) -> Program:
+    """Return a program that waits for every array that is alive: some are where no path that is quick to go leads."""
+    wait, finish = program.wait, program.scene.framework.finish
+
+    def wait_for_all(outputs: Any) -> None:
+        if wait is not None:
+            wait(outputs)
+        finish()
+
+    return replace(program, wait=wait_for_all)
 
 
 def root(path: str) -> str:

@@ -46,11 +46,9 @@ _Pair = collections.namedtuple("_Pair", "first second")
 PLAIN: Final[frozenset[type]] = frozenset({
     type(MISSING), type(None), type(...), type(NotImplemented),
     object, int, float, complex, bool, str, bytes, range,
-    type({}.keys()), type({}.values()), type({}.items()),
     types.CodeType, types.GenericAlias, types.UnionType, types.FrameType,
     types.TracebackType, types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType,
     types.WrapperDescriptorType, types.ClassMethodDescriptorType, type(vars(_Pair)["first"]),
-    weakref.ReferenceType,
 })  # fmt: skip
 
 #: Containers that hold their objects weakly, in a container of Python's under the name `data`.
@@ -58,8 +56,8 @@ WEAK: Final = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.W
 # Values, locks and the machinery of Python and Jupyter: either immutable, or not the cell's to change.
 _CLOSED: Final = frozenset({
     "IPython", "_abc", "_contextvars", "_functools", "_io", "_operator", "_struct", "_thread", "_weakref", "abc",
-    "contextvars", "datetime", "decimal", "fractions", "fwmagic", "inspect", "ipaddress", "ipykernel", "logging",
-    "nanobind", "operator", "pathlib", "pybind11_builtins", "re", "tornado", "traitlets", "typing", "uuid", "weakref",
+    "contextvars", "datetime", "decimal", "fractions", "fwmagic", "inspect", "ipaddress", "ipykernel", "nanobind",
+    "operator", "pathlib", "pybind11_builtins", "re", "tornado", "traitlets", "typing", "uuid", "weakref",
     "zmq", "zoneinfo",
 })  # fmt: skip
 # Things that are joined to the world outside, or to other threads.
@@ -67,7 +65,8 @@ _LIVE: Final = frozenset({
     "_socket", "_sqlite3", "asyncio", "concurrent", "mmap", "multiprocessing", "selectors", "socket", "sqlite3", "ssl",
     "subprocess",
 })  # fmt: skip
-_HEAP_TYPE = 1 << 9
+#: Marks the types that code of Python has made, in their flags.
+HEAP_TYPE: Final = 1 << 9
 _POINTER = tuple.__itemsize__
 
 
@@ -89,7 +88,7 @@ class Plans:
     def is_notebook(self, class_: type) -> bool:
         """Say whether a class was written in the notebook, or in a module of the user."""
         module = class_.__module__
-        if not class_.__flags__ & _HEAP_TYPE or not isinstance(module, str):
+        if not class_.__flags__ & HEAP_TYPE or not isinstance(module, str):
             return False
         return module in self._modules or (module in sys.modules and is_of_user(sys.modules[module]))
 
@@ -104,7 +103,7 @@ class Plans:
         base = next((base for base in type_.__mro__ if base in BUILT_IN), None)
         if type_ is collections.OrderedDict:  # a torch module has ten of them; attributes on one are unheard of
             return Plan(BUILT_IN[type_], builtin=True)
-        if base in LOCKS:
+        if base in LOCKS or base is weakref.ReferenceType:
             return Plan(BUILT_IN[base], builtin=True, only_own=True)
         if base is type_:
             return Plan(_plan_with_attributes(type_, BUILT_IN[base]), builtin=True)
@@ -118,8 +117,12 @@ class Plans:
             why = f"a {type_.__name__.replace('_', ' ')} cannot be wound back"
         elif issubclass(type_, io.IOBase) and base is None:
             why = f"an open file ({what}) cannot be wound back"
+        elif type_ in (weakref.ProxyType, weakref.CallableProxyType):
+            why = "what a weak proxy stands for cannot be looked at"
         elif package in _LIVE:
             why = f"a {what} is joined to something outside of the notebook"
+        elif package == "logging" and not notebook:  # what it refers to is the log of the whole process
+            return Plan(_plan_with_attributes(type_, ()), only_own=True)
         elif (package in _CLOSED or package.startswith("_cython_") or what == "PyCapsule") and not notebook:
             return Plan()
         elif hasattr(type_, "__next__") and not notebook:
@@ -127,7 +130,12 @@ class Plans:
         elif base is None and _has_hidden_data(type_):
             why, anywhere = f"a {what} keeps its state where Python cannot look", package not in sys.stdlib_module_names
         kinds = () if package in _LIVE else _plan_with_attributes(type_, BUILT_IN[base] if base else ())
-        return Plan(kinds, asks=True, notebook=notebook, why=why, anywhere=anywhere)
+        return Plan(kinds, asks=self._may_be_of_framework(type_), notebook=notebook, why=why, anywhere=anywhere)
+
+    def _may_be_of_framework(self, type_: type) -> bool:
+        """Say whether objects of a type can be asked what they are: not those that answer for another one."""
+        classes = type_.__mro__[:-1]
+        return not all(map(self.is_notebook, classes)) and not any("__class__" in vars(class_) for class_ in classes)
 
 
 def _plan_with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import LAST, make_function, returned_names, why_no_function
 from fwmagic.cells.kinds import MISSING
-from fwmagic.cells.loops import with_turns_told
+from fwmagic.cells.loops import why_too_long, with_turns_told
+from fwmagic.cells.names import names_of_code
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
@@ -77,6 +79,8 @@ class Program:
     lead_in: bool = False
     #: The compiler's own account of the program's memory, if it gives one.
     static: Static | None = None
+    #: The names that `call` itself reads in the notebook's namespace, None: any.
+    reads: frozenset[str] | None = None
 
     def enter(self) -> None:
         """Get ready for a block."""
@@ -90,10 +94,16 @@ class Program:
             patch.off()
         self.scene.exit()
 
+    def finds(self) -> list[Any] | None:
+        """Return what the names that a call reads are bound to now; None if a block has anything to put back."""
+        if self.most_calls is not None or self.lead_in or self.patches or self.reads is None:
+            return None
+        return self.scene.finds(self.reads)
+
 
 def program_as_written(scene: Scene) -> Program:
     """Return the body as it is: as a function with locals, or in the namespace where it must stay there."""
-    if why_no_function(scene.body, scene.namespace) is not None:
+    if why_no_function(scene.body, scene.namespace, scene.snapshot.objects()) is not None:
         return program_in_namespace(scene)
     return program_as_function(scene)
 
@@ -119,32 +129,39 @@ def program_as_function(
         returned=function.returned,
         collect=lambda outputs: dict(zip(function.returned, outputs[: len(function.returned)], strict=True)),
         source=function.source,
+        # A function that is to be compiled has globals of its own.
+        reads=frozenset(names_of_code(function.call.__code__).reads if compile is None and compiled is None else ()),
     )
 
 
-def program_in_namespace(scene: Scene) -> Program:
-    """Return the body as code that runs in the notebook's namespace."""
-    namespace, live = scene.namespace, scene.body.live
-    names = returned_names(scene.body)
+def call_in_namespace(body: Body, namespace: dict[str, Any], whole: bool = False) -> Callable[[], tuple[Any, ...]]:
+    """Return a function that runs the body in a namespace and returns its results; `whole` as in `Body.runs`."""
     # As functions: `exec` and `eval` would tell whoever listens to Python's audit events, in every timed call.
-    code, expression = scene.body.runs()
+    code, expression = body.runs(whole)
     statements = types.FunctionType(code, namespace)
     last = None if expression is None else types.FunctionType(expression, namespace)
 
     def run() -> tuple[Any, ...]:
+        __tracebackhide__ = True
         statements()
         head = () if last is None else (last(),)
-        return (*head, *[namespace.get(name) for name in live])
+        return (*head, *[namespace.get(name) for name in body.live])
 
+    return run
+
+
+def program_in_namespace(scene: Scene, whole: bool = False) -> Program:
+    """Return the body as code that runs in the notebook's namespace; `whole` as in `Body.runs`."""
+    names = returned_names(scene.body)
     return Program(
         scene=scene,
-        call=run,
+        call=call_in_namespace(scene.body, scene.namespace, whole),
         args=(),
         returned=names,
         collect=lambda outputs: dict(zip(names, outputs, strict=True)),
         source=scene.body.text,
-        # A body that rebinds its own inputs starts from them again only in a new block.
-        most_calls=1 if scene.body.reads & scene.body.assigned else None,
+        # A body that rebinds its own inputs, or what no code shows, starts from them again only in a new block.
+        most_calls=1 if scene.body.reads & scene.body.assigned or scene.snapshot.looks_up else None,
     )
 
 
@@ -170,6 +187,7 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
     turns = _Turns(framework)
 
     def cell(*arrays: Any) -> dict[str, Any]:
+        known = {*namespace, *body.assigned, _TURN}
         snapshot.substitute({id(value): array for value, array in zip(inputs, arrays, strict=True)})
         objects = snapshot.objects()
         framework.adopt(objects)
@@ -181,6 +199,9 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         finally:
             namespace.pop(_TURN, None)
         turns.check()
+        hidden = sorted(namespace.keys() - known) if snapshot.looks_up else []
+        if hidden:
+            raise CannotCompile(f"it binds `{hidden[0]}` without naming it", _line_of_look_up(body))
         seen.append(untraced)
         results.update({name: namespace[name] for name in body.live if name in namespace})
         own = {id(array) for array in arrays}
@@ -204,6 +225,7 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
             framework.decorator, body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)
         ),
         static=done.static,
+        reads=frozenset(),
     )
     return program, done
 
@@ -219,14 +241,17 @@ class _Turns:
         """Begin a turn of the loop in this line; raises CannotCompile when there were too many operations."""
         count = self._framework.operations_traced()
         if count > MOST_TRACED:
-            many = f"the loop would be unrolled into more than {MOST_TRACED:,} operations"
-            self._error = self._error or CannotCompile(many, line)
+            self._error = self._error or CannotCompile(why_too_long(MOST_TRACED), line)
         self.check()
 
     def check(self) -> None:
         """Raise what `begin` has raised already, and which the body may have caught."""
         if self._error is not None:
             raise self._error
+
+
+def _line_of_look_up(body: Body) -> int | None:
+    return None if body.uses_namespace is None else body.uses_namespace.line
 
 
 def _only_used_inside(scene: Scene) -> frozenset[str]:

@@ -7,8 +7,8 @@ import contextlib
 import io
 import logging
 import operator
-import re
 import sys
+import types
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -17,16 +17,11 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.caches import CachedCopy
-from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.kinds import MISSING, OF_OTHERS
+from fwmagic.cells.names import names_of_code
 from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
-
-# What IPython itself binds: the history of inputs and outputs. `_` is not among them: a cell that binds it
-# (`for _ in ...`) would stop IPython from ever updating it again, so it is put back like any other name.
-# Compilers leave names of theirs, such as `__compiled_fn_1`, in the globals of a function that the user compiled,
-# and call them later.
-_OF_OTHERS = re.compile(r"In|Out|_i{1,3}|_\d+|_i\d+|_ih|_oh|_dh|__\w*(?<!__)")
 
 
 class Overlay:
@@ -34,33 +29,51 @@ class Overlay:
 
     Taking it off puts every name back to the object that it had: names that the code under the overlay bound
     are removed, names that it rebound or deleted are put back. The namespace stays the same dict and is never
-    cleared, so that functions whose globals it is work on, in other threads too.
+    cleared, so that functions whose globals it is work on, in other threads too. What definitions under the overlay
+    changed besides, as a decorator does that keeps what it decorates, is there only while it is on, too.
     """
 
     def __init__(self, namespace: dict[str, Any], bindings: Mapping[str, Any]) -> None:
         self.bindings = dict(bindings)
         self._namespace = namespace
         self._under: dict[str, Any] | None = None
+        self._states: list[tuple[Changes, Changes]] = []  # of objects: how they were, and how they are under it
 
     def on(self) -> None:
         """Put the bindings on the namespace; nothing happens if they are on already."""
         if self._under is None:
             self._under = dict(self._namespace)
             self._namespace.update(self.bindings)
+            for _, left in self._states:
+                left.restore()
 
     def off(self) -> None:
         """Take the bindings off; nothing happens if they are off already."""
         if self._under is None:
             return
         names, under = self._namespace, self._under
+        for before, _ in reversed(self._states):
+            before.restore()
         for name in names.keys() - under.keys():
-            if not _OF_OTHERS.fullmatch(name):
+            if not OF_OTHERS.fullmatch(name):
                 del names[name]
         if not _begins_with(names, under):
             for name in [name for name, value in under.items() if names.get(name, MISSING) is not value]:
-                if not _OF_OTHERS.fullmatch(name):
+                if not OF_OTHERS.fullmatch(name):
                     names[name] = under[name]
         self._under = None
+
+    def keep_changes(self, changes: Changes) -> None:
+        """Let what differs now, besides names, differ only while the overlay is on."""
+        objects = changes.besides_names()
+        self._states.append((objects, objects.now()))
+
+    def put_in(self, snapshot: Snapshot, new: Mapping[int, Any]) -> None:
+        """Have other objects in place of some, by their `id`, wherever a snapshot of now has them; it must be on."""
+        before = dict(self._namespace)
+        snapshot.substitute(new)
+        self.keep_changes(snapshot.changes())
+        self.keep([name for name, value in self._namespace.items() if before.get(name, MISSING) is not value])
 
     def keep(self, names: Iterable[str]) -> None:
         """Make what these names are bound to now part of the bindings; an unbound name is no longer one of them."""
@@ -82,7 +95,7 @@ class Scene:
     """One section, ready to run any number of times with nothing left behind.
 
     `enter` puts the section's names on the namespace and its state back to the start; `exit` takes the names off.
-    In between, output is written nowhere unless `shown`.
+    In between, output is written nowhere.
     """
 
     namespace: dict[str, Any]
@@ -92,10 +105,9 @@ class Scene:
     snapshot: Snapshot
     device: str | None = None
     shell: Any = None
-    shown: bool = False
     #: Seconds of the quickest run so far, where one is known: a first compiled run says nothing about later ones.
     seconds: float | None = None
-    #: What the notebook's functions with a cache are while the overlay is on.
+    #: What stands for functions with a cache while the overlay is on.
     caches: tuple[CachedCopy, ...] = ()
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -115,8 +127,7 @@ class Scene:
             if copy.changed():
                 copy.restore()
         self._contexts.enter_context(self.framework.on_device(self.device))
-        if not self.shown:
-            self._contexts.enter_context(quiet(self.shell))
+        self._contexts.enter_context(quiet(self.shell))
 
     def exit(self) -> None:
         """Take the section's names off the namespace again."""
@@ -147,6 +158,18 @@ class Scene:
         own = {id(copy.function) for copy in self.caches}
         caches = self.snapshot.caches.items()
         return next((path for path, one in caches if id(one.function) not in own and one.changed()), "")
+
+    def finds(self, reads: frozenset[str]) -> list[Any] | None:
+        """Return what these names, and those that the notebook's functions here read, are bound to now, by name.
+
+        None if a run has anything to put back, or a device of its own.
+        """
+        if self.device is not None or self.caches or not self._changes.nothing():
+            return None
+        functions = [one for one in self.snapshot.objects() if isinstance(one, types.FunctionType)]
+        of_notebook = [one.__code__ for one in functions if one.__globals__ is self.namespace]
+        names = reads.union(*(names_of_code(code).reads for code in of_notebook))
+        return [self.namespace.get(name, MISSING) for name in sorted(names)]
 
     def took(self, seconds: float) -> None:
         """Note how long one run took."""
@@ -183,19 +206,35 @@ def quiet(shell: Any = None) -> Iterator[None]:
         yield
 
 
+class _Dropping(list[Any]):
+    """The notebook's filters of warnings, except that what they show is dropped: the one plain run has shown it.
+
+    What they raise is raised. Code that catches warnings copies the filters first, and is given the notebook's own.
+    """
+
+    def __init__(self, filters: list[Any]) -> None:
+        dropped = [one if one[0] == "error" else ("ignore", *one[1:]) for one in filters]
+        super().__init__([*dropped, ("ignore", None, Warning, None, 0)])
+        self._filters = filters
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._filters[key] if isinstance(key, slice) else super().__getitem__(key)
+
+
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Ignore warnings: the one plain run has shown them, or none is to be left behind.
+    """Show no warnings, and leave no trace of any.
 
     `warnings.catch_warnings` would make Python forget which warnings it has shown already, and show them again.
     """
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
     before = list(filters)
-    filters.insert(0, ("ignore", None, Warning, None, 0))
+    warnings.filters = _Dropping(filters)
     try:
         yield
     finally:
         filters[:] = before
+        warnings.filters = filters
 
 
 class _QuietStream(io.TextIOBase):

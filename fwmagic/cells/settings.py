@@ -9,8 +9,10 @@ import functools
 import gc
 import locale
 import logging
+import operator
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -20,8 +22,9 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from fwmagic import frameworks
 from fwmagic.cells.interrupts import InterruptGuard
-from fwmagic.cells.kinds import MISSING
+from fwmagic.cells.kinds import MISSING, set_state_of_context, state_of_context
 from fwmagic.cells.modules import is_of_user
 from fwmagic.libraries import is_of_library
 
@@ -60,6 +63,11 @@ class Settings:
         """Say whether a setting differs now that nothing but the code under measurement sets."""
         return any(not setting.late and not setting.same(value, setting.read()) for setting, value in self._saved)
 
+    def module_taken(self) -> str:
+        """Return the name of a module that is no longer among those imported, or nothing."""
+        saved = next(value for setting, value in self._saved if setting is _MODULES)
+        return next((name for name in saved if name not in sys.modules), "")
+
     def restore(self, late: bool = True) -> None:
         """Put back what differs; without `late`, nothing that what surrounds a timed call sets, too."""
         for setting, value in self._saved:
@@ -69,36 +77,44 @@ class Settings:
 
 def is_put_back(module: ModuleType, name: str) -> bool:
     """Say whether an attribute of a module of Python is a setting that is put back."""
-    return module is builtins or (module is sys and name in (*_LISTS, *_HOOKS))
+    return module is builtins or (module, name) in _LISTS or (module is sys and name in _HOOKS)
 
 
 # Python
 
 
-_LISTS = ("path", "argv")
+_LISTS = (*((sys, name) for name in ("path", "argv", "meta_path", "path_hooks")), (gc, "callbacks"))
 _HOOKS = ("excepthook", "unraisablehook", "breakpointhook")
 
 
 def _read_lists() -> tuple[Any, ...]:
-    return tuple((name, getattr(sys, name), tuple(getattr(sys, name))) for name in _LISTS)
+    return tuple((held := getattr(module, name), tuple(held)) for module, name in _LISTS)
 
 
 def _same_lists(saved: Any, now: Any) -> bool:
     return all(
         held is now_held and [*content] == [item for item in now_content if item in content or not _is_added(item)]
-        for (_, held, content), (_, now_held, now_content) in zip(saved, now, strict=True)
+        for (held, content), (now_held, now_content) in zip(saved, now, strict=True)
     )
 
 
-def _is_added(path: Any) -> bool:
-    """Say whether a library may have put a folder of its own on the path, where it looks for its parts later."""
-    return isinstance(path, str) and is_of_library(path)
+def _is_added(item: Any) -> bool:
+    """Say whether a library may have added it: a folder where it looks for its parts later, a function of its own."""
+    if isinstance(item, str):
+        return is_of_library(item)
+    return _is_of_a_library(getattr(item, "__module__", type(item).__module__))
+
+
+def _is_of_a_library(name: Any) -> bool:
+    """Say whether a module of this name has been imported and is no module of the user."""
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return isinstance(module, ModuleType) and name != "__main__" and not is_of_user(module)
 
 
 def _write_lists(saved: Any) -> None:
-    for name, held, content in saved:
-        added = [item for item in getattr(sys, name) if item not in content and _is_added(item)]
-        setattr(sys, name, held)
+    for (module, name), (held, content) in zip(_LISTS, saved, strict=True):
+        added = [item for item in getattr(module, name) if item not in content and _is_added(item)]
+        setattr(module, name, held)
         held[:] = [*content, *added]
 
 
@@ -142,6 +158,60 @@ def _write_environment(saved: dict[str, str]) -> None:
     os.environ.update(saved)
 
 
+def _moved_variables(saved: dict[str, str], now: dict[str, str]) -> dict[str, str | None]:
+    """Return how the variables were that differ (None: not set), but for those that a compiler sets for itself."""
+    if saved == now:
+        return {}
+    theirs = tuple(prefix for framework in frameworks.loaded() for prefix in framework.variables)
+    names = (name for name in {**saved, **now} if saved.get(name) != now.get(name))
+    return {name: saved.get(name) for name in names if not name.startswith(theirs)}
+
+
+def _same_variables(saved: dict[str, str], now: dict[str, str]) -> bool:
+    return not _moved_variables(saved, now)
+
+
+def _write_variables(saved: dict[str, str]) -> None:
+    for name, value in _moved_variables(saved, dict(os.environ)).items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+def _read_modules() -> dict[str, Any]:
+    return dict(sys.modules)
+
+
+def _moved_modules(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return what the modules were that differ by hand, not by an import: that is done once in a process."""
+    if len(saved) == len(now) and all(map(operator.is_, saved.values(), now.values())):
+        return {}
+    gone = {name: module for name, module in saved.items() if now.get(name, MISSING) is not module}
+    made = (name for name in now.keys() - saved.keys() if _is_by_hand(name, now[name], now))
+    return {**gone, **dict.fromkeys(made, MISSING)}
+
+
+def _is_by_hand(name: str, module: Any, now: dict[str, Any]) -> bool:
+    """Say whether a module was put among the imported ones by other means than an import, and by no library."""
+    package = now.get(name.partition(".")[0])
+    if package is not module and isinstance(package, ModuleType) and not is_of_user(package):
+        return False
+    return not isinstance(module, ModuleType) or (vars(module).get("__spec__") is None and is_of_user(module))
+
+
+def _same_modules(saved: dict[str, Any], now: dict[str, Any]) -> bool:
+    return not _moved_modules(saved, now)
+
+
+def _write_modules(saved: dict[str, Any]) -> None:
+    for name, module in _moved_modules(saved, dict(sys.modules)).items():
+        if module is MISSING:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = module
+
+
 # What a timer sends, which may still run: without a handler that would end the process.
 _OF_TIMERS = {getattr(signal, name, None) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF")}
 
@@ -162,8 +232,7 @@ def _moved_signals(saved: dict[int, Any], now: dict[int, Any]) -> dict[int, Any]
 def _is_of_others(handler: Any) -> bool:
     if isinstance(getattr(handler, "__self__", None), InterruptGuard):
         return True
-    module = sys.modules.get(handler.__module__ or "") if isinstance(handler, FunctionType | MethodType) else None
-    return module is not None and module.__name__ != "__main__" and not is_of_user(module)
+    return isinstance(handler, FunctionType | MethodType) and _is_of_a_library(handler.__module__)
 
 
 def _same_signals(saved: dict[int, Any], now: dict[int, Any]) -> bool:
@@ -190,20 +259,15 @@ def _write_contexts(saved: dict[Any, Any]) -> None:
 # Numbers and texts
 
 
-_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
-
-
 def _read_decimal() -> tuple[Any, ...]:
     context = decimal.getcontext()
-    return context, [getattr(context, name) for name in _DECIMAL], dict(context.traps)
+    return context, state_of_context(context)
 
 
 def _write_decimal(saved: tuple[Any, ...]) -> None:
-    context, values, traps = saved
+    context, state = saved
     decimal.setcontext(context)
-    for name, value in zip(_DECIMAL, values, strict=True):
-        setattr(context, name, value)
-    context.traps.update(traps)
+    set_state_of_context(context, state)
 
 
 def _read_signalled() -> dict[Any, bool]:
@@ -309,6 +373,7 @@ def _attribute(owner: Any, name: str, late: bool = False) -> _Setting:
     return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), late)
 
 
+_MODULES = _Setting(_read_modules, _write_modules, same=_same_modules)
 _SETTINGS = (
     _Setting(_read_lists, _write_lists, same=_same_lists),
     _Setting(_read_builtins, _write_builtins),
@@ -318,8 +383,11 @@ _SETTINGS = (
     *(_attribute(sys, name) for name in _HOOKS),
     _Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
     _Setting(gc.isenabled, _write_collecting, late=True),
+    _Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
     _Setting(_read_folder, _write_folder),
+    _Setting(_read_environment, _write_variables, same=_same_variables),
     _Setting(_read_environment, _write_environment, late=True),  # a compiler sets variables of its own
+    _MODULES,
     _Setting(_read_signals, _write_signals, same=_same_signals),
     _Setting(_read_contexts, _write_contexts, late=True),
     _Setting(_read_decimal, _write_decimal),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
+from fwmagic.cells.foreign import Foreign
 from fwmagic.cells.kinds import MISSING, BindingsKind
+from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.settings import Settings
+from fwmagic.cells.threads import reached_by_threads
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
@@ -36,6 +40,8 @@ class Snapshot:
         Those whose arrays and generators are saved.
     roots
         More objects to start from, such as functions that were defined elsewhere.
+    unread
+        Names that are bound anew whatever they hold: they are put back, and what they hold is passed by.
 
     Attributes
     ----------
@@ -44,7 +50,9 @@ class Snapshot:
     caches
         The caches of functions that were reached, by their paths: they are not put back.
     donating
-        Whether a compiled function was reached that may use its arguments up.
+        The compiled functions that were reached and may use their arguments up.
+    looks_up
+        Whether names are looked up that no code shows, as by `globals()`: then all names are among those saved.
     """
 
     def __init__(
@@ -53,19 +61,31 @@ class Snapshot:
         names: Iterable[str],
         frameworks: Sequence[Framework],
         roots: Iterable[object] = (),
+        unread: Collection[str] = frozenset(),
     ) -> None:
         self._namespace = namespace
         self._roots = [(getattr(root, "__qualname__", type(root).__qualname__), root) for root in roots]
         self._frameworks = list(frameworks)
         self._walk = Walk(namespace, self._frameworks, keep=True)
-        self._walk.run(names, self._roots)
-        self.unrestorable = [(self._walk.path(index), why) for index, why in self._walk.unrestorable]
+        wanted = list(names)
+        self._walk.run(wanted, self._roots, unread)
+        self.looks_up = self._walk.looks_up or not {*LOOKS_UP - {"get_ipython"}, "locals"}.isdisjoint(wanted)
+        named = len(self._walk.unrestorable)
+        if self.looks_up:
+            self._walk.run_everywhere()
+        self.unrestorable = [(self._walk.path(index), why) for index, why in self._walk.unrestorable[:named]]
         self.caches = {self._walk.path(index): Cache(self._walk.entries[index].target) for index in self._walk.caches}
         self.donating = self._walk.donating
+        shared = reached_by_threads(namespace, self._frameworks)
+        # What another thread may change meanwhile is never put back: that would take away what it has done.
+        self._shared = [] if shared is None else [e for e in self._walk.entries[1:] if shared.reached(e.target)]
+        theirs = set(map(id, self._shared))
         structure = [entry for entry in self._walk.entries if entry.kind is not None and entry.kind.mutable]
+        structure = [entry for entry in structure if id(entry) not in theirs]
         # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
         self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
-        self._kept = [entry for entry in self._walk.entries if entry.kept is not None]
+        self._kept = [entry for entry in self._walk.entries if entry.kept is not None and id(entry) not in theirs]
+        self._foreign = [Foreign(owner) for owner in self._walk.foreign]
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
         self._flags = [(framework, framework.flags()) for framework in self._frameworks]
@@ -80,6 +100,8 @@ class Snapshot:
             Something refused to be put back; all else was, and it is named.
         """
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
+        for foreign in self._foreign:
+            foreign.restore()
         self._restore_generators()
         self._settings.restore()
 
@@ -93,6 +115,18 @@ class Snapshot:
         if unseen:
             return Changes(self, every)
         return Changes(self, [entry for entry in every if entry.differs()], self.moved_on(), self.settings_differ())
+
+    def changed_in_libraries(self) -> str:
+        """Return which name of a module or class of a library is bound to something of the user's now; or nothing."""
+        return next((path for foreign in self._foreign if (path := foreign.path())), "")
+
+    def module_taken(self) -> str:
+        """Return the name of a module that is no longer among those imported, or nothing."""
+        return self._settings.module_taken()
+
+    def changed_with_threads(self) -> str:
+        """Return the path of an object that holds something else now, and that another thread has, too; or nothing."""
+        return next(iter(self.paths(entry for entry in self._shared if entry.differs())), "")
 
     def moved_on(self) -> bool:
         """Say whether a global random generator has drawn numbers since."""
@@ -136,15 +170,30 @@ class Snapshot:
         """
         put_in_place(self._walk.entries, new)
 
+    def fits(self, new: Mapping[int, Any]) -> bool:
+        """Say whether `substitute` can put these objects wherever it has come upon those that they stand for."""
+        found = {id(value) for entry in self._walk.entries for value in entry.values}
+        made = _rebuilt(self._walk.entries, new)
+        fixed = (entry.target for entry in self._walk.entries if entry.kind is not None and not entry.kind.mutable)
+        return found >= new.keys() and not any(made.get(id(target), MISSING) is target for target in fixed)
+
     def held(self, wanted: Callable[[Any], bool]) -> list[tuple[str, str, Any]]:
         """Return what the objects that were reached held: path, kind of the object, and key, where it was wanted."""
         return [
             (self._walk.path_to(place, key), entry.kind.name, key)
             for place, entry in enumerate(self._walk.entries)
-            if entry.kind is not None and not entry.inner
+            if entry.kind is not None and not entry.inner and not PLAIN.issuperset(map(type, entry.values))
             for key, value in zip(entry.keys, entry.values, strict=True)
             if type(value) not in PLAIN and wanted(value)
         ]
+
+    def times_held(self, type_: type) -> Counter[int]:
+        """Return in how many places each object of one type was held, by its `id`: in values, and in keys of dicts."""
+        held: Counter[int] = Counter()
+        for entry in self._walk.entries:
+            for part in (entry.values, () if isinstance(entry.keys, range) else entry.keys):
+                held.update(id(value) for value in part if type(value) is type_)
+        return held
 
     def find_leaves(self, predicate: Callable[[Any], bool], but: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
         """Return path and object of what can be reached now, also through what was reached before, and is wanted.
@@ -166,7 +215,10 @@ class Snapshot:
         objects by their identity and what they hold.
         """
         with uncollected():
-            return fingerprint(self._walk.entries)
+            names, *others = self._walk.entries
+            bound = dict(zip(names.keys, names.values, strict=True))
+            read = {name: value for name, value in bound.items() if name not in self._walk.unread}
+            return fingerprint([replace(names, keys=[*read], values=[*read.values()]), *others])
 
     def put_back(self, entries: Iterable[Entry], generators: bool, settings: bool) -> None:
         """Put these entries back as they were, and global generators and settings if wanted; raises as `restore`."""
@@ -184,21 +236,23 @@ class Snapshot:
 
     def is_inside(self, entry: Entry, types: tuple[type, ...]) -> bool:
         """Say whether an entry is one of an object of these types, or was found through one."""
-        while not isinstance(entry.target, types):
+        while not issubclass(type(entry.target), types):
             if entry.parent < 0:
                 return False
             entry = self._walk.entries[entry.parent]
         return True
 
     def alike_but_for_arrays(self, before: Any, after: Any) -> bool:
-        """Say whether what an object held and what it holds is the same, where one array is as good as another."""
+        """Say whether what an object held and what it holds is the same, where an array is as good as one like it."""
         (keys, values), (new_keys, new_values) = before, after
         if len(keys) != len(new_keys) or any(old is not new for old, new in zip(keys, new_keys, strict=True)):
             return list(keys) == list(new_keys) if isinstance(keys, range) else False
-        return all(
-            _alike(old, new) or any(f.is_array(old) and f.is_array(new) for f in self._frameworks)
-            for old, new in zip(values, new_values, strict=True)
-        )
+        return all(_alike(old, new) or self._are_like(old, new) for old, new in zip(values, new_values, strict=True))
+
+    def _are_like(self, old: Any, new: Any) -> bool:
+        """Say whether these are arrays of one shape, dtype and place."""
+        owner = next((one for one in self._frameworks if one.is_array(old) and one.is_array(new)), None)
+        return owner is not None and owner.describe(old) == owner.describe(new)
 
     def _put_back(self, entries: Iterable[Entry]) -> None:
         failed: list[str] = []
@@ -265,10 +319,23 @@ class Changes:
         """The paths of what differs now among these, such as `net.weight`, `hist[3]` or `x`."""
         return self._snapshot.paths(self._entries)
 
+    @property
+    def objects(self) -> list[Any]:
+        """The objects that held something else, without the names."""
+        return [entry.target for entry in self._entries if not _is_names(entry)]
+
     def with_those_of(self, other: Changes) -> Changes:
         """Return what differed when somebody looked, either time."""
         entries = {id(entry): entry for entry in (*self._entries, *other._entries)}
         return Changes(self._snapshot, [*entries.values()], self.drew, self.settings_too)
+
+    def besides_names(self) -> Changes:
+        """Return those of objects, without names that were bound; no generators and no settings."""
+        return Changes(self._snapshot, [entry for entry in self._entries if not _is_names(entry)], False, False)
+
+    def now(self) -> Changes:
+        """Return the same objects with what they hold now, to be put back to that."""
+        return Changes(self._snapshot, [entry.now() for entry in self._entries], False, False)
 
     def restore(self) -> None:
         """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""
@@ -280,6 +347,10 @@ class Changes:
         self._entries += [entry for entry in others._entries if id(entry) not in known]
         self.drew |= others.drew
         self.settings_too |= others.settings_too
+
+    def nothing(self) -> bool:
+        """Say whether there is nothing to put back at all."""
+        return not (self._entries or self.drew or self.settings_too)
 
     def any(self, but: Collection[str]) -> bool:
         """Say whether anything is among these, besides names in `but` that were bound."""
@@ -295,9 +366,10 @@ class Changes:
         return bool(objects) and all(self._snapshot.is_inside(entry, types) for entry in objects)
 
     def look_through(self) -> None:
-        """Read all of these, as putting them back does."""
+        """Read all of these and all settings, as putting them back does."""
         for entry in self._entries:
             entry.differs()
+        self._snapshot.settings_differ()
 
     def restore_but_generators(self) -> None:
         """Put these back, except that random generators go on from where they are; raises like `Snapshot.restore`."""
@@ -312,7 +384,7 @@ class Changes:
         return [(entry, _read(entry, but)) for entry in self._entries if entry.kind is not None]
 
     def still_hold(self, before: list[tuple[Entry, Any]], but: Collection[str] = ()) -> bool:
-        """Say whether they hold what `held` returned before, where one array is as good as another."""
+        """Say whether they hold what `held` returned before, where an array is as good as one like it."""
         return all(self._snapshot.alike_but_for_arrays(old, _read(entry, but)) for entry, old in before)
 
 
@@ -337,7 +409,7 @@ def _names_differ(entry: Entry, but: Collection[str]) -> bool:
 
 def _is_generator(entry: Entry) -> bool:
     if entry.framework is None or entry.inner:
-        return isinstance(entry.target, random.Random)
+        return issubclass(type(entry.target), random.Random)
     return not entry.framework.is_array(entry.target)
 
 

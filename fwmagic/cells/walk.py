@@ -5,17 +5,20 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dis
+import functools
 import gc
 import sys
+import threading
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
-from fwmagic.cells.kinds import CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
+from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
 from fwmagic.cells.modules import is_of_user
-from fwmagic.cells.plans import PLAIN, WEAK, Plan, Plans
+from fwmagic.cells.names import looks_up
+from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
@@ -45,6 +48,13 @@ class Entry:
     kept: Kept | None = None
     framework: Framework | None = None
 
+    def now(self) -> Entry:
+        """Return an entry of the same object with what it holds now."""
+        if self.kept is not None and self.framework is not None:
+            return replace(self, kept=self.framework.keep(self.target))
+        keys, values = self.kind.read(self.target) if self.kind is not None else ((), [])
+        return replace(self, keys=keys, values=values)
+
     def differs(self) -> bool:
         """Say whether the object holds anything else now; identity counts, not equality."""
         if self.kept is not None:
@@ -57,11 +67,13 @@ class Entry:
 class Walk:
     """All that can be reached from names of a namespace, and from more objects; each is visited once.
 
-    Modules, classes and functions' globals of libraries are not entered, nor are weak references followed.
+    Modules, classes and functions' globals of libraries are not entered, nor are their weak references followed.
     What the notebook itself holds is visited before the insides of library objects. With `keep`, frameworks
     save their arrays and generators; without, arrays are passed by. `stop` ends the walk at the objects that
     it is true of, which are then in `stopped`. `caches` are the functions with a cache that cannot be put back, by
-    their place in `entries`; `donating` says whether a compiled function was reached that may use its arguments up.
+    their place in `entries`; `foreign` are modules and classes of libraries that were come upon. `donating` are
+    compiled functions that may use their arguments up; `looks_up` says whether a notebook function may look up any
+    name. `unread` are names that nothing reads, whose objects are passed by.
     """
 
     def __init__(
@@ -76,7 +88,9 @@ class Walk:
         self.unrestorable: list[tuple[int, str]] = []
         self.stopped: list[tuple[str, Any]] = []
         self.caches: list[int] = []
-        self.donating = False
+        self.foreign: list[Any] = []
+        self.donating: list[Any] = []
+        self.looks_up = False
         self._namespace = namespace
         self._frameworks = frameworks
         self._readable = [pair for framework in frameworks for pair in framework.readable]
@@ -84,15 +98,29 @@ class Walk:
         self._stop = stop
         self._plans = Plans(namespace)
         self._names: Final = BindingsKind()
+        self.unread: set[str] = set()
         self._seen = {id(namespace), id(sys.modules)}
         # What waits to be visited: (value, parent, key, inner), by whether the notebook itself holds it.
         self._waiting: dict[bool, list[tuple[Any, int, Any, bool]]] = {True: [], False: []}
         self._add(namespace, self._names, -1, "", False)
 
-    def run(self, names: Iterable[str], roots: Iterable[tuple[str, Any]]) -> None:
-        """Visit everything that the names lead to, then the other objects, each given with its path."""
+    def run(
+        self, names: Iterable[str], roots: Iterable[tuple[str, Any]], unread: Collection[str] = frozenset()
+    ) -> None:
+        """Visit everything that the names lead to, then the other objects, each given with its path.
+
+        What names that are `unread` hold is passed by, unless a notebook function reads them.
+        """
+        self.unread |= set(unread)
         self._push([(root, -1, path, False) for path, root in roots if type(root) not in PLAIN], True)
-        self._add_names(names)
+        self._add_names(names, but=self.unread)
+        with uncollected():
+            self._visit_all()
+
+    def run_everywhere(self) -> None:
+        """Visit what all other names lead to, too."""
+        self._add_names([*self.unread, *self._names.others(self._namespace)])
+        self._names.every = True
         with uncollected():
             self._visit_all()
 
@@ -103,7 +131,8 @@ class Walk:
     def path(self, index: int) -> str:
         """Return how a reader would write the object of an entry: `net.weight`, `hist[3]`."""
         entry = self.entries[index]
-        return entry.target.__qualname__ if isinstance(entry.target, type) else self.path_to(entry.parent, entry.key)
+        is_class = issubclass(type(entry.target), type)
+        return entry.target.__qualname__ if is_class else self.path_to(entry.parent, entry.key)
 
     def path_to(self, parent: int, key: Any) -> str:
         """Return how a reader would write what an entry holds under a key."""
@@ -116,7 +145,7 @@ class Walk:
             parts.append(
                 key if isinstance(key, _PathPart) or above.kind is None else above.kind.label(above.target, key)
             )
-            if isinstance(above.target, type):
+            if issubclass(type(above.target), type):
                 parts.append(above.target.__qualname__)
                 break
             parent, key = above.parent, above.key
@@ -147,32 +176,39 @@ class Walk:
         self.entries.append(Entry(target, kind, keys, values, parent, key, inner, **kept))
         return len(self.entries) - 1
 
-    def _add_names(self, names: Iterable[str]) -> None:
-        known = set(self._names.names)
-        new = [name for name in dict.fromkeys(names) if name not in known]
+    def _add_names(self, names: Iterable[str], but: Collection[str] = frozenset()) -> None:
+        wanted, known = list(dict.fromkeys(names)), set(self._names.names)
+        new = [name for name in wanted if name not in known]
         self._names.names += new
-        values = [self._namespace.get(name, MISSING) for name in new]
-        self.entries[0].values += values
-        found = zip(new, values, strict=True)
+        self.entries[0].values += [self._namespace.get(name, MISSING) for name in new]
+        read = [name for name in wanted if name not in but and (name not in known or name in self.unread)]
+        self.unread -= set(read)
+        found = ((name, self._namespace.get(name, MISSING)) for name in read)
         self._push([(value, 0, name, False) for name, value in found if type(value) not in PLAIN], True)
 
     def _visit(self, value: Any, parent: int, key: Any, own: bool, inner: bool) -> None:
         plan = self._plans.of(type(value))
         if plan.is_class:
             if self._plans.is_notebook(value):
-                self._enter(value, (CLASS,), parent, key, True, inner)
-                self._push([(base, parent, key, inner) for base in value.__mro__[1:-1]], own)
+                kinds = ABSTRACT if "_abc_impl" in vars(value) else (CLASS,)
+                self._enter(value, kinds, parent, key, True, inner)
+                # Its bases, and its own class, which may keep what it makes.
+                self._push([(one, parent, key, inner) for one in (*value.__mro__[1:-1], type(value))], own)
+            elif own and value.__flags__ & HEAP_TYPE:
+                self.foreign.append(value)
             return
         if plan.is_module:
             if is_of_user(value) and vars(value) is not self._namespace:
                 self._enter(value, (MODULE,), parent, key, False, inner)
+            elif own and not is_of_user(value):
+                self.foreign.append(value)
             return
         if plan.asks and self._is_kept(value, parent, key, own, inner):
             return
-        if isinstance(value, WEAK):  # those of libraries are caches, and none of the cell's business
+        if issubclass(type(value), WEAK):  # those of libraries are caches, and none of the cell's business
             self._push([(vars(value)["data"], parent, key, inner)] if own else [], own)
             return
-        if isinstance(value, Cached) and not self._is_of_library(value):
+        if issubclass(type(value), Cached) and not self._is_of_library(value):
             self.caches.append(len(self.entries))
         if plan.why and (own or plan.anywhere) and self._keep and not self._is_in_module(parent):
             self.unrestorable.append((self._add(value, None, parent, key, inner), plan.why))
@@ -190,16 +226,21 @@ class Walk:
     def _is_in_module(self, place: int) -> bool:
         """Say whether a module is on the way to an object: most of what it holds is not the cell's to change."""
         while place >= 0:
-            if isinstance(self.entries[place].target, types.ModuleType):
+            if issubclass(type(self.entries[place].target), types.ModuleType):
                 return True
             place = self.entries[place].parent
         return False
 
     def _holds_own(self, value: Any, plan: Plan, own: bool) -> bool:
-        """Say whether what the object holds is the notebook's own, and not the inside of a library's object."""
-        if isinstance(value, types.FunctionType):
-            return own and value.__globals__ is self._namespace
-        return plan.notebook or (own and plan.builtin)
+        """Say whether what the object holds is the notebook's own, and not the inside of a library's object.
+
+        What Python's own decorators make of the notebook's functions, such as a `singledispatch`, holds what is theirs,
+        and a condition is its lock.
+        """
+        if issubclass(type(value), types.FunctionType):
+            return own and (value.__globals__ is self._namespace or value.__globals__ is vars(functools))
+        is_open = plan.builtin or type(value).__module__ == "functools" or issubclass(type(value), threading.Condition)
+        return plan.notebook or (own and is_open)
 
     def _enter(self, value: Any, kinds: tuple[Kind, ...], parent: int, key: Any, own: bool, inner: bool) -> None:
         found: list[tuple[Any, int, Any, bool]] = []
@@ -208,12 +249,15 @@ class Walk:
             entry = self.entries[index]
             if isinstance(entry.keys, list) and kind.hashes:
                 found += [(held, index, _PathPart(""), True) for held in entry.keys if type(held) not in PLAIN]
+            if PLAIN.issuperset(map(type, entry.values)):
+                continue
             pairs = zip(entry.values, entry.keys, strict=True)
             found += [(held, index, name, inner) for held, name in pairs if not _needs_no_walk(held)]
-        if isinstance(value, types.FunctionType):
+        if issubclass(type(value), types.FunctionType):
             cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
             found += [(cell, index, _PathPart(f".{name}"), inner) for name, cell in cells]
             if value.__globals__ is self._namespace:
+                self.looks_up = self.looks_up or bool(looks_up(value.__code__))
                 self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
             else:
                 module = sys.modules.get(value.__module__ or "")
@@ -245,7 +289,7 @@ class Walk:
                 self.unrestorable.append((index, f"the array {framework.describe(value)} cannot be put back"))
                 return True
             if framework.is_stateless(value):
-                self.donating |= framework.may_donate(value)
+                self.donating += [value] if framework.may_donate(value) else []
                 wrapped = getattr(value, "__dict__", {}).get("__wrapped__")  # the user's function in a jitted one
                 self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)
                 return True
@@ -266,7 +310,7 @@ def uncollected() -> Iterator[None]:
 
 def _needs_no_walk(value: Any) -> bool:
     """Say whether nothing of it can change: a data set of a million pairs of numbers needs no entry for each."""
-    return type(value) in PLAIN or (type(value) is tuple and all(type(held) in PLAIN for held in value))
+    return type(value) in PLAIN or (type(value) in (tuple, frozenset) and all(type(held) in PLAIN for held in value))
 
 
 def _attribute_path(value: Any, child: Any, framework: Framework) -> str:

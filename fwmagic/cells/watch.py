@@ -12,6 +12,8 @@ from types import FrameType
 from typing import Any, Final
 
 from fwmagic import frameworks
+from fwmagic.cells.threads import left_at_work
+from fwmagic.cells.written import Written
 from fwmagic.report import Place
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -35,9 +37,13 @@ _WORDS: Final[Mapping[str, str]] = {
     "resource.setrlimit": "sets a limit of the process",
     "sys.addaudithook": "adds an audit hook",
 }  # fmt: skip
+# Of these, so many arguments are files that can be put back.
+_ON_FILES: Final[Mapping[str, int]] = {"open": 1, "os.remove": 1, "os.truncate": 1, "os.rename": 2}
 # Between the user's code and an event: what a module does while it is imported is done once in a process.
 _IMPORTING = "<frozen importlib"
 
+# No time of a call would hold that work, and it would go on while others are timed.
+_LEFT_AT_WORK = "leaves a thread at work when it is done (`join()` it in the cell)"
 # A file of more bytes is not kept to be put back.
 _MOST_KEPT = 64 * 2**20
 
@@ -48,9 +54,10 @@ class Watch:
     """Watches one run of a cell while it is entered: `effect` is the first thing that it did to the world outside.
 
     What counts is done by the notebook's own code, or by a library for it; not what a framework's own machinery does,
-    such as the cache of a compiler, nor what a module does while it is imported. Code that writes to files without
-    asking Python, as some libraries do, is not seen. What the files held that the run opened for writing is kept, so
-    that `put_back_files` can make them as they were.
+    such as the cache of a compiler, nor what a module does while it is imported. What the files held that the run
+    opened for writing, moved or removed is kept, so that `put_back_files` can make them as they were; `lasting` is the
+    first thing that it cannot. Of code that writes to files without asking Python, traces are looked for afterwards.
+    `thread` is one that the run started, and that was still at work at its end.
 
     Parameters
     ----------
@@ -62,30 +69,44 @@ class Watch:
 
     def __init__(self, namespace: Mapping[str, Any], filename: str) -> None:
         self.effect: Place | None = None
+        self.lasting: Place | None = None
+        self.thread: threading.Thread | None = None
         self._namespace = namespace
         self._filename = filename
         self._machinery = tuple(part for framework in frameworks.loaded() for part in framework.machinery)
         self._own_thread = threading.get_ident()
+        self._before: list[threading.Thread] = []
         self._others: set[int | None] = set()
         self._files: dict[Path, bytes | None] = {}  # None: there was no such file
+        self._asked: set[str] = set()
+        self._written: Written | None = None
 
     def __enter__(self) -> Watch:
         _install()
-        self._others = {thread.ident for thread in threading.enumerate()} - {self._own_thread}
+        self._before = threading.enumerate()
+        self._others = {thread.ident for thread in self._before} - {self._own_thread}
+        self._written = Written()
         _armed.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         _armed.remove(self)
+        path = self._written.path(self._asked) if self._written is not None and self.effect is None else ""
+        if path:
+            self.effect = self.lasting = Place(None, f"writes `{path}`")
+        self.thread = left_at_work(self._before)
+        if self.thread is not None:
+            self.effect = self.lasting = self.effect or Place(None, _LEFT_AT_WORK)
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Note an event, if it is one of those and the cell's own doing."""
-        if (self.effect is not None and event != "open") or threading.get_ident() in self._others:
+        if threading.get_ident() in self._others:
             return
         what = arguments[0] if arguments else None
         if event == "open" and (isinstance(what, int) or not arguments[2] & _WRITING):
             return
         name = _name(what)
+        self._asked.update(_name(one) for one in arguments[: _ON_FILES.get(event, 0)])
         if name in _NOT_ON_DISK:
             return
         frame: FrameType | None = sys._getframe(2)
@@ -97,29 +118,31 @@ class Watch:
         # A thread that the cell has started need not have any of the cell's code below the event.
         if frame is None and threading.get_ident() == self._own_thread:
             return
-        if event == "open":
-            self._keep(Path(name).absolute())
-        if self.effect is not None:
-            return
+        touched = [_name(one) for one in arguments[: _ON_FILES.get(event, 0)]]
+        is_kept = bool(touched) and all([self._keep(Path(one).absolute()) for one in touched])
         while frame is not None and frame.f_code.co_filename != self._filename:
             frame = frame.f_back
-        self.effect = Place(None if frame is None else frame.f_lineno, _WORDS[event].format(name))
+        place = Place(None if frame is None else frame.f_lineno, _WORDS[event].format(name))
+        self.effect = self.effect or place
+        if not is_kept:
+            self.lasting = self.lasting or place
 
     def put_back_files(self) -> None:
-        """Make the files that were opened for writing hold what they held before, or be gone again."""
+        """Make the files that were opened for writing, moved or removed hold what they held, or be gone again."""
         for path, content in self._files.items():
             if content is None:
                 path.unlink(missing_ok=True)
             else:
                 path.write_bytes(content)
 
-    def _keep(self, path: Path) -> None:
-        if path in self._files:
-            return
-        if not path.exists():
-            self._files[path] = None
-        elif path.is_file() and path.stat().st_size <= _MOST_KEPT and os.access(path, os.R_OK):
-            self._files[path] = path.read_bytes()
+    def _keep(self, path: Path) -> bool:
+        """Keep what a file holds, or that there is none, if it can be put back; say so."""
+        if path not in self._files:
+            if not path.exists():
+                self._files[path] = None
+            elif path.is_file() and path.stat().st_size <= _MOST_KEPT and os.access(path, os.R_OK):
+                self._files[path] = path.read_bytes()
+        return path in self._files
 
     def _is_own(self, frame: FrameType) -> bool:
         return frame.f_globals is self._namespace or frame.f_code.co_filename == self._filename

@@ -8,28 +8,37 @@ import time
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
 
 from fwmagic.cells import uses
-from fwmagic.cells.analyse import Body
+from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.fingerprint import fingerprint_of_modules
-from fwmagic.cells.function import first_use, why_no_function, with_own_globals
-from fwmagic.cells.loops import loops_over_data
-from fwmagic.cells.names import names_of_code, notebook_functions
+from fwmagic.cells.function import first_use, make_function, part_named, why_no_copy, why_no_function, with_own_globals
+from fwmagic.cells.loops import loops_over_data, why_too_long
+from fwmagic.cells.names import looks_up, names_of_code, notebook_functions
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line
-from fwmagic.frameworks import CompileLog, CompileOptions, Traced, is_numbers
+from fwmagic.frameworks import MOST_TRACED, CompileLog, CompileOptions, Traced
+from fwmagic.frameworks.arrays import is_numbers
+from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced
 from fwmagic.report import Compilation, Place, Stage
 
+_T = TypeVar("_T")
+
 #: Programs of this many different sections are kept for when a cell is run again.
 MOST_KEPT = 32
+# What nobody has asked for may consist of so many operations where the compiler takes long for each.
+_MOST_LOOKED_AT = 100
 #: Less than this is not worth a stage of its own; seconds.
 LEAST_SPENT = 0.01
+# What a call takes is tried so many times, or for so many seconds: another process may have the core in most of them.
+_CALLS, _CALLING = 12, 0.05
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Ready:
 
     `prints` is the line of the cell that prints, or calls what does, while it is traced; None: there is none.
     `repeated` is the share of its work that is the same again, and the line;
-    `arithmetic` counts the operations of its matrix products.
+    `least` is what a call has to do at least.
     """
 
     program: Program
@@ -47,7 +56,7 @@ class Ready:
     withheld: str = ""
     prints: int | None = None
     repeated: tuple[float, int | None] = (0.0, None)
-    arithmetic: float = 0.0
+    least: Least = field(default_factory=Least)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class _KeptProgram:
     compiled: Callable[..., Any] | None = None
     traced: Traced | None = None
     withheld: str = ""
-    arithmetic: float = 0.0
+    least: Least = field(default_factory=Least)
 
 
 class Programs:
@@ -67,13 +76,15 @@ class Programs:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, _KeptProgram] = OrderedDict()
 
-    def compile(self, scene: Scene, options: CompileOptions, window: Window) -> Ready:
+    def compile(self, scene: Scene, options: CompileOptions, window: Window, look: bool = False) -> Ready:
         """Compile a section in the first way that works; `window` is where an interrupt may stop it.
+
+        Nobody has asked for a `look`: the whole is compiled, and only where that does not take long.
 
         Raises
         ------
         CannotCompile
-            None did; says why, and at which line.
+            No way works; says why, and at which line.
         """
         body, framework = scene.body, scene.framework
         self._refuse(scene)
@@ -91,15 +102,17 @@ class Programs:
         start = time.perf_counter()
         try:
             with framework.watch(body.filename) as log:
-                ready, kept = self._compile_whole(scene, options, window)
-        except CannotCompile as whole:
-            whole.spent = time.perf_counter() - start
+                ready, kept = self._compile_whole(scene, options, window, look)
+        except CannotCompile as why:
+            why.spent = time.perf_counter() - start
+            if look:
+                raise
             try:
-                ready, kept = _compile_parts(scene, options, window, whole), None
+                ready, kept = _compile_parts(scene, options, window, why), None
             except CannotCompile as parts:
                 parts.spent = time.perf_counter() - start
                 raise
-            ready = _after_another_way(ready, whole.spent, log)
+            ready = _after_another_way(ready, why.spent, log)
         if kept is not None:
             self._kept[key] = kept
             while len(self._kept) > MOST_KEPT:
@@ -109,12 +122,14 @@ class Programs:
         return replace(ready, compilation=made)
 
     def _compile_whole(
-        self, scene: Scene, options: CompileOptions, window: Window
+        self, scene: Scene, options: CompileOptions, window: Window, look: bool
     ) -> tuple[Ready, _KeptProgram | None]:
         """Compile the body as one function, if it is one that should become one."""
-        place = self._stays_python(scene)
+        place = why_python(scene)
         if place is not None:
             raise CannotCompile(place.reason, place.line)
+        if scene.framework.strategy == "locals" and (look or scene.body.loops):
+            _refuse_long(scene, window, _MOST_LOOKED_AT if look else MOST_TRACED)
         return _compile_whole(scene, options, window)
 
     def _refuse(self, scene: Scene) -> None:
@@ -130,16 +145,45 @@ class Programs:
             if place is not None:
                 consequence = "" if place is body.disables_jit else ", which a trace would do once and never again"
                 raise CannotCompile(place.reason + consequence, place.line)
+        place = _class_changed(scene) if framework.strategy == "locals" else None
+        if place is not None:
+            raise CannotCompile(place.reason, place.line)
 
-    def _stays_python(self, scene: Scene) -> Place | None:
-        """Return why the body should not become one compiled function, or None."""
-        body, namespace = scene.body, scene.namespace
-        locals_only = scene.framework.strategy == "locals"
-        if locals_only:
-            place = body.trains or body.defines or why_no_function(body, namespace) or _training_function(scene)
-            if place is not None:
-                return place
-        return loops_over_data(body, namespace, locals_only, scene.framework.containers)
+
+def _class_changed(scene: Scene) -> Place | None:
+    """Return where a body sets an attribute of a class, which a compiler may read as it was before, or None."""
+    names = {**scene.namespace, **scene.overlay.bindings}
+    for node in ast.walk(scene.body.tree):
+        owner: ast.expr | None = None
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            owner = node.value
+        elif isinstance(node, ast.Call) and dotted(node.func) == "setattr" and node.args:
+            owner = node.args[0]
+        if isinstance(owner, ast.Name) and issubclass(type(names.get(owner.id)), type):
+            return Place(owner.lineno, f"the body sets an attribute of the class `{owner.id}`")
+    return None
+
+
+def why_python(scene: Scene) -> Place | None:
+    """Return why a body should not become one compiled function, or None."""
+    body, namespace = scene.body, scene.namespace
+    if scene.framework.strategy == "locals":
+        place = trains(scene) or body.defines or why_no_function(body, namespace, scene.snapshot.objects())
+        place = place or _why_no_copy(scene)
+        if place is not None:
+            return place
+    return loops_over_data(body, namespace, scene.framework.containers)
+
+
+def _why_no_copy(scene: Scene) -> Place | None:
+    """Return why the functions that the body reads must be the notebook's own, or None."""
+    scene.overlay.on()
+    try:
+        cell = make_function(scene.body, scene.namespace).call
+        why = why_no_copy(cell.__code__, scene.namespace, scene.snapshot)
+    finally:
+        scene.overlay.off()
+    return Place(None, why) if why else None
 
 
 def _primed(scene: Scene, window: Window) -> float:
@@ -169,7 +213,7 @@ def tried_before(seconds: float) -> Stage:
 
 def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | str:
     """Return the section with the program that was compiled for it before, or why that no longer works."""
-    is_input = _is_input(scene)
+    is_input = is_input_of(scene)
     scene.enter()
     try:
         with scene.framework.watch(scene.body.filename) as log:
@@ -190,11 +234,13 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
     again_computed = (0.0, None) if kept.traced is None else kept.traced.repeated
     prints = _line_that_prints(scene.body, kept.traced)
-    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.arithmetic)
+    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.least)
 
 
-def _training_function(scene: Scene) -> Place | None:
-    """Return the notebook function that trains and that the body calls, or None."""
+def trains(scene: Scene) -> Place | None:
+    """Return where a body trains, itself or in a notebook function that it calls, or None."""
+    if scene.body.trains is not None:
+        return scene.body.trains
     for function in notebook_functions(scene.namespace, scene.body.all_reads):
         if {"backward", "step"} & set(function.__code__.co_names):
             name = function.__qualname__
@@ -202,7 +248,7 @@ def _training_function(scene: Scene) -> Place | None:
     return None
 
 
-def _is_input(scene: Scene) -> Callable[[Any], bool]:
+def is_input_of(scene: Scene) -> Callable[[Any], bool]:
     """Return a test for what a trace takes as arguments: the framework's arrays, and NumPy's numbers."""
     framework = scene.framework
 
@@ -214,15 +260,15 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
     traced: Traced | None = None
-    arithmetic = _refuse_outside(scene, window) if framework.strategy == "locals" else 0.0
+    least = _refuse_outside(scene, window) if framework.strategy == "locals" else Least()
     scene.enter()
     fills = _fills(scene)
     with framework.watch(body.filename) as log:
         try:
             if framework.strategy == "namespace":
                 with window():
-                    program, traced = traced_program(scene, framework.trace, _is_input(scene))
-                lifted, withheld, arithmetic = traced.lifted, traced.withheld, traced.arithmetic
+                    program, traced = traced_program(scene, framework.trace, is_input_of(scene))
+                lifted, withheld, least = traced.lifted, traced.withheld, traced.least
                 _refuse(scene, traced.untraced)
             else:
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
@@ -270,11 +316,11 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     if reusable and traced is not None:
         own = traced.arguments[: len(traced.arguments) - len(traced.used)]
         own_trace = replace(traced, arguments=own)
-        kept = _KeptProgram(compilation, traced=own_trace, withheld=withheld, arithmetic=arithmetic)
+        kept = _KeptProgram(compilation, traced=own_trace, withheld=withheld, least=least)
     elif reusable:
-        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld, arithmetic=arithmetic)
+        kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld, least=least)
     again = (0.0, None) if traced is None else traced.repeated
-    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again, arithmetic), kept
+    return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again, least), kept
 
 
 def _line_that_prints(body: Body, traced: Traced | None) -> int | None:
@@ -298,30 +344,42 @@ def _refuse_in_earnest(scene: Scene, untraced: Untraced, seconds: float, window:
     scene.enter()
     try:
         with window():
-            _, traced = traced_program(scene, scene.framework.look, _is_input(scene))
+            _, traced = traced_program(scene, scene.framework.look, is_input_of(scene))
     finally:
         scene.exit()
     _refuse(scene, min(untraced, traced.untraced, key=lambda seen: seen.seconds), seconds)
 
 
-def _refuse_outside(scene: Scene, window: Window) -> float:
-    """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow.
+def _refuse_long(scene: Scene, window: Window, most: int) -> None:
+    """Raise CannotCompile where there would be too many operations, loops unrolled, as a trace of ours does itself."""
+    count = partial(scene.framework.operations, most=most, seconds=scene.seconds or 0.0)
+    if _of_plain_run(scene, window, count) > most:
+        raise CannotCompile(why_too_long(most), next((loop.lineno for loop in scene.body.loops), None))
 
-    Return how many operations its matrix products are; 0 where nobody looked.
-    """
-    if scene.seconds is None or scene.seconds > LONG:
-        return 0.0
+
+def _of_plain_run(scene: Scene, window: Window, look: Callable[[Callable[[], Any]], _T]) -> _T:
+    """Return what a look at a plain run of the body shows, in which also what the user compiled is run plainly."""
     scene.overlay.on()
     program = program_as_function(scene)
     program.enter()
     try:
-        with window():
-            untraced = scene.framework.worked_outside(lambda: program.call(*program.args))
+        with window(), scene.framework.eager():
+            return look(lambda: program.call(*program.args))
     finally:
         program.exit()
-        scene.restore()  # nobody has noted what these runs changed
+        scene.restore()  # nobody has noted what such a run changed
+
+
+def _refuse_outside(scene: Scene, window: Window) -> Least:
+    """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow.
+
+    Return what a call has to do at least, as far as anybody looked.
+    """
+    if scene.seconds is None or scene.seconds > LONG:
+        return Least()
+    untraced = _of_plain_run(scene, window, scene.framework.worked_outside)
     _refuse(scene, untraced, max(scene.seconds - untraced.seconds, 0.0))
-    return untraced.arithmetic
+    return untraced.least
 
 
 def _line_of_code(body: Body, code: types.CodeType, called: str) -> int | None:
@@ -340,9 +398,9 @@ def _is_called(node: ast.Call, name: str) -> bool:
 
 
 def _seconds_of_a_call(program: Program, window: Window) -> float:
-    """Return how long a call of a program takes that has run before: the quickest of three."""
-    samples = []
-    for _ in range(3):
+    """Return how long a call of a program takes that has run before: the quickest of some, of a long one of three."""
+    samples: list[float] = []
+    while len(samples) < 3 or (len(samples) < _CALLS and sum(samples) < _CALLING):
         program.enter()
         try:
             with window():
@@ -366,20 +424,10 @@ def _fills(scene: Scene) -> bool:
 def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> Ready:
     """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
     framework = scene.framework
-    scene.enter()
-    patches: list[Patch] = []
-    try:
-        patches = patches_of(scene, options)
-        if not patches:
-            raise whole
-        for patch in patches:
-            patch.on()
-        program = program_as_written(scene)
-    finally:
-        for patch in reversed(patches):
-            patch.off()
-        scene.exit()
-    program = replace(program, patches=tuple(patches))
+    found = program_with_patches(scene, options)
+    if found is None:
+        raise whole
+    program, patches = found, found.patches
     with framework.watch(scene.body.filename) as log:
         try:
             program, outcome = first_run(program, window)
@@ -407,6 +455,23 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
     return Ready(program, compilation, outcome)
 
 
+def program_with_patches(scene: Scene, options: CompileOptions) -> Program | None:
+    """Return the body as it is, with the modules and functions that it calls compiled; None: there are none."""
+    scene.enter()
+    patches: list[Patch] = []
+    try:
+        patches = patches_of(scene, options)
+        if not patches:
+            return None
+        for patch in patches:
+            patch.on()
+        return replace(program_as_written(scene), patches=tuple(patches))
+    finally:
+        for patch in reversed(patches):
+            patch.off()
+        scene.exit()
+
+
 def _is_compiled(patch: Patch, log: CompileLog) -> bool:
     """Say whether a stand-in was compiled and stays so: one that turns out not to be fit for it says why."""
     return getattr(patch.value, "failure", None) is None and (patch_code_name(patch) in log.compiled or not log.told)
@@ -430,26 +495,23 @@ def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
     framework, namespace = scene.framework, scene.namespace
     functions = notebook_functions(namespace, scene.body.all_reads)
     read = set(scene.body.all_reads).union(*(names_of_code(f.__code__).reads for f in functions))
+    held = scene.snapshot.times_held(types.FunctionType)
     patches: list[Patch] = []
     found = False
     for value in _modules_to_compile(scene):
         place = framework.module_calls(value)
-        if place is not None:
-            owner, name = place
-            call = (
-                with_own_globals(getattr(owner, name), namespace)
-                if framework.strategy == "locals"
-                else getattr(owner, name)
-            )
-            patches.append(Patch(owner, name, framework.compile(call, options)))
+        call = None if place is None else _to_compile(getattr(*place), scene)
+        if place is not None and call is not None:
+            patches.append(Patch(*place, framework.compile(call, options)))
             found = True
-    for name in sorted(read):
+    # Who names a part of a function means the function, and no stand-in.
+    for name in () if part_named(scene.body.code(scene.body.tree)) else sorted(read):
         value = namespace.get(name)
         if not isinstance(value, types.FunctionType) or value.__globals__ is not namespace:
             continue
         names = names_of_code(value.__code__)
-        if names.writes or names.reads & scene.body.assigned:
-            continue  # it must see the namespace as it is at each call
+        if names.writes or names.reads & scene.body.assigned or looks_up(value.__code__) or held[id(value)] > 1:
+            continue  # it must see the namespace as it is at each call, and be the object that others hold
         codes = set(value.__code__.co_names)
         is_plain = not inspect.isgeneratorfunction(value) and not inspect.iscoroutinefunction(value)
         if (
@@ -457,9 +519,20 @@ def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
             and not {"backward", "step", "print", "input"} & codes
             and not (found and name not in scene.body.all_reads)
         ):
-            call = with_own_globals(value, namespace) if framework.strategy == "locals" else value
-            patches.append(Patch(namespace, name, framework.compile(call, options)))
+            call = _to_compile(value, scene)
+            if call is not None:
+                patches.append(Patch(namespace, name, framework.compile(call, options)))
     return patches
+
+
+def _to_compile(call: Any, scene: Scene) -> Any:
+    """Return what a compiler is given of a function or method: a copy where it needs one; None: a copy will not do."""
+    function, namespace = getattr(call, "__func__", call), scene.namespace
+    is_notebooks = isinstance(function, types.FunctionType) and function.__globals__ is namespace
+    if scene.framework.strategy != "locals" or not is_notebooks:
+        return call
+    code = function.__code__
+    return None if looks_up(code) or why_no_copy(code, namespace, scene.snapshot) else with_own_globals(call, namespace)
 
 
 def _modules_to_compile(scene: Scene) -> list[Any]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import importlib
+import random
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError, message_of
+from fwmagic.frameworks.arrays import Spread, is_numpy, spread_of_numbers
+from fwmagic.frameworks.least import Least
+from fwmagic.frameworks.memory import Memory
+from fwmagic.frameworks.traps import Evidence, Failing, Inspector, Trap
 from fwmagic.frameworks.untraced import Untraced
-from fwmagic.report import NEUTRAL, Moment, Place
+from fwmagic.report import NEUTRAL, Place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,25 +36,8 @@ _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
 #: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
 LEAST_PACKED = 1 << 16
 
-_PAGE = 4096
-
 #: A trace of more operations takes minutes to compile.
 MOST_TRACED = 1000
-
-
-def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a contiguous copy that begins on a page, so that no variant has an input at a luckier address.
-
-    Its order is C, or Fortran's if that is the array's own.
-    """
-    import numpy as np
-
-    room = np.empty(array.nbytes + _PAGE, np.uint8)
-    start = -room.__array_interface__["data"][0] % _PAGE
-    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    copy = np.ndarray(array.shape, array.dtype, room, start, order=order)
-    copy[...] = array
-    return copy
 
 
 # State
@@ -120,8 +108,8 @@ class Traced:
     counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
     be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one. `unread` are lines of
     what it computes although nothing reads it; `repeated` is the share of the work that a compiler does once,
-    since it is the same again, and its line; `arithmetic` counts the operations of matrix products and
-    convolutions; `untraced` is what was done outside of the framework meanwhile.
+    since it is the same again, and its line; `least` is what a call has to do at least; `untraced` is what was done
+    outside of the framework meanwhile.
     """
 
     call: Callable[..., Any]
@@ -133,142 +121,50 @@ class Traced:
     static: Static | None = None
     unread: tuple[int, ...] = ()
     repeated: tuple[float, int | None] = (0.0, None)
-    arithmetic: float = 0.0
+    least: Least = field(default_factory=Least)
     untraced: Untraced = field(default_factory=Untraced)
 
 
-# Memory
+# Looking
 
 
 @dataclass(frozen=True)
-class Device:
-    """A device as the framework counts them; `uuid` is what it reports of it itself, if it does."""
+class Staged:
+    """What a trace made on one line of a file, where Python does not run while tracing: a name, and dtype and shape."""
 
+    file: str
+    line: int
     name: str
-    ordinal: int
-    uuid: str | None = None
+    label: str
 
 
 @dataclass(frozen=True)
-class Counters:
-    """What an allocator says of one device, in bytes; None: it does not say, and `why` tells the reason if it has one.
-
-    `in_use` is what arrays have, `held` what the allocator has from the driver, in use or not; the peaks are those
-    since the process began, or since they were reset.
-    """
-
-    in_use: int | None = None
-    held: int | None = None
-    peak_in_use: int | None = None
-    peak_held: int | None = None
-    source: str = ""
-    why: str = ""
-
-
-@dataclass(eq=False)
-class Events:
-    """What was recorded of an allocator: moments in their order, and where they are from; or why there are none."""
-
-    moments: list[Moment] = field(default_factory=list)
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """One way in which a framework's allocator can take memory from the driver, and what that does, in words.
-
-    `variables` are those of a fresh process that choose it.
-    """
-
-    framework: str
-    name: str
-    variables: Mapping[str, str]
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.framework}:{self.name}"
-
-
-class Memory:
-    """The memory of one framework: its devices and their allocator, and its arrays that are alive.
-
-    Each default is that of a framework that computes on the CPU, where there is no device and no allocator to ask,
-    and whose arrays have attributes by the usual names. Nothing that is asked changes arrays or what they hold.
+class Form:
+    """One form of a program on its way to the machine, such as its jaxpr.
 
     Attributes
     ----------
-    policies
-        The ways in which the allocator can take memory.
-    outranking
-        Names of settings, as in `Framework.flags`, that outrank the variables of a policy.
+    program
+        Whose form it is: the name of a function, a graph, or the cell.
+    name
+        What it is called.
+    seconds
+        How long it took to make it from the one before; None: that is not told.
+    text
+        The form itself.
+    lines
+        For each row of the text, the lines of the cell that it comes from: a kernel may come from several.
     """
 
-    policies: ClassVar[tuple[Policy, ...]] = ()
-    outranking: ClassVar[tuple[str, ...]] = ()
+    program: str
+    name: str
+    seconds: float | None
+    text: str
+    lines: tuple[tuple[int, ...], ...]
 
-    def started(self) -> bool:
-        """Say whether the framework uses a device in this process already; asking for more would make it start."""
-        return False
-
-    def device(self, wanted: str | None) -> Device | None:
-        """Return the device that a cell runs on; None if it has no memory of its own, as a CPU."""
-        return None
-
-    def counters(self, device: Device) -> Counters:
-        """Return the allocator's counters, with all work on the device done."""
-        return Counters(source="it has no device")
-
-    def reset_peak(self, device: Device) -> bool:
-        """Make the peaks begin anew; False if they cannot."""
-        return False
-
-    def record(self, device: Device) -> AbstractContextManager[Events]:
-        """Record what the allocator does in the block; the events are there when the block is left."""
-        return nullcontext(Events())
-
-    def empty_cache(self, device: Device) -> str:
-        """Give back what is held and not in use; return how that is called, or an empty string if there is no way."""
-        return ""
-
-    def in_force(self) -> dict[str, str]:
-        """Return how memory is allocated in this process, as it is read back, by name."""
-        return {}
-
-    def environment(self, given: Mapping[str, str], policy: Policy | None = None) -> dict[str, str]:
-        """Return `given` as the environment of a process that shares its device with others.
-
-        The policy takes the place of whatever chose one there; what chooses none stays. With None, what was chosen
-        stays, or else the allocator is to leave room for the others.
-        """
-        return dict(given)
-
-    def live(self) -> list[Any]:
-        """Return all arrays that are alive, as far as the framework or Python can list them.
-
-        Those that the notebook's names lead to are found without it.
-        """
-        return []
-
-    def memory_of(self, array: Any) -> tuple[Hashable, int]:
-        """Return an identity of the memory that an array keeps alive, its address if it has one, and its bytes."""
-        return ("object", id(array)), int(getattr(array, "nbytes", sys.getsizeof(array)))
-
-    def size_of(self, array: Any) -> int:
-        """Return the bytes that the array itself shows of its memory."""
-        return self.memory_of(array)[1]
-
-    def label(self, array: Any) -> tuple[str, str]:
-        """Return dtype and shape, `float32 (3, 4)`, and the device."""
-        kind = getattr(array, "dtype", type(array).__qualname__)
-        return f"{kind} {tuple(getattr(array, 'shape', ()))}", str(getattr(array, "device", "cpu"))
-
-    def inside(self, array: Any) -> Iterable[tuple[str, Any]]:
-        """Return what an array holds, each with how a reader would write it behind the array: `.grad`."""
-        return ()
-
-    def graphs(self, arrays: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Return what the gradient graphs of arrays hold, each with the place of the array in `arrays`."""
-        return ()
+    def rows_of(self, line: int) -> list[str]:
+        """Return the rows of the text that come from a line of the cell."""
+        return [row.strip() for row, of in zip(self.text.splitlines(), self.lines, strict=False) if line in of]
 
 
 # The protocol
@@ -329,8 +225,12 @@ class Framework(ABC):
         Types of objects that make state in their first step, which later steps find there.
     machinery
         Parts of the paths of its own files that write files or start processes behind the user's back, as compilers do.
+    variables
+        How the names of environment variables begin that it, or its compiler, sets behind the user's back.
     containers
         Types that a loop runs over a known number of times, as over a list.
+    widens
+        The call that lets it hold dtypes which it narrows by default.
     readable
         Patterns in the path to an object, and what a reader would write instead.
     decorator
@@ -339,6 +239,8 @@ class Framework(ABC):
         What prints also in a compiled program, where `print` does only while it is traced.
     habits
         What its functions do by default where those of the same name in another framework do something else.
+    not_eager
+        What `eager` does not switch off, as a sentence.
     memory
         Its devices, their allocator, and its arrays that are alive.
     """
@@ -359,11 +261,14 @@ class Framework(ABC):
     pure: ClassVar[tuple[str, ...]] = ()
     optimizers: ClassVar[tuple[type, ...]] = ()
     machinery: ClassVar[tuple[str, ...]] = ()
+    variables: ClassVar[tuple[str, ...]] = ()
     containers: ClassVar[tuple[type, ...]] = ()
+    widens: ClassVar[str] = ""
     readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     decorator: ClassVar[str] = ""
     traced_print: ClassVar[str] = ""
     habits: ClassVar[tuple[Habit, ...]] = ()
+    not_eager: ClassVar[str] = ""
     memory: ClassVar[Memory] = Memory()
 
     # Arrays
@@ -422,6 +327,10 @@ class Framework(ABC):
         """Say whether a call of `value` may use its arguments up, so that the arrays are gone afterwards."""
         return False
 
+    def forgetting(self, value: Any) -> Callable[[], None] | None:
+        """Return what makes a compiled function forget all that it compiles; None if it has compiled something yet."""
+        return None
+
     def spare(self, value: Any) -> Any:
         """Return a copy of an array, for a call that may use it up; None if no call does that to such arrays."""
         return None
@@ -449,8 +358,16 @@ class Framework(ABC):
         """Return a function that waits until outputs of this structure are computed; None if nothing needs it."""
         return None
 
+    def made_besides(self, before: Sequence[Any], waited: Any) -> bool:
+        """Say whether an array is alive that was not `before`, may be late, and is found by no waiter of `waited`."""
+        return False
+
+    def finish(self) -> None:
+        """Wait until every array that is alive is computed, whoever holds it."""
+        self.drain()
+
     def drain(self) -> None:
-        """Wait until no work of this framework is under way."""
+        """Wait until no work of this framework is under way, but for that of arrays that were waited for."""
 
     # Compiling
 
@@ -490,6 +407,10 @@ class Framework(ABC):
         """Run something plainly, and return what that did outside of the framework (strategy `locals`)."""
         return Untraced()
 
+    def operations(self, run: Callable[[], Any], most: int, seconds: float) -> float:
+        """Return into how many operations a compiler unrolls what takes so many seconds, or a number above `most`."""
+        return 0.0
+
     def look(self, function: Callable[..., Any], arguments: tuple[Any, ...], filename: str = "") -> Traced:
         """Trace a function as `trace` does, and compile nothing: what comes of it cannot be called."""
         raise CannotCompile(self.cannot_compile())
@@ -527,9 +448,66 @@ class Framework(ABC):
         if hint and hint not in getattr(error, "__notes__", ()):
             error.add_note(hint)
 
+    def advise(self, failing: Failing, evidence: Evidence) -> Trap | None:
+        """Return what an error means that the framework raised in the user's code; None: it is any other error."""
+        return None
+
+    def suspects(self, evidence: Evidence) -> Iterable[Trap]:
+        """Return what went wrong without an error, as far as two runs of the cell show it."""
+        return ()
+
+    def stale(self, evidence: Evidence) -> Iterable[Trap]:
+        """Return what a trace read that changes later, where two runs differ and nothing else explains it."""
+        return ()
+
+    def inspector(self) -> Inspector:
+        """Return what looks at each statement of one plain run."""
+        return Inspector()
+
     def eager(self) -> AbstractContextManager[Any]:
-        """Run without compiling, even what the user compiled: for `--mode debug`."""
+        """Run without compiling, even what the user compiled: for `--debug`."""
         return nullcontext()
+
+    def spread(self, array: Any) -> Spread | None:
+        """Return a few numbers that tell of an array, without copying it; None: it has none that could be told."""
+        return spread_of_numbers(self.to_numpy(array))
+
+    def is_staging(self) -> bool:
+        """Say whether what runs now is being traced, so that it will not run again."""
+        return False
+
+    def is_weak(self, value: Any) -> bool:
+        """Say whether a value takes the dtype of what it is computed with, so that another program is made for it."""
+        return False
+
+    def tracer_name(self, value: Any) -> str:
+        """Return what to call a value that stands for an array while something is traced; empty: it is none."""
+        return "tracer" if self.is_traced(value) else ""
+
+    def staging(self, tell: Callable[[list[Staged]], None], anew: bool) -> AbstractContextManager[Any]:
+        """Let what is compiled in the block be traced, and nothing more where the framework can leave it at that.
+
+        `tell` is called for each trace in which Python does not run, with what it made. `anew`: also what was traced
+        before is to be traced.
+        """
+        return nullcontext()
+
+    def left_alone(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that the compiler leaves alone, also where it is called amid what is compiled."""
+        return function
+
+    def stages_told(
+        self, namespace: dict[str, Any], tell: Callable[[list[Form]], None], filename: str
+    ) -> AbstractContextManager[Any]:
+        """Tell the forms of each program that is compiled in the block; in it, also names of a notebook may differ.
+
+        Lines are those of the file `filename`. It is entered outside of `staging`.
+        """
+        return nullcontext()
+
+    def stages_of_cell(self, function: Callable[..., Any], arguments: tuple[Any, ...], filename: str) -> list[Form]:
+        """Return the forms of a function of arrays that returns any tree of arrays (strategy `namespace`)."""
+        return []
 
     def behind(self, value: Any) -> Any:
         """Return the array with numbers that stands behind one that is being differentiated or batched, or `value`."""
@@ -552,6 +530,10 @@ class Framework(ABC):
     def is_generated(self, file: str) -> bool:
         """Say whether code was written by the compiler, by the name of its file."""
         return False
+
+    def stage_of(self, file: str) -> str:
+        """Return the stage of a compilation in which code of a file runs: trace, lower, backend, first run, or none."""
+        return ""
 
     # Conditions
 
@@ -631,7 +613,8 @@ def get(name: str) -> Framework:
             raise FwMagicError(f"There is no framework {name!r}; there are: {', '.join(names())}.")
         where = found[0].module
     try:
-        adapter = importlib.import_module(where)
+        with nullcontext() if where in sys.modules else _generators_kept():
+            adapter = importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("fwmagic"):
             raise
@@ -646,6 +629,19 @@ def get(name: str) -> Framework:
         ) from error
     framework: Framework = adapter.FRAMEWORK
     return framework
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the global generators back afterwards: a library may draw numbers while it is imported."""
+    numpy = sys.modules.get("numpy.random")
+    state, drawn = random.getstate(), None if numpy is None else numpy.get_state(legacy=False)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy is not None:
+            numpy.set_state(drawn)
 
 
 def loaded() -> list[Framework]:
@@ -698,17 +694,6 @@ def habit(one: Framework, other: Framework, words: Set[str], others: Set[str]) -
     return next((known.what for known, used in known if known.name in both and not used & {*known.settled}), "")
 
 
-def is_numpy(value: Any) -> bool:
-    """Say whether `value` is a NumPy array, without importing NumPy for that."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
-
-
-def is_numbers(value: Any) -> bool:
-    """Say whether `value` is a NumPy array of numbers, and of no subclass."""
-    return is_numpy(value) and type(value).__name__ == "ndarray" and value.dtype.kind in "biufc"
-
-
 def same_state(left: Any, right: Any) -> bool:
     """Compare states of random generators: numbers, texts and arrays, in dicts, lists and tuples."""
     if isinstance(left, dict):
@@ -717,12 +702,6 @@ def same_state(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(map(same_state, left, right))
     equal = left == right
     return bool(equal.all() if hasattr(equal, "all") else equal)
-
-
-def one_spelling(environment: Mapping[str, str], spellings: Sequence[str]) -> dict[str, str]:
-    """Return an environment in which a variable has one spelling: the first of those that are there."""
-    given = [name for name in spellings if name in environment]
-    return {name: value for name, value in environment.items() if name not in given[1:]}
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, Memory, aligned_copy, same_state
+from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, same_state
+from fwmagic.frameworks.arrays import aligned_copy
+from fwmagic.frameworks.memory import Memory
 
 # threadpoolctl sets this when it is imported, and the environment is the user's.
 _SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"
@@ -214,7 +216,7 @@ class NumPy(Framework):
 
     def is_stateless(self, value: Any) -> bool:
         """Say whether it is a dtype, a scalar, a universal function or the like."""
-        if isinstance(value, (*_GENERATORS, np.ndarray)) or hasattr(value, "__next__"):
+        if isinstance(value, (*_GENERATORS, np.ndarray)) or hasattr(type(value), "__next__"):
             return False
         return isinstance(value, np.generic | np.dtype) or type(value).__module__.partition(".")[0] == "numpy"
 
@@ -232,11 +234,13 @@ class NumPy(Framework):
 
     def flags(self) -> dict[str, Any]:
         """Return how errors are handled and arrays are printed."""
-        return {"errors": np.geterr(), "print": np.get_printoptions()}
+        return {"errors": np.geterr(), "told": np.geterrcall(), "print": np.get_printoptions()}
 
     def set_flags(self, flags: Mapping[str, Any]) -> None:
         """Put these back."""
         np.seterr(**flags["errors"])
+        if "told" in flags:  # to another process it need not go along
+            np.seterrcall(flags["told"])
         if np.get_printoptions() != flags["print"]:
             np.set_printoptions(**flags["print"])
 

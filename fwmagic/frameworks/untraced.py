@@ -13,12 +13,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from fwmagic.format import seconds as in_seconds
+from fwmagic.frameworks.least import Least
 from fwmagic.libraries import is_of_library
 
 # Less than this, in seconds, and less than this share of a call is not worth leaving a cell uncompiled.
@@ -28,7 +29,15 @@ _TELLING = 0.1
 # What a call of the framework costs the code that makes it, in seconds: of that, a trace is meant to take the place.
 _HANDING_OVER = 1e-5
 # What is no computation, whoever calls it, and what is none where user code calls it itself.
-_ENDS = {"sleep": "waits", "urandom": "draws random numbers"}
+_ENDS = {
+    **{"sleep": "waits", "urandom": "draws random numbers"},
+    **dict.fromkeys(("start_new_thread", "start_joinable_thread"), "starts a thread"),
+}
+# What waits for others, if it takes longer than `_LEAST`.
+_WAITS = {
+    *("_thread.lock.acquire", "_thread.RLock.acquire", "_thread._ThreadHandle.join", "_queue.SimpleQueue.get"),
+    *("select.select", "select.poll.poll", "select.epoll.poll"),
+}
 _CLOCKS = {f"{name}{unit}" for name in ("time", "perf_counter", "monotonic", "process_time") for unit in ("", "_ns")}
 # Libraries that draw bars and show values: `print` in other forms.
 _BARS = ("tqdm", "rich", "IPython")
@@ -41,7 +50,7 @@ class Untraced:
 
     `seconds` were spent outside of the framework, most of them by `calls` calls of `what` in the function `code`
     (None: nothing was seen). `never` says what a trace must never do, however little time it takes, or is empty;
-    `prints` is the code that prints, and `arithmetic` counts the operations of matrix products, where they were seen.
+    `prints` is the code that prints, and `least` what a call has to do at least, where that was seen.
     """
 
     seconds: float = 0.0
@@ -50,7 +59,7 @@ class Untraced:
     code: CodeType | None = None
     never: str = ""
     prints: CodeType | None = None
-    arithmetic: float = 0.0
+    least: Least = field(default_factory=Least)
 
     def why_not(self, title: str, seconds: float | None = None) -> str:
         """Return why this work must not be left to a trace of the framework `title`, or an empty string.
@@ -146,7 +155,7 @@ class _Calls:
                 if isinstance(call.code, str):
                     if any(root in name for root in self._roots):
                         continue
-                    self._tell_of_builtin(seen, entry.code, name)
+                    self._tell_of_builtin(seen, entry.code, call)
                     seconds = 0.0 if name in ("print", "exec", "eval") else call.inlinetime
                 elif id(call.code) in self._reaching:
                     handed_over += call.callcount
@@ -169,10 +178,13 @@ class _Calls:
         seen.what = f"`{name}`" if name else _what_is(self._entries[place].code)
         seen.calls = calls[place, name]
 
-    def _tell_of_builtin(self, seen: Untraced, code: CodeType, name: str) -> None:
+    def _tell_of_builtin(self, seen: Untraced, code: CodeType, call: Any) -> None:
+        name = _name(call.code)
         last = name.rpartition(".")[2]
         if name == "print":
             seen.prints = seen.prints or code
+        elif _waits(call):
+            seen.never, seen.code = f"`{name}` waits", code
         elif last in _ENDS or (name.startswith("time.") and last in _CLOCKS) or name in ("open", "io.open", "_io.open"):
             does = _ENDS.get(last, "reads the clock" if last in _CLOCKS else "opens a file")
             seen.never, seen.code = f"`{name}` {does}", code
@@ -184,8 +196,8 @@ class _Calls:
             entry = self._entries.get(id(pending.pop()))
             for call in (entry.calls if entry is not None else None) or ():
                 last = _name(call.code).rpartition(".")[2]
-                if isinstance(call.code, str) and last in _ENDS:
-                    seen.never, seen.code = f"`{_name(library)}` {_ENDS[last]}", code
+                if isinstance(call.code, str) and (last in _ENDS or _waits(call)):
+                    seen.never, seen.code = f"`{_name(library)}` {_ENDS.get(last, 'waits')}", code
                 elif id(call.code) not in looked_at:
                     looked_at.add(id(call.code))
                     pending.append(call.code)
@@ -216,6 +228,11 @@ class _Calls:
     def _is_beside_the_point(code: CodeType) -> bool:
         """Say whether a library's code draws a bar, or is our own."""
         return code.co_filename.startswith(_OWN) or any(bar in Path(code.co_filename).parts for bar in _BARS)
+
+
+def _waits(call: Any) -> bool:
+    """Say whether a call in C, of a profiler's entries, has waited for another thread, a process or the network."""
+    return isinstance(call.code, str) and call.totaltime > _LEAST and _name(call.code) in _WAITS
 
 
 def _is_of_python(code: CodeType | str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from fwmagic.measure.calls import LEAST_SECONDS, Block, Calls
 
@@ -26,8 +27,8 @@ class Bench:
 
     `each` is the latest known seconds per call, `most_calls` how many may follow each other, and `failure` what the
     program raised: then it is dropped. A block is `per_block` calls, and begins with one that is not timed if `lead_in`
-    and if that is short. `calls`, `seconds`, `cpu` and `page_faults` are sums over the blocks that count. `alone` is
-    the seconds per call in a tight loop, once the variant is warm.
+    and if that is short. `calls` is how many there are in the blocks that count; `seconds`, `cpu` and `page_faults` are
+    sums over `looked_at` calls. `alone` is the seconds per call in a tight loop, once the variant is warm.
     """
 
     def __init__(self, program: Calls) -> None:
@@ -41,7 +42,7 @@ class Bench:
         self.every_call = False
         self.failure: BaseException | None = None
         self.voided = 0
-        self.calls = 0
+        self.calls = self.looked_at = 0
         self.seconds = 0.0
         self.cpu = 0.0
         self.page_faults = 0.0
@@ -53,8 +54,21 @@ class Bench:
         self._voided_in_a_row = 0
 
     def block(self, calls: int) -> Block | None:
-        """Run one block and return it; None if the program raised an exception."""
+        """Run one block and return it; None if the program raises an exception, or did so before."""
+        if self.failure is not None:
+            return None
         return self._try(lambda: self._program.block(calls, self.lead_in and 0 < self.each < LEAD_IN))
+
+    def next_block(self) -> Block | None:
+        """Run a block in a row of them, as `row` is entered, and return it; None if the program raises or did so."""
+        if self.failure is not None:
+            return None
+        seconds = self._try(lambda: self._program.next_block(self.per_block))
+        return None if seconds is None else Block(seconds, None, self.per_block, compiled=False)
+
+    def row(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Return a context for a row of blocks; it gives what tells whether something was compiled meanwhile."""
+        return self._program.row()
 
     def rest(self) -> None:
         """Wait until what the calls left running is at rest."""
@@ -68,22 +82,44 @@ class Bench:
             if parts:
                 self.dispatch, self.wait = (statistics.median(part) for part in zip(*parts, strict=True))
 
-    def keep(self, block: Block) -> bool:
-        """Take a block as a sample, unless a compilation fell into it: then it is void and False is returned.
+    def sample(self, block: Block | None) -> float | None:
+        """Return the seconds per call of a block that counts; None if there is none, or a compilation fell into it.
 
         Three void blocks in a row say that this program goes on compiling: from then on that is its time.
         """
+        if block is None:
+            return None
         if block.compiled and not self.every_call:
             self.voided += 1
             self._voided_in_a_row += 1
             self.every_call = self._voided_in_a_row > 2
-            return False
+            return None
         self._voided_in_a_row = 0
         self.calls += block.calls
-        self.seconds += block.seconds
-        self.cpu += block.cpu
-        self.page_faults += block.page_faults
-        return True
+        self._note_use(block)
+        self.each = block.each
+        return block.each
+
+    def look(self, seconds: float) -> None:
+        """Run a block of about so many seconds that is no sample, to see how much of the machine the program uses."""
+        block = self.block(self.fill(seconds))
+        if block is not None:
+            self._note_use(block)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Return a context in which blocks follow each other with nothing in between, not even a lead-in call."""
+        return self._program.held()
+
+    def finds(self) -> Sequence[Any] | None:
+        """Return what its calls find by name now; None if a block of theirs has anything to put back."""
+        return self._try(self._program.finds)
+
+    def _note_use(self, block: Block) -> None:
+        if block.cpu is not None:
+            self.looked_at += block.calls
+            self.seconds += block.seconds
+            self.cpu += block.cpu
+            self.page_faults += block.page_faults
 
     def settle(self) -> Block | None:
         """Make single calls until one does not compile, and return that one; None if the program raised.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 if sys.platform == "win32":
     resource = None
@@ -29,8 +29,6 @@ _NAP = 5e-3
 _IDLE = 0.2
 _IDLE_NAPS = 2
 _MOST_NAPS = 40
-
-_T = TypeVar("_T")
 
 
 class Timed(Protocol):
@@ -62,6 +60,9 @@ class Timed(Protocol):
     def exit(self) -> None:
         """Take away what `enter` put in place; outside of the clock, also after an exception."""
 
+    def finds(self) -> Sequence[Any] | None:
+        """Return what its calls find by name where it is entered now; None if a block has anything to put back."""
+
 
 @dataclass(frozen=True)
 class Harness:
@@ -81,11 +82,12 @@ class Harness:
 class Block:
     """Wall and CPU seconds of `calls` calls together; `compiled`: something was compiled meanwhile.
 
-    `page_faults` counts the pages that the process got anew from the system meanwhile; 0 where that is not told.
+    `page_faults` counts the pages that the process got anew from the system meanwhile; 0 where that is not told. `cpu`
+    is None where nobody has looked.
     """
 
     seconds: float
-    cpu: float
+    cpu: float | None
     calls: int
     compiled: bool
     page_faults: float = 0.0
@@ -124,6 +126,18 @@ class Calls(Protocol):
     def rest(self) -> None:
         """Wait until the threads that the calls left waiting for more work no longer keep the cores busy."""
 
+    def held(self) -> AbstractContextManager[None]:
+        """Be ready for a row of blocks, with nothing prepared or put back between them."""
+
+    def row(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Let an interrupt stop a row of blocks; gives what tells whether something was compiled since its begin."""
+
+    def next_block(self, calls: int) -> float:
+        """Return the seconds of so many calls in a row: held, and with nothing done but to call."""
+
+    def finds(self) -> Sequence[Any] | None:
+        """Return what the calls find by name now; None if a block of theirs has anything to put back."""
+
 
 class Local:
     """The calls of a program in this process, as the variant `name`, on the threads of `pool`."""
@@ -133,6 +147,7 @@ class Local:
         self.pool = pool
         self._timed = timed
         self._harness = harness
+        self._is_held = False
 
     @property
     def most_calls(self) -> int | None:
@@ -146,12 +161,19 @@ class Local:
 
     def block(self, calls: int, lead_in: bool) -> Block:
         """Time so many calls as one."""
-        return self._stretch(lambda: self._block(calls, lead_in))
+        if self._is_held:  # even to look at what was used would take time
+            with self.row() as compiled:
+                return Block(self.next_block(calls), None, calls, compiled())
+        with self.held(), self._harness.window():
+            return self._block(calls, lead_in)
 
     def split(self, calls: int, lead_in: bool) -> list[tuple[float, float]]:
         """Return the seconds of dispatch and of waiting of single calls."""
         wait = self._timed.wait
-        return [] if wait is None else self._stretch(lambda: self._split(wait, calls, lead_in))
+        if wait is None:
+            return []
+        with self.held(), self._harness.window():
+            return self._split(wait, calls, lead_in)
 
     def rest(self) -> None:
         """Wait until no thread of this process spins: OpenMP's do so for a few milliseconds, OpenBLAS's for 100."""
@@ -162,21 +184,42 @@ class Local:
                 time.sleep(_NAP)
                 idle, naps = idle + 1 if time.process_time() - before < _IDLE * _NAP else 0, naps + 1
 
-    def _stretch(self, work: Callable[[], _T]) -> _T:
-        """Run `work`, which calls the program, on its state and inside of the window where Ctrl-C may stop it."""
+    def finds(self) -> Sequence[Any] | None:
+        """Return what the calls find by name now."""
+        if self._is_held:
+            return self._timed.finds()
+        with self.held():
+            return self._timed.finds()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be on the program's state, with no work of a framework under way and without garbage collection."""
         self._harness.drain()
         collecting = gc.isenabled()
         gc.disable()
         try:
             self._timed.enter()
             try:
-                with self._harness.window():
-                    return work()
+                self._is_held = True
+                yield
             finally:
+                self._is_held = False
                 self._timed.exit()
         finally:
             if collecting:
                 gc.enable()
+
+    @contextmanager
+    def row(self) -> Iterator[Callable[[], bool]]:
+        """Let an interrupt stop a row of blocks."""
+        events = self._harness.events()
+        with self._harness.window():
+            yield lambda: self._harness.events() != events
+
+    def next_block(self, calls: int) -> float:
+        """Return the seconds of so many calls in a row."""
+        timed = self._timed
+        return max(_loop(timed.call, timed.args, timed.wait, calls, self._harness.clock), LEAST_SECONDS)
 
     def _block(self, calls: int, lead_in: bool) -> Block:
         harness, timed = self._harness, self._timed

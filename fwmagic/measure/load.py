@@ -73,10 +73,11 @@ class Load:
 
         Blocks are short, and the median is that of blocks that nobody disturbed, as long as most were not. Threads
         that work on one thing wait for the slowest: where one of them shares its core with another process, times grow
-        many times over, and not alike for two libraries.
+        many times over, and not alike for two libraries. A program that got less than one core wanted one all the
+        same: that others had it is no room for it.
         """
         cores = usable_cores()
-        if self.during is None or self.during <= _MOSTLY or self.during + used <= cores + BUSY:
+        if self.during is None or self.during <= _MOSTLY or self.during + max(used, 1.0) <= cores + BUSY:
             return ""
         return f"other processes used {self.during:.1f} of {cores} cores, and the variants up to {used:.1f}"
 

@@ -11,48 +11,73 @@ from fwmagic.measure import stats
 from fwmagic.report import Ratio, turned
 
 # More rows than this tell nothing new: from then on every second round is kept, every fourth, and so on.
-_MOST_ROWS = 8192
+_MOST_ROWS = 32768
 # Two programs of the same text differ for as long as they live, by where in memory their code and their arrays happen
 # to lie: by up to so many seconds a call, and by this share of it.
 _ADDRESS = 5e-9
 _SHARE = 0.0015
 
 
-class Rounds:
-    """A growing table: a row a round, a column a variant (None: failed, or void), in time order."""
+class _Table:
+    """A growing table: a row a round, a column a variant (None: failed, void, or not in it), in time order.
 
-    def __init__(self, names: Sequence[str], baseline: int, margin: float) -> None:
-        self._names = names
-        self._baseline = baseline
-        self._margin = margin
-        self._rows: list[tuple[float | None, ...]] = []
+    `rows` are evenly thinned out if they are very many.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float | None, ...]] = []
         self._count = 0
         self._step = 1
 
     def __len__(self) -> int:
         return self._count
 
+    def add(self, row: Sequence[float | None]) -> None:
+        if self._count % self._step == 0:
+            self.rows.append(tuple(row))
+        self._count += 1
+        if len(self.rows) > _MOST_ROWS:
+            del self.rows[1::2]
+            self._step *= 2
+
+    def pairs(self, variant: int, over: int) -> list[tuple[float, float]]:
+        """Return the values of two variants in the rows that have both."""
+        return [(a, b) for row in self.rows if (a := row[variant]) is not None and (b := row[over]) is not None]
+
+
+class Rounds:
+    """The rounds so far. Where variants have turns, also the rounds within a turn, which only some of them share."""
+
+    def __init__(self, names: Sequence[str], baseline: int, margin: float) -> None:
+        self._names = names
+        self._baseline = baseline
+        self._margin = margin
+        self._all = _Table()
+        self._within = _Table()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
     @property
     def rows(self) -> tuple[tuple[float | None, ...], ...]:
         """The rounds so far, evenly thinned out if they are very many."""
-        return tuple(self._rows)
+        return tuple(self._all.rows)
 
     def add(self, row: Sequence[float | None]) -> None:
         """Add a round."""
-        if self._count % self._step == 0:
-            self._rows.append(tuple(row))
-        self._count += 1
-        if len(self._rows) > _MOST_ROWS:
-            del self._rows[1::2]
-            self._step *= 2
+        self._all.add(row)
+
+    def add_within(self, row: Sequence[float | None]) -> None:
+        """Add a round within the turn of some variants: two of them are compared from such rounds, which are short."""
+        self._within.add(row)
 
     def clear(self) -> None:
         """Forget all rounds."""
-        self._rows.clear()
+        self._all, self._within = _Table(), _Table()
 
     def samples(self, variant: int) -> tuple[float, ...]:
         """Return the values of one variant."""
-        return tuple(sample for row in self._rows if (sample := row[variant]) is not None)
+        return tuple(sample for row in self._all.rows if (sample := row[variant]) is not None)
 
     def baseline(self, alive: Sequence[int]) -> str | None:
         """Return the name of the baseline: the one asked for, or the first of `alive` if that one failed."""
@@ -96,7 +121,7 @@ class Rounds:
 
     def _ratio(self, variant: int, over: int) -> Ratio | None:
         """Return the ratio from the rounds that have a value for both; None if there is no such round."""
-        pairs = [(a, b) for row in self._rows if (a := row[variant]) is not None and (b := row[over]) is not None]
+        pairs = self._within.pairs(variant, over) or self._all.pairs(variant, over)
         if not pairs:
             return None
         blur = math.log1p(_SHARE + _ADDRESS / min(map(statistics.median, zip(*pairs, strict=True))))

@@ -14,6 +14,10 @@ from fwmagic.report import Ratio, Regime, Verdict
 
 #: Fewer batches than this bound no median at 95 %: the extremes of five do so at 93.75 %.
 LEAST_BATCHES = 6
+# Of intervals, this share do not hold what they are of; of those that tell a direction, that share: a false "faster" is
+# worse than a wide interval, and the data are looked at several times.
+_OUTSIDE, _OUTSIDE_VERDICT = 0.05, 0.005
+_CLEAR = math.log(1.2)
 #: Relative difference below which two variants are called the same.
 MARGIN = 0.01
 NOT_REPEATABLE = "not repeatable: parts of the run differ by more than their intervals, so the interval spans them all"
@@ -36,12 +40,16 @@ _SPREADS = 6
 
 @dataclass(frozen=True)
 class _Bounds:
-    """A median with its 95 % interval; `low` and `high` are None when there are too few batches."""
+    """A median with its 95 % interval; `low` and `high` are None when there are too few batches.
+
+    `surely` are the bounds at 99.5 %, or the extremes of so few batches that these are as sure as it gets.
+    """
 
     median: float
     low: float | None
     high: float | None
     batches: int
+    surely: tuple[float, float] | None = None
 
 
 def interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
@@ -81,8 +89,11 @@ def ratio_of_logs(variant: str, over: str, logs: Sequence[float], margin: float 
     if low is not None and high is not None and not repeatable:
         low = min(low, *(part[0] for part in parts))
         high = max(high, *(part[1] for part in parts))
-    if low is not None and high is not None:
+    verdict: Verdict = "undecided"
+    if low is not None and high is not None and bounds.surely is not None:
+        surely = min(low, bounds.surely[0]) - blur, max(high, bounds.surely[1]) + blur
         low, high = low - blur, high + blur
+        verdict = _verdict((low, high), surely, math.log1p(margin))
     return Ratio(
         variant=variant,
         over=over,
@@ -91,7 +102,7 @@ def ratio_of_logs(variant: str, over: str, logs: Sequence[float], margin: float 
         high=None if high is None else math.exp(high),
         least=math.exp(min(logs)),
         most=math.exp(max(logs)),
-        verdict=_verdict(low, high, math.log1p(margin)),
+        verdict=verdict,
         rounds=len(logs),
         batches=bounds.batches,
         repeatable=repeatable,
@@ -142,15 +153,16 @@ def fastest(names: Sequence[str], ratios: Sequence[Ratio]) -> str | None:
     return next((name for name, beaten in beats.items() if beaten >= beats.keys() - {name}), None)
 
 
-def _verdict(low: float | None, high: float | None, margin: float) -> Verdict:
-    """Return what bounds of a log-ratio say; the margin is taken on the log scale, so that it has no side."""
-    if low is None or high is None:
-        return "undecided"
-    if low > margin:
+def _verdict(bounds: tuple[float, float], surely: tuple[float, float], margin: float) -> Verdict:
+    """Return what bounds of a log-ratio say; the margin is taken on the log scale, so that it has no side.
+
+    A direction needs the surer bounds, unless the others are far from 1: chance does not reach as far.
+    """
+    if surely[0] > margin or bounds[0] > max(margin, _CLEAR):
         return "slower"
-    if high < -margin:
+    if surely[1] < -margin or bounds[1] < -max(margin, _CLEAR):
         return "faster"
-    return "same" if -margin <= low and high <= margin else "undecided"
+    return "same" if -margin <= bounds[0] and bounds[1] <= margin else "undecided"
 
 
 def _part_bounds(logs: Sequence[float]) -> list[tuple[float, float]]:
@@ -174,9 +186,12 @@ def _bounds(values: Sequence[float]) -> _Bounds:
     else:
         edges = [i * count // batches for i in range(batches + 1)]
         medians = sorted(statistics.median(values[a:b]) for a, b in pairwise(edges))
-    rank = _rank(batches)
     # The median of all need not lie between two medians of batches, but its interval has to hold it.
-    return _Bounds(median, min(median, medians[rank]), max(median, medians[-1 - rank]), batches)
+    (low, high), surely = (
+        (min(median, medians[rank]), max(median, medians[-1 - rank]))
+        for rank in (_rank(batches, _OUTSIDE), _rank(batches, _OUTSIDE_VERDICT))
+    )
+    return _Bounds(median, low, high, batches, surely)
 
 
 def _batch_length(values: Sequence[float], median: float) -> int:
@@ -202,16 +217,17 @@ def _batch_length(values: Sequence[float], median: float) -> int:
     return max(1, _LENGTHS * length)
 
 
-@lru_cache(maxsize=_EXACT)
-def _rank(count: int) -> int:
-    """Return how many of `count` sorted values to cut off each end for an interval of the median at 95 %.
+@lru_cache(maxsize=2 * _EXACT)
+def _rank(count: int, outside: float) -> int:
+    """Return how many of `count` sorted values to cut off each end for an interval of the median; at least none.
 
     Each value lies on either side of the median with probability 1/2, so the binomial distribution tells.
     """
     if count > _EXACT:
-        return int((count - 1.96 * math.sqrt(count)) / 2) - 1
-    cut, outside, limit = 0, 1, 0.025 * 2**count
-    while outside + math.comb(count, cut + 1) <= limit:
+        deviations = statistics.NormalDist().inv_cdf(1 - outside / 2)
+        return int((count - deviations * math.sqrt(count)) / 2) - 1
+    cut, beyond, limit = 0, 1, outside / 2 * 2**count
+    while beyond + math.comb(count, cut + 1) <= limit:
         cut += 1
-        outside += math.comb(count, cut)
+        beyond += math.comb(count, cut)
     return cut

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import operator
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from fwmagic.measure import stats
 from fwmagic.measure.bench import LEAD_IN, Bench
-from fwmagic.measure.calls import Calls
+from fwmagic.measure.calls import Block, Calls
 from fwmagic.measure.rounds import Rounds
 from fwmagic.report import Ratio, Time
 
@@ -21,12 +23,17 @@ _SPLIT = 0.05
 _SPLIT_CALLS = 25
 _TELL = 0.25
 #: Nothing is decided before this share of the budget is used: what a machine does for a moment is not what it does.
-LEAST = 0.3
+LEAST = 0.2
+# Nor before so many seconds, or that share of a small budget.
+_LEAST_SECONDS, _LEAST_OF_SMALL = 0.45, 0.45
 _LOOK = 1.5  # the next look at the data is at so many times the seconds of the last one
 
 #: Seconds that a block should take. What disturbs a machine lasts longer, so that it meets all variants of a round; and
 #: a block is long against the clock, and what reading it costs.
-BLOCK = 2e-5
+BLOCK = 1e-5
+# A call that is shorter than this many seconds is made twice at least: alone, right after that of another variant, it
+# takes one of two times by chance, and the median of such ratios is less sure.
+_TWICE = 5e-5
 # A thread that has to be woken takes about so many seconds to come: calls that are shorter get a lead-in call.
 _WAKING = 2e-4
 # Variants on the threads of different pools have longer turns, so that each has the machine to itself, as in a program
@@ -35,8 +42,13 @@ _WAKING = 2e-4
 _SETTLED = 5e-3
 _TURN = 2e-2
 _TURNS = 16
-# So many seconds of rounds run in one go, before anybody is told.
-_STRETCH = 0.05
+# So many seconds of rounds run in one go, before anybody is told. Where nothing has to be put back, the blocks of
+# rounds that are shorter than this follow each other at once.
+_STRETCH = 0.1
+# So many seconds of them are run before anything is done about them.
+_AT_ONCE = 5e-3
+# Then blocks of so many seconds tell how much of the machine a variant uses; they may take this share of the time.
+_LOOK_AT_USE, _USE = 1e-3, 0.05
 # A clock that has not moved for so many rounds does not move.
 _STILL = 1000
 # Variants that are further apart than so many times need not make the same number of calls: no bias is as large.
@@ -148,7 +160,7 @@ def time_variants(
         [Bench(program) for program in programs],
         Rounds(names, baseline, margin),
         budget,
-        least * budget,
+        max(least * budget, min(_LEAST_SECONDS, _LEAST_OF_SMALL * budget)),
         length,
         surroundings,
         random.Random(seed),
@@ -189,6 +201,8 @@ class _Engine:
         self._progress = progress
         self._clock = clock
         self._several = len({bench.pool for bench in benches}) > 1
+        self._rows: dict[str, bool] = {}
+        self._collects = False
         self._start = self._told = clock()
         self._look = 0.0
 
@@ -219,11 +233,18 @@ class _Engine:
 
     def _stretch(self) -> str:
         """Run rounds for a while; return why they have to stop, or an empty string."""
+        if self._several:
+            return self._until_told(self._round_of_turns)
+        with self._in_a_row(self._shuffled()) as at_once:
+            return self._until_told(lambda: self._rounds_of_blocks(at_once))
+
+    def _until_told(self, rounds: Callable[[], float]) -> str:
+        """Run `rounds`, which returns the seconds that they take, for a while; return why they have to stop."""
         begun, still = self._clock(), 0
         spent = self._spent()
         took: list[float] = []
         while self._alive():
-            took = [*took[-2:], self._round()]
+            took = [*took[-2:], rounds()]
             before, spent = spent, self._spent()
             still = still + 1 if spent == before else 0
             if spent < before:
@@ -266,58 +287,134 @@ class _Engine:
         quickest = min(alive, key=lambda bench: bench.each)
         most = min(bench.most_calls for bench in alive)
         near = [bench for bench in alive if bench.each <= _APART * quickest.each]
-        calls = min(most, quickest.fill(self._length))
+        calls = min(most, max(quickest.fill(self._length), 2 if quickest.each < _TWICE else 1))
         # A call that has to start from the start state cannot have one before it.
         lead_in = most > 1 and (quickest.each < _WAKING or any(bench.lead_in for bench in near))
         for bench in alive:
             bench.per_block = calls if bench in near else min(most, bench.fill(self._length))
             bench.lead_in |= lead_in and bench in near
 
-    def _round(self) -> float:
-        """Run one block of every variant in random order; return the wall seconds that such a round takes."""
+    def _rounds_of_blocks(self, count: int) -> float:
+        """Run rounds of one block of every variant; return the wall seconds that they take."""
         begun = self._clock()
         alive = self._shuffled()
-        if self._several:
-            pools = dict.fromkeys(bench.pool for bench in alive)
-            # Turns are short where the budget has few of them: an interval needs six.
-            turn = min(_TURN, self._budget / (_TURNS * len(pools)) - _SETTLED)
-            row = {bench: sample for pool in pools for bench, sample in self._turn(pool, turn).items()}
-        else:
-            row = {bench: self._sample(bench) for bench in alive}
-        self._rounds.add([row.get(bench) for bench in self._benches])
+        for row in self._blocks(alive, count):
+            self._rounds.add([row.get(bench) for bench in self._benches])
         # A sample may be the only call that was made, before this round.
         return max(self._clock() - begun, sum(bench.each * bench.per_block for bench in alive))
 
+    def _round_of_turns(self) -> float:
+        """Run a round of turns, one for each pool of threads; return the wall seconds that it takes."""
+        begun = self._clock()
+        alive = self._shuffled()
+        pools = dict.fromkeys(bench.pool for bench in alive)
+        # Turns are short where the budget has few of them: an interval needs six.
+        turn = min(_TURN, self._budget / (_TURNS * len(pools)) - _SETTLED)
+        row = {bench: sample for pool in pools for bench, sample in self._turn(pool, turn).items()}
+        self._rounds.add([row.get(bench) for bench in self._benches])
+        return max(self._clock() - begun, sum(bench.each * bench.per_block for bench in alive))
+
     def _turn(self, pool: str, seconds: float) -> dict[Bench, float | None]:
-        """Give the variants of one pool the machine for a while, and return the median of each one's blocks."""
+        """Give the variants of one pool the machine for a while, and return the median of each one's blocks.
+
+        Two of them are compared within the turn, block by block.
+        """
         found: dict[Bench, list[float]] = {bench: [] for bench in self._shuffled() if bench.pool == pool}
+        with self._in_a_row([*found]) as at_once:
+            ended = self._blocks_of_turn(found, seconds, at_once)
+        if ended:
+            next(iter(found)).rest()
+        return {bench: statistics.median(samples) if samples else None for bench, samples in found.items()}
+
+    def _blocks_of_turn(self, found: dict[Bench, list[float]], seconds: float, at_once: int) -> bool:
+        """Run blocks, and put those that count into `found`; return False if the budget was used up before the end."""
         begun, settled = self._clock(), False
         while not settled or self._clock() - begun < _SETTLED + seconds:
             if not settled and (self._clock() - begun >= _SETTLED or any(b.each > _SETTLED + _TURN for b in found)):
                 settled = True
                 for samples in found.values():
                     samples.clear()
-            for bench in self._shuffled():
-                if bench in found and (sample := self._sample(bench)) is not None:
-                    found[bench].append(sample)
+            for row in self._blocks([bench for bench in self._shuffled() if bench in found], at_once):
+                for bench, sample in row.items():
+                    if sample is not None:
+                        found[bench].append(sample)
+                if settled and len(row) > 1:
+                    self._rounds.add_within([row.get(bench) for bench in self._benches])
             if self._spent() > self._budget:
-                break
-        else:
-            next(iter(found)).rest()
-        return {bench: statistics.median(samples) if samples else None for bench, samples in found.items()}
+                return False
+        return True
 
-    def _sample(self, bench: Bench) -> float | None:
-        """Return the seconds per call of one block; None if it is void (then warm up again) or has failed."""
+    def _blocks(self, benches: Sequence[Bench], rounds: int) -> list[dict[Bench, float | None]]:
+        """Run rounds of a block of each variant, and return the seconds per call of each.
+
+        A block is None if it is void (then the variant warms up again) or has failed. What is to be done about a block
+        is done after all of them: between any two of them passes the same time.
+        """
+        orders = [self._rng.sample(benches, len(benches)) for _ in range(rounds)]
+        found = self._row(orders) if rounds > 1 else None
+        if found is None:
+            found = [[(bench, self._block(bench)) for bench in order] for order in orders]
+        rows = [{bench: bench.sample(block) for bench, block in row} for row in found]
+        for bench in benches:
+            if any(row[bench] is None for row in rows) and bench.failure is None:
+                bench.settle()
+        # Cycles that calls leave may hold large arrays: they go as often as Python itself would take them away.
+        if self._collects and gc.get_count()[0] > gc.get_threshold()[0]:
+            gc.collect(0)
+        return rows
+
+    def _row(self, orders: Sequence[Sequence[Bench]]) -> list[list[tuple[Bench, Block | None]]] | None:
+        """Run blocks with nothing between them; None if something was compiled meanwhile: who did so is not known."""
+        with orders[0][0].row() as compiled:
+            found = [[(bench, bench.next_block()) for bench in order] for order in orders]
+            return None if compiled() else found
+
+    def _block(self, bench: Bench) -> Block | None:
         block, bench.only = bench.only, None
         if block is None or (block.each < LEAD_IN and self._spent() + block.each <= self._budget):
             block = bench.block(bench.per_block)
-        if block is None:
-            return None
-        if not bench.keep(block):
-            bench.settle()
-            return None
-        bench.each = block.each
-        return block.each
+        return block
+
+    @contextmanager
+    def _in_a_row(self, benches: Sequence[Bench]) -> Iterator[int]:
+        """Let the blocks of these variants follow each other at once, where that is possible and matters.
+
+        They then share the bursts of the machine, and no thread falls asleep that the next call has to wake again.
+        Gives the number of rounds that may be run before anything is done about them.
+        """
+        seconds = sum(bench.each * bench.per_block for bench in benches)
+        anew = any(bench.most_calls == 1 for bench in benches)
+        if not benches or seconds > _STRETCH or anew or not self._need_nothing_between(benches):
+            yield 1
+            return
+        for bench in benches:
+            if bench.seconds <= _USE * self._spent() / len(self._benches):
+                bench.look(_LOOK_AT_USE)
+        with ExitStack() as held:
+            self._collects = gc.isenabled()
+            held.callback(setattr, self, "_collects", False)
+            for bench in benches:
+                held.enter_context(bench.held())
+            at_once = int(_AT_ONCE / seconds)
+            if at_once > 1:
+                for bench in benches:
+                    bench.block(bench.per_block)  # not timed: it wakes the threads
+            yield max(1, at_once)
+
+    def _need_nothing_between(self, benches: Sequence[Bench]) -> bool:
+        """Say whether none has anything to put back, and all find the same when they are entered together."""
+        pool = benches[0].pool
+        if pool not in self._rows:
+            alone = [bench.finds() for bench in benches]
+            with ExitStack() as held:
+                for bench in benches:
+                    held.enter_context(bench.held())
+                together = [bench.finds() for bench in benches]
+            self._rows[pool] = all(
+                one is not None and other is not None and all(map(operator.is_, one, other))
+                for one, other in zip(alone, together, strict=True)
+            )
+        return self._rows[pool]
 
     def _split_calls(self, bench: Bench) -> int:
         seconds = _SPLIT * self._budget
@@ -358,7 +455,7 @@ class _Engine:
             wait=bench.wait,
             alone=bench.alone,
             cores=bench.cpu / bench.seconds if bench.seconds > 0 else None,
-            page_faults=bench.page_faults / bench.calls if bench.calls else None,
+            page_faults=bench.page_faults / bench.looked_at if bench.looked_at else None,
             warm=bench.warm,
             voided=bench.voided,
             every_call=bench.every_call,

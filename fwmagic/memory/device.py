@@ -11,7 +11,7 @@ from typing import get_args
 
 from fwmagic.errors import FwMagicError
 from fwmagic.format import size
-from fwmagic.frameworks import Counters, Device, Events, Memory
+from fwmagic.frameworks.memory import Counters, Device, Events, Memory
 from fwmagic.memory import nvml
 from fwmagic.memory.nvml import Figure, Reading
 from fwmagic.report import Amount, Kind, Ledger, Moment, Timeline

@@ -45,12 +45,12 @@ def give_back() -> None:
 
 @contextmanager
 def only_new_garbage() -> Iterator[None]:
-    """Collect all garbage, and let each collection inside look only at objects that were made inside.
+    """Let each collection inside look only at objects that were made inside.
 
-    With the frameworks imported, a full collection takes 0.1 s, and each `give_back` would repeat it. What is frozen
-    already (see `gc.freeze`) is the user's doing, and cannot be told apart afterwards: then nothing is frozen here.
+    With the frameworks imported, a full collection takes 0.1 s, and each `give_back` would repeat it. Garbage that is
+    there already stays for so long: it is memory from before. What is frozen already (see `gc.freeze`) is the user's
+    doing, and cannot be told apart afterwards: then nothing is frozen here.
     """
-    gc.collect()
     if gc.get_freeze_count():
         yield
         return
@@ -205,7 +205,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         timeline=Timeline.of(
             [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_resident_growth(last, start.resident), most), None)]
         ),
-        source="resident memory less that before the call, or 0 where it was below, "
+        source="resident memory above that before the call, 0 where it was below, "
         f"{sampled_every(seconds, len(samples))}",
         note=_lingering_note(kept) if hidden else "",
         start=start.resident,
@@ -363,8 +363,8 @@ def _resident_growth(resident: int, start: int) -> int:
 
 def _lingering_note(count: int) -> str:
     return (
-        f"up to {size(count)} that was freed before stayed resident in the C library's heaps; "
-        "what the call took from there is not counted: the figure is between without and with it"
+        f"what the call took from {size(count)} that the C library had kept of freed memory is not counted: "
+        "the figure is between without and with it"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Policy
+from fwmagic.frameworks.memory import Policy
 
 ALL = "all"
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from fwmagic.report import charts, html, text
+from fwmagic.report.ledger import Allocation, Amount, How, Kind, Ledger, Moment, Timeline
+from fwmagic.report.remarks import MANY
 from fwmagic.report.report import (
     FEWEST_POINTS,
     MIME,
@@ -14,29 +16,23 @@ from fwmagic.report.report import (
     NEUTRAL,
     VERSION,
     Agreement,
-    Allocation,
-    Amount,
     Compilation,
     Conditions,
     Failure,
     Finding,
-    How,
-    Kind,
-    Ledger,
-    Moment,
     Place,
     Ratio,
     Regime,
     Report,
     Stage,
     Time,
-    Timeline,
     Variant,
     Verdict,
     Way,
     turned,
 )
-from fwmagic.report.words import to_words, uses_memory
+from fwmagic.report.tables import uses_memory
+from fwmagic.report.words import to_words
 
 __all__ = [
     "MIME",
@@ -73,7 +69,7 @@ def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dic
     shared = _shared(report)
     # Twelve variants take little more room than four.
     most = min(MOST_POINTS, max(MOST_ALL // (len(report.variants) or 1), FEWEST_POINTS))
-    stored = {**shared.to_dict(most), "words": to_words(shared)}
+    stored = {**_slim(shared).to_dict(most), "words": to_words(shared)}
     return {MIME: stored, "text/html": html.to_html(shared), "text/plain": text.to_text(shared)}
 
 
@@ -82,10 +78,35 @@ def _shared(report: Report) -> Report:
     variants = report.variants
     if not uses_memory(report):
         variants = tuple(replace(v, memory=tuple(one for one in v.memory if one.in_use is None)) for v in variants)
-    # Of twelve variants busy with the same neighbours, 66 ratios say so: the words tell it of those that are shown.
+    # Of twelve variants, 66 ratios: what is said of those to the baseline need not be said of all.
     base = report.baseline
-    ratios = tuple(r if base is None or base in (r.variant, r.over) else replace(r, note="") for r in report.ratios)
+    ratios = tuple(
+        r if base is None or base in (r.variant, r.over) else replace(r, note="", rounds=0, batches=0)
+        for r in report.ratios
+    )
     return replace(report, variants=variants, ratios=ratios, conditions=replace(report.conditions, neighbours=()))
+
+
+def _slim(report: Report) -> Report:
+    """Return a report without what its words tell as well: a notebook stores it beside them."""
+    differing = {finding.variant for finding in report.findings if finding.code == "FW401"}
+    variants = []
+    for v in report.variants:
+        agreement, compilation, memory = v.agreement, v.compilation, v.memory
+        if agreement is not None and v.name in differing:
+            agreement = replace(agreement, sentence="")
+        if compilation is not None and compilation.way == "cell":
+            compilation = replace(compilation, reason="")
+        if len(report.variants) > MANY:
+            memory = tuple(map(_slim_ledger, memory))
+        variants.append(replace(v, agreement=agreement, compilation=compilation, memory=memory))
+    ratios = tuple(r if r.repeatable else replace(r, note="") for r in report.ratios)
+    return replace(report, variants=tuple(variants), ratios=ratios)
+
+
+def _slim_ledger(ledger: Ledger) -> Ledger:
+    """Return a ledger without how it was measured, which is mostly the same for all."""
+    return replace(ledger, source="", note="", peak=tuple(replace(amount, source="") for amount in ledger.peak))
 
 
 # What Python and IPython ask of an object that is shown, and the methods that users call.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fwmagic.format import one_line, percent, ratio_between, seconds, setting, times
-from fwmagic.report.report import Compilation, Ratio, Report, Variant, turned
+from fwmagic.report.report import Agreement, Compilation, Ratio, Report, Variant, turned
 
 #: No answer is longer.
 MOST = 90
@@ -20,6 +20,10 @@ _FACTOR = 1.5
 # A longer budget than this is not advised: the machine would not stay the same for so long.
 _LONGEST = 60.0
 _ROUNDS = 6  # fewer give no interval
+_BUSY = "by how much is not sure: others used the machine"
+
+AGREE = "outputs agree"
+"""What is said where all outputs were compared, and none differs."""
 
 SHORT = {"yours": "by the cell", "cell": "whole cell", "modules": "modules", "functions": "functions", "eager": "no"}
 """How a variant was compiled, in a word or two."""
@@ -66,9 +70,7 @@ def answer_of(report: Report) -> Answer:
     if report.state == "failed":
         return Answer("✗", report.note or "this comparison is not complete", "failed", True)
     if differs is not None and differs.agreement is not None:
-        at = f" at {one_line(differs.agreement.path, 24)}" if differs.agreement.path else ""
-        whose = f" of {one_line(differs.name, 20)}" if len(report.variants) > 2 else ""
-        return Answer("✗", f"outputs{whose} differ{at}: the times are of different things", "outputs differ", True)
+        return Answer("✗", _difference_in_words(report, differs.name, differs.agreement), "outputs differ", True)
     ratios = list(report.over_baseline().values())
     if len(ratios) == 1:
         return _pair_in_words(report, ratios[0])
@@ -95,9 +97,10 @@ def phase(report: Report) -> str:
     at_work = [variant for variant in running if variant.compilation is None]
     if not at_work:
         return "comparing the outputs" if running else "running it once, plainly"
-    compiling = any(variant.mode not in ("eager", "debug") for variant in at_work)
+    compiling = any(variant.mode != "eager" for variant in at_work)
     names = one_line(", ".join(variant.name for variant in at_work), 40)
-    return f"{'compiling' if compiling else 'running'} {names}"
+    note = "; ".join(variant.note for variant in at_work if variant.note)
+    return f"{'compiling' if compiling else 'running'} {names}{f': {note}' if note else ''}"
 
 
 def as_of(report: Report) -> str:
@@ -106,7 +109,7 @@ def as_of(report: Report) -> str:
         when = datetime.datetime.fromisoformat(report.updated).astimezone()
     except (ValueError, OverflowError, OSError):
         return ""
-    return f"as of {when:%H:%M:%S}; if nothing follows, the run was cut off: run the cell again"
+    return f"as of {when:%H:%M:%S}; a run that stays so was cut off: run the cell again"
 
 
 def _at_work(report: Report) -> Answer:
@@ -123,14 +126,22 @@ def _failure_in_words(variant: Variant) -> str:
     return f"{name} failed{line}: {kind}{failure.message}"
 
 
+def _difference_in_words(report: Report, name: str, found: Agreement) -> str:
+    """Return where outputs differ, and what the two have there, as far as it fits."""
+    at = f" at {one_line(found.path, 24)}" if found.path else ""
+    whose = f" of {one_line(name, 20)}" if len(report.variants) > 2 else ""
+    pair = f": {' and '.join(found.pair)}" if found.pair else ""
+    differ, so = f"outputs{whose} differ{at}", ": the times are of different things"
+    return _first_that_fits(f"{differ}{pair}{so}", f"{differ}{pair}", f"{differ}{so}")
+
+
 def _pair_in_words(report: Report, r: Ratio) -> Answer:
     one, other = one_line(r.variant, _NAME), one_line(r.over, _NAME)
-    checked = _agreement_in_words(report, [r.variant, r.over])
+    checked = agreement_in_words(report, [r.variant, r.over])
     if r.verdict in ("faster", "slower"):
         brief = one_line(f"{one} {speed(r.median)}", _BRIEF)
-        if r.note and r.repeatable:
-            span = f" ({ratio_between(*r.interval)} of its time)" if r.interval is not None else ""
-            return Answer("✓", f"{one} is {r.verdict} than {other}, by how much is not sure{span}", brief)
+        if _is_of_a_busy_machine(r):
+            return Answer("✓", f"{one} is {r.verdict} than {other}, {_BUSY}", brief)
         inside = ", ".join(part for part in (_span_in_words(r), checked) if part)
         return Answer("✓", f"{one} is {speed(r.median)} than {other}{f' ({inside})' if inside else ''}", brief)
     if r.verdict == "same":
@@ -141,15 +152,23 @@ def _pair_in_words(report: Report, r: Ratio) -> Answer:
     return Answer("?", f"not sure: {_unsure_in_words(report, r)}", "not sure")
 
 
+def _is_of_a_busy_machine(r: Ratio) -> bool:
+    """Say whether a verdict stands for its direction alone, since others used the machine."""
+    return bool(r.note) and r.repeatable
+
+
 def _unsure_in_words(report: Report, r: Ratio) -> str:
     """Return between what the ratio lies, and what would tell."""
-    one, other = one_line(r.variant, 16), one_line(r.over, 16)
     advice = _budget_in_words(report, r)
     if r.interval is None:
         return f"too few rounds for an interval{advice}"
-    low, high = (1 / bound for bound in reversed(r.interval))  # of a speed: above 1 is faster
-    span = f"{one} is {_factor(low)} to {_factor(high)} as fast as {other}"
-    return f"{span}: {r.note}" if r.note and r.repeatable else f"{span}{advice}"
+    span = _between_in_words(r, r.interval)
+    return f"{span}: {r.note}" if _is_of_a_busy_machine(r) else f"{span}{advice}"
+
+
+def _between_in_words(r: Ratio, interval: tuple[float, float]) -> str:
+    low, high = (1 / bound for bound in reversed(interval))  # of a speed: above 1 is faster
+    return f"{one_line(r.variant, 16)} is {_factor(low)} to {_factor(high)} as fast as {one_line(r.over, 16)}"
 
 
 def _factor(value: float) -> str:
@@ -186,28 +205,49 @@ def _span_in_words(r: Ratio) -> str:
     return f"{low:.{digits}f}-{high:.{digits}f} %"
 
 
-def _agreement_in_words(report: Report, names: Sequence[str]) -> str:
+def agreement_in_words(report: Report, names: Sequence[str]) -> str:
     """Return whether outputs agree, where they were compared; nothing is said of what nobody asked for."""
     found = {v.agreement.status for v in report.variants if v.name in names and v.agreement is not None}
     if found == {"agrees"}:
-        return "outputs agree"
+        return AGREE
     return "outputs not compared" if "not compared" in found else ""
 
 
 def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
     if report.fastest is None:
-        names = sorted((v.time.median, v.name) for v in report.variants if v.time is not None)
-        leading = " and ".join(one_line(name, 20) for _, name in names[:2])
-        return Answer("?", f"not sure which is the fastest: {leading} lead", "not sure")
+        return Answer("?", f"not sure which is the fastest: {_leading_in_words(report)}", "not sure")
     name = report.fastest
     known = [turned(r) if r.over == name else r for r in report.ratios if name in (r.variant, r.over)]
     ahead = sorted(known, key=lambda r: -r.median)
     wanted = {r.over: r for r in [*ahead[:1], *(r for r in known if r.over == report.baseline)]}
-    beaten = " and ".join(
-        f"{speed(r.median).removesuffix(' faster')} over {one_line(over, 20)}" for over, r in wanted.items()
+    leads, brief = f"{one_line(name, _NAME)} is the fastest", one_line(f"{name} fastest", _BRIEF)
+    if any(map(_is_of_a_busy_machine, wanted.values())):
+        return Answer("✓", f"{leads}, {_BUSY}", brief)
+    spans, bare = (
+        " and ".join(
+            f"{speed(r.median).removesuffix(' faster')}{f' ({span})' if (span := span_of(r)) else ''} "
+            f"over {one_line(over, 20)}"
+            for over, r in wanted.items()
+        )
+        for span_of in (_span_in_words, lambda _: "")
     )
-    line = f"{one_line(name, _NAME)} is the fastest{f', by {beaten}' if beaten else ''}"
-    return Answer("✓", line, one_line(f"{name} fastest", _BRIEF))
+    return Answer("✓", _first_that_fits(*(f"{leads}, by {beaten}" for beaten in (spans, bare) if beaten), leads), brief)
+
+
+def _leading_in_words(report: Report) -> str:
+    """Return which two lead, and between what their ratio lies."""
+    quickest = sorted((v.time.median, v.name) for v in report.variants if v.time is not None)
+    names = [name for _, name in quickest[:2]]
+    pairs = (turned(r) if r.over == names[0] else r for r in report.ratios if {r.variant, r.over} == set(names))
+    pair = next(pairs, None)
+    if pair is None or pair.interval is None:
+        return f"{' and '.join(one_line(name, 20) for name in names)} lead"
+    return _between_in_words(pair, pair.interval)
+
+
+def _first_that_fits(*texts: str) -> str:
+    """Return the first text that is short enough beside a sign, or else the last one."""
+    return next((text for text in texts if len(text) <= MOST - 2), texts[-1])
 
 
 def _alone_in_words(variant: Variant) -> Answer:

@@ -10,6 +10,7 @@ from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.report import wire, words
 from fwmagic.report.report import MOST_POINTS, NEUTRAL, Report
+from fwmagic.report.scale import scale
 
 # The oldest that the package has: JupyterLab 4 brings Vega-Lite 5.6, which the charts are written for.
 _VEGA_LITE = "5.8"
@@ -61,7 +62,8 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
 def _chart_variants(report: Report) -> list[dict[str, Any]]:
     # There and back: the specifications read every field, and a thinned report leaves out what holds its default.
     thinned = Report.from_json(report.to_dict(MOST_POINTS))
-    return [{**row, "label": one_line(row["name"])} for row in thinned.to_dict()["variants"]]
+    shown = scale(v.time for v in report if v.time is not None)
+    return [{**row, "label": one_line(row["name"]), "shown": shown} for row in thinned.to_dict()["variants"]]
 
 
 def _chart_ratios(report: Report) -> list[dict[str, Any]]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Literal, NamedTuple
 
 from fwmagic.format import seconds, seconds_between, size
-from fwmagic.report.report import NEUTRAL, Kind, Ledger, Moment, Time, Variant
-from fwmagic.report.words import device_in_words, segment_in_words
+from fwmagic.report.ledger import Kind, Ledger, Moment
+from fwmagic.report.report import NEUTRAL, Time, Variant
+from fwmagic.report.scale import Scale
+from fwmagic.report.tables import device_in_words, segment_in_words
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
-# The memory of a ledger: the height of its bar, what parts two segments, the height of its course.
-_LEDGER, _SEGMENT_GAP, _COURSE = 10, 6, 40
+# The memory of a ledger: the height of its bar, what parts two segments, where its course over time begins and ends.
+_LEDGER, _SEGMENT_GAP, _TOP, _BOTTOM = 10, 6, 14, 40
 # More dots and steps than these could hardly be told apart, and a stored report is to stay small.
-_MOST_DOTS, _MOST_STEPS = 36, 12
+_MOST_DOTS, _MOST_STEPS = 20, 12
 _GREY = "#8C8C8C"
 
 
@@ -41,59 +42,30 @@ def _open_drawing(height: int, title: str, description: str) -> str:
 # The samples of a time, and the stages of a compilation.
 
 
-class Scale(NamedTuple):
-    """The span of seconds that every strip of a report shows; what lies above is drawn at its right edge."""
-
-    low: float
-    high: float
-
-    def x(self, value: float) -> int:
-        """Return where `value` lies, from 0 to the width of the drawing."""
-        return round(_WIDTH * self._share(value))
-
-    def column(self, value: float, columns: int) -> int:
-        """Return in which of so many columns `value` lies."""
-        return min(int(columns * self._share(value)), columns - 1)
-
-    def _share(self, value: float) -> float:
-        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
-
-
-def scale(times: Iterable[Time]) -> Scale | None:
-    """Return one scale for all times: from 0, unless they lie within a factor of two; None if there is no sample.
-
-    It ends at the slowest of the 95th percentiles, so that one interrupted block does not flatten the rest.
-    """
-    drawn = [time for time in times if time.samples]
-    if not drawn:
-        return None
-    high = max(max(_percentile(t.samples), t.median, t.high or 0.0) for t in drawn)
-    low = min(min(min(t.samples), t.median, t.low or math.inf) for t in drawn)
-    low = low if low > high / 2 else 0.0
-    margin = 0.03 * (high - low) or 0.03 * high or 1e-9
-    return Scale(max(0.0, low - margin), high + margin)
-
-
 def strip(variant: Variant, time: Time, on: Scale) -> str:
     """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
     points = _thinned_dots(time.samples)
-    dots = "".join(f"M{on.x(value)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
-    beyond = sum(value > on.high for value in time.samples)
+    dots = "".join(f"M{_x(value, on)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
+    beyond = on.beyond(time)
     drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
-    described = f"{len(time.samples)} blocks{drawn}, median {seconds(time.median)}"
+    described = f"{len(time.samples)} blocks{drawn}"
     interval = ""
     if time.interval is not None:
         described += f", 95 % interval {seconds_between(*time.interval)}"
-        left, right = map(on.x, time.interval)
+        left, right = (_x(value, on) for value in time.interval)
         interval = f'<rect x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" class="fw-interval"/>'
     if beyond:
         described += f"; {beyond} slower than the scale shows"
-    middle = on.x(time.median)
+    middle = _x(time.median, on)
     return (
         f"{_open_drawing(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
         f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
     )
+
+
+def _x(value: float, on: Scale) -> int:
+    return round(_WIDTH * on.share(value))
 
 
 def _thinned_dots(samples: tuple[float, ...]) -> tuple[float, ...]:
@@ -105,27 +77,21 @@ def _dot_height(index: int, count: int) -> int:
     return _HEIGHT // 2 if count == 1 else round(4 + (_HEIGHT - 8) * index / (count - 1))
 
 
-def _percentile(samples: tuple[float, ...]) -> float:
-    return sorted(samples)[math.ceil(0.95 * len(samples)) - 1]
-
-
-def axis(on: Scale) -> tuple[str, str, str]:
-    """Return the labels of a scale's left end, middle and right end."""
-    return seconds(on.low), seconds((on.low + on.high) / 2), seconds(on.high)
-
-
 def stage_bar(variant: Variant, longest: float) -> str:
-    """Return the compile stages of a variant as one bar; `longest` seconds (more than 0) fill the width."""
-    stages = variant.compile_stages
-    described = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in stages)
+    """Return the compile stages of a variant as one bar; `longest` seconds (more than 0) fill the width.
+
+    It stands over the same figures in words.
+    """
     start, parts = 0.0, []
-    for _, value in stages:
+    for _, value in variant.compile_stages:
         width = _WIDTH * value / longest
         # the gap tells one stage from the next, without a colour for each
-        parts.append(f'<rect x="{start:.0f}" width="{max(width - _GAP, 1):.0f}" height="{_BAR}"/>')
+        parts.append(f"M{start:.0f} {_BAR // 2}h{max(width - _GAP, 1):.0f}")
         start += width
-    bars = f'<g fill="{colour(variant)}">{"".join(parts)}</g>'
-    return f"{_open_drawing(_BAR, f'Compile stages of {variant.name}', described)}{bars}</svg>"
+    return (
+        f'<svg aria-hidden="true" viewBox="0 0 {_WIDTH} {_BAR}" preserveAspectRatio="none" height="{_BAR}">'
+        f'<path class="fw-use" stroke="{colour(variant)}" d="{"".join(parts)}"/></svg>'
+    )
 
 
 # Memory at its peak and over time.
@@ -152,10 +118,11 @@ def extent(ledgers: Iterable[Ledger]) -> Extent:
     return Extent(max(bars, courses), max((moment.seconds for moment in moments), default=0.0))
 
 
-def bar(paint: str, ledger: Ledger, on: Extent) -> str:
-    """Return the segments of a ledger as one bar, in their order.
+def memory(paint: str, ledger: Ledger, on: Extent) -> str:
+    """Return a ledger's segments as one bar, in their order, and below it what it took over time, where that is known.
 
-    Free memory is not drawn: on a large device it would leave no room for anything else.
+    Over time, what was in use is a filled area and what was held a line above it. Free memory is not drawn: on a large
+    device it would leave no room for anything else.
     """
     start, lines = 0.0, {"use": "", "held": "", "rest": ""}
     for kind, count in drawn_segments(ledger):
@@ -169,22 +136,16 @@ def bar(paint: str, ledger: Ledger, on: Extent) -> str:
         for name, line in lines.items()
         if line
     )
-    return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}</svg>"
-
-
-def course(paint: str, ledger: Ledger, on: Extent) -> str:
-    """Return what was in use over time as a filled area, and what was held as a line above it; nothing if not known."""
     moments = list(ledger.timeline.thinned(_MOST_STEPS))
     use, held = (_stepped_course(_course_points(moments, name, on)) for name in ("in_use", "held"))
     if not use and not held:
-        return ""
+        return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}</svg>"
     most = max(max(moment.in_use or 0, moment.held or 0) for moment in ledger.timeline)
     lasted = seconds(ledger.timeline[-1].seconds)
-    described = f"{len(ledger.timeline)} moments in {lasted}, at most {size(most)}"
-    stroke = f'stroke="{paint}"'
-    area = f'<path class="fw-area" fill="{paint}" d="{use}V{_COURSE}H0z"/>' if use else ""
-    line = f'<path class="fw-line" {stroke} d="{held}"/>' if held else ""
-    return f"{_open_drawing(_COURSE, f'Memory on {device_in_words(ledger)} over time', described)}{area}{line}</svg>"
+    described = f"{described or 'not known'}; {len(ledger.timeline)} moments in {lasted}, at most {size(most)}"
+    area = f'<path class="fw-area" fill="{paint}" d="{use}V{_BOTTOM}H0z"/>' if use else ""
+    line = f'<path class="fw-line" stroke="{paint}" d="{held}"/>' if held else ""
+    return f"{_open_drawing(_BOTTOM, f'Memory on {device_in_words(ledger)}', described)}{paths}{area}{line}</svg>"
 
 
 def whose(kind: Kind) -> Literal["use", "held", "rest"]:
@@ -205,7 +166,9 @@ def _course_points(moments: Sequence[Moment], name: str, on: Extent) -> list[tup
     known = ((moment.seconds, getattr(moment, name)) for moment in moments)
     span = on.seconds or 1.0
     return [
-        (round(_WIDTH * at / span), round(_COURSE * (1 - count / on.bytes))) for at, count in known if count is not None
+        (round(_WIDTH * at / span), round(_BOTTOM - (_BOTTOM - _TOP) * count / on.bytes))
+        for at, count in known
+        if count is not None
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from fwmagic.format import ordinal, percent, ratio, times
@@ -16,10 +17,15 @@ _TINY = 1e-6
 _SMALL = 1e-3
 # A page from the system costs so many seconds at least; more than such a share of a call is worth a word.
 _FAULT, _MUCH = 0.25e-6, 0.25
+#: What computes keeps more of a core busy than this.
+_IDLE = 0.5
 #: Below this share of waiting, a call was not handed over at all.
 _WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
 _CORES = 1.3
+
+# The logarithm from which on a ratio and the quotient of the times are far apart.
+_APART = 0.05
 
 #: Another way that takes up to so many times as long, or as short, is not worth a word.
 _NEAR = 1.1
@@ -129,11 +135,14 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
         )
 
 
-def of_ways(report: Report, otherwise: Callable[[str], tuple[float, float, float] | None]) -> Iterator[Finding]:
+def of_ways(
+    report: Report, otherwise: Callable[[str], tuple[float, float, float] | None], training: Set[str] = frozenset()
+) -> Iterator[Finding]:
     """Yield the findings on ways that differ from what was asked, or from section to section.
 
     `otherwise` measures how many times as long a variant takes in the other way: one that compiles itself as one
-    program of ours, and one that is one program of ours as Python.
+    program of ours, and one that is one program of ours as Python. Variants of sections that are `training` stay
+    Python however they are written.
     """
     timed = [(v, v.compilation.way) for v in report if v.compilation is not None and v.status == "timed"]
     for variant, _ in ((v, way) for v, way in timed if way == "yours"):
@@ -148,6 +157,7 @@ def of_ways(report: Report, otherwise: Callable[[str], tuple[float, float, float
                 _line(variant),
             )
     python = [v for v, way in timed if way in _PYTHON and v.mode == "auto" and _line(v) is not None]
+    python = [variant for variant in python if variant.name not in training]
     for variant, _ in ((v, way) for v, way in timed if python and way == "cell" and v.mode == "auto"):
         found = otherwise(variant.name)
         cost = "" if found is None else f"; run as Python, {variant.name} takes {times(found[0])} as long"
@@ -180,8 +190,10 @@ def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:
     for variant in report:
         yield from _findings_of_compilation(variant)
         yield from _findings_of_time(variant)
+    yield from _findings_of_waiting(report)
     yield from _findings_of_agreement(report)
     yield from _findings_of_fairness(report, engines)
+    yield from _findings_of_ratios(report)
     yield from _findings_of_load(report)
 
 
@@ -241,6 +253,22 @@ def _findings_of_time(variant: Variant) -> Iterator[Finding]:
         )
 
 
+def _findings_of_waiting(report: Report) -> Iterator[Finding]:
+    """Name each variant that computes nothing for most of its time; on a busy machine others may have had the cores."""
+    for variant in report:
+        time, device = variant.time, report.conditions.devices.get(variant.framework, "")
+        if time is None or time.cores is None or time.median < _SMALL or _is_busy(report):
+            continue
+        if time.cores < _IDLE and (device.startswith("cpu") or not device):
+            yield Finding(
+                "FW305",
+                f"{variant.name} waits for about {percent(1 - time.cores, 2)} of its time, as for a lock, a thread, "
+                "a file or a sleep: its process computes nothing then",
+                "take what waits out of the section, to compare what is computed",
+                variant.name,
+            )
+
+
 def _findings_of_agreement(report: Report) -> Iterator[Finding]:
     for variant in report:
         agreement = variant.agreement
@@ -249,6 +277,13 @@ def _findings_of_agreement(report: Report) -> Iterator[Finding]:
                 "FW401",
                 f"{variant.name} computed something else than {agreement.reference}: {agreement.sentence}",
                 "make both compute the same before you compare their times",
+                variant.name,
+            )
+        elif agreement is not None and agreement.status == "agrees" and agreement.path is not None:
+            yield Finding(
+                "FW404",
+                f"{variant.name}: {agreement.sentence}",
+                "compare what counts in a section of its own, or in a wider dtype",
                 variant.name,
             )
 
@@ -281,6 +316,28 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
                 variant.name,
             )
             return
+
+
+def _findings_of_ratios(report: Report) -> Iterator[Finding]:
+    """Name the ratio over the baseline that the two times, as a reader divides them, contradict the most."""
+    times = {variant.name: variant.time for variant in report}
+    far, contradicted, quotient = 0.0, None, 0.0
+    for one in report.ratios:
+        time, over = times.get(one.variant), times.get(one.over)
+        if one.over != report.baseline or one.interval is None or time is None or over is None:
+            continue
+        divided, (low, high) = time.median / over.median, one.interval
+        distance = abs(math.log(divided / one.median))
+        if not low <= divided <= high and distance > max(far, _APART):
+            far, contradicted, quotient = distance, one, divided
+    if contradicted is not None:
+        yield Finding(
+            "FW503",
+            f"the times of {contradicted.variant} and {contradicted.over} give {quotient:.2g}, their ratio in the same "
+            f"moments is {contradicted.median:.2g}: both moved while they were timed",
+            "take the ratio; a larger --budget, or a quieter machine, brings them together",
+            contradicted.variant,
+        )
 
 
 def _is_busy(report: Report) -> bool:

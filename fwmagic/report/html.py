@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 
-from fwmagic.format import seconds, size
+from fwmagic.format import one_line, seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.answer import as_of
-from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import (
-    Remark,
-    Sentence,
-    Table,
-    conditions,
-    details,
-    device_in_words,
-    figures,
-    headline,
-    table,
-    used_in_words,
-    uses_memory,
-)
+from fwmagic.report.ledger import Ledger, Timeline
+from fwmagic.report.remarks import MANY, Remark, conditions, noted, stored_details
+from fwmagic.report.report import Report, Variant
+from fwmagic.report.scale import ends, scale
+from fwmagic.report.tables import compile_cell, device_in_words, figures, table, used_in_words, uses_memory
+from fwmagic.report.words import Sentence, headline, ranked
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
 # VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.
-_STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
+# A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out.
+_CLASS = re.compile(r"\.(fw-\w+)")
+_KEY = "a dot a block of calls, the first at the top; the line is their median, the box its 95 % interval"
+# So many characters of an error fit into two lines of a row.
+_MOST_WHY = 120
+STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
 def to_html(report: Report) -> str:
     """Return the report as an HTML fragment: a first look, the rest folded; what it quotes is escaped."""
-    parts = [f"<style>{_STYLE}</style>", f'<div class="fw-top">{"".join(map(_sentence_html, headline(report)))}</div>']
+    parts = [f'<div class="fw-top">{"".join(map(_sentence_html, headline(report)))}</div>']
     if report.variants:
-        parts.append(_rows_html(report))
+        parts.append(_rows_html(ranked(report)))
     # What is folded away takes the place of the bar, so that the end of a run moves nothing.
     parts.append(f'<div class="fw-more">{_bar_html(report) if report.state == "running" else _rest_html(report)}</div>')
-    return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report">{"".join(parts)}</div>'
+    body = "".join(parts)
+    style = "\n".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
+    return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report"><style>{style}</style>{body}</div>'
+
+
+def _is_used(rule: str, body: str) -> bool:
+    """Say whether a rule (a line of the style) is for something that a report has: a notebook stores each of them."""
+    named = _CLASS.match(rule)
+    return named is None or named[1] in body
 
 
 def _bar_html(report: Report) -> str:
@@ -47,20 +54,23 @@ def _bar_html(report: Report) -> str:
 
 def _rest_html(report: Report) -> str:
     """Return all that a first look does not need, folded."""
-    remarks = [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in details(report)]
-    count = sum(line.warning for group in details(report) for line in group.lines)
+    groups = stored_details(report)
+    remarks = [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in groups]
+    warnings = noted(report)
     folded = {
-        "Figures": _table_html(figures(report)) if report.variants else "",
+        "Figures": _figures_html(report) if report.variants else "",
         "Compile": _stages_html(report.variants),
         "Memory": _memory_html(report.variants) if uses_memory(report) else "",
-        f"Remarks ({count})" if count else "Remarks": "".join(remarks),
         "Conditions": _list_html(conditions(report), soft=True),
     }
-    return "".join(_folded_html(summary, content) for summary, content in folded.items())
+    # Nobody opens what does not say what is in it: as much of the first warning is in sight as its line has room for.
+    caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_WHY))}" if warnings else ""
+    last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
 
-def _folded_html(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>{content}</details>" if content else ""
+def _folded_html(summary: str, content: str, attributes: str = "") -> str:
+    return f"<details{attributes}><summary>{summary}</summary>{content}</details>" if content else ""
 
 
 def _sentence_html(sentence: Sentence) -> str:
@@ -72,25 +82,37 @@ def _sentence_html(sentence: Sentence) -> str:
 
 def _rows_html(report: Report) -> str:
     """Return a row a variant: its name, its samples on one scale, and what a first look needs."""
-    on = drawings.scale(variant.time for variant in report.variants if variant.time is not None)
+    times = [variant.time for variant in report.variants if variant.time is not None]
+    on = scale(times)
     shown = table(report)
-    head = [f"<th{_column_class(name)}>{escape(name)}</th>" for name in shown.head]
+    head = [f"<th{_column_class(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
-        low, _, high = drawings.axis(on)
-        head.insert(1, f'<th class="fw-axis"><span>{low}</span> <span>{high}</span></th>')
+        low, high = ends(on, times)
+        head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{high}</span>')
     rows = []
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
-        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else ""
-        strip = f'<td class="fw-strip">{drawn}</td>' if on is not None else ""
-        cells = [
-            f"<td{_column_class(h)}>{_figure_html(cell)}</td>" for h, cell in zip(shown.head[1:], cells, strict=True)
-        ]
+        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else _why_html(variant)
+        strip = f'<td class="fw-strip">{drawn}' if on is not None else ""
+        cells = [f"<td{_column_class(h)}>{_figure_html(cell)}" for h, cell in zip(shown.head[1:], cells, strict=True)]
         rows.append(
-            f'<tr><th scope="row" style="border-left-color:{drawings.colour(variant)}">{escape(name)}</th>'
-            f"{strip}{''.join(cells)}</tr>"
+            f'<tr><th scope="row" style="border-left-color:{drawings.colour(variant)}">{_breakable_html(name)}'
+            f"{strip}{''.join(cells)}"
         )
-    return f'<table class="fw-rows"><thead><tr>{"".join(head)}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<table class="fw-rows"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _why_html(variant: Variant) -> str:
+    """Return what a variant raised, where its samples would be: the answer has room for the beginning only."""
+    failure = variant.failure
+    if failure is None:
+        return ""
+    return f'<span class="fw-why">{escape(one_line(f"{failure.error}: {failure.message}", _MOST_WHY))}</span>'
+
+
+def _breakable_html(name: str) -> str:
+    """Return a name that a narrow column breaks after a colon rather than in a word."""
+    return escape(name).replace(":", ":<wbr>")
 
 
 def _column_class(name: str) -> str:
@@ -107,19 +129,32 @@ def _stages_html(variants: Iterable[Variant]) -> str:
     return f'<div class="fw-chart">{"".join(rows)}</div>'
 
 
-def _memory_html(variants: Iterable[Variant]) -> str:
+def _memory_html(variants: Sequence[Variant]) -> str:
     found = drawings.drawn_ledgers(variants)
+    if len(variants) > MANY:  # bars alone: the courses are in the panel
+        found = [(variant, replace(ledger, timeline=Timeline())) for variant, ledger in found]
     on = drawings.extent(ledger for _, ledger in found)
     if not on.bytes:
         return ""
-    over = f", and over {seconds(on.seconds)}; area: in use; line: held" if on.seconds else ""
-    heading = f"memory at the peak{over}; bar, thick: in use; thinner and paler: held, not in use; line: of others"
+    heading = "; ".join(_legend(found, on))
     rows = (
-        f'{_name_html(variant)}<div class="fw-memory">{drawings.bar(drawings.colour(variant), ledger, on)}'
-        f"{drawings.course(drawings.colour(variant), ledger, on)}</div><i>{escape(_in_use_for_html(ledger))}</i>"
+        f'{_name_html(variant)}<div class="fw-memory">{drawings.memory(drawings.colour(variant), ledger, on)}</div>'
+        f"<i>{escape(_in_use_for_html(ledger))}</i>"
         for variant, ledger in found
     )
     return _framed_html(heading, rows, map(size, (0, on.bytes // 2, on.bytes)))
+
+
+def _legend(found: Iterable[tuple[Variant, Ledger]], on: drawings.Extent) -> Iterator[str]:
+    """Yield what is drawn of memory: a run on a CPU has often only one kind."""
+    ledgers = [ledger for _, ledger in found]
+    yield f"memory at the peak{f', and over {seconds(on.seconds)}' if on.seconds else ''}"
+    kinds = {drawings.whose(kind) for ledger in ledgers for kind, _ in drawings.drawn_segments(ledger)}
+    if len(kinds) > 1:
+        names = {"use": "thick bar: in use", "held": "thinner: held, not in use", "rest": "line: of others"}
+        yield from (name for kind, name in names.items() if kind in kinds)
+    if any(ledger.timeline.held for ledger in ledgers):
+        yield "area: in use; dashed: held"
 
 
 def _framed_html(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
@@ -145,18 +180,21 @@ def _compile_html(variant: Variant, total: float, longest: float) -> str:
     if not total:
         return '<i class="fw-wide"></i>'
     stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages)
-    label = f"{seconds(total)}: {escape(stages)}"
+    label = f"{escape(compile_cell(variant))}: {escape(stages)}"
     return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
 
 
-def _table_html(whole: Table) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in whole.head)
+def _figures_html(report: Report) -> str:
+    """Return the whole table, but for what the rows above and the other folds tell."""
+    whole, told = figures(report), table(report).head[1:]
+    kept = [i for i, name in enumerate(whole.head) if name not in told]
+    head = "".join(f"<th>{escape(whole.head[i])}" for i in kept)
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_figure_html(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in whole.rows
+        f'<tr><th scope="row">{escape(name)}{"".join(f"<td>{_figure_html(cell)}" for cell in cells)}'
+        for name, *cells in ([row[i] for i in kept] for row in whole.rows)
     )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="fw-scroll" tabindex="0" role="group" aria-label="Figures">{table}</div>'
+    inner = f"<table><thead><tr>{head}</thead><tbody>{rows}</tbody></table>"
+    return f'<div class="fw-scroll" tabindex="0" role="group" aria-label="Figures">{inner}</div>'
 
 
 def _figure_html(cell: str) -> str:
@@ -171,6 +209,5 @@ def _list_html(lines: Iterable[Remark], soft: bool = False) -> str:
 
 
 def _item_html(line: Remark) -> str:
-    label = f"<b>{escape(line.label)}</b>" if line.warning else f"<span>{escape(line.label)}</span>"
-    alarm = ' class="fw-alarm"' if line.warning else ""
-    return f"<li{alarm}>{label}<span>{escape(line.text)}</span></li>"
+    tag, alarm = ("b", ' class="fw-alarm"') if line.warning else ("i", "")
+    return f"<li{alarm}><{tag}>{escape(line.label)}</{tag}> {escape(line.text)}"

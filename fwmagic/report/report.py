@@ -5,56 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fwmagic.report import wire
+from fwmagic.report.ledger import Ledger
+from fwmagic.report.wire import Colour, Count, LineNumber, NotNegative, Positive, Share
 
 VERSION: Final = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 40
+MOST_POINTS = 30
 #: Of many variants each carries fewer, so that all together have about so many, and none has fewer than some.
-MOST_ALL, FEWEST_POINTS = 240, 16
-#: It carries at most this many moments of a timeline: there may be one for each variant and device.
-MOST_MOMENTS = 10
-
-# What the JSON Schema says of a number, beside its type.
-Positive = Annotated[float, ("exclusiveMinimum", 0)]
-NotNegative = Annotated[float, ("minimum", 0)]
-Share = Annotated[float, ("minimum", 0), ("maximum", 1)]
-Count = Annotated[int, ("minimum", 0)]
-#: A line of the user's cell, from 1.
-LineNumber = Annotated[int, ("minimum", 1)]
-Colour = Annotated[str, ("pattern", "^#[0-9a-fA-F]{6}$")]
+MOST_ALL, FEWEST_POINTS = 192, 12
+#: It carries so many characters of the cell, in whole lines: a notebook holds the cell anyway.
+MOST_CELL = 4000
 
 State = Literal["running", "done", "interrupted", "failed"]
 Status = Literal["waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted"]
 Way = Literal["yours", "cell", "modules", "functions", "eager"]
 Agrees = Literal["agrees", "differs", "not compared"]
 Verdict = Literal["faster", "slower", "same", "undecided", "withheld"]
-#: What memory is to a variant; the last two stay with its allocator when the run is over.
-Kind = Literal[
-    "other processes",
-    "reserved by the driver",
-    "context",
-    "in use",
-    "free in pool",
-    "held by others here",
-    "unexplained",
-    "free",
-    "after del",
-    "after empty_cache()",
-]
-#: How memory in use was found: read off a counter, by samples, worked out by a compiler, or when its process was last
-#: looked at.
-How = Literal["measured", "sampled", "static", "last seen"]
-
-
 #: What is drawn in no framework's colour.
 NEUTRAL = "#CC79A7"
+
+
+def _some_samples(samples: tuple[float, ...], most: int) -> tuple[float, ...]:
+    """Return at most so many, of four digits: they are for a drawing."""
+    return tuple(float(f"{sample:.4g}") for sample in wire.spread(samples, most))
 
 
 @dataclass(frozen=True)
@@ -64,7 +44,7 @@ class Time:
     Attributes
     ----------
     samples
-        One value a block: its seconds divided by its calls. A stored report holds at most 40.
+        One value a block: its seconds divided by its calls. A stored report holds at most 30.
     median
         Median of the samples, in seconds.
     low
@@ -95,7 +75,7 @@ class Time:
         How the times were obtained.
     """
 
-    samples: tuple[NotNegative, ...] = field(metadata={"thinned": wire.spread})
+    samples: tuple[NotNegative, ...] = field(metadata={"thinned": _some_samples})
     median: NotNegative
     low: NotNegative | None
     high: NotNegative | None
@@ -183,7 +163,7 @@ class Compilation:
     """
 
     way: Way
-    reason: str
+    reason: str = ""
     line: LineNumber | None = None
     compiled: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
@@ -206,15 +186,18 @@ class Agreement:
     status
         The result of the comparison.
     sentence
-        The first difference, the tolerance, or why nothing was compared.
+        The first difference, the tolerance, or why nothing was compared; empty in a notebook where a finding says it.
     path
-        Where in the outputs the first difference lies; null: there is none.
+        Where in the outputs the first difference lies, or what agrees only beside far larger values; null: nowhere.
+    pair
+        What the reference and the variant have there, in short; empty where no two words say it.
     """
 
     reference: str
     status: Agrees
-    sentence: str
+    sentence: str = ""
     path: str | None = None
+    pair: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -262,156 +245,6 @@ class Failure:
     message: str
     line: LineNumber | None
     stage: str
-
-
-@dataclass(frozen=True)
-class Amount:
-    """One segment of a ledger.
-
-    Attributes
-    ----------
-    kind
-        What the memory is to the variant: its own, in use or not, or of others; or what a policy left held, and when.
-    bytes
-        Its bytes; null: not available.
-    source
-        How the bytes were obtained; empty where they are not available.
-    why
-        Why they are not available; empty where they are.
-    most
-        What the bytes may be at most, where they are a lower bound; null: they are what was counted.
-    """
-
-    kind: Kind
-    bytes: Count | None
-    source: str = ""
-    why: str = ""
-    most: Count | None = None
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One point of a timeline: seconds from its start, and the bytes in use and held then (None: not known)."""
-
-    seconds: float
-    in_use: int | None
-    held: int | None
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Memory over time, a column for each part of its moments; an empty one is not known.
-
-    Attributes
-    ----------
-    seconds
-        Seconds from the start of the timeline. A stored report holds at most 10 moments.
-    in_use
-        Bytes in use then; null: not known.
-    held
-        Bytes held then, in use or not; null: not known.
-    """
-
-    seconds: tuple[NotNegative, ...] = ()
-    in_use: tuple[Count | None, ...] = ()
-    held: tuple[Count | None, ...] = ()
-
-    @staticmethod
-    def of(moments: Iterable[Moment]) -> Timeline:
-        """Return the timeline of moments in their order."""
-        some = list(moments)
-        columns = (tuple(m.in_use for m in some), tuple(m.held for m in some))
-        known = (column if any(count is not None for count in column) else () for column in columns)
-        return Timeline(tuple(m.seconds for m in some), *known)
-
-    def __len__(self) -> int:
-        return len(self.seconds)
-
-    def __iter__(self) -> Iterator[Moment]:
-        return (self[place] for place in range(len(self)))
-
-    def __getitem__(self, place: int) -> Moment:
-        columns = (column[place] if column else None for column in (self.in_use, self.held))
-        return Moment(self.seconds[place], *columns)
-
-    def thinned(self, most: int) -> Timeline:
-        """Return at most so many moments: of each stretch the one with the most memory, and the last one."""
-        if len(self) <= most:
-            return self
-        *inner, last = self
-        step = len(inner) / (most - 1)
-        stretches = (inner[int(i * step) : int((i + 1) * step)] for i in range(most - 1))
-        return Timeline.of([*(max(one, key=lambda m: (m.in_use or 0, m.held or 0)) for one in stretches), last])
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """What one line of the user's cell had allocated at the peak.
-
-    Attributes
-    ----------
-    line
-        The line of the cell, 1-based; null: `what` says what allocated.
-    bytes
-        Bytes.
-    what
-        What allocated, where it is not only the line.
-    """
-
-    line: LineNumber | None
-    bytes: Count
-    what: str = ""
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """The memory of one device, or of the host, when a variant used the most of it.
-
-    Attributes
-    ----------
-    device
-        The device, such as cuda:0, or host.
-    total
-        Bytes that it has; null: not known.
-    peak
-        The segments at the peak, in their order; they add up to the total.
-    timeline
-        Memory over time.
-    source
-        Where the timeline is from; empty if there is none.
-    note
-        What does not add up; empty if everything does.
-    start
-        Bytes that were there before the run: on a device in use, on the host what `in use` is on top of; null: not
-        known.
-    released
-        What the allocator still held after the run: after del, after empty_cache().
-    lines
-        What allocated what was in use at the peak, the most first.
-    how
-        How the bytes in use were found; static: worked out by the compiler, for no run at all.
-    """
-
-    device: str
-    total: Count | None
-    peak: tuple[Amount, ...]
-    timeline: Timeline = field(default=Timeline(), metadata={"most_points": MOST_MOMENTS, "thinned": Timeline.thinned})
-    source: str = ""
-    note: str = ""
-    start: Count | None = None
-    released: tuple[Amount, ...] = ()
-    lines: tuple[Allocation, ...] = ()
-    how: How = "measured"
-
-    @property
-    def in_use(self) -> int | None:
-        """The bytes in use at the peak; None: not known."""
-        return next((amount.bytes for amount in self.peak if amount.kind == "in use"), None)
-
-    @property
-    def on_top(self) -> bool:
-        """Whether what is in use came on top of the memory before the run."""
-        return self.device in ("host", "heap")
 
 
 @dataclass(frozen=True)
@@ -511,16 +344,16 @@ class Ratio:
         Lower bound of its 95 % interval; null: fewer than six batches.
     high
         Upper bound of its 95 % interval; null: fewer than six batches.
-    least
-        Least ratio seen.
-    most
-        Greatest ratio seen.
     verdict
         What `variant` is; withheld: the note says why.
     rounds
-        Rounds that it comes from.
+        Rounds that it comes from; 0: not stored, as of two variants of which none is the baseline.
     batches
-        Batches of rounds that the interval comes from.
+        Batches of rounds that the interval comes from; 0: not stored.
+    least
+        Least ratio seen; null: not known, or not stored since there is an interval.
+    most
+        Greatest ratio seen; null: not known, or not stored since there is an interval.
     repeatable
         Whether the parts of the run agreed; if not, the interval was widened.
     regimes
@@ -534,11 +367,11 @@ class Ratio:
     median: Positive
     low: NotNegative | None
     high: NotNegative | None
-    least: NotNegative
-    most: NotNegative
     verdict: Verdict
-    rounds: Count
-    batches: Count
+    rounds: Count = 0
+    batches: Count = 0
+    least: NotNegative | None = None
+    most: NotNegative | None = None
     repeatable: bool = True
     regimes: tuple[Regime, ...] = ()
     note: str = ""
@@ -627,6 +460,9 @@ class Report:
         The notebook's number of the cell; null: no notebook.
     note
         What else is to be known of the run; empty if there is nothing.
+    cell
+        The cell as it was written, its magic included; empty: there is none. A stored report holds 4000 characters at
+        most.
     updated
         When it last changed, in ISO 8601; empty: not known.
     version
@@ -638,7 +474,7 @@ class Report:
     magic: str
     state: State
     variants: tuple[Variant, ...] = ()
-    ratios: tuple[Ratio, ...] = ()
+    ratios: tuple[Ratio, ...] = field(default=(), metadata={"thinned": lambda all, _: tuple(map(_with_one_span, all))})
     findings: tuple[Finding, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
     budget: NotNegative = 2.0
@@ -649,6 +485,7 @@ class Report:
     progress: Share = 0.0
     execution_count: Count | None = None
     note: str = ""
+    cell: str = field(default="", metadata={"thinned": lambda text, _: _first_lines(text)})
     updated: str = ""
     version: Literal[1] = field(default=VERSION, metadata={"always": True})
 
@@ -745,6 +582,16 @@ class Report:
         def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]: ...
 
 
+def _first_lines(text: str) -> str:
+    """Return the text, or of a long one the first whole lines."""
+    return text if len(text) <= MOST_CELL else text[: text.rfind("\n", 0, MOST_CELL) + 1]
+
+
+def _with_one_span(ratio: Ratio) -> Ratio:
+    """Return a ratio without the range that was seen, if it has an interval: of twelve variants there are 66."""
+    return ratio if ratio.interval is None else dataclasses.replace(ratio, least=None, most=None)
+
+
 def turned(ratio: Ratio) -> Ratio:
     """Return the same pair seen from the other side."""
     opposite: dict[Verdict, Verdict] = {"faster": "slower", "slower": "faster"}
@@ -755,8 +602,8 @@ def turned(ratio: Ratio) -> Ratio:
         median=1 / ratio.median,
         low=None if ratio.high is None else 1 / ratio.high,
         high=None if ratio.low is None else 1 / ratio.low,
-        least=1 / ratio.most,
-        most=1 / ratio.least,
+        least=None if ratio.most is None else 1 / ratio.most,
+        most=None if ratio.least is None else 1 / ratio.least,
         regimes=tuple(Regime(1 / one.median, one.share) for one in reversed(ratio.regimes)),
         verdict=opposite.get(ratio.verdict, ratio.verdict),
     )

@@ -1,4 +1,7 @@
-"""The JSON Schema of a report: made from the dataclasses, where it is wanted (`python -m fwmagic.report.schema`)."""
+"""The JSON Schemas of what a notebook stores: made from the dataclasses, where they are wanted.
+
+`python -m fwmagic.report.schema` prints them, by name.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fwmagic.report import wire
-from fwmagic.report.report import VERSION, Report
+from fwmagic.report.lines import Lines
+from fwmagic.report.report import Report
 from fwmagic.report.words import Words
 
 _TYPES = {str: "string", float: "number", int: "integer", bool: "boolean"}
@@ -25,8 +29,8 @@ _STORED = {
 }
 
 
-def schema() -> dict[str, Any]:
-    """Return the schema, of draft 2020-12: types, enumerations and bounds from the annotations, texts from docstrings.
+def schema(kind: Any) -> dict[str, Any]:
+    """Return a schema, of draft 2020-12: types, enumerations and bounds from the annotations, texts from docstrings.
 
     A field that has a default may be left out.
 
@@ -35,16 +39,14 @@ def schema() -> dict[str, Any]:
     KeyError
         A field is not described in its class's docstring.
     """
-    root = _object_schema(Report)
+    root = _object_schema(kind)
+    words = (*_dataclasses_inside(Words), Words) if kind is Report else ()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:fwmagic:report:v{VERSION}",
+        "$id": f"urn:fwmagic:{kind.__name__.lower()}:v{root['properties']['version']['const']}",
         **root,
-        "properties": {**root["properties"], **_STORED},
-        "$defs": {
-            kind.__name__: _object_schema(kind)
-            for kind in dict.fromkeys((*_dataclasses_inside(Report), *_dataclasses_inside(Words), Words))
-        },
+        "properties": {**root["properties"], **(_STORED if words else {})},
+        "$defs": {part.__name__: _object_schema(part) for part in dict.fromkeys((*_dataclasses_inside(kind), *words))},
     }
 
 
@@ -108,4 +110,4 @@ def _docstring(kind: Any) -> tuple[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(schema(), indent=2))
+    print(json.dumps({kind.__name__: schema(kind) for kind in (Report, Lines)}, indent=2))

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
 from fwmagic.report.answer import as_of
-from fwmagic.report.drawings import Extent, axis, drawn_ledgers, drawn_segments, extent, scale, whose
-from fwmagic.report.report import Ledger, Report, Variant
-from fwmagic.report.words import (
-    Remark,
-    conditions,
-    details,
-    device_in_words,
-    figures,
-    headline,
-    stages_in_words,
-    table,
-    uses_memory,
-)
+from fwmagic.report.drawings import Extent, drawn_ledgers, drawn_segments, extent, whose
+from fwmagic.report.ledger import Ledger
+from fwmagic.report.remarks import Remark, conditions, details, noted, stages_in_words
+from fwmagic.report.report import Report, Variant
+from fwmagic.report.scale import Scale, ends, scale
+from fwmagic.report.tables import device_in_words, figures, table, uses_memory
+from fwmagic.report.words import headline, ranked
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -34,16 +29,21 @@ _COLUMNS = 100
 _STRIP = 60
 _DOTS = " ·•●"
 _REMARKS = 2
+_FEW = 2
 
 
 def to_text(report: Report) -> str:
     """Return a first look at the report: the answer, a table, a strip of samples a variant, two remarks at most."""
-    blocks = ["\n".join(one_line(s.text, _COLUMNS) for s in headline(report))]
+    answer = headline(report)
+    blocks = ["\n".join(one_line(s.text, _COLUMNS) for s in answer)]
     if report.variants:
-        shown = table(report)
-        blocks.append("\n".join([_aligned_text([shown.head, *shown.rows]), *_strips_text(report.variants)]))
-    warnings = [line for group in details(report) for line in group.lines if line.warning]
-    said = [one_line(f"! {line.label}  {line.text}", _COLUMNS) for line in warnings[:_REMARKS]]
+        look = ranked(report)
+        shown = table(look)
+        blocks.append("\n".join([_aligned_text([shown.head, *shown.rows]), *_strips_text(look.variants)]))
+    warnings = noted(report)
+    # A remark ends with what to do: it may take two lines, unless two variants have said more than usual already.
+    lines = 1 if len(report.variants) == _FEW and len(answer) > 1 else 2
+    said = [_remark_text(line, lines) for line in warnings[:_REMARKS]]
     more = len(warnings) - len(said)
     rest = f"{more} more {'remark' if more == 1 else 'remarks'}, figures" if more else "Figures"
     last = [f"{rest} and conditions: .details() of the report (-o name binds it)"] if report.variants else []
@@ -66,6 +66,11 @@ def to_details(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
+def _remark_text(line: Remark, most: int) -> str:
+    whole = one_line(f"! {line.label}  {line.text}", most * (_COLUMNS - 4))
+    return "\n".join(textwrap.wrap(whole, _COLUMNS, subsequent_indent="  ", max_lines=most, placeholder=" …"))
+
+
 def _strips_text(variants: Sequence[Variant]) -> list[str]:
     """Return the samples of each variant on one scale: the more of them in a column, the larger its dot."""
     timed = [(v, v.time) for v in variants if v.time is not None and len(v.time.samples) > 1]
@@ -77,12 +82,16 @@ def _strips_text(variants: Sequence[Variant]) -> list[str]:
     for variant, time in timed:
         counts = [0] * _STRIP
         for sample in time.samples:
-            counts[on.column(sample, _STRIP)] += 1
+            counts[_column(sample, on)] += 1
         dots = [_DOTS[0 if not n else min(1 + 5 * n // len(time.samples), 3)] for n in counts]
-        dots[on.column(time.median, _STRIP)] = "│"
+        dots[_column(time.median, on)] = "│"
         rows.append(f"{one_line(variant.name, 30).ljust(width)}  {''.join(dots)}".rstrip())
-    low, _, high = axis(on)
+    low, high = ends(on, (time for _, time in timed))
     return [*rows, f"{' ' * width}  {low}{high.rjust(_STRIP - len(low))}"]
+
+
+def _column(value: float, on: Scale) -> int:
+    return min(int(_STRIP * on.share(value)), _STRIP - 1)
 
 
 def _aligned_text(rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,16 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+# What the JSON Schema says of a number, beside its type.
+Positive = Annotated[float, ("exclusiveMinimum", 0)]
+NotNegative = Annotated[float, ("minimum", 0)]
+Share = Annotated[float, ("minimum", 0), ("maximum", 1)]
+Count = Annotated[int, ("minimum", 0)]
+#: A line of the user's cell, from 1.
+LineNumber = Annotated[int, ("minimum", 1)]
+Colour = Annotated[str, ("pattern", "^#[0-9a-fA-F]{6}$")]
 
 
 def encode(value: Any, most_points: int | None) -> Any:

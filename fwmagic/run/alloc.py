@@ -9,7 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Policy
+from fwmagic.frameworks.memory import Policy
 from fwmagic.measure.load import Load
 from fwmagic.memory import nvml
 from fwmagic.memory.policies import policy_environment
@@ -33,6 +33,7 @@ class AllocRun(Isolation):
         each = "variant" if missing else "policy"
         process = f"a fresh process for each {each}, one at a time"
         self._apart = Apart(self._options.threads, process, alone=True)
+        self._apart.state(*self._stated)
         jobs = [job for section in self._sections for job in self._jobs(section, bool(missing))]
         for section, name, mode, policy in jobs:
             told = dict(section.options.stated(), **({} if policy is None else {"alloc": str(policy)}))
@@ -76,6 +77,8 @@ class AllocRun(Isolation):
         self, section: Section, name: str, mode: str, policy: Policy | None, parcel: Parcel, measuring: Measuring
     ) -> None:
         """Run one variant under one policy: its time, its memory, and what is held when nothing is left."""
+        if self._was_last(section, name):
+            return
         environment = policy_environment(os.environ, policy)
         try:
             remote = self._variant(section, name, mode, parcel, environment, anew=policy is not None)

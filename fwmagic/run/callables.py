@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fwmagic.cells.outcome import alive
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.split import MOST_SECTIONS
 from fwmagic.errors import FwMagicError
@@ -36,6 +37,10 @@ class _CallableProgram:
 
     def exit(self) -> None:
         """Nothing to undo."""
+
+    def finds(self) -> Sequence[Any]:
+        """Return nothing: what a callable finds by name is its own affair."""
+        return ()
 
 
 def compare(
@@ -138,12 +143,19 @@ def _refuse_callables(callables: Mapping[str, Any], baseline: str | None) -> Non
 
 
 def _first_call(function: Callable[[], Any]) -> tuple[_CallableProgram, Any]:
-    """Call once, and find out what has to be waited for."""
+    """Call once, and find out what has to be waited for: also what the call leaves in objects of the user's."""
+    before = [(framework, alive(framework)) for framework in loaded()]
     outputs = function()
     waits = [wait for framework in loaded() if (wait := framework.waiter(outputs)) is not None]
+    hidden = (framework for framework, arrays in before if framework.made_besides(arrays, outputs))
+    waits += map(_finishing, hidden)
     for wait in waits:
         wait(outputs)
     return _CallableProgram(function, wait=_all(waits)), outputs
+
+
+def _finishing(framework: Framework) -> Callable[[Any], None]:
+    return lambda outputs: framework.finish()
 
 
 def _all(waits: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any] | None:

@@ -7,14 +7,17 @@ from functools import partial
 from typing import Any
 
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.definitions import names_made
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.scene import Overlay, quiet
+from fwmagic.cells.watch import Watch
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework, line_of
 from fwmagic.measure.load import Load
 from fwmagic.run.alloc import AllocRun
 from fwmagic.run.draft import Draft, Show, interrupt_of_user
+from fwmagic.run.effects import done_once
 from fwmagic.run.inputs import checked_inputs
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
@@ -30,11 +33,12 @@ class Comparison:
 
     def __init__(self, session: Session, setup: Body | None, sections: list[Section], show: Show) -> None:
         self.options = sections[0].options
-        self.draft = Draft("%%compare", show, self.options, session.execution_count)
+        self.draft = Draft("%%compare", show, self.options, session.execution_count, session.cell)
         self._session = session
         self._setup = setup
         self._sections = sections
         self._guard = InterruptGuard()
+        self._watch: Watch | None = None  # of the setup
         self._preparation = Preparation(self.draft, session.programs, self._guard.window)
 
     def run(self) -> None:
@@ -65,7 +69,11 @@ class Comparison:
                 try:
                     self._run(Load())
                 finally:
-                    world.restore()
+                    try:
+                        world.restore()
+                    finally:
+                        if self._watch is not None:
+                            self._watch.put_back_files()
                 self.draft.end()
         except KeyboardInterrupt as error:
             self.draft.interrupt("interrupted: the notebook is as before the cell")
@@ -90,11 +98,13 @@ class Comparison:
         if self.options.isolated:
             given = self._set_up()
             kind = AllocRun if self.options.alloc else Isolation
-            kind(self._session, self._sections, self.draft, self._preparation, window).run(given, load)
+            isolation = kind(self._session, self._sections, self.draft, self._preparation, window, self._done_once())
+            isolation.run(given, load)
             return
         staging = Staging(self._session, self._frameworks(), self.draft, self._preparation, window)
         try:
             given = self._set_up()
+            staging.stated += self._done_once()
             for section in self._sections:
                 staging.stage(section, given)
             load.start()
@@ -126,12 +136,18 @@ class Comparison:
         body = self._setup
         overlay.on()
         try:
-            with quiet(self._session.shell), self._guard.window():
+            self._watch = Watch(self._session.namespace, body.filename)
+            with self._watch, quiet(self._session.shell), self._guard.window():
                 exec(body.code(body.tree), self._session.namespace)
-            overlay.keep(body.assigned | body.defined)
+            names = body.assigned | names_made(body.tree.body)
+            overlay.keep(names)
         finally:
             overlay.off()
-        return {name: value for name, value in overlay.bindings.items() if name in body.assigned | body.defined}
+        return {name: value for name, value in overlay.bindings.items() if name in names}
+
+    def _done_once(self) -> list[str]:
+        """Return the sentence on what the setup did that cannot be undone, if there was anything."""
+        return [] if self._watch is None else done_once(self._watch, "%%setup")
 
     def _frameworks(self) -> list[Framework]:
         return distinct(section.framework for section in self._sections)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
+from fwmagic.agreement.agree import how_far
+from fwmagic.agreement.close import Array, closeness
+from fwmagic.agreement.parting import Parting, Side, parting
+from fwmagic.agreement.relation import relation
 from fwmagic.cells.course import Course, Spot, follow
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Scene
 from fwmagic.format import one_line, ordinal
 from fwmagic.frameworks import bare_name, habit
-from fwmagic.measure.agree import how_far
-from fwmagic.measure.close import Array, closeness
-from fwmagic.measure.parting import Parting, Side, parting
-from fwmagic.measure.relation import relation
 from fwmagic.report import Finding
 from fwmagic.report.findings import of_parting
 from fwmagic.run.section import Section

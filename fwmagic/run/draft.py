@@ -25,8 +25,10 @@ _OPEN = ("waiting", "running")
 class Draft:
     """The report of one execution, and the function that shows it; `errors` are what failed variants raised."""
 
-    def __init__(self, magic: str, show: Show, options: Options, execution_count: int | None = None) -> None:
-        now = _now()
+    def __init__(
+        self, magic: str, show: Show, options: Options, execution_count: int | None = None, cell: str = ""
+    ) -> None:
+        now = time_stamp()
         self.report = Report(
             secrets.token_hex(8),
             now,
@@ -35,13 +37,15 @@ class Draft:
             budget=options.budget,
             margin=options.margin,
             execution_count=execution_count,
+            cell=cell,
         )
         self.errors: list[BaseException] = []
         self._show = show
+        self._interrupted = False
 
     def change(self, **facts: Any) -> None:
         """Set fields of the report and show it."""
-        self.report = replace(self.report, updated=_now(), **facts)
+        self.report = replace(self.report, updated=time_stamp(), **facts)
         self._show(self.report)
 
     def variant(self, name: str, **facts: Any) -> None:
@@ -78,6 +82,12 @@ class Draft:
         compilation = Compilation("eager", why, stages=stages, cache="none")
         self.variant(name, status="run-once", note=why, time=time, compilation=compilation, **facts)
 
+    def goes_on(self) -> bool:
+        """Say whether the run goes on after Ctrl-C in a compilation: the first time, if there is another variant."""
+        goes_on = not self._interrupted and any(v.status in (*_OPEN, "timed", "run-once") for v in self.report)
+        self._interrupted = True
+        return goes_on
+
     def interrupt(self, note: str) -> None:
         """Note that Ctrl-C ended the run; variants that were not done are marked."""
         variants = tuple(replace(v, status="interrupted") if v.status in _OPEN else v for v in self.report.variants)
@@ -99,8 +109,8 @@ class Draft:
             self.change(findings=(*self.report.findings, *findings))
 
 
-def _now() -> str:
-    # Runs may begin within one second, and are listed in their order.
+def time_stamp() -> str:
+    """Return the time of now in ISO 8601, with milliseconds: runs are listed in the order in which they began."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 

@@ -18,6 +18,7 @@ from fwmagic.cells.outcome import root
 from fwmagic.cells.plans import Plans
 from fwmagic.cells.settings import is_put_back
 from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.watch import Watch
 from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
@@ -27,6 +28,11 @@ _METHODS = {
     *("write_text", "write_bytes", "unlink", "mkdir", "makedirs", "system", "touch", "rmdir"),
     *("save", "savez", "savefig", "dump", "to_csv", "to_parquet", "add_scalar"),
 }
+# Python tells nobody of these.
+_UNTOLD = (
+    *("os.write", "os.writev", "os.pwrite", "os.pwritev", "os.sendfile", "os.eventfd_write", "os.umask", "os.nice"),
+    *("atexit.register", "signal.alarm", "signal.setitimer", "copyreg.pickle", "codecs.register", "tracemalloc.start"),
+)
 
 
 def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
@@ -52,7 +58,7 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
         read = names_of_code(code).reads
         used = sorted(_GLOBALS & read) + sorted(methods & set(code.co_names))
         where = f"line {first_use(body, name)}: " if first_use(body, name) else ""
-        used += sorted(one for one in read if _is_effect(one, namespace))
+        used += sorted(one for one in {*read, *_attributes_read_by(code)} if _is_effect(one, namespace))
         if "input" in read:
             return f"{where}`input` in `{name}` reads from the keyboard, which a measured run cannot"
         if used and not repeat_effects:
@@ -70,6 +76,14 @@ def seen_effect(effect: Place | None, repeat_effects: bool) -> str:
         return ""
     where = "" if effect.line is None else f"line {effect.line}: "
     return f"{where}{effect.reason}, which cannot be undone ({_ANYWAY})"
+
+
+def done_once(watch: Watch, who: str) -> list[str]:
+    """Return the sentence on what was done only once, and cannot be undone, if there was anything."""
+    if watch.lasting is None:
+        return []
+    where = "" if watch.lasting.line is None else f", line {watch.lasting.line}"
+    return [f"{who}{where}: {watch.lasting.reason}, which cannot be undone"]
 
 
 def donated(path: str) -> str:
@@ -106,10 +120,26 @@ def _attributes_set_by(code: CodeType) -> Iterator[str]:
                 parts = []
 
 
+def _attributes_read_by(code: CodeType) -> Iterator[str]:
+    """Yield the dotted names of the attributes of globals that a function reads, and all code nested in it."""
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _attributes_read_by(const)
+    path = ""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            path = instruction.argval
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and path:
+            path = f"{path}.{instruction.argval}"
+            yield path
+        else:
+            path = ""
+
+
 def _is_effect(path: str, namespace: Mapping[str, Any]) -> bool:
     """Say whether a name leads to a function of a framework whose call cannot be undone; it may be another name."""
     called = _called(path, namespace)
-    names = [name for one in frameworks.loaded() for name in one.effects if "." in name]
+    names = [*_UNTOLD, *(name for one in frameworks.loaded() for name in one.effects if "." in name)]
     return called is not None and any(called is _called(name, sys.modules) for name in names)
 
 

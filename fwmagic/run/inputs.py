@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, is_numbers, loaded
+from fwmagic.frameworks import Framework, loaded
+from fwmagic.frameworks.arrays import is_numbers
 
 
 def converted_inputs(
@@ -24,7 +25,7 @@ def converted_inputs(
     Raises
     ------
     FwMagicError
-        A name is not bound, or holds no array.
+        A name is not bound, holds no array, or holds numbers that this dtype cannot.
     """
     arrays: dict[str, Any] = {}
     changed: dict[str, tuple[Any, Any]] = {}
@@ -32,7 +33,7 @@ def converted_inputs(
         canonical = canonical_dtype(numbers.dtype, together)
         if canonical != numbers.dtype:
             changed[name] = numbers.dtype, canonical
-        arrays[name] = framework.from_numpy(numbers.astype(canonical), device)
+        arrays[name] = framework.from_numpy(_cast(numbers, canonical, name, together), device)
     return arrays, _sentence_on_inputs(changed, together)
 
 
@@ -57,10 +58,28 @@ def checked_inputs(names: Iterable[str], values: Mapping[str, Any]) -> dict[str,
     return arrays
 
 
+Converted = dict[tuple[str, str | None, int], tuple[Any, Any]]
+"""Arrays that were converted, with what they were converted from, by framework, device and identity of that."""
+
+
 def shared_inputs(
-    values: Mapping[str, Any], together: Sequence[Framework], framework: Framework, device: str | None
+    values: Mapping[str, Any],
+    together: Sequence[Framework],
+    framework: Framework,
+    device: str | None,
+    converted: Converted,
 ) -> tuple[dict[str, Any], str]:
-    """Return what %%setup bound, its NumPy arrays (also those in lists, tuples and dicts) as arrays of `framework`."""
+    """Return what %%setup bound, its NumPy arrays (also those in lists, tuples and dicts) as arrays of `framework`.
+
+    Two sections of one framework get the same arrays, as of any variable of the notebook: with a copy for each, two
+    equal sections differed by up to 5 %, by where in memory their copies happened to lie. `converted` has those that
+    there are, and gets the others.
+
+    Raises
+    ------
+    FwMagicError
+        An array holds numbers that the dtype of all frameworks cannot.
+    """
     changed: dict[str, tuple[Any, Any]] = {}
 
     def convert(value: Any, path: str) -> Any:
@@ -68,7 +87,10 @@ def shared_inputs(
             canonical = canonical_dtype(value.dtype, together)
             if canonical != value.dtype:
                 changed[path] = value.dtype, canonical
-            return framework.from_numpy(value.astype(canonical), device)
+            key = framework.name, device, id(value)
+            if key not in converted:  # with the value, so that no other one has its identity
+                converted[key] = framework.from_numpy(_cast(value, canonical, path, together), device), value
+            return converted[key][0]
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)._make(convert(item, f"{path}[{i}]") for i, item in enumerate(value))  # type: ignore[attr-defined]
         if type(value) in (list, tuple):
@@ -93,6 +115,24 @@ def canonical_dtype(dtype: Any, together: Sequence[Framework]) -> Any:
     for framework in together:
         dtype = framework.canonical_dtype(dtype)
     return dtype
+
+
+def _cast(numbers: Any, dtype: Any, path: str, together: Sequence[Framework]) -> Any:
+    """Return numbers in a dtype that may be narrower; what it cannot hold must not become another number unsaid."""
+    import numpy as np
+
+    if dtype == numbers.dtype:
+        return numbers.copy()
+    with np.errstate(over="ignore"):
+        cast = numbers.astype(dtype)
+        lost = (cast != numbers) if cast.dtype.kind in "iu" else (np.isinf(cast) & ~np.isinf(numbers))
+    if lost.any():
+        widened = "".join(f", or call {one.widens}" for one in together if one.widens)
+        raise FwMagicError(
+            f"{path} holds {numbers[lost][0]}, which {dtype} cannot hold, and all variants get the same numbers: use "
+            f"smaller ones{widened}."
+        )
+    return cast
 
 
 def _sentence_on_inputs(changed: Mapping[str, tuple[Any, Any]], together: Sequence[Framework]) -> str:

@@ -20,7 +20,8 @@ from IPython.display import display
 from fwmagic import frameworks
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
-from fwmagic.frameworks import Counters, Framework
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.memory import Counters
 from fwmagic.measure.calls import Block, Local
 from fwmagic.memory import host
 from fwmagic.memory.device import UNKNOWN_CONTEXT, device_context
@@ -63,7 +64,8 @@ class Found:
     """What a worker found out about its variant before it is timed.
 
     `outcome` and `reference` are in the parcel at `results`, their arrays NumPy's. `errors` is what was raised.
-    `most_calls` and `lead_in` are those of its program; `ready` says whether it can be timed.
+    `most_calls` and `lead_in` are those of its program; `ready` says whether it can be timed, and `trains` whether
+    it trains in a way that keeps its body from becoming one program.
     """
 
     variant: Variant
@@ -76,6 +78,7 @@ class Found:
     withheld: str = ""
     most_calls: int | None = None
     lead_in: bool = False
+    trains: bool = False
 
 
 class Inside:
@@ -132,6 +135,7 @@ class Inside:
             withheld="" if contender is None else contender.withheld,
             most_calls=None if contender is None else contender.program.most_calls,
             lead_in=contender is not None and contender.program.lead_in,
+            trains=contender is not None and contender.trains,
         )
 
     def block(self, calls: int, lead_in: bool) -> Block:
@@ -212,6 +216,8 @@ def _unpacked_inside(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     namespace = vars(module)
+    # As in a notebook: the first code that runs here would add it, as if that were a name of its own.
+    namespace["__builtins__"] = builtins
     vars(builtins)["display"] = display  # it is among the built-in names of a notebook, too
     linecache.cache[sent.filename] = (len(sent.source), None, sent.source.splitlines(keepends=True), sent.filename)
     held = unpack_parcel(sent.parcel, namespace)

@@ -7,7 +7,8 @@ import os
 import pickle
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
 from fwmagic.memory.policies import policy_environment
 from fwmagic.report import Amount, Ledger
+from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.inside import Found, Inside, Sent
 from fwmagic.run.measuring import Measuring
@@ -44,6 +46,7 @@ class Isolation:
         draft: Draft,
         preparation: Preparation,
         window: Window,
+        stated: Sequence[str] = (),
     ) -> None:
         self._session = session
         self._sections = sections
@@ -51,11 +54,13 @@ class Isolation:
         self._preparation = preparation
         self._window = window
         self._options = sections[0].options
+        self._stated = stated
         self._apart = Apart(self._options.threads)
         self._workers: list[Worker] = []
 
     def run(self, given: Mapping[str, Any], load: Load) -> None:
         """Get all variants ready, one after the other, and time them; at the end no worker is left."""
+        self._apart.state(*self._stated)
         try:
             with self._parcel(given) as parcel:
                 load.start()
@@ -91,9 +96,20 @@ class Isolation:
     def _section(self, section: Section, parcel: Parcel) -> Iterator[IsolatedVariant]:
         """Get a section's variants ready, and yield those that can be timed."""
         for name, mode in section.options.variants().items():
+            if self._was_last(section, name):
+                continue
             remote = self._variant(section, name, mode, parcel, policy_environment(os.environ))
             if remote is not None:
                 yield remote
+
+    def _was_last(self, section: Section, name: str) -> bool:
+        """Say whether a section must not be run for this variant, too: it was run the one time that it can be."""
+        others = (variant for variant in self._draft.report if variant.section == section.name)
+        once = next((variant for variant in others if variant.status == "run-once" and variant.note), None)
+        if once is None:
+            return False
+        self._draft.variant(name, status="not timed", note=f"not run: {once.note}")
+        return True
 
     def _variant(
         self,
@@ -111,10 +127,16 @@ class Isolation:
             return None
         self._draft.variant(name, status="running")
         worker: Worker | None = None
+        compiles = mode not in ("eager", "debug")
         try:
             worker = self._worker(environment, anew)
-            found = self._prepare(worker, self._sent(section, name, mode, parcel))
+            with Compiling(self._draft, name) if compiles else nullcontext():
+                found = self._prepare(worker, self._sent(section, name, mode, parcel))
             self._take(worker, section, name, found)
+        except CompileInterrupted:
+            if worker is not None:
+                worker.close()  # what it compiles would disturb the others
+            return None
         except WorkerEnded as error:
             self._ended(name, error, "first run")
             self._draft.variant(name, memory=last_seen(worker))
@@ -233,6 +255,7 @@ class IsolatedVariant:
             items=self._section.options.items,
             withheld=self._found.withheld,
             findings=self._found.findings,
+            trains=self._found.trains,
         )
 
     def block(self, calls: int, lead_in: bool) -> Block:
@@ -249,6 +272,21 @@ class IsolatedVariant:
         """Wait until the threads of its process are at rest."""
         with self._window():
             self.worker.ask(Inside.rest, timeout=self._timeout)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Return a context that does nothing: its process takes one block after the other, each with its state."""
+        return nullcontext()
+
+    def finds(self) -> None:
+        """Return None: each block is entered there."""
+
+    def row(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Return a context that does nothing: each block there says whether something was compiled."""
+        return nullcontext(lambda: False)
+
+    def next_block(self, calls: int) -> float:
+        """Return the seconds of one more block."""
+        return self.block(calls, lead_in=False).seconds
 
     def memory(self) -> tuple[Ledger, ...]:
         """Return the ledgers of its memory; a process that ends meanwhile leaves the sentence that says so."""

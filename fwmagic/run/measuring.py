@@ -80,7 +80,8 @@ class Measuring:
         self._draft.change(conditions=self._place.conditions(self._load))
         engines = {one.name: one.engine for one in frameworks.loaded() if one.hands_over}
         of_work = [finding for entrant in self._entrants for finding in entrant.findings]
-        of_work += findings.of_ways(self._draft.report, self._in_another_way)
+        training = {entrant.name for entrant in self._entrants if entrant.trains}
+        of_work += findings.of_ways(self._draft.report, self._in_another_way, training)
         self._draft.find(*of_work, *findings.of_report(self._draft.report, engines))
 
     def measure_memory(self, entrants: Sequence[Entrant]) -> None:

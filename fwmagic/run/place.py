@@ -41,7 +41,7 @@ class Entrant:
     failed meanwhile. `filename` is where the lines of its code are, `items` how many one call handles, `withheld` why
     a verdict on it would not be honest, or empty, and `findings` what is to be remarked on its work. `other`
     are calls of its section in another way, for a look at what the way costs. `least` are the seconds that the
-    work of a call takes at least.
+    work of a call takes at least. `trains`: it trains in a way that keeps its body from becoming one program.
     """
 
     calls: Calls
@@ -53,6 +53,7 @@ class Entrant:
     findings: tuple[Finding, ...] = ()
     other: Calls | None = None
     least: float = 0.0
+    trains: bool = False
 
     @property
     def name(self) -> str:
@@ -139,8 +140,9 @@ class Here:
             items=section.options.items,
             withheld=contender.withheld,
             findings=contender.findings,
-            least=least_seconds(contender.arithmetic, section.framework.memory.device(section.options.device) is None),
+            least=least_seconds(contender.least, section.framework.memory.device(section.options.device) is None),
             other=self._other(contender),
+            trains=contender.trains,
         )
 
     def _other(self, contender: Contender) -> Local | None:

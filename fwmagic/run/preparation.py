@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import dis
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any
 
+from fwmagic.agreement.agree import Draws, agree, spoilt
+from fwmagic.agreement.close import ToNumpy, not_finite
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
@@ -20,15 +22,15 @@ from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run,
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
-from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
+from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, trains, tried_before
 from fwmagic.cells.yours import yours
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import CompileOptions, Framework, bare_name, habit
-from fwmagic.measure.agree import Draws, agree, spoilt
-from fwmagic.measure.close import ToNumpy, not_finite
+from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
+from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import donated, seen_effect
 from fwmagic.run.section import Section
@@ -57,7 +59,12 @@ class Contender:
     other: Program | None = None
     prints: int | None = None
     repeated: tuple[float, int | None] = (0.0, None)
-    arithmetic: float = 0.0
+    least: Least = field(default_factory=Least)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains in a way that keeps its body from becoming one program."""
+        return self.section.framework.strategy == "locals" and trains(self.program.scene) is not None
 
 
 class _RunsOnce(Exception):
@@ -108,6 +115,8 @@ class Preparation:
             except _RunsOnce as once:
                 self._once(section, name, once.program, once.outcome, once.why)
                 return
+            except CompileInterrupted:
+                continue
             except CannotCompile as error:
                 if section.options.mode == "all":  # both are asked for, as far as they can be had
                     self._draft.variant(name, status="not timed", note=_why_not_prepared(error))
@@ -264,9 +273,9 @@ class Preparation:
             return self._eager(section, scene, name, "eager", "asked for by --mode")
         if place is not None and mode == "auto":
             found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
-            return replace(found, other=self._whole(section, scene))
+            return replace(found, other=self._whole(section, scene, name))
         try:
-            ready = self._programs.compile(scene, _wanted(section), self._window)
+            ready = self._compiled(section, scene, name)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
@@ -291,21 +300,43 @@ class Preparation:
             ready.withheld,
             prints=ready.prints,
             repeated=ready.repeated,
-            arithmetic=ready.arithmetic,
+            least=ready.least,
         )
         return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
 
-    def _whole(self, section: Section, scene: Scene) -> Program | None:
+    def _compiled(self, section: Section, scene: Scene, name: str) -> Ready:
+        """Compile a section.
+
+        Raises
+        ------
+        CannotCompile
+            There is no way to.
+        CompileInterrupted
+            Ctrl-C ended it, and the run goes on.
+        KeyboardInterrupt
+            It was the second one, or there is nothing else to go on with.
+        """
+        try:
+            with Compiling(self._draft, name, section.framework):
+                ready = self._programs.compile(scene, _wanted(section), self._window)
+                with self._window():  # an interrupt that had to wait meant this compilation
+                    return ready
+        except (CompileInterrupted, KeyboardInterrupt):
+            scene.restore()  # nobody has noted what was changed so far
+            raise
+
+    def _whole(self, section: Section, scene: Scene, name: str) -> Program | None:
         """Return a section that compiles on its own as one program of ours, if that computes the same."""
         known = self.reference(section)
-        slow = known is not None and known.seconds > _WORTH_A_LOOK
-        if not self._looks or slow or scene.framework.strategy != "namespace":
+        if not self._looks or (known is not None and known.seconds > _WORTH_A_LOOK):
             return None
         try:
-            ready = self._programs.compile(scene, _wanted(section), self._window)
+            with Compiling(self._draft, name, section.framework, look=True):
+                ready = self._programs.compile(scene, _wanted(section), self._window, look=True)
         except Exception:  # whatever compiling it raises: it is not what was asked for
+            scene.restore()
             return None
-        if ready.compilation.way != "cell" or ready.withheld:
+        if ready.withheld:
             return None
         agreement = self._check(section, scene, ready)
         return None if agreement.status == "differs" else ready.program
@@ -325,10 +356,13 @@ class Preparation:
         program, outcome = self._plain.get(section.name), self.reference(section)
         if program is None or outcome is None:
             program, outcome = self._known(section, scene)
-        place = why_no_function(section.body, scene.namespace)
+        place = why_no_function(section.body, scene.namespace, scene.snapshot.objects())
         if place is not None and way == "eager":
             reason = f"{reason}; runs in the namespace, since {place.reason}"
-        stages = (Stage("first run", outcome.seconds, "first call"),)
+        source = "first call"
+        if section.framework.strategy:  # else the same cell again may show another time, and nobody knows why
+            source = f"first call, {outcome.compilations} compilations in it"
+        stages = (Stage("first run", outcome.seconds, source),)
         return Contender(name, section, program, outcome, Compilation(way, reason, line, stages=stages, cache="none"))
 
     def _known(self, section: Section, scene: Scene) -> tuple[Program, Outcome]:
@@ -476,18 +510,24 @@ def _to_numpy(frameworks: Sequence[Framework]) -> ToNumpy:
 
 
 def _agreement_across(first: Section, section: Section, pair: tuple[Outcome, Outcome]) -> Agreement:
+    """Compare what two sections gave, and the arrays that both of them changed, unless by chance."""
     reference, outcome = pair
-    names = [name for name in reference.results if name in outcome.results]
-    given = [name for name in names if reference.results[name] is not None]
-    if not given:
+    random = reference.random or outcome.random
+    given = [name for name in reference.results if name in outcome.results and reference.results[name] is not None]
+    expected, found = ({name: one.results[name] for name in given} for one in pair)
+    for path, value in reference.changed.items():
+        if not random and path in outcome.changed:
+            expected.setdefault(path, value)
+            found.setdefault(path, outcome.changed[path])
+    if not expected:
         nothing = "no result in common: end both sections with the value to compare"
         return Agreement(first.name, "not compared", nothing)
     return agreement(
-        {name: reference.results[name] for name in given},
-        {name: outcome.results[name] for name in given},
+        expected,
+        found,
         (first.name, section.name),
         [first.framework, section.framework],
-        reference.random or outcome.random,
+        random,
         _draws(reference, outcome),
     )
 

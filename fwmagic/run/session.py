@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwmagic import frameworks
+from fwmagic.cells.analyse import Body
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
@@ -15,16 +16,24 @@ from fwmagic.frameworks import Framework
 
 @dataclass(frozen=True)
 class Session:
-    """What runs share: the notebook's namespace, its shell (None: no IPython), and the compiled programs."""
+    """What runs share: the notebook's namespace, its shell (None: no IPython), and the compiled programs.
+
+    `execution_count` and `cell` are the number and the text of the cell that runs.
+    """
 
     namespace: dict[str, Any]
     programs: Programs
     shell: Any = None
     execution_count: int | None = None
+    cell: str = ""
 
     def snapshot(self, names: Iterable[str], *more: Framework) -> Snapshot:
         """Return a snapshot of what names lead to, for the frameworks that are loaded and some more."""
         return Snapshot(self.namespace, names, with_loaded(*more))
+
+    def snapshot_of(self, body: Body, *more: Framework, roots: Iterable[object] = ()) -> Snapshot:
+        """Return a snapshot of what a section can reach, and of more objects, for the frameworks that are loaded."""
+        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from fwmagic.cells.analyse import Body
-from fwmagic.cells.caches import Cache, Cached, copied_caches
+from fwmagic.cells.caches import Cache, copies_of
+from fwmagic.cells.definitions import may_act, names_made
 from fwmagic.cells.function import LAST, first_use
 from fwmagic.cells.interrupts import InterruptGuard
-from fwmagic.cells.outcome import Outcome, Window, copied_results, drew_random, root, state_values
+from fwmagic.cells.outcome import Outcome, Window, copied_results, drew_random, left_to_others, root, state_values
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.watch import Watch
@@ -29,16 +28,17 @@ from fwmagic.run.place import Here, conditions_here, conditions_with_load, passe
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of_sections
 from fwmagic.run.session import Session, seed_all
-from fwmagic.run.staging import DEBUGGED
+from fwmagic.run.staging import define
 
 
 @dataclass(frozen=True)
 class _Committed:
-    """The plain run: the value of the last expression, what it defined, and the reference of measured runs."""
+    """The plain run: the value of the last expression, what it defined and changed, and what measured runs refer to."""
 
     value: Any
     definitions: Mapping[str, Any]
     outcome: Outcome
+    changed: list[Any]
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,17 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     """
     __tracebackhide__ = True
     namespace, body, options, framework = session.namespace, section.body, section.options, section.framework
-    if options.device is not None:
-        framework.device(options.device)
-    inputs, stated = converted_inputs(options.inputs, namespace, [framework], framework, options.device)
-    for name, module in framework.names().items():
-        namespace.setdefault(name, module)
-    if options.seed is not None:
-        seed_all(options.seed, framework)
-    before = session.snapshot(body.names, framework)
-    why_once = DEBUGGED if options.mode == "debug" else _why_only_once(section, namespace, before)
+    inputs, stated, before = made_ready(session, section)
+    why_once = why_only_once(section, namespace, before)
     committed = _commit(section, namespace, before, inputs)
-    draft = Draft(f"%%{framework.name}", show, options, session.execution_count)
-    if body.is_empty and options.mode != "debug":
+    draft = Draft(f"%%{framework.name}", show, options, session.execution_count, session.cell)
+    if body.is_empty:
         draft.change(state="done", note=f"Nothing to time: {body.why_empty}.")
         return SingleRun(committed.value, draft.report)
     why_once = why_once or _seen_only_once(section, before, committed)
     load = Load()
-    after = session.snapshot(body.names, framework)
+    # What the plain run has changed may no longer be within reach, such as a list of a hook that removes itself.
+    after = session.snapshot_of(body, framework, roots=committed.changed)
     guard = InterruptGuard()
     draft.add_waiting(section)
     try:
@@ -102,6 +96,19 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     return SingleRun(committed.value, draft.report, next(iter(asked), None))
 
 
+def made_ready(session: Session, section: Section) -> tuple[dict[str, Any], str, Snapshot]:
+    """Make the notebook ready for the plain run; return the inputs, what is stated of them, and the state before it."""
+    namespace, options, framework = session.namespace, section.options, section.framework
+    if options.device is not None:
+        framework.device(options.device)
+    inputs, stated = converted_inputs(options.inputs, namespace, [framework], framework, options.device)
+    for name, module in framework.names().items():
+        namespace.setdefault(name, module)
+    if options.seed is not None:
+        seed_all(options.seed, framework)
+    return inputs, stated, session.snapshot_of(section.body, framework)
+
+
 def _measure(
     session: Session,
     section: Section,
@@ -121,7 +128,8 @@ def _measure(
         return
     # anew: the plain run may have changed its copies
     inputs, _ = converted_inputs(options.inputs, session.namespace, [framework], framework, options.device)
-    scene = _scene_of_single(session, section, committed, inputs, before)
+    scene = scene_of_single(session, section, committed.definitions, inputs, before, window)
+    scene.took(committed.outcome.seconds)
     load.start()
     preparation.prepare(section, scene)
     silence = partial(quiet, session.shell)
@@ -131,7 +139,7 @@ def _measure(
     Measuring(draft, here, options, load).run(here.entrants(contenders, wanted))
 
 
-def _why_only_once(section: Section, namespace: dict[str, Any], before: Snapshot) -> str:
+def why_only_once(section: Section, namespace: dict[str, Any], before: Snapshot) -> str:
     """Return why the cell must not be run again, or an empty string."""
     repeat = section.options.repeat_effects
     return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
@@ -144,56 +152,60 @@ def _seen_only_once(section: Section, before: Snapshot, committed: _Committed) -
     return seen_effect(committed.outcome.effect, section.options.repeat_effects)
 
 
-def _scene_of_single(
-    session: Session, section: Section, committed: _Committed, inputs: Mapping[str, Any], before: Snapshot
+def scene_of_single(
+    session: Session,
+    section: Section,
+    definitions: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    before: Snapshot,
+    window: Window,
 ) -> Scene:
-    """Return the section's scene: the definitions that the plain run made are kept, not made again.
+    """Return the section's scene: the definitions that the plain run made are kept, unless making them changes more.
 
     Functions with a cache are copies, whose caches hold what they held before the plain run.
     """
-    made = [Cache(value, empty=True) for value in committed.definitions.values() if isinstance(value, Cached)]
-    copies = copied_caches([*before.caches.values(), *made], {**session.namespace, **committed.definitions})
-    functions = {name: copy.function for name, copy in copies.items()}
-    overlay = Overlay(session.namespace, {**inputs, **committed.definitions, **functions})
+    namespace, body = session.namespace, section.body
+    overlay = Overlay(namespace, {**inputs, **definitions})
     overlay.on()
     try:
-        snapshot = session.snapshot(section.body.names, section.framework)
+        if may_act(body.definitions, namespace):
+            define(session, body, overlay, [section.framework], window)
+        snapshot = session.snapshot_of(body, section.framework)
+        known = {id(cache.function): cache for cache in before.caches.values()}
+        found = (cache.function for cache in snapshot.caches.values())
+        copies = copies_of(known.get(id(one)) or Cache(one, empty=True) for one in found)
+        if copies:
+            overlay.put_in(snapshot, {id(copy.original): copy.function for copy in copies})
+            snapshot = session.snapshot_of(body, section.framework)
     finally:
         overlay.off()
-    scene = Scene(
-        session.namespace,
+    return Scene(
+        namespace,
         section.framework,
-        section.body,
+        body,
         overlay,
         snapshot,
         section.options.device,
         session.shell,
-        caches=tuple(copies.values()),
+        caches=tuple(copies),
     )
-    scene.took(committed.outcome.seconds)
-    return scene
 
 
 def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, inputs: dict[str, Any]) -> _Committed:
     """Run the cell as it stands, in the notebook's namespace."""
     __tracebackhide__ = True
     body, framework, options = section.body, section.framework, section.options
-    tree = list(body.tree.body)
-    last = tree.pop().value if body.last is not None else None  # type: ignore[attr-defined]
-    statements = body.code(ast.Module(tree, []))
-    expression = None if last is None else body.code(ast.Expression(last))
+    statements, last = body.runs(whole=True)
     originals = {name: namespace[name] for name in inputs}
     namespace.update(inputs)
-    mode = framework.eager() if options.mode == "debug" else contextlib.nullcontext()
     try:
-        with framework.on_device(options.device), mode, Watch(namespace, body.filename) as watch:
+        with framework.on_device(options.device), Watch(namespace, body.filename) as watch:
+            compiled = framework.compile_events()
             start = time.perf_counter()
             exec(statements, namespace)
-            value = None if expression is None else eval(expression, namespace)
+            value = None if last is None else eval(last, namespace)
             results = ({} if last is None else {LAST: value}) | {n: namespace[n] for n in body.live if n in namespace}
-            wait = framework.waiter(tuple(results.values()))
-            if wait is not None:
-                wait(tuple(results.values()))
+            framework.finish()
             seconds = time.perf_counter() - start
     except Exception as error:
         framework.add_hint(error)
@@ -208,17 +220,24 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         changed=state_values(before, changes.paths, body, framework),
         random=drew_random(changes, body),
         seconds=seconds,
-        effect=watch.effect or _filled(before, body, namespace),
+        effect=watch.effect or _filled(before, body) or left_to_others(before, body),
+        compilations=framework.compile_events() - compiled,
     )
-    return _Committed(value, {name: namespace[name] for name in body.defined if name in namespace}, outcome)
+    definitions = {name: namespace[name] for name in names_made(body.definitions) if name in namespace}
+    return _Committed(value, definitions, outcome, changes.objects)
 
 
-def _filled(before: Snapshot, body: Body, namespace: dict[str, Any]) -> Place | None:
+def _filled(before: Snapshot, body: Body) -> Place | None:
     """Return which cache the plain run has filled that measured runs cannot have a copy of, if any."""
     filled = {path: cache for path, cache in before.caches.items() if cache.changed()}
-    copied = {id(cache) for cache in filled.values() if copied_caches([cache], namespace)}
-    path = next((path for path, cache in filled.items() if id(cache) not in copied), None)
+    stuck = (path for path, cache in filled.items() if not _can_be_copied(cache, before))
+    path = next(stuck, None)
     return None if path is None else Place(first_use(body, root(path)), f"fills the cache of `{path}`")
+
+
+def _can_be_copied(cache: Cache, before: Snapshot) -> bool:
+    copies = copies_of([cache])
+    return bool(copies) and before.fits({id(copy.original): copy.function for copy in copies})
 
 
 def _report_only_once(draft: Draft, section: Section, committed: _Committed, load: Load, why: str, inputs: str) -> None:

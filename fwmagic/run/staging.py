@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from fwmagic.cells.caches import Cache, copied_caches
+from fwmagic.cells.analyse import Body
+from fwmagic.cells.caches import copies_of
+from fwmagic.cells.definitions import may_act, names_made, names_read_at_once
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Overlay, Scene, quiet
-from fwmagic.cells.walk import Walk
+from fwmagic.cells.watch import Watch
 from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
 from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
-from fwmagic.run.effects import effects, lost_state
-from fwmagic.run.inputs import converted_inputs, shared_inputs
+from fwmagic.run.effects import done_once, effects, lost_state
+from fwmagic.run.inputs import Converted, converted_inputs, shared_inputs
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
-from fwmagic.run.session import Session, distinct, seed_all, with_loaded
+from fwmagic.run.session import Session, distinct, seed_all
 
-#: What is said of a variant in mode debug.
-DEBUGGED = "one run without a compiler, for debugging: its time says nothing"
+
+def define(
+    session: Session, body: Body, overlay: Overlay, together: Sequence[Framework], window: Window = nullcontext
+) -> None:
+    """Make the definitions of a section; what they make, and what else they change, belongs to the overlay.
+
+    The overlay must be on.
+    """
+    namespace = session.namespace
+    acting = may_act(body.definitions, namespace)
+    before = session.snapshot(names_read_at_once(body.definitions), *together) if acting else None
+    try:
+        with quiet(session.shell), window():
+            exec(body.definition_code(), namespace)
+    finally:
+        if before is not None:
+            overlay.keep_changes(before.changes())
+    overlay.keep(names_made(body.definitions))
 
 
 class Staging:
@@ -39,11 +57,18 @@ class Staging:
         self._preparation = preparation
         self._window = window
         self._scenes: dict[str, Scene] = {}
+        self._watches: list[Watch] = []
         self._repeated: set[str] = set()
+        self._converted: Converted = {}
+        self._forgetting: list[Callable[[], None]] = []
 
     def close(self) -> None:
         """Put back everything that the sections can reach."""
         with contextlib.ExitStack() as stack:  # all of them, also where one of them refuses
+            for watch in self._watches:
+                stack.callback(watch.put_back_files)
+            for forget in self._forgetting:
+                stack.callback(forget)
             for scene in self._scenes.values():
                 stack.callback(scene.restore)
 
@@ -63,7 +88,7 @@ class Staging:
     def _scene(self, section: Section, given: Mapping[str, Any]) -> Scene:
         namespace, framework, body = self._session.namespace, section.framework, section.body
         device = section.options.device
-        bindings, stated = shared_inputs(given, self._together, framework, device)
+        bindings, stated = shared_inputs(given, self._together, framework, device, self._converted)
         inputs, stated_inputs = converted_inputs(section.options.inputs, namespace, self._together, framework, device)
         self.stated += [sentence for sentence in (stated, stated_inputs) if sentence and sentence not in self.stated]
         overlay = Overlay(namespace, {**framework.names(), **bindings, **inputs})
@@ -71,17 +96,22 @@ class Staging:
             seed_all(section.options.seed, framework)
         overlay.on()
         try:
-            with quiet(self._session.shell), self._window():
-                exec(body.definition_code(), namespace)
-            overlay.keep(body.defined)
-            copies = copied_caches(self._caches(body.names), namespace)
-            namespace.update({name: copy.function for name, copy in copies.items()})
-            overlay.keep(copies)
-            snapshot = self._session.snapshot(body.names, *self._together)
+            watch = Watch(namespace, body.filename)
+            self._watches.append(watch)
+            with watch:
+                define(self._session, body, overlay, self._together, self._window)
+            self.stated += done_once(watch, f"the definitions of {section.name}")
+            snapshot = self._session.snapshot_of(body, *self._together)
+            copies = copies_of(snapshot.caches.values())
+            if copies:  # so that the notebook's own stay as they are
+                overlay.put_in(snapshot, {id(copy.original): copy.function for copy in copies})
+                snapshot = self._session.snapshot_of(body, *self._together)
+            # The next execution of the cell, too, is to find what the user compiles as the notebook has it.
+            found = (one.forgetting(value) for one in self._together for value in snapshot.donating)
+            self._forgetting += [forget for forget in found if forget is not None]
         finally:
             overlay.off()
-        caches = tuple(copies.values())
-        return Scene(namespace, framework, body, overlay, snapshot, device, self._session.shell, caches=caches)
+        return Scene(namespace, framework, body, overlay, snapshot, device, self._session.shell, caches=tuple(copies))
 
     def prepare(self, section: Section) -> None:
         """Make the variants of a staged section ready, or run it the one time that it can be run."""
@@ -95,9 +125,6 @@ class Staging:
             # A comparison leaves the notebook as it is: what it would use up is not run at all.
             for name in options.variants():
                 self._draft.variant(name, status="not timed", note=f"not run: {lost}")
-        elif options.mode == "debug":
-            with section.framework.eager():
-                self._preparation.run_once(section, replace(scene, shown=True), why or DEBUGGED)
         elif why:
             with self._on_copies(section, scene) as private:
                 self._preparation.run_once(section, private, why)
@@ -123,12 +150,6 @@ class Staging:
                 scenes = self._scenes[first.name], self._scenes[section.name]
                 self._draft.find(divergence.find(first, scenes[0], section, scenes[1]))
 
-    def _caches(self, names: list[str]) -> list[Cache]:
-        """Return the caches that a section can reach: it gets copies, so that the notebook's stay as they are."""
-        walk = Walk(self._session.namespace, with_loaded(*self._together), keep=False)
-        walk.run(names, ())
-        return [Cache(walk.entries[place].target) for place in walk.caches]
-
     def _can_run_again(self, section: Section, scene: Scene) -> bool:
         """Say whether a section leaves its arrays alone; else it was run the one time that it can be run, on copies."""
         if not (scene.snapshot.donating or yours(scene).called is not None):
@@ -149,7 +170,7 @@ class Staging:
             spares = {id(value): spare for value in arrays if (spare := framework.spare(value)) is not None}
             if spares:
                 scene.snapshot.substitute(spares)
-                scene = replace(scene, snapshot=self._session.snapshot(section.body.names, *self._together))
+                scene = replace(scene, snapshot=self._session.snapshot_of(section.body, *self._together))
             yield scene
         finally:
             original.restore()

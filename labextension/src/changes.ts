@@ -1,5 +1,6 @@
-/** What is different between two reports: conditions, options and figures. */
+/** What is different between two reports: code, times, memory, conditions and options. */
 
+import { diff } from './diff';
 import { ratio } from './format';
 import type { Report, Variant } from './read';
 import { figures } from './specs';
@@ -10,13 +11,24 @@ export interface Change {
   readonly after: string;
 }
 
-/** Return what changed from `before` to `after`; a variant's time only if the two intervals do not meet. */
-export function changes(before: Report, after: Report): Change[] {
+export interface Changes {
+  /** All of it in one sentence: which variants are faster or slower for sure, and how much else is not the same. */
+  readonly answer: string;
+  /** The time of each variant that both have, with the ratio of the two: changed or not. */
+  readonly times: readonly Change[];
+  /** Whatever else is not the same. */
+  readonly others: readonly Change[];
+  /** The lines of the cell that changed, each with its sign. */
+  readonly code: readonly string[];
+}
+
+/** Return what changed from `before` to `after`. */
+export function changes(before: Report, after: Report): Changes {
   const names = [...new Set([...before.variants, ...after.variants].map(v => v.name))];
-  return [
+  const others = [
     ...names.flatMap(name => [
-      ...ofVariant(name, find(before, name), find(after, name)),
-      ...ofTime(name, before, after)
+      ...ofVariant(name, before, after),
+      ...ofMap(memory(name, before), memory(name, after), `${name} memory, `)
     ]),
     ...verdicts(before, after),
     ...(['versions', 'devices', 'threads', 'settings'] as const).flatMap(part =>
@@ -26,38 +38,98 @@ export function changes(before: Report, after: Report): Change[] {
     ...different('inputs', before.conditions.inputs, after.conditions.inputs),
     ...different('budget', before.words?.budget ?? '–', after.words?.budget ?? '–')
   ];
+  const code = diff(before.cell, after.cell);
+  return {
+    answer: answer(names, before, after, others.length, code.filter(line => /^[-+] /.test(line)).length),
+    times: names.flatMap(name => ofTime(name, before, after)),
+    others,
+    code
+  };
+}
+
+function answer(names: readonly string[], before: Report, after: Report, others: number, lines: number): string {
+  const ratios = names.flatMap(name => {
+    const found = ratioOf(name, before, after);
+    return found === undefined ? [] : [{ name, ...found }];
+  });
+  const sure = ratios.filter(({ low, high }) => low !== undefined && (low > 1 || high < 1));
+  const times = sure.map(({ name, median }) => `${name} takes ${ratio(median)} times as long`);
+  const rest = ratios.length - sure.length;
+  if (rest > 0) {
+    times.push(
+      `no sure change in the time of ${sure.length > 0 ? `${rest} more` : rest > 1 ? `all ${rest}` : '1 variant'}`
+    );
+  }
+  const besides = [
+    ...(lines > 0 ? [`${lines} changed ${lines === 1 ? 'line' : 'lines'} of code`] : []),
+    ...(others > 0 ? [`${others} other ${others === 1 ? 'difference' : 'differences'}`] : [])
+  ];
+  const same = 'same code, variants and conditions';
+  return [...times, besides.length > 0 ? besides.join(' and ') : same].join('; ');
 }
 
 function find(report: Report, name: string): Variant | undefined {
   return report.variants.find(v => v.name === name);
 }
 
-function ofVariant(name: string, before: Variant | undefined, after: Variant | undefined): Change[] {
-  if (before === undefined || after === undefined) {
-    return [{ what: name, before: before?.status ?? '–', after: after?.status ?? '–' }];
+function ofVariant(name: string, before: Report, after: Report): Change[] {
+  const [old, now] = [find(before, name), find(after, name)];
+  if (old === undefined || now === undefined) {
+    return [{ what: name, before: old?.status ?? '–', after: now?.status ?? '–' }];
   }
   return [
-    ...different(name, before.status, after.status),
-    ...different(`${name} mode`, before.mode, after.mode),
-    ...different(`${name} compiled`, before.compilation?.way ?? '–', after.compilation?.way ?? '–'),
-    ...ofMap(before.options, after.options, `${name} --`)
+    ...different(name, old.status, now.status),
+    ...different(`${name} compiled`, compiled(name, before), compiled(name, after)),
+    ...ofMap(old.options, now.options, `${name} --`)
   ];
 }
 
-/** Return what changed of a time, worded as in the tables behind the charts; only the ratio of the two is new. */
-function ofTime(name: string, before: Report, after: Report): Change[] {
+/** Return the ratio of the times of a variant, with an interval that holds it whatever the two true times are. */
+function ratioOf(name: string, before: Report, after: Report) {
   const [old, now] = [find(before, name)?.time, find(after, name)?.time];
   if (!old || !now || old.median === 0) {
-    return [];
+    return undefined;
   }
-  const meet = (old.low ?? 0) <= (now.high ?? Infinity) && (now.low ?? 0) <= (old.high ?? Infinity);
-  const factor = `${median(after, name)} (ratio ${ratio(now.median / old.median)})`;
-  return meet ? [] : [{ what: `${name} per call`, before: median(before, name), after: factor }];
+  const median = now.median / old.median;
+  return old.low && old.high && now.low !== null && now.high !== null
+    ? { median, low: now.low / old.high, high: now.high / old.low }
+    : { median };
 }
 
-function median(report: Report, name: string): string {
-  const place = report.variants.findIndex(v => v.name === name);
-  return figures('times', report, place).at(0)?.at(0) ?? '–';
+/** Return both times, worded as in the tables behind the charts; only their ratio is new, and its interval. */
+function ofTime(name: string, before: Report, after: Report): Change[] {
+  const found = ratioOf(name, before, after);
+  if (found === undefined) {
+    return [];
+  }
+  const span = found.low === undefined ? '' : `, ${ratio(found.low)}-${ratio(found.high)}`;
+  const factor = `(ratio ${ratio(found.median)}${span})`;
+  return [{ what: `${name} per call`, before: time(name, before), after: `${time(name, after)} ${factor}` }];
+}
+
+/** Return how a variant was compiled, as the table of its report words it. */
+function compiled(name: string, report: Report): string {
+  const { head, rows } = report.words?.figures ?? { head: [], rows: [] };
+  return rows.find(([first]) => first === name)?.[head.indexOf('compiled')] ?? '–';
+}
+
+function row(chart: string, name: string, report: Report): string[][] {
+  return figures(
+    chart,
+    report,
+    report.variants.findIndex(v => v.name === name)
+  );
+}
+
+function time(name: string, report: Report): string {
+  const [median, span] = row('times', name, report).at(0) ?? ['–'];
+  return span ? `${median} (${span})` : median;
+}
+
+/** Return what a variant had in use at the peak, by its device. */
+function memory(name: string, report: Report): Record<string, string> {
+  const used = row('memory', name, report).filter(([, part]) => part.startsWith('in use'));
+  return Object.fromEntries(used.map(([device, , size]) => [device, size]));
 }
 
 function verdicts(before: Report, after: Report): Change[] {

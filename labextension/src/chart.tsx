@@ -5,6 +5,8 @@ import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { ActionButton } from './button';
+import { save } from './file';
 import { type Chart, sized } from './specs';
 import { draw } from './vega';
 
@@ -30,7 +32,8 @@ export function ChartView(props: {
       return;
     }
     let current = true;
-    draw(rendermime, sized(chart.spec, width - MARGIN), () => current).then(
+    const ink = getComputedStyle(node).color;
+    draw(rendermime, sized(chart.spec, width - MARGIN, ink), () => current).then(
       renderer => {
         if (renderer !== null && current && node.isConnected) {
           // The drawing before stays until this one is ready, so that nothing is empty in between.
@@ -57,12 +60,30 @@ export function ChartView(props: {
       <figcaption>{chart.title}</figcaption>
       <div ref={host} className="fwm-drawing" />
       {failed && <p>{trans.__('This chart could not be drawn; its table has the same figures.')}</p>}
+      <ActionButton
+        label={trans.__('Save as SVG')}
+        of={chart.title}
+        done={trans.__('Saved')}
+        disabled={failed}
+        onClick={() => {
+          saveDrawing(`fwmagic-${chart.name}.svg`, host.current);
+        }}
+      />
       <details open={failed}>
-        <summary>{trans.__('Table')}</summary>
+        <summary aria-label={`${trans.__('Table')} (${chart.title})`}>{trans.__('Table')}</summary>
         <TableView head={chart.table.head} rows={chart.table.rows} label={chart.title} />
       </details>
     </figure>
   );
+}
+
+/** Save a drawing as it is seen: on the ground that its words were coloured for. */
+function saveDrawing(name: string, host: HTMLElement | null): void {
+  const drawing = host?.querySelector('svg')?.cloneNode(true) as SVGElement | undefined;
+  if (host && drawing) {
+    drawing.style.background = getComputedStyle(host.closest('.fwm-panel') ?? host).backgroundColor;
+    save(name, 'image/svg+xml', new XMLSerializer().serializeToString(drawing));
+  }
 }
 
 export function TableView(props: {

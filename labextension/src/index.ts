@@ -9,9 +9,12 @@ import { IStateDB } from '@jupyterlab/statedb';
 import { ITranslator, nullTranslator, type TranslationBundle } from '@jupyterlab/translation';
 import { LabIcon } from '@jupyterlab/ui-components';
 
-import { toMarkdown } from './markdown';
+import { changes } from './changes';
+import { save } from './file';
+import { pairToMarkdown, toMarkdown } from './markdown';
 import { NotebookRuns } from './notebook';
 import { ComparePanel, COMMANDS } from './panel';
+import { isReport } from './read';
 
 const DOMAIN = 'fwmagic';
 const PANEL = 'fwmagic:panel';
@@ -90,47 +93,62 @@ const panel: JupyterFrontEndPlugin<void> = {
 
 function addCommands(app: JupyterFrontEnd, widget: ComparePanel, trans: TranslationBundle): void {
   // Of two runs, an earlier one may have left the notebook.
-  const cell = () => widget.notebook?.chosen.map(run => widget.notebook?.cell(run)).find(index => index !== undefined);
-  const markdown = (): string =>
+  const cell = (id?: unknown) =>
     (widget.notebook?.chosen ?? [])
-      .flatMap(({ report }) => report.words ?? [])
-      .map(toMarkdown)
-      .join('\n');
+      .filter(run => id === undefined || run.report.run_id === id)
+      .map(run => widget.notebook?.cell(run))
+      .find(index => index !== undefined);
+  const reports = () => (widget.notebook?.chosen ?? []).map(run => run.report).filter(isReport);
+  const markdown = (): string => {
+    const [one, other] = reports();
+    return reports().length > 1 ? pairToMarkdown(one, other) : one.words ? toMarkdown(one.words) : '';
+  };
   app.commands.addCommand(COMMANDS.open, {
     label: trans.__('Compare PyTorch and JAX'),
     caption: trans.__('Show the panel with the comparisons of the notebook'),
     icon,
     execute: () => {
       app.shell.activateById(widget.id);
+      widget.node.focus();
     }
   });
   app.commands.addCommand(COMMANDS.goToCell, {
     label: trans.__('Go to the cell'),
     isEnabled: () => cell() !== undefined,
-    execute: async () => {
+    execute: async ({ run, line }) => {
       const { notebook } = widget;
-      const index = cell();
+      const index = cell(run);
       if (notebook && index !== undefined) {
+        const { content } = notebook.panel;
         app.shell.activateById(notebook.panel.id);
-        notebook.panel.content.activeCellIndex = index;
-        await notebook.panel.content.scrollToItem(index, 'start');
+        content.activeCellIndex = index;
+        await content.scrollToItem(index, 'start');
+        if (typeof line === 'number') {
+          await content.activeCell?.ready;
+          content.mode = 'edit';
+          const position = { line: line - 1, column: 0 };
+          content.activeCell?.editor?.setCursorPosition(position);
+          content.activeCell?.editor?.revealPosition(position);
+        }
       }
     }
   });
   app.commands.addCommand(COMMANDS.copyMarkdown, {
     label: trans.__('Copy as Markdown'),
-    isEnabled: () => markdown() !== '',
+    isEnabled: () => reports().length > 1 || reports().at(0)?.words !== undefined,
     execute: () => {
       Clipboard.copyToSystem(markdown());
     }
   });
   app.commands.addCommand(COMMANDS.saveJson, {
     label: trans.__('Save as JSON'),
-    isEnabled: () => (widget.notebook?.chosen.length ?? 0) > 0,
+    isEnabled: () => reports().length > 0,
     execute: () => {
-      for (const { report } of widget.notebook?.chosen ?? []) {
-        save(`fwmagic-${report.run_id}.json`, JSON.stringify({ ...report, words: undefined }, null, 2));
-      }
+      const all = reports();
+      const plain = all.map(report => ({ ...report, words: undefined }));
+      const value = all.length > 1 ? { reports: plain, changes: changes(all[0], all[1]) } : plain[0];
+      const name = all.map(report => report.run_id).join('-');
+      save(`fwmagic-${name}.json`, 'application/json', JSON.stringify(value, null, 2));
     }
   });
   app.commands.addCommand(COMMANDS.clear, {
@@ -140,14 +158,6 @@ function addCommands(app: JupyterFrontEnd, widget: ComparePanel, trans: Translat
       widget.notebook?.clear();
     }
   });
-}
-
-function save(name: string, text: string): void {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
 }
 
 export default panel;

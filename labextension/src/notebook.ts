@@ -9,7 +9,7 @@ import type { IStateDB } from '@jupyterlab/statedb';
 import type { ReadonlyPartialJSONValue } from '@lumino/coreutils';
 import { type ISignal, Signal } from '@lumino/signaling';
 
-import { ANY_VERSION, type Read, read, type Report } from './read';
+import { ANY_VERSION, isLines, type Read, read, type Report, type Told } from './read';
 import { chosen, keep, merged, type Run } from './runs';
 
 /** Milliseconds that changes of a notebook are gathered for: an update while a cell runs is one of at most five a second. */
@@ -23,10 +23,13 @@ export class NotebookRuns {
   private readonly outputs = new WeakMap<IOutputModel, Read>();
   private readonly live = new Map<string, Report>();
   private readonly running = new Set<string>();
+  /** Whether the kernel was seen without work: no run of before goes on. */
+  private resting = false;
   private cells = new Map<string, number>();
   private stored: Read[] = [];
   private kept: Report[] = [];
   private ids: string[] = [];
+  private pinned: string[] = [];
   private timer: number | undefined;
   private readonly changes = new Signal<this, void>(this);
   private readonly firsts = new Signal<this, void>(this);
@@ -40,6 +43,7 @@ export class NotebookRuns {
     sessionContext.statusChanged.connect(this.onStatus, this);
     sessionContext.kernelChanged.connect(this.onKernel, this);
     context.pathChanged.connect(this.save, this);
+    panel.title.changed.connect(this.gather, this);
     panel.disposed.connect(() => {
       window.clearTimeout(this.timer);
       Signal.clearData(this);
@@ -47,9 +51,7 @@ export class NotebookRuns {
     void Promise.all([context.ready, this.restore()]).then(() => {
       context.model.contentChanged.connect(this.gather, this);
       this.scan();
-      if (sessionContext.session?.kernel?.status === 'busy') {
-        this.stored.forEach(found => found.kind === 'report' && this.follow(found.report));
-      }
+      this.onStatus(sessionContext, sessionContext.session?.kernel?.status ?? 'unknown');
       this.changes.emit();
     });
   }
@@ -75,10 +77,10 @@ export class NotebookRuns {
   /** All runs, newest first. */
   get runs(): Run[] {
     const stored = this.stored.flatMap(found => (found.kind === 'report' ? [found.report] : []));
-    const seen = new Map([...stored, ...this.live.values()].map(report => [report.run_id, report]));
+    const seen = new Map<string, Told>([...stored, ...this.live.values()].map(report => [report.run_id, report]));
     const runs = [...seen.values()].map(report => ({
       report,
-      unfinished: report.state === 'running' && !this.running.has(report.run_id),
+      unfinished: !isLines(report) && report.state === 'running' && !this.running.has(report.run_id),
       stored: this.cells.has(report.run_id)
     }));
     return merged(runs, this.kept);
@@ -100,11 +102,28 @@ export class NotebookRuns {
     this.changes.emit();
   }
 
-  /** Forget the runs that only this browser holds; the notebook is not touched. */
+  /** The ids of the runs that stay in the list, in front, until they are let go. */
+  get pins(): readonly string[] {
+    return this.pinned;
+  }
+
+  /** Pin a run, or let it go. */
+  pin({ report }: Run): void {
+    const id = report.run_id;
+    const free = this.pinned.filter(other => other !== id);
+    this.pinned = free.length < this.pinned.length ? free : [...free, id];
+    if (!isLines(report)) {
+      this.kept = keep(this.kept, report, this.pinned); // its cell may run again
+    }
+    this.save();
+    this.changes.emit();
+  }
+
+  /** Forget the runs that only this browser holds, but for pinned ones; the notebook is not touched. */
   clear(): void {
-    this.kept = [];
+    this.kept = this.kept.filter(report => this.pinned.includes(report.run_id));
     for (const id of this.live.keys()) {
-      if (!this.cells.has(id)) {
+      if (!this.cells.has(id) && !this.pinned.includes(id)) {
         this.live.delete(id);
       }
     }
@@ -129,26 +148,36 @@ export class NotebookRuns {
     if (!this.live.has(report.run_id) && this.ids.length === 1) {
       this.ids = []; // the newest is what its user waits for
     }
-    this.live.set(report.run_id, report);
-    if (!this.follow(report)) {
-      this.running.delete(report.run_id);
-      this.kept = keep(this.kept, report);
-      this.save();
+    // A cell line by line is there as long as its output is.
+    if (!isLines(report)) {
+      this.live.set(report.run_id, report);
+      if (!this.follow(report)) {
+        this.running.delete(report.run_id);
+        this.kept = keep(this.kept, report, this.pinned);
+        this.save();
+      }
     }
     this.firsts.emit();
     this.gather();
   }
 
-  private follow(report: Report): boolean {
-    if (report.state === 'running') {
+  private follow(report: Told): boolean {
+    const running = !isLines(report) && report.state === 'running';
+    if (running) {
       this.running.add(report.run_id);
     }
-    return report.state === 'running';
+    return running;
   }
 
   private onStatus(_: ISessionContext, status: string): void {
     if (ENDED.includes(status)) {
       this.running.clear();
+    }
+    if ([...ENDED, 'starting'].includes(status)) {
+      this.resting = true;
+    } else if (status === 'busy' && !this.resting) {
+      // The page came while a cell ran: what the notebook holds may be its report.
+      this.stored.forEach(found => found.kind === 'report' && this.follow(found.report));
     }
     this.gather();
   }
@@ -206,15 +235,22 @@ export class NotebookRuns {
   }
 
   private async restore(): Promise<void> {
-    const value = (await this.state?.fetch(this.key)) as { kept?: unknown; chosen?: unknown } | undefined;
-    const kept = Array.isArray(value?.kept) ? value.kept.map(read) : [];
-    this.kept = kept.flatMap(found => (found.kind === 'report' ? [found.report] : []));
-    this.ids = Array.isArray(value?.chosen) ? value.chosen.filter(id => typeof id === 'string') : [];
+    const value = (await this.state?.fetch(this.key)) as
+      { kept?: unknown; chosen?: unknown; pinned?: unknown } | undefined;
+    const kept = Array.isArray(value?.kept) ? value.kept.map(one => read(one)) : [];
+    this.kept = kept.flatMap(found => (found.kind === 'report' && !isLines(found.report) ? [found.report] : []));
+    this.ids = texts(value?.chosen);
+    this.pinned = texts(value?.pinned);
   }
 
   private save(): void {
-    void this.state?.save(this.key, { kept: this.kept, chosen: this.ids } as unknown as ReadonlyPartialJSONValue);
+    const value = { kept: this.kept, chosen: this.ids, pinned: this.pinned };
+    void this.state?.save(this.key, value as unknown as ReadonlyPartialJSONValue);
   }
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter(one => typeof one === 'string') : [];
 }
 
 /** Return what the data of a MIME bundle holds of ours, undefined if nothing. */
@@ -224,7 +260,7 @@ function readData(data: unknown): Read | undefined {
   }
   for (const [mime, value] of Object.entries(data)) {
     if (ANY_VERSION.test(mime)) {
-      return read(value);
+      return read(value, mime);
     }
   }
   return undefined;

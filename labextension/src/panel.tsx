@@ -7,11 +7,14 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
 
+import { ActionButton } from './button';
+import { limited } from './limits';
+import { LinesView } from './lines';
 import type { NotebookRuns } from './notebook';
-import type { Read } from './read';
-import type { Run } from './runs';
+import { isLines, isReport, type Read, type Told } from './read';
+import { listed, type Run } from './runs';
 import { load } from './vega';
-import { brief, ReportView, title } from './view';
+import { brief, called, type GoTo, ReportView, title } from './view';
 
 export const COMMANDS = {
   open: 'fwmagic:open',
@@ -21,8 +24,8 @@ export const COMMANDS = {
   clear: 'fwmagic:clear-runs'
 };
 
-/** Milliseconds for which a button says what it has done. */
-const SAID = 2000;
+/** From so many runs on, there is a field to look for one. */
+const MANY = 4;
 
 /** Two cells that make a first report. */
 const EXAMPLE = [
@@ -48,6 +51,7 @@ export class ComparePanel extends ReactWidget {
     super();
     this.id = 'fwmagic-panel';
     this.addClass('fwm-panel');
+    this.node.tabIndex = -1; // whoever asks for the panel is taken there
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', trans.__('Compare'));
     this.title.caption = trans.__('Compare PyTorch and JAX');
@@ -75,8 +79,13 @@ export class ComparePanel extends ReactWidget {
     }
     const { runs, problems, chosen } = current;
     const { hasNoKernel, kernelDisplayStatus } = current.session;
+    const reports = chosen.map(run => run.report);
+    const lines = reports.find(isLines);
     return (
       <>
+        <div className="fwm-hidden" role="status">
+          {chosen.length === 1 ? verdict(chosen[0], trans) : ''}
+        </div>
         <h2>{current.name}</h2>
         {problems.map((found, i) => found.kind !== 'report' && <p key={i}>{problem(found, trans)}</p>)}
         {runs.length > 0 ? (
@@ -95,17 +104,27 @@ export class ComparePanel extends ReactWidget {
         {chosen.length > 0 && (
           <>
             <Actions commands={this.commands} trans={trans} />
-            <ReportView
-              reports={chosen.map(run => run.report)}
-              unfinished={new Set(chosen.filter(run => run.unfinished).map(run => run.report.run_id))}
-              rendermime={this.rendermime}
-              trans={trans}
-              theme={this.themes?.theme ?? ''}
-            />
+            {lines ? (
+              <LinesView key={lines.run_id} lines={lines} goTo={this.goTo(current, lines)} trans={trans} />
+            ) : (
+              <ReportView
+                reports={reports.filter(isReport)}
+                unfinished={new Set(chosen.filter(run => run.unfinished).map(run => run.report.run_id))}
+                goTo={report => this.goTo(current, report)}
+                rendermime={this.rendermime}
+                trans={trans}
+                theme={this.themes?.theme ?? ''}
+              />
+            )}
           </>
         )}
       </>
     );
+  }
+
+  private goTo(notebook: NotebookRuns, { run_id: run }: Told): GoTo {
+    const held = notebook.runs.some(one => one.report.run_id === run && one.stored);
+    return held ? line => void this.commands.execute(COMMANDS.goToCell, { run, line }) : undefined;
   }
 
   private refresh(): void {
@@ -117,6 +136,18 @@ export class ComparePanel extends ReactWidget {
   }
 }
 
+/** Return what a screen reader says when it changes: not each share of a run that is at work. */
+function verdict({ report, unfinished }: Run, trans: TranslationBundle): string {
+  if (isLines(report)) {
+    return report.answer;
+  }
+  return report.state === 'running' && !unfinished
+    ? trans.__('A comparison is running')
+    : (limited(report)
+        .report.words?.headline.map(sentence => sentence.text)
+        .join('. ') ?? '');
+}
+
 function RunList(props: {
   runs: readonly Run[];
   chosen: readonly Run[];
@@ -126,11 +157,31 @@ function RunList(props: {
 }): React.JSX.Element {
   const { runs, chosen, notebook, commands, trans } = props;
   const ids = chosen.map(run => run.report.run_id);
+  // A cell line by line stands alone, and is there as long as its output is.
+  const besides = runs.filter(run => isReport(run.report)).length > 1 && !chosen.some(run => isLines(run.report));
+  const [wanted, setWanted] = React.useState('');
+  const told = (run: Run): string => `${called(run.report)} ${title(run.report, trans)} ${brief(run.report, trans)}`;
+  const shown = listed(runs, notebook.pins, runs.length < MANY ? '' : wanted, told);
   return (
     <nav className="fwm-runs" aria-label={trans.__('Reports of this notebook')}>
+      {runs.length >= MANY && (
+        <input
+          type="search"
+          value={wanted}
+          placeholder={trans.__('Filter')}
+          aria-label={trans.__('Filter the reports')}
+          onChange={event => {
+            setWanted(event.target.value);
+          }}
+        />
+      )}
+      {shown.length === 0 && <p>{trans.__('No report has these words.')}</p>}
       <ul>
-        {runs.map(({ report, unfinished, stored }) => {
+        {shown.map(run => {
+          const { report, unfinished, stored } = run;
           const id = report.run_id;
+          const pinned = notebook.pins.includes(id);
+          const name = called(report) || title(report, trans);
           const place = ids.indexOf(id);
           const beside = (): void => {
             notebook.choose(place >= 0 ? ids.filter(other => other !== id) : [ids[0], id]);
@@ -144,17 +195,34 @@ function RunList(props: {
                   notebook.choose([id]);
                 }}
               >
-                <span className="fwm-when">
+                <span className="fwm-name">
                   {ids.length > 1 && place >= 0 ? `${'①②'[place]} ` : ''}
-                  {title(report, trans)}
-                  {stored ? '' : trans.__(' (earlier run)')}
+                  {name}
                 </span>
-                <span className="fwm-verdict">
+                <span>
                   {unfinished ? trans.__('unfinished: ') : ''}
                   {brief(report, trans)}
                 </span>
+                <span className="fwm-when">
+                  {' · '}
+                  {title(report, trans)}
+                  {stored ? '' : trans.__(' (earlier run)')}
+                </span>
               </button>
-              {runs.length > 1 && !(ids.length === 1 && place === 0) && (
+              {isReport(report) && (
+                <button
+                  className="fwm-pin"
+                  aria-pressed={pinned}
+                  title={trans.__('Keep this report in front of the list, also when its cell runs again')}
+                  aria-label={trans.__('Pin: %1', title(report, trans))}
+                  onClick={() => {
+                    notebook.pin(run);
+                  }}
+                >
+                  {pinned ? '★' : '☆'}
+                </button>
+              )}
+              {besides && isReport(report) && !(ids.length === 1 && place === 0) && (
                 <button
                   className="fwm-beside"
                   aria-pressed={ids.length > 1 && place >= 0}
@@ -190,6 +258,12 @@ function problem(value: Exclude<Read, { kind: 'report' }>, trans: TranslationBun
     : trans.__('This is not a report of fwmagic (%1): run the cell again.', value.why);
 }
 
+/** What a button says when its command is done, where that is not to be seen. */
+const DONE: Partial<Record<string, (trans: TranslationBundle) => string>> = {
+  [COMMANDS.copyMarkdown]: trans => trans.__('Copied'),
+  [COMMANDS.saveJson]: trans => trans.__('Saved')
+};
+
 function Actions(props: { commands: CommandRegistry; trans: TranslationBundle }): React.JSX.Element {
   const { commands, trans } = props;
   return (
@@ -199,42 +273,12 @@ function Actions(props: { commands: CommandRegistry; trans: TranslationBundle })
           key={command}
           command={command}
           label={commands.label(command)}
-          done={command === COMMANDS.copyMarkdown ? trans.__('Copied') : undefined}
+          done={DONE[command]?.(trans)}
           disabled={!commands.isEnabled(command)}
           onClick={() => void commands.execute(command)}
         />
       ))}
     </div>
-  );
-}
-
-/** A button that says for a moment what it has done, if that is not to be seen anywhere. */
-function ActionButton(props: {
-  label: string;
-  done?: string;
-  command?: string;
-  disabled?: boolean;
-  onClick: () => void;
-}): React.JSX.Element {
-  const { label, done, command, disabled, onClick } = props;
-  const [pressed, setPressed] = React.useState(false);
-  React.useEffect(() => {
-    const timer = pressed ? window.setTimeout(setPressed, SAID, false) : undefined;
-    return () => {
-      window.clearTimeout(timer);
-    };
-  }, [pressed]);
-  return (
-    <button
-      data-command={command}
-      disabled={disabled}
-      onClick={() => {
-        setPressed(true);
-        onClick();
-      }}
-    >
-      <span aria-live="polite">{pressed && done !== undefined ? done : label}</span>
-    </button>
   );
 }
 

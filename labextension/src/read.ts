@@ -1,44 +1,72 @@
 /** A stored value as a report, or why it is none: nothing that a notebook holds makes this throw. */
 
+import type { Lines } from './generated/lines';
 import type { Report } from './generated/report';
-import validate from './generated/validate';
+import validateLines from './generated/validateLines';
+import validateReport from './generated/validateReport';
 
 export const VERSION = 1;
 export const MIME = `application/vnd.fwmagic.report.v${VERSION}+json`;
-/** Any version of the format, also one that is newer than this panel. */
-export const ANY_VERSION = /^application\/vnd\.fwmagic\.report\.v(\d+)\+json$/;
+export const LINES_MIME = `application/vnd.fwmagic.lines.v${VERSION}+json`;
+/** Any version of the formats, also one that is newer than this panel. */
+export const ANY_VERSION = /^application\/vnd\.fwmagic\.(report|lines)\.v(\d+)\+json$/;
 
-export type { Report };
+export type { Lines, Report };
+/** What a run left: the report of what was measured, or its cell line by line. */
+export type Told = Report | Lines;
 export type Variant = Report['variants'][number];
 export type Ratio = Report['ratios'][number];
 export type Words = NonNullable<Report['words']>;
 
 export type Read =
-  | { readonly kind: 'report'; readonly report: Report }
+  | { readonly kind: 'report'; readonly report: Told }
   | { readonly kind: 'newer'; readonly version: number }
   | { readonly kind: 'invalid'; readonly why: string };
 
 const reads = new WeakMap<object, Read>();
 
-/** Return what `value`, the data of our MIME type, is. */
-export function read(value: unknown): Read {
+export function isLines(told: Told): told is Lines {
+  return 'visits' in told;
+}
+
+export function isReport(told: Told): told is Report {
+  return !isLines(told);
+}
+
+/** Return what `value`, the data of one of our MIME types, is. */
+export function read(value: unknown, mime: string = MIME): Read {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { kind: 'invalid', why: 'it is no JSON object' };
   }
-  const known = reads.get(value) ?? readObject(value);
+  const known = reads.get(value) ?? readObject(value, ANY_VERSION.exec(mime)?.[1] === 'lines');
   reads.set(value, known);
   return known;
 }
 
-function readObject(value: { version?: unknown }): Read {
+function readObject(value: { version?: unknown }, ofLines: boolean): Read {
   if (typeof value.version === 'number' && value.version > VERSION) {
     return { kind: 'newer', version: value.version };
   }
   // A copy, into which the validator puts the defaults that a stored report leaves out.
   const filled: unknown = structuredClone(value);
+  const validate = ofLines ? validateLines : validateReport;
   if (validate(filled)) {
+    if (!isLines(filled)) {
+      tellFindings(filled);
+    }
     return { kind: 'report', report: filled };
   }
   const error = validate.errors?.at(0);
   return { kind: 'invalid', why: `${error?.instancePath ?? ''} ${error?.message ?? ''}`.trim() };
+}
+
+/** Put the words of the findings into the remarks that tell them: a notebook stores them once. */
+function tellFindings(report: Report): void {
+  for (const line of report.words?.details.flatMap(group => group.lines) ?? []) {
+    const told = line.finding === null ? undefined : report.findings.at(line.finding);
+    if (told !== undefined && line.text === '') {
+      const where = told.line === null ? '' : `line ${told.line}: `;
+      line.text = `${where}${told.sentence.replace(/\.+$/, '')}. What to do: ${told.fix}`;
+    }
+  }
 }

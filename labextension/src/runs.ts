@@ -1,12 +1,12 @@
 /** The runs of one notebook: those stored in its outputs, and the last ones that this browser has seen. */
 
-import type { Report } from './read';
+import type { Report, Told } from './read';
 
 /** How many runs of a notebook are kept beside those that its outputs hold. */
 export const MOST_KEPT = 20;
 
 export interface Run {
-  readonly report: Report;
+  readonly report: Told;
   /** Its kernel ended, or its last message was lost. */
   readonly unfinished: boolean;
   /** Whether an output of the notebook holds it. */
@@ -28,9 +28,24 @@ export function merged(stored: readonly Run[], kept: readonly Report[]): Run[] {
   return [...all.values()].reverse().sort((a, b) => when(b) - when(a) || number(b) - number(a));
 }
 
-/** Return the kept runs with `report` among them, the latest last. */
-export function keep(kept: readonly Report[], report: Report): Report[] {
-  return [...kept.filter(other => other.run_id !== report.run_id), report].slice(-MOST_KEPT);
+/** Return the kept runs with `report` among them, the latest last: so many, and those that are pinned. */
+export function keep(kept: readonly Report[], report: Report, pins: readonly string[] = []): Report[] {
+  const all = [...kept.filter(other => other.run_id !== report.run_id), report];
+  const free = all.filter(one => !pins.includes(one.run_id)).slice(-MOST_KEPT);
+  return all.filter(one => pins.includes(one.run_id) || free.includes(one));
+}
+
+/** Return the runs in which all words of `wanted` are found, as `told` tells them; those that are pinned come first. */
+export function listed(
+  runs: readonly Run[],
+  pins: readonly string[],
+  wanted: string,
+  told: (run: Run) => string
+): Run[] {
+  const words = wanted.toLowerCase().split(/\s+/);
+  const found = runs.filter(run => words.every(word => told(run).toLowerCase().includes(word)));
+  const pinned = (run: Run): boolean => pins.includes(run.report.run_id);
+  return [...found.filter(pinned), ...found.filter(run => !pinned(run))];
 }
 
 /** Return the chosen runs that still exist, at most two and the earlier one first; without one, the newest. */

@@ -25,32 +25,48 @@ const SOURCES: Partial<Record<string, (variant: Variant) => string[]>> = {
   timeline: ({ memory }) => memory.filter(({ timeline }) => timeline.seconds.length > 0).map(({ source }) => source)
 };
 /** The width in pixels of a column of a legend, and the one from which all of it stands in one row. */
-const LEGEND = 140;
-const WIDE = 3 * LEGEND;
+const LEGEND = 110;
+const WIDE = 4 * LEGEND;
 const MARKS = ['①', '②'];
+const GREY = '#707070';
 
 type Row<T> = T & { readonly label: string };
 
 /** Return the charts that the reports (one, or two side by side) have figures for, in the order of the package. */
 export function charts(reports: readonly Report[]): Chart[] {
-  const variants = reports.flatMap((report, i) => report.variants.map(v => labelled(v, v.name, reports, i)));
-  const pairs = reports.flatMap((report, i) => overBaseline(report).map(r => labelled(r, r.variant, reports, i)));
+  const shown = scale(reports);
+  const variants = byVariant(
+    reports,
+    (report, i) => report.variants.map(v => ({ ...labelled(v, v.name, reports, i), shown })),
+    'name'
+  );
+  const pairs = byVariant(
+    reports,
+    (report, i) => overBaseline(report).map(r => labelled(r, r.variant, reports, i)),
+    'variant'
+  );
   return Object.entries(files)
     .map(([name, spec]) => ({
       name,
       title: spec.usermeta.title,
       spec: { ...spec, datasets: { variants, ratios: pairs } },
-      table: { head: spec.usermeta.table, rows: reports.flatMap((_, i) => rows(name, reports, i)) }
+      table: {
+        head: spec.usermeta.table,
+        rows: byVariant(reports, (_, i) => rows(name, reports, i), 'name').map(({ row }) => row)
+      }
     }))
     .filter(({ table }) => table.rows.length > 0);
 }
 
-/** Return the spec as it is drawn into `width` pixels: however long the names are, most of it is for the figures. */
-export function sized(spec: Spec, width: number): Spec {
+/**
+ * Return the spec as it is drawn into `width` pixels: however long the names are, most of it is for the figures. What
+ * is grey on any ground is drawn in the colour of text, `ink`.
+ */
+export function sized(spec: Spec, width: number, ink = GREY): Spec {
   const { datasets, ...drawing } = spec;
-  const labelLimit = Math.max(60, Math.round(width / 4));
+  const labelLimit = Math.max(72, Math.round(width / 4));
   const fitted = JSON.parse(JSON.stringify(drawing), (key, value: unknown) =>
-    key === 'labelLimit' ? labelLimit : value
+    key === 'labelLimit' ? labelLimit : value === GREY ? ink : value
   ) as Spec;
   return {
     ...fitted,
@@ -68,6 +84,24 @@ export function sized(spec: Spec, width: number): Spec {
   };
 }
 
+/** Return the items of all reports, so that those of one variant stand beside each other. */
+function byVariant<K extends string, T extends Record<K, string>>(
+  reports: readonly Report[],
+  of: (report: Report, i: number) => T[],
+  key: K
+): T[] {
+  const places = new Map([...new Set(reports.flatMap(r => r.variants.map(v => v.name)))].map((name, i) => [name, i]));
+  const place = (item: T): number => places.get(item[key]) ?? places.size;
+  return reports.flatMap(of).sort((a, b) => place(a) - place(b));
+}
+
+/** Return where the axis of all times begins and ends, as the reports say it: of two, both are to be seen on it. */
+function scale(reports: readonly Report[]): number[] | undefined {
+  const all = reports.map(report => report.words?.scale ?? []).filter(({ length }) => length === 2);
+  const [low, high] = [Math.min(...all.map(one => one[0])), Math.max(...all.map(one => one[1]))];
+  return all.length > 1 ? [low > 0.45 * high ? low : 0, high] : all.at(0);
+}
+
 /** Return the ratios to the baseline, each with the colour of its variant. */
 function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
   const colours = new Map(report.variants.map(v => [v.name, v.colour]));
@@ -79,18 +113,17 @@ function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
 /** Return what a chart shows of a variant, as its report words it: rows without the variant's name. */
 export function figures(name: string, report: Report, variant: number): string[][] {
   const words: string[][][] = report.words?.charts[name] ?? [];
-  return words.at(variant) ?? [];
+  return variant < 0 ? [] : (words.at(variant) ?? []);
 }
 
 /** Return the rows of a chart's table for one of the reports. */
-function rows(name: string, reports: readonly Report[], i: number): string[][] {
+function rows(name: string, reports: readonly Report[], i: number): { name: string; row: string[] }[] {
   return reports[i].variants.flatMap((variant, j) => {
     const sources = SOURCES[name]?.(variant).map(source => [source]);
-    return figures(name, reports[i], j).map((row, k) => [
-      label(variant.name, reports, i),
-      ...row,
-      ...(sources?.at(k) ?? [])
-    ]);
+    return figures(name, reports[i], j).map((row, k) => ({
+      name: variant.name,
+      row: [label(variant.name, reports, i), ...row, ...(sources?.at(k) ?? [])]
+    }));
   });
 }
 

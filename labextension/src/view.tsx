@@ -6,8 +6,17 @@ import * as React from 'react';
 
 import { changes } from './changes';
 import { ChartView, TableView } from './chart';
-import type { Report, Words } from './read';
+import { limited } from './limits';
+import { isLines, type Report, type Told, type Words } from './read';
 import { charts } from './specs';
+
+/** Goes to a line of the cell of a report; undefined where the notebook does not hold it. */
+export type GoTo = ((line: number) => void) | undefined;
+
+/** So many kinds of what is left out are named. */
+const MOST_LEFT = 5;
+/** The longest name of a run in the list. */
+const LONGEST_NAME = 60;
 
 export interface Surroundings {
   readonly rendermime: IRenderMimeRegistry;
@@ -16,48 +25,78 @@ export interface Surroundings {
   readonly theme: string;
 }
 
-/** Show reports; `unfinished` holds the ids of those whose end was not seen. */
+/** Show reports; `unfinished` holds the ids of those whose end was not seen, `goTo` leads to the lines of each. */
 export function ReportView(
-  props: Surroundings & { reports: readonly Report[]; unfinished?: ReadonlySet<string> }
+  props: Surroundings & {
+    reports: readonly Report[];
+    unfinished?: ReadonlySet<string>;
+    goTo: (report: Report) => GoTo;
+  }
 ): React.JSX.Element {
-  const { reports, unfinished, ...surroundings } = props;
+  const { unfinished, goTo, ...surroundings } = props;
   const { trans } = surroundings;
+  const shown = props.reports.map(limited);
+  const reports = shown.map(one => one.report);
   return (
     <div className="fwm-report">
       {reports.map((report, i) => (
         <section key={report.run_id}>
           {reports.length > 1 && <h3>{`${i === 0 ? '①' : '②'} ${title(report, trans)}`}</h3>}
-          <Headline report={report} unfinished={unfinished?.has(report.run_id) ?? false} trans={trans} />
+          <Headline
+            report={report}
+            unfinished={unfinished?.has(report.run_id) ?? false}
+            goTo={goTo(report)}
+            trans={trans}
+          />
+          {shown[i].left.length > 0 && (
+            <p className="fwm-warning">
+              {trans.__('Too much to be shown whole. Left out: %1.', shown[i].left.slice(0, MOST_LEFT).join(', '))}
+            </p>
+          )}
         </section>
       ))}
-      {reports.length > 1 && <Changes before={reports[0]} after={reports[1]} trans={trans} />}
+      {reports.length > 1 && <ChangesView before={reports[0]} after={reports[1]} trans={trans} />}
       {charts(reports).map(chart => (
         <ChartView key={chart.name} chart={chart} {...surroundings} />
       ))}
       {reports.map((report, i) => (
         <section key={report.run_id}>
           {reports.length > 1 && <h3>{i === 0 ? '①' : '②'}</h3>}
-          <Details report={report} trans={trans} />
+          <Details report={report} goTo={goTo(report)} trans={trans} />
         </section>
       ))}
     </div>
   );
 }
 
-/** Return what a run is called in the list: its cell's number and the time of day. */
-export function title(report: Report, trans: TranslationBundle): string {
+/** Return when a run was: its cell's number and the time of day. */
+export function title(report: Told, trans: TranslationBundle): string {
   const number = report.execution_count === null ? '' : `[${report.execution_count}] `;
   const date = new Date(report.started);
   return `${number}${Number.isNaN(date.getTime()) ? trans.__('at an unknown time') : date.toLocaleTimeString()}`;
 }
 
 /** Return the answer of a report, in at most 30 characters. */
-export function brief(report: Report, trans: TranslationBundle): string {
-  return report.words?.brief ?? trans.__('a report without words');
+export function brief(report: Told, trans: TranslationBundle): string {
+  const told = isLines(report) ? report.brief : report.words?.brief;
+  return told?.slice(0, LONGEST_NAME) ?? trans.__('a report without words');
 }
 
-function Headline(props: { report: Report; unfinished: boolean; trans: TranslationBundle }): React.JSX.Element {
-  const { report, unfinished, trans } = props;
+/** Return what a run is called in the list: the sign of its answer, and its name. */
+export function called(report: Told): string {
+  if (isLines(report)) {
+    return report.name.slice(0, LONGEST_NAME);
+  }
+  return `${report.words?.sign ?? ''} ${report.words?.name ?? ''}`.trim().slice(0, LONGEST_NAME);
+}
+
+function Headline(props: {
+  report: Report;
+  unfinished: boolean;
+  goTo: GoTo;
+  trans: TranslationBundle;
+}): React.JSX.Element {
+  const { report, unfinished, goTo, trans } = props;
   const running = report.state === 'running' && !unfinished;
   return (
     <div className="fwm-headline">
@@ -69,7 +108,7 @@ function Headline(props: { report: Report; unfinished: boolean; trans: Translati
       )}
       {(report.words?.headline ?? [{ text: brief(report, trans), warning: false }]).map((sentence, i) => (
         <p key={i} className={sentence.warning ? 'fwm-warning' : undefined}>
-          {sentence.text}
+          <Linked text={sentence.text} goTo={goTo} />
         </p>
       ))}
       {running && (
@@ -81,31 +120,69 @@ function Headline(props: { report: Report; unfinished: boolean; trans: Translati
   );
 }
 
-function Changes(props: { before: Report; after: Report; trans: TranslationBundle }): React.JSX.Element {
+function ChangesView(props: { before: Report; after: Report; trans: TranslationBundle }): React.JSX.Element {
   const { before, after, trans } = props;
-  const found = changes(before, after);
+  const { answer, times, others, code } = changes(before, after);
+  const rows = [...times, ...others].map(change => [change.what, change.before, change.after]);
   return (
     <section className="fwm-changes">
       <h3>{trans.__('What changed from ① to ②')}</h3>
-      {found.length === 0 ? (
-        <p>{trans.__('Nothing: same variants and conditions, and the intervals of their times meet.')}</p>
-      ) : (
-        <TableView
-          head={[trans.__('what'), '①', '②']}
-          rows={found.map(change => [change.what, change.before, change.after])}
-          label={trans.__('What changed')}
-        />
+      <p>
+        <strong>{answer}.</strong>
+      </p>
+      {rows.length > 0 && (
+        <TableView head={[trans.__('what'), '①', '②']} rows={rows} label={trans.__('What changed')} />
+      )}
+      {code.length > 0 && (
+        <pre className="fwm-diff" tabIndex={0} role="group" aria-label={trans.__('Changed lines of the cell')}>
+          {code.map((line, i) => (
+            <CodeLine key={i} line={line} />
+          ))}
+        </pre>
       )}
     </section>
   );
 }
 
-function Details(props: { report: Report; trans: TranslationBundle }): React.JSX.Element | null {
-  const { trans } = props;
+function CodeLine(props: { line: string }): React.JSX.Element {
+  const { line } = props;
+  return line.startsWith('- ') ? <del>{line}</del> : line.startsWith('+ ') ? <ins>{line}</ins> : <span>{line}</span>;
+}
+
+/** A text in which each `line N` leads to that line of the cell. */
+export function Linked(props: { text: string; goTo: GoTo }): React.JSX.Element {
+  const { text, goTo } = props;
+  if (goTo === undefined) {
+    return <>{text}</>;
+  }
+  return (
+    <>
+      {text.split(/\b(line [1-9][0-9]{0,5})\b/).map((part, i) =>
+        i % 2 === 0 ? (
+          part
+        ) : (
+          <button
+            key={i}
+            className="fwm-line"
+            onClick={() => {
+              goTo(Number(part.slice(5)));
+            }}
+          >
+            {part}
+          </button>
+        )
+      )}
+    </>
+  );
+}
+
+function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }): React.JSX.Element | null {
+  const { goTo, trans } = props;
   const words = props.report.words;
   if (words === undefined) {
     return null;
   }
+  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning).length;
   return (
     <>
       {words.figures.rows.length > 0 && (
@@ -116,30 +193,32 @@ function Details(props: { report: Report; trans: TranslationBundle }): React.JSX
       )}
       {words.details.length > 0 && (
         <details>
-          <summary>{trans.__('Remarks')}</summary>
+          <summary>{warnings > 0 ? trans.__('Remarks (%1)', warnings) : trans.__('Remarks')}</summary>
           {words.details.map((group, i) => (
             <div key={i}>
               <h3>{group.name}</h3>
-              <Lines lines={group.lines} />
+              <Lines lines={group.lines} goTo={goTo} />
             </div>
           ))}
         </details>
       )}
       <details>
         <summary>{trans.__('Conditions')}</summary>
-        <Lines lines={words.conditions} />
+        <Lines lines={words.conditions} goTo={undefined} />
       </details>
     </>
   );
 }
 
-function Lines(props: { lines: Words['conditions'] }): React.JSX.Element {
+function Lines(props: { lines: Words['conditions']; goTo: GoTo }): React.JSX.Element {
   return (
     <dl>
       {props.lines.map((line, i) => (
         <div key={i} className={line.warning ? 'fwm-warning' : undefined}>
           <dt>{line.label}</dt>
-          <dd>{line.text}</dd>
+          <dd>
+            <Linked text={line.text} goTo={props.goTo} />
+          </dd>
         </div>
       ))}
     </dl>

@@ -4,32 +4,57 @@ import { changes } from '../src/changes';
 import { report, variant, words } from './reports';
 
 describe('changes', () => {
-  it('finds none between equal runs, nor between times whose intervals meet', () => {
+  it('has both times with their ratio and its interval, and nothing else between equal runs', () => {
     const later = report({ run_id: 'two', variants: [variant('torch', 1.02e-3), variant('jax', 0.5e-3)] });
-    expect(changes(report(), later)).toEqual([]);
+    expect(changes(report(), later)).toEqual({
+      answer: 'no sure change in the time of all 2; same code, variants and conditions',
+      times: [
+        {
+          what: 'torch per call',
+          before: '1.00 ms (0.950-1.05 ms)',
+          after: '1.00 ms (0.950-1.05 ms) (ratio 1.020, 0.923-1.13)'
+        },
+        { what: 'jax per call', before: '500 µs (475-525 µs)', after: '500 µs (475-525 µs) (ratio 1.000, 0.905-1.11)' }
+      ],
+      others: [],
+      code: []
+    });
   });
 
-  it('names a time whose interval lies apart', () => {
-    const times = [[['1.00 ms', '', '3']], [['250 µs', '', '3']]];
+  it('has no interval of a ratio where a time has none', () => {
+    const times = [[['1.00 ms', 'n/a', '3']], [['250 µs', '', '3']]];
+    const alone = variant('jax', 0.25e-3);
     const later = report({
-      variants: [variant('torch'), variant('jax', 0.25e-3)],
+      variants: [variant('torch'), { ...alone, time: alone.time && { ...alone.time, low: null } }],
       words: words({ charts: { times } })
     });
-    expect(changes(report(), later)).toEqual([
-      { what: 'jax per call', before: '500 µs', after: '250 µs (ratio 0.500)' }
-    ]);
+    expect(changes(report(), later).times.at(1)?.after).toBe('250 µs (ratio 0.500)');
+  });
+
+  it('says first what is sure, and how much else changed', () => {
+    const later = report({
+      cell: '%%compare\n%%torch\ny',
+      variants: [variant('torch', 0.5e-3), variant('jax', 0.5e-3)]
+    });
+    expect(changes(report({ cell: '%%compare\n%%torch\nx' }), later).answer).toBe(
+      'torch takes 0.500 times as long; no sure change in the time of 1 more; 2 changed lines of code'
+    );
+    expect(changes(report(), report({ variants: [variant('torch', 2e-3)], budget: 5 })).answer).toBe(
+      'torch takes 2.00 times as long; 1 other difference'
+    );
   });
 
   it('names what came, went and was set', () => {
+    const how = (compiled: string) => ({ head: ['variant', 'compiled'], rows: [['torch', compiled]] });
     const later = report({
-      variants: [variant('torch', 1e-3, { mode: 'eager', options: { seed: '1' } }), variant('numpy')],
+      variants: [variant('torch', 1e-3, { options: { seed: '1' } }), variant('numpy')],
       ratios: [{ ...report().ratios[0], verdict: 'same' }],
       conditions: { ...report().conditions, versions: { torch: '2.14.0' }, machine: 'another' },
       budget: 5,
-      words: words({ budget: '5.00 s' })
+      words: words({ budget: '5.00 s', figures: how('no') })
     });
-    expect(changes(report(), later)).toEqual([
-      { what: 'torch mode', before: 'auto', after: 'eager' },
+    expect(changes(report({ words: words({ figures: how('whole cell') }) }), later).others).toEqual([
+      { what: 'torch compiled', before: 'whole cell', after: 'no' },
       { what: 'torch --seed', before: '–', after: '1' },
       { what: 'jax', before: 'timed', after: '–' },
       { what: 'numpy', before: '–', after: 'timed' },
@@ -38,5 +63,20 @@ describe('changes', () => {
       { what: 'machine', before: '', after: 'another' },
       { what: 'budget', before: '2.00 s', after: '5.00 s' }
     ]);
+  });
+
+  it('has the memory in use and the lines of the cell', () => {
+    const of = (size: string): string[][][] => [
+      [
+        ['host', 'in use (sampled)', size],
+        ['host', 'free', '1 B']
+      ],
+      []
+    ];
+    const before = report({ cell: '%%compare\n%%torch\nx', words: words({ charts: { memory: of('1 MiB') } }) });
+    const after = report({ cell: '%%compare\n%%torch\ny', words: words({ charts: { memory: of('2 MiB') } }) });
+    const found = changes(before, after);
+    expect(found.others).toEqual([{ what: 'torch memory, host', before: '1 MiB', after: '2 MiB' }]);
+    expect(found.code).toEqual(['  %%torch', '- x', '+ y']);
   });
 });

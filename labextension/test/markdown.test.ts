@@ -1,12 +1,12 @@
 import { expect, it } from 'vitest';
 
-import { toMarkdown } from '../src/markdown';
+import { pairToMarkdown, toMarkdown } from '../src/markdown';
 import type { Words } from '../src/read';
 import written from './markdown.json';
-import { words } from './reports';
+import { report, words } from './reports';
 
 it('shows whatever a report says, and obeys none of it', () => {
-  const line = { label: 'a|b', text: '<b>', warning: true };
+  const line = { label: 'a|b', text: '<b>', warning: true, finding: null };
   const fields = {
     headline: [{ text: 'x_y is *fast*', warning: true }],
     figures: { head: ['variant'], rows: [['a_b']] },
@@ -27,4 +27,14 @@ it('shows whatever a report says, and obeys none of it', () => {
 // tests/test_text.py holds to_markdown() to the same.
 it('writes what Python writes', () => {
   expect(toMarkdown(words(written.words as unknown as Partial<Words>))).toBe(written.markdown);
+});
+
+it('writes both of a pair, and what changed, with the code in a fence that it cannot end', () => {
+  const text = pairToMarkdown(report({ cell: 'a|b\n```' }), report({ cell: 'a|c\n```', execution_count: 2 }));
+  expect(text).toContain('## ①\n\n### Conditions');
+  expect(text).toContain('## ②\n\n### Conditions');
+  expect(text).toContain(
+    '## What changed from ① to ②\n\n**no sure change in the time of all 2; 2 changed lines of code.**\n\n| what | ① | ② |\n| --- | --- | --- |\n| torch per call |'
+  );
+  expect(text).toContain('\n\n````diff\n- a|b\n+ a|c\n  ```\n````\n');
 });

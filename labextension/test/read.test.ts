@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
 
-import { ANY_VERSION, MIME, read } from '../src/read';
-import { report, variant } from './reports';
+import { ANY_VERSION, isLines, isReport, LINES_MIME, MIME, read } from '../src/read';
+import { lines, report, variant, words } from './reports';
+
+/** Read what is a report. */
+function readReport(value: unknown) {
+  const found = read(value);
+  if (found.kind !== 'report' || !isReport(found.report)) {
+    throw new Error('it is no report');
+  }
+  return found.report;
+}
 
 describe('read', () => {
   it('takes a report, also one with fields that a later fwmagic added', () => {
@@ -17,11 +26,11 @@ describe('read', () => {
       ...stored,
       words: { ...words, details: [], conditions: [{ label: 'a', text: 'b' }], budget: '2 s' }
     };
-    const found = read({ ...value, variants: [{ ...variant('torch'), memory: undefined, note: undefined }] });
-    expect(found.kind === 'report' && found.report.ratios).toEqual([]);
-    expect(found.kind === 'report' && found.report.conditions.versions).toEqual({});
-    expect(found.kind === 'report' && found.report.variants[0]).toEqual(variant('torch'));
-    expect(found.kind === 'report' && found.report.words?.conditions[0].warning).toBe(false);
+    const found = readReport({ ...value, variants: [{ ...variant('torch'), memory: undefined, note: undefined }] });
+    expect(found.ratios).toEqual([]);
+    expect(found.conditions.versions).toEqual({});
+    expect(found.variants[0]).toEqual(variant('torch'));
+    expect(found.words?.conditions[0].warning).toBe(false);
     expect('ratios' in value).toBe(false);
   });
 
@@ -52,9 +61,40 @@ describe('read', () => {
     expect(read(value)).toBe(read(value));
   });
 
-  it('knows its MIME type, of any version', () => {
+  it('takes a cell line by line, and puts back what is left out', () => {
+    const found = read({ ...lines(), note: undefined, visits: [{ line: 2, time: 1 }] }, LINES_MIME);
+    expect(found.kind === 'report' && isLines(found.report) && [found.report.note, found.report.visits]).toEqual([
+      '',
+      [{ line: 2, time: 1, passage: 0, traced: false, told: [] }]
+    ]);
+    expect(read(report()).kind === 'report' && isLines(report())).toBe(false);
+  });
+
+  it('takes neither for the other', () => {
+    expect(read(report(), LINES_MIME).kind).toBe('invalid');
+    expect(read(lines()).kind).toBe('invalid');
+    expect(read({ ...lines(), version: 2 }, LINES_MIME)).toEqual({ kind: 'newer', version: 2 });
+  });
+
+  it('knows its MIME types, of any version', () => {
     expect(ANY_VERSION.test(MIME)).toBe(true);
+    expect(ANY_VERSION.test(LINES_MIME)).toBe(true);
     expect(ANY_VERSION.test('application/vnd.fwmagic.report.v12+json')).toBe(true);
     expect(ANY_VERSION.test('application/json')).toBe(false);
   });
+});
+
+it('puts the words of the findings into the remarks, which a notebook stores once', () => {
+  const finding = { code: 'FW101', sentence: 'it does nothing.', fix: 'do more', variant: null, line: 3 };
+  const lines = [
+    { label: 'FW101', text: '', warning: true, finding: 0 },
+    { label: 'FW102', text: '', warning: true, finding: 7 },
+    { label: 'timed', text: 'once', warning: false, finding: null }
+  ];
+  const found = readReport(report({ findings: [finding], words: words({ details: [{ name: 'torch', lines }] }) }));
+  expect(found.words?.details[0].lines.map(line => line.text)).toEqual([
+    'line 3: it does nothing. What to do: do more',
+    '',
+    'once'
+  ]);
 });

@@ -1,6 +1,6 @@
 /** Reports for the tests, as a notebook stores them: the words are short, but in their places. */
 
-import type { Report, Variant, Words } from '../src/read';
+import type { Lines, Report, Variant, Words } from '../src/read';
 
 export function variant(name: string, median = 1e-3, fields: Partial<Variant> = {}): Variant {
   return {
@@ -51,6 +51,9 @@ export function words(fields: Partial<Words> = {}): Words {
     details: [],
     conditions: [],
     budget: '2.00 s',
+    sign: '✓',
+    name: '',
+    scale: [],
     ...fields
   };
 }
@@ -69,11 +72,11 @@ export function report(fields: Partial<Report> = {}): Report {
         median: 0.5,
         low: 0.48,
         high: 0.52,
-        least: 0.4,
-        most: 0.6,
         verdict: 'faster',
         rounds: 10,
         batches: 10,
+        least: null,
+        most: null,
         repeatable: true,
         regimes: [],
         note: ''
@@ -100,9 +103,42 @@ export function report(fields: Partial<Report> = {}): Report {
     progress: 1,
     execution_count: 1,
     note: '',
+    cell: '',
     updated: '',
     version: 1,
     words: words(),
+    ...fields
+  };
+}
+
+/** A cell of two lines, the second in a function of another cell: traced once, and run twice. */
+export function lines(fields: Partial<Lines> = {}): Lines {
+  const visit = (line: number, time: number, traced: boolean, told: string[]) => ({
+    line,
+    time,
+    traced,
+    told,
+    passage: line === 2 ? 0 : 1
+  });
+  return {
+    run_id: 'lines',
+    started: '2026-11-22T10:00:00+00:00',
+    name: '%%jax --debug',
+    brief: '1 found',
+    answer: 'it ran once; 1 found: `print` while tracing in line 2.',
+    execution_count: 3,
+    passages: [
+      { name: '', lines: [{ number: 2, text: 'f(x)', marked: true, note: '' }] },
+      { name: 'f', lines: [{ number: 7, text: '    return x', marked: false, note: '' }] }
+    ],
+    visits: [
+      visit(7, 1, true, ['→ float32[] tracer']),
+      visit(7, 1, false, ['→ float32[] 0']),
+      visit(2, 1, false, []),
+      visit(7, 2, false, ['→ float32[] 1'])
+    ],
+    note: '',
+    version: 1,
     ...fields
   };
 }

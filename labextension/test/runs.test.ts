@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { chosen, keep, merged, MOST_KEPT } from '../src/runs';
+import { chosen, keep, listed, merged, MOST_KEPT } from '../src/runs';
 import { report } from './reports';
 
 const at = (run_id: string, minute: number) => report({ run_id, started: `2026-11-22T10:${minute}:00+00:00` });
@@ -42,6 +42,25 @@ describe('runs', () => {
         .map(one => one.run_id)
         .at(-1)
     ).toBe('20');
+  });
+
+  it('that are pinned are kept however many come', () => {
+    let kept = [at('pinned', 9)];
+    for (let i = 10; i < 35; i++) {
+      kept = keep(kept, at(String(i), i), ['pinned']);
+    }
+    expect(kept.length).toBe(MOST_KEPT + 1);
+    expect(kept[0].run_id).toBe('pinned');
+  });
+
+  it('are listed with the pinned ones in front, and by words', () => {
+    const runs = merged([stored('ab', 10), stored('bc', 20), stored('cd', 30)], []);
+    const ids = (pins: string[], wanted: string) =>
+      listed(runs, pins, wanted, run => `Run ${run.report.run_id}`).map(run => run.report.run_id);
+    expect(ids([], '')).toEqual(['cd', 'bc', 'ab']);
+    expect(ids(['ab', 'gone'], '')).toEqual(['ab', 'cd', 'bc']);
+    expect(ids(['ab'], ' C run ')).toEqual(['cd', 'bc']);
+    expect(ids([], 'b d')).toEqual([]);
   });
 
   it('that are chosen are at most two, the earlier one first; else the newest', () => {

@@ -82,11 +82,25 @@ describe('charts', () => {
     }
   });
 
-  it('puts two reports into one chart and tells their rows apart', () => {
+  it('puts two reports into one chart, each variant beside itself, and tells their rows apart', () => {
     const [times] = charts([report(), report({ run_id: 'two' })]);
-    expect(times.table.rows.map(row => row[0])).toEqual(['① torch', '① jax', '② torch', '② jax']);
+    expect(times.table.rows.map(row => row[0])).toEqual(['① torch', '② torch', '① jax', '② jax']);
     const { variants } = times.spec.datasets as { variants: { label: string }[] };
-    expect(variants.map(v => v.label)).toEqual(['① torch', '① jax', '② torch', '② jax']);
+    expect(variants.map(v => v.label)).toEqual(['① torch', '② torch', '① jax', '② jax']);
+  });
+
+  it('draws all times from where to where the reports say, and of two reports where both do', () => {
+    const shown = (...scales: number[][]) => {
+      const [times] = charts(scales.map((scale, i) => report({ run_id: String(i), words: words({ scale }) })));
+      return (times.spec.datasets as { variants: { shown?: number[] }[] }).variants.map(v => v.shown);
+    };
+    expect(shown([0, 2e-3])).toEqual([
+      [0, 2e-3],
+      [0, 2e-3]
+    ]);
+    expect(shown([2, 3], [3, 3.5])[0]).toEqual([2, 3.5]);
+    expect(shown([2, 3], [3, 9])[3]).toEqual([0, 9]);
+    expect(shown([])).toEqual([undefined, undefined]);
   });
 
   it('fits the width, with a legend in columns where that is narrow', () => {
@@ -94,13 +108,22 @@ describe('charts', () => {
     expect(sized(spec, 200)).toMatchObject({
       width: 200,
       datasets: { labelLimit: 1 },
-      encoding: { y: { axis: { labelLimit: 60 } } },
+      encoding: { y: { axis: { labelLimit: 72 } } },
       config: { axis: { labelSeparation: 6 }, legend: { columns: 1 } }
     });
     expect(sized(spec, 600)).toMatchObject({
       width: 600,
       encoding: { y: { axis: { labelLimit: 150 } } },
       config: { legend: { columns: 0 } }
+    });
+  });
+
+  it('draws in the colour of text what is grey on any ground', () => {
+    const spec = {
+      layer: [{ encoding: { color: { value: '#707070' } } }, { encoding: { color: { value: '#123456' } } }]
+    };
+    expect(sized(spec, 200, 'white')).toMatchObject({
+      layer: [{ encoding: { color: { value: 'white' } } }, { encoding: { color: { value: '#123456' } } }]
     });
   });
 });

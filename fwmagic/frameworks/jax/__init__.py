@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import Any, ClassVar
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import CompileOptions, Framework, Habit, aligned_copy
-from fwmagic.frameworks.jax import compiler, state
+from fwmagic.frameworks import CompileOptions, Framework, Habit
+from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
+from fwmagic.frameworks.jax import compiler, stages, state, traps, turns
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
 from fwmagic.frameworks.jax.tree import is_tree, leaves_of
@@ -35,6 +37,7 @@ class Jax(Framework):
     strategy = "namespace"
     engine = "XLA"
     hands_over = True
+    widens = "jax.config.update('jax_enable_x64', True) before JAX makes an array"
     companions = ("flax", "flax.linen", "flax.nnx", "optax")
     compilers = (
         *("jax.jit", "jit", "jax.pmap", "pmap", "jax.shard_map"),
@@ -46,6 +49,7 @@ class Jax(Framework):
         *("register_pytree_with_keys_class", "register_static"),
     )
     machinery = ("jax/_src/compil", "jax/_src/cache_key", "jax/_src/lru_cache", "jax/_src/path")
+    variables = ("JAX", "XLA", "TPU", "LIBTPU", "PJRT", "NPROC", "TF_", "GRPC", "TENSORSTORE", "ENABLE_RUNTIME")
     uncompiled = ("disable_jit",)
     pure = ("jnp",)
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
@@ -59,6 +63,10 @@ class Jax(Framework):
         Habit("layernorm", "torch", ("epsilon",), "the epsilon of a LayerNorm is 1e-6 in flax, and 1e-5 in torch"),
         Habit("batchnorm", "torch", ("momentum",), "flax's momentum is the share that is kept, torch's the new one"),
         Habit("adamw", "torch", ("weightdecay",), "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch"),
+    )
+    not_eager = (
+        "Under jax.disable_jit, jax.vmap and jax.grad still trace, each operation is still compiled by itself, and "
+        "static arguments, donation and the structures of loops are not checked."
     )
     memory = JaxMemory()
 
@@ -74,7 +82,8 @@ class Jax(Framework):
         """Return the array that `value` is, or holds as a variable of flax.nnx."""
         if self.is_array(value):
             return value
-        return value.__jax_array__() if hasattr(value, "__jax_array__") else None
+        # asked of the class: an object's own `__getattr__` is the user's, and may raise anything
+        return value.__jax_array__() if hasattr(type(value), "__jax_array__") else None
 
     def canonical_dtype(self, dtype: Any) -> Any:
         """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on."""
@@ -92,6 +101,21 @@ class Jax(Framework):
         converted = np.asarray(array)
         return converted.astype(np.float32) if converted.dtype == jnp.bfloat16 else converted
 
+    def spread(self, array: Any) -> Spread | None:
+        """Return a few numbers of an array, where it lies: on a CPU NumPy shares its memory."""
+        is_numeric = array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)
+        if array.is_deleted() or not is_numeric or not array.size:
+            return None
+        if array.is_fully_addressable and {device.platform for device in array.devices()} == {"cpu"}:
+            return spread_of_numbers(np.asarray(array))
+        with jax.ensure_compile_time_eval():
+            low, mean, high = (float(one(array)) for one in (jnp.min, jnp.mean, jnp.max))
+            if math.isfinite(low) and math.isfinite(high):
+                return Spread(low, mean, high)
+            place = int(jnp.argmin(jnp.isfinite(array)))
+            at = tuple(int(one) for one in np.unravel_index(place, array.shape))
+            return Spread(low, mean, high, float(array[at]), at)
+
     def frozen(self, value: Any) -> Any:
         """Return an array as it is, since it cannot change."""
         return value if isinstance(value, jax.Array) else super().frozen(value)
@@ -100,6 +124,7 @@ class Jax(Framework):
     keep = staticmethod(state.keep)
     is_stateless = staticmethod(state.is_stateless)
     may_donate = staticmethod(state.may_donate)
+    forgetting = staticmethod(state.forgetting)
     spare = staticmethod(state.spare)
 
     def flags(self) -> dict[str, Any]:
@@ -115,7 +140,8 @@ class Jax(Framework):
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
-        if not any(isinstance(leaf, jax.Array) for leaf in leaves_of(outputs)):
+        leaves = leaves_of(outputs)
+        if not any(isinstance(leaf, jax.Array) for leaf in leaves):
             return None
         if isinstance(outputs, jax.Array):
             # The bare method, without a Python function around it: what surrounds a timed call must cost nothing.
@@ -125,13 +151,29 @@ class Jax(Framework):
             if len(outputs) == 1:
                 return _wait_for_one
             return _wait_for_flat
-        return jax.block_until_ready if is_tree(outputs) else _wait_for_leaves
+        # JAX asks any leaf whether it can be waited for: an attribute of the user's own object may raise.
+        known = all(isinstance(leaf, jax.Array | np.ndarray | int | float | str) for leaf in leaves)
+        return jax.block_until_ready if known and is_tree(outputs) else _wait_for_leaves
+
+    def made_besides(self, before: Sequence[Any], waited: Any) -> bool:
+        """Look through all arrays that are alive; the array behind a typed key stands for it."""
+        known = {id(array) for array in before}
+        arrays = (leaf for leaf in leaves_of(waited) if issubclass(type(leaf), jax.Array))
+        known.update(id(getattr(array, "_base_array", array)) for array in arrays)
+        return any(id(array) not in known for array in self.memory.live())
+
+    def finish(self) -> None:
+        """Wait for every array that is alive: JAX has no other barrier for plain computations."""
+        for array in self.memory.live():
+            if not array.is_ready():
+                array.block_until_ready()
 
     def drain(self) -> None:
         """Wait for effects; every timed call has waited for its own outputs."""
         jax.effects_barrier()
 
     compile_events = staticmethod(compiler.compile_events)
+    stage_of = staticmethod(compiler.stage_of)
     prime = staticmethod(compiler.prime)
     watch = staticmethod(compiler.watch)
     trace = staticmethod(compiler.trace)
@@ -139,6 +181,17 @@ class Jax(Framework):
     operations_traced = staticmethod(compiler.operations_traced)
     is_compiled = staticmethod(compiler.is_compiled)
     is_traced = staticmethod(compiler.is_traced)
+    is_staging = staticmethod(compiler.is_staging)
+    is_weak = staticmethod(compiler.is_weak)
+    tracer_name = staticmethod(compiler.tracer_name)
+    staging = staticmethod(compiler.staging)
+    eager = staticmethod(turns.eager)
+    stages_told = staticmethod(stages.telling)
+    stages_of_cell = staticmethod(stages.stages_of_cell)
+    advise = staticmethod(traps.advise)
+    stale = staticmethod(traps.stale)
+    suspects = staticmethod(traps.suspects)
+    inspector = traps.JaxInspector
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
     behind = staticmethod(compiler.behind)
@@ -151,11 +204,6 @@ class Jax(Framework):
     def compile(self, function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
         """Return `function` jitted: arrays of its arguments and globals are traced, all else is static."""
         return compiler.Jitted(function)
-
-    def eager(self) -> AbstractContextManager[Any]:
-        """Run under `jax.disable_jit`."""
-        context: AbstractContextManager[Any] = jax.disable_jit()
-        return context
 
     def version(self) -> dict[str, str]:
         """Return the versions of JAX and jaxlib."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import secrets
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import FunctionType
 from typing import Any
 
@@ -16,8 +18,17 @@ import numpy as np
 
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import MOST_TRACED, CompileLog, Static, Traced, first_line, line_of
-from fwmagic.frameworks.jax.jaxpr import arithmetic, captured_constants, evaluate, repeated, unread, used_arguments
+from fwmagic.frameworks.jax.jaxpr import (
+    arithmetic,
+    captured_constants,
+    evaluate,
+    gone_through,
+    repeated,
+    unread,
+    used_arguments,
+)
 from fwmagic.frameworks.jax.tree import flatten, leaves_of
+from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced, is_file_of_user, watched
 
 #: The packages in which the work of a cell is meant to be done.
@@ -27,6 +38,12 @@ _STAGES = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "lower",
     "/jax/core/compile/backend_compile_duration": "backend",
+}
+# The modules of JAX in which they take place.
+_STAGE_OF = {
+    "jax/_src/interpreters/partial_eval.py": "trace",
+    "jax/_src/interpreters/mlir.py": "lower",
+    "jax/_src/compiler.py": "backend",
 }
 _events = 0
 _logs: list[CompileLog] = []
@@ -74,6 +91,12 @@ def compile_events() -> int:
     """Return how many backend compilations were seen since this was first asked."""
     listen()
     return _events
+
+
+def stage_of(file: str) -> str:
+    """Return the stage of a compilation in which code of a file runs, if in any: of nested frames, the innermost."""
+    path = PurePath(file).as_posix()
+    return next((stage for end, stage in _STAGE_OF.items() if path.endswith(end)), "")
 
 
 @functools.cache
@@ -147,12 +170,10 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     used = used_arguments(closed.jaxpr)
     rest = unread(closed.jaxpr, filename)
     again = repeated(closed.jaxpr, filename)
-    least = arithmetic(closed.jaxpr) * (1 - again[0])
+    least = Least(arithmetic(closed.jaxpr) * (1 - again[0]), gone_through(closed.jaxpr))
     if not captured and len(used) == len(arguments) and not rest.variables:
         account = static(traced.lower().compile())
-        return Traced(
-            jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, arithmetic=least
-        )
+        return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, least=least)
     constants = list(captured.values())
 
     def cell(values: list[Any], *inputs: Any) -> Any:
@@ -188,9 +209,46 @@ def operations_traced() -> int:
     return len(getattr(frame, "tracing_eqns", getattr(frame, "eqns", ())))
 
 
+def is_staging() -> bool:
+    """Say whether `jax.jit`, or a loop or branch of `jax.lax`, is being traced; False where this JAX does not tell."""
+    trace = getattr(getattr(sys.modules.get("jax._src.core"), "trace_ctx", None), "trace", None)
+    while trace is not None:
+        if hasattr(trace, "frame"):
+            return True
+        trace = getattr(trace, "parent_trace", None)
+    return False
+
+
+def is_weak(value: Any) -> bool:
+    """Say whether a value is weakly typed, as a Python number is: it takes the dtype of what it is computed with."""
+    return bool(getattr(getattr(value, "aval", None), "weak_type", False))
+
+
+def tracer_name(value: Any) -> str:
+    """Return `tracer` for one of `jax.jit`, and of any other the name of its class, such as `BatchTracer`."""
+    if not is_traced(value):
+        return ""
+    kind = type(value).__name__
+    return "tracer" if kind in ("DynamicJaxprTracer", "JitTracer") else kind
+
+
+@contextmanager
+def staging(tell: Any, anew: bool) -> Iterator[None]:
+    """Let functions that were traced before be traced again: JAX traces once for each set of such metadata.
+
+    Without them, what was traced before is not seen.
+    """
+    set_metadata: Any = None
+    if anew:
+        with suppress(ImportError):
+            from jax.experimental.xla_metadata import set_xla_metadata as set_metadata
+    with nullcontext() if set_metadata is None else set_metadata(fwmagic=secrets.token_hex(4)):
+        yield
+
+
 def _hides_arrays(leaf: Any) -> bool:
     """Say whether a leaf of a result holds traced values where JAX does not look, or may yield some later."""
-    return hasattr(leaf, "__next__") or any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values())
+    return hasattr(type(leaf), "__next__") or any(is_traced(value) for value in getattr(leaf, "__dict__", {}).values())
 
 
 @dataclass(frozen=True)
@@ -256,6 +314,8 @@ def adopt(values: Iterable[Any]) -> None:
     would lose the change. Here the change is read back and returned, so the objects are told of the new trace.
     """
     for value in values:
+        if not any(class_.__module__.startswith("flax.") for class_ in type(value).__mro__):
+            continue
         state = getattr(value, "_pytree__state", None)
         for owner in (value, state):
             mark = getattr(owner, "_trace_state", None)
@@ -284,6 +344,10 @@ _SLICED = (
     "the bounds of a slice are not known while tracing, and a shape must be: use `jax.lax.dynamic_slice_in_dim` with a "
     "size that is a Python number, or a mask of the entries that count"
 )
+_CHANGED = (
+    "it changes an array of NumPy in place, which is one of JAX while tracing: write "
+    "`x = jnp.asarray(x).at[...].set(...)`"
+)
 
 
 def hint(error: BaseException) -> str:
@@ -298,7 +362,10 @@ def hint(error: BaseException) -> str:
 
 def explain(error: BaseException, filename: str) -> CannotCompile:
     """Return why tracing raised, in one sentence, with the line of the user's file."""
-    return CannotCompile(f"{type(error).__name__}: {hint(error) or first_line(error)}", line_of(error, filename))
+    why = hint(error) or first_line(error)
+    if isinstance(error, TypeError) and "immutable" in why:  # JAX's advice is for its own arrays alone
+        why = _CHANGED
+    return CannotCompile(f"{type(error).__name__}: {why}", line_of(error, filename))
 
 
 class Jitted:

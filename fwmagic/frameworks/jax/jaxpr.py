@@ -14,6 +14,14 @@ _BYTE, _FLOP, _LEAST = 0.1, 0.02, 64
 # Operations for each number of the result, where it is not one.
 _FACTORISATIONS = {"cholesky", "lu", "qr", "geqrf", "householder_product", "svd", "eigh", "eig", "schur", "hessenberg"}
 _CALLS = {"jit", "pjit"}
+# Operations for which each number of the arguments is needed where each of the result is.
+_WHOLE = {
+    *("abs", "add", "atan2", "cbrt", "ceil", "convert_element_type", "copy", "cos", "div", "erf", "exp"),
+    *("exp2", "expm1", "floor", "log", "log1p", "logistic", "max", "min", "mul", "neg", "pow", "round"),
+    *("rsqrt", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "broadcast_in_dim", "concatenate"),
+    *("expand_dims", "reshape", "rev", "squeeze", "transpose", "cumsum", "cumprod", "cummax", "cummin"),
+    *("reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "dot_general", "sort"),
+}
 # Narrower numbers, of fewer bytes, are computed with several times as fast.
 _WIDE = 4
 
@@ -160,6 +168,30 @@ def arithmetic(jaxpr: Any) -> float:
             wide = equation.invars[0].aval.dtype.itemsize >= _WIDE
             total += _operations(equation) if wide else 0.0
     return total
+
+
+def gone_through(jaxpr: Any) -> float:
+    """Return the bytes of the results that are made, and of what was given of which every number is needed for them."""
+    given = {id(variable): variable for variable in (*jaxpr.invars, *jaxpr.constvars)}
+    made = {id(atom): atom for atom in jaxpr.outvars if id(atom) not in given and not hasattr(atom, "val")}
+    needed = _needed(jaxpr, set(made)) & given.keys()
+    return sum(map(_bytes, made.values())) + sum(_bytes(given[key]) for key in needed)
+
+
+def _needed(jaxpr: Any, whole: set[int]) -> set[int]:
+    """Return the variables of a jaxpr each number of which is needed, if that is so for some of its results."""
+    needed = set(whole)
+    for equation in reversed(jaxpr.eqns):
+        wanted = [id(variable) in needed for variable in equation.outvars]
+        if equation.primitive.name in _CALLS and any(wanted):
+            for inner, _ in _bodies(equation):
+                results = {id(atom) for atom, is_wanted in zip(inner.outvars, wanted, strict=True) if is_wanted}
+                inside = _needed(inner, results)
+                pairs = zip(inner.invars, equation.invars, strict=True)
+                needed |= {id(atom) for variable, atom in pairs if id(variable) in inside}
+        elif equation.primitive.name in _WHOLE and all(wanted):
+            needed |= {id(atom) for atom in equation.invars}
+    return needed
 
 
 def _identity(value: Any) -> Any:

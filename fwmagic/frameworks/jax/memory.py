@@ -16,8 +16,8 @@ import jax.extend.backend
 from jaxlib import xla_client
 
 from fwmagic.format import one_line
-from fwmagic.frameworks import Counters, Device, Events, Memory, Policy, one_spelling
 from fwmagic.frameworks.jax.compiler import config
+from fwmagic.frameworks.memory import Counters, Device, Events, Memory, Policy, one_spelling
 from fwmagic.report import Moment
 
 _EVENTS = ("MemoryAllocation", "MemoryDeallocation")

@@ -87,6 +87,15 @@ def may_donate(value: Any) -> bool:
     return isinstance(value, _JITTED)
 
 
+def forgetting(value: Any) -> Callable[[], None] | None:
+    """Return what makes a jitted function forget what it compiles; None if it has compiled something, or hides it."""
+    size = getattr(value, "_cache_size", None) if isinstance(value, _JITTED) else None
+    if size is None or size():
+        return None
+    forget: Callable[[], None] = value.clear_cache
+    return forget
+
+
 def spare(value: Any) -> Any:
     """Return a copy of an array, in memory of its own."""
     if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():

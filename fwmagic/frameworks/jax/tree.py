@@ -21,16 +21,27 @@ jax.tree_util.register_pytree_node(
 )
 
 
+# Where comparing two keys raises, jaxlib 0.10 does not give back its depth: the process has that much less of its
+# stack, each time. After so many times, trees are looked at in Python first, which takes longer.
+_MOST_FAILURES = 20
+_failures = 0
+
+
 def flatten(tree: Any) -> tuple[list[Any], Any]:
     """Return the leaves of a tree and its structure, as `jax.tree.flatten` does."""
-    try:
-        return jax.tree.flatten(tree)
-    except (ValueError, TypeError):  # its keys have no order
-        return jax.tree.flatten(_with_order(tree))
+    global _failures
+    if _failures < _MOST_FAILURES:
+        try:
+            return jax.tree.flatten(tree)
+        except (ValueError, TypeError):  # its keys have no order
+            _failures += 1
+    return jax.tree.flatten(tree if _has_order(tree) else _with_order(tree))
 
 
 def is_tree(value: Any) -> bool:
     """Say whether JAX itself can take `value` apart."""
+    if not _has_order(value):
+        return False
     try:
         jax.tree.flatten(value)
     except (ValueError, TypeError):
@@ -43,6 +54,21 @@ def leaves_of(tree: Any) -> list[Any]:
     return flatten(tree)[0]
 
 
+def _has_order(tree: Any) -> bool:
+    """Say whether the keys of each dict in a tree can be sorted."""
+    if isinstance(tree, list | tuple):
+        return all(map(_has_order, tree))
+    return type(tree) is not dict or (_are_sortable(tree) and all(map(_has_order, tree.values())))
+
+
+def _are_sortable(keys: Any) -> bool:
+    try:
+        sorted(keys)
+    except Exception:  # whatever comparing two keys raises: it is the user's class
+        return False
+    return True
+
+
 def _with_order(tree: Any) -> Any:
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)._make(map(_with_order, tree))  # type: ignore[attr-defined]
@@ -50,9 +76,5 @@ def _with_order(tree: Any) -> Any:
         return type(tree)(map(_with_order, tree))
     if type(tree) is dict:
         held = {key: _with_order(value) for key, value in tree.items()}
-        try:
-            sorted(held)
-        except Exception:  # whatever comparing two keys raises: it is the user's class
-            return _Unsorted(held)
-        return held
+        return held if _are_sortable(held) else _Unsorted(held)
     return tree

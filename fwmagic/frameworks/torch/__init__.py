@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, Habit, aligned_copy
-from fwmagic.frameworks.torch import compiler, state
+from fwmagic.frameworks import Framework, Habit
+from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
+from fwmagic.frameworks.torch import compiler, stages, state, traps, work
 from fwmagic.frameworks.torch.flags import read_flags, write_flags
 from fwmagic.frameworks.torch.memory import TorchMemory
 
@@ -34,6 +36,7 @@ class Torch(Framework):
         *("torch/_dynamo/", "torch/_inductor/", "torch/_functorch/", "torch/_logging/", "torch/fx/", "triton/"),
         *("torch/utils/data/", "torch/multiprocessing/"),
     )
+    variables = ("TORCH", "_TORCH", "PYTORCH", "TRITON", "KMP_", "OMP_", "CUDA", "CUBLAS")
     pure = ("torch",)
     containers = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict, torch.nn.ParameterList)
     # What a module keeps in a dict of its own.
@@ -45,6 +48,10 @@ class Torch(Framework):
         Habit("std", "numpy", ("correction", "unbiased"), "torch.std divides by n - 1, np.std by n"),
         Habit("var", "numpy", ("correction", "unbiased"), "torch.var divides by n - 1, np.var by n"),
         Habit("median", "numpy", (), "torch.median takes the lower of two values in the middle, np.median their mean"),
+    )
+    not_eager = (
+        "Under torch.compiler.set_stance('force_eager'), autograd still records a graph, and torch.vmap and torch.func "
+        "still wrap their tensors."
     )
     memory = TorchMemory()
 
@@ -69,6 +76,21 @@ class Torch(Framework):
             tensor = tensor.float()
         converted: np.ndarray[Any, Any] = tensor.numpy()
         return converted
+
+    def spread(self, array: Any) -> Spread | None:
+        """Return a few numbers of a tensor, where it lies: on a CPU NumPy shares its memory."""
+        if array.is_meta or array.layout != torch.strided or array.is_complex() or not array.numel():
+            return None
+        tensor = array.detach()
+        if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:
+            return spread_of_numbers(tensor.numpy())
+        low, high = (float(one) for one in torch.aminmax(tensor))
+        mean = float(tensor.mean(dtype=None if tensor.is_floating_point() else torch.float64))
+        if math.isfinite(low) and math.isfinite(high):
+            return Spread(low, mean, high)
+        place = int(torch.isfinite(tensor).flatten().to(torch.uint8).argmin())
+        at = tuple(int(one) for one in np.unravel_index(place, tensor.shape))
+        return Spread(low, mean, high, float(tensor[at]), at)
 
     def frozen(self, value: Any) -> Any:
         """Return a detached copy of a tensor."""
@@ -100,9 +122,17 @@ class Torch(Framework):
     compile = staticmethod(compiler.compile)
     explain = staticmethod(compiler.explain)
     calls_told = staticmethod(compiler.CallsTold)
+    staging = staticmethod(compiler.staging)
+    left_alone = staticmethod(compiler.left_alone)
+    stages_told = staticmethod(stages.telling)
+    advise = staticmethod(traps.advise)
+    suspects = staticmethod(traps.suspects)
+    inspector = traps.TorchInspector
     is_compiler_frame = staticmethod(compiler.is_compiler_frame)
     is_generated = staticmethod(compiler.is_generated)
-    worked_outside = staticmethod(compiler.worked_outside)
+    stage_of = staticmethod(compiler.stage_of)
+    worked_outside = staticmethod(work.worked_outside)
+    operations = staticmethod(work.operations)
     is_compiled = staticmethod(compiler.is_compiled)
 
     def module_calls(self, value: Any) -> tuple[Any, str] | None:

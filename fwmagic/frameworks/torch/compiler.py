@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
+import json
 import os
 import re
+import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import flop_counter
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fwmagic.errors import CannotCompile, message_of
-from fwmagic.frameworks import CompileLog, CompileOptions, first_line, line_of
-from fwmagic.frameworks.untraced import Untraced, watched
+from fwmagic.frameworks import CompileLog, CompileOptions, Staged, first_line, line_of
 from fwmagic.report import Place
 
 # Where the code that Inductor writes lies, unless a variable names another folder; and its code in memory.
@@ -130,6 +129,112 @@ def compile(function: Callable[..., Any], options: CompileOptions) -> Callable[.
     return compiled
 
 
+def left_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that Dynamo does not look at: it would compile whatever runs, also what follows lines."""
+    if _why_not_imported("torch._dynamo"):
+        return function
+    alone: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return alone
+
+
+@contextmanager
+def staging(tell: Callable[[list[Staged]], None], anew: bool) -> Iterator[None]:
+    """Let `torch.compile` make graphs and run them as they are, and tell what each one holds, line by line.
+
+    What was compiled outside of the block stays what it is.
+    """
+    usual = torch.compile
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        tell([staged for node in graph.graph.nodes if (staged := _staged(node)) is not None])
+        for listener in _listeners:
+            listener(graph, inputs)
+        return graph.forward
+
+    @functools.wraps(usual)
+    def compile(*arguments: Any, **options: Any) -> Any:
+        kept = {name: value for name, value in options.items() if name in ("fullgraph", "dynamic", "disable")}
+        return usual(*arguments, **kept, backend=backend)
+
+    torch.compile = compile
+    try:
+        yield
+    finally:
+        torch.compile = usual
+
+
+_listeners: list[Callable[[Any, Any], None]] = []
+
+
+@contextmanager
+def graphs_told(listener: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Tell of each graph that `staging` makes in the block, with its example inputs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def forms(graph: Any, inputs: Any) -> list[tuple[str, float | None, str, dict[str, list[str]]]]:
+    """Return the forms of a graph of Dynamo: name, seconds that it took to make (None: not told), and text.
+
+    The last is of which stacks each kernel of the text is, by its name with the number of its call. What this version
+    of torch does not tell is left out. Where Inductor raises, its error is the last text.
+    """
+    found: list[tuple[str, float | None, str, dict[str, list[str]]]] = []
+    found.append(("FX graph", None, graph.print_readable(print_output=False), {}))
+    module = None if _why_not_imported("torch._inductor.compile_fx") else sys.modules["torch._inductor.compile_fx"]
+    compile_graph, compile_inner = (getattr(module, name, None) for name in ("compile_fx", "compile_fx_inner"))
+    if compile_graph is None or compile_inner is None:
+        return found
+    if why := cannot_compile():
+        return [*found, ("Inductor code", None, f"# not made: {why}", {})]
+    began = time.perf_counter()
+
+    def inner(lowered: Any, *arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        found.append(("AOT graph", start - began, lowered.print_readable(print_output=False), {}))
+        compiled = compile_inner(lowered, *arguments, **options)
+        code = str(getattr(compiled, "source_code", ""))
+        if code:
+            stacks = json.loads(getattr(compiled, "inductor_provenance_stack_traces_str", None) or "{}")
+            found.append(("Inductor code", time.perf_counter() - start, code, stacks))
+        return compiled
+
+    try:
+        with _told_in_full():
+            compile_graph(copy.deepcopy(graph), inputs, inner_compile=inner)
+    except Exception as error:  # whatever Inductor raises: the forms that were made until then stand
+        found.append(("Inductor code", None, f"# not made: {type(error).__name__}: {first_line(error)}", {}))
+    return found
+
+
+def _told_in_full() -> AbstractContextManager[Any]:
+    """Let Inductor lower each graph anew, and say of which stacks each kernel is, where this version can.
+
+    From a warm cache on disk, nothing would be lowered, and there would be nothing to tell.
+    """
+    config: Any = sys.modules.get("torch._inductor.config")
+    wanted: dict[str, Any] = {}
+    if hasattr(config, "force_disable_caches"):
+        wanted["force_disable_caches"] = True
+    if hasattr(getattr(config, "trace", None), "provenance_tracking_level"):
+        wanted["trace.provenance_tracking_level"] = 1
+    return config.patch(wanted) if wanted else nullcontext()
+
+
+def _staged(node: Any) -> Staged | None:
+    """Return what a node of a graph makes, and on which line; None if that is no tensor, or not known."""
+    value = node.meta.get("example_value")
+    places = re.findall(r'File "(.+)", line (\d+)', node.stack_trace or "")
+    if node.op in ("placeholder", "output") or not isinstance(value, torch.Tensor) or not places:
+        return None
+    file, line = places[-1]
+    shape = ",".join(str(size) for size in value.shape)
+    return Staged(file, int(line), node.name, f"{str(value.dtype).removeprefix('torch.')}[{shape}]")
+
+
 def _framed(call: Callable[..., Any]) -> Callable[..., Any]:
     def forward(*arguments: Any, **keywords: Any) -> Any:
         return call(*arguments, **keywords)
@@ -229,46 +334,20 @@ def is_generated(file: str) -> bool:
     return written or bool(chosen and file.startswith(chosen)) or file.startswith(_GENERATED_IN_MEMORY)
 
 
-# What an operation takes outside of itself while it is looked at, in seconds.
-_LOOKED_AT = 3e-5
-
-# How many operations on numbers a matrix product or a convolution is, by what is called.
-_FORMULAS = dict(getattr(flop_counter, "flop_registry", {}))
-
-
-class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations, each of which is a call of Python: a profiler takes what it does for the framework's."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-        self.arithmetic = 0.0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        outputs = func(*args, **(kwargs or {}))
-        formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
-        if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
-            self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
-        return outputs
+# Dynamo calls AOTAutograd through Inductor, which it calls in turn.
+_STAGES = (
+    ("torch/_functorch/", "lower"),
+    ("torch/_inductor/", "backend"),
+    ("torch/_dynamo/convert_frame.py", "trace"),
+)
 
 
-def worked_outside(run: Callable[[], Any]) -> Untraced:
-    """Run something plainly, and return what that did outside of torch: Dynamo may take its results for fixed."""
-    found = []
-    for _ in range(2):  # the less of both: another process may have had the core in one of them
-        operations = _Operations()
-        try:
-            with watched(("torch",)) as seen, operations:
-                run()
-        except Exception:  # whatever it raises that it does not raise when nobody looks: then nothing is known
-            return Untraced()
-        # Waiting and files break the graph, and Dynamo draws random numbers anew.
-        outside = max(seen.seconds - operations.count * _LOOKED_AT, 0.0)
-        found.append(replace(seen, never="", seconds=outside, arithmetic=operations.arithmetic))
-        if not found[0].is_worth_a_call:
-            break
-    return min(found, key=lambda seen: seen.seconds)
+def stage_of(file: str) -> str:
+    """Return the stage of a compilation in which code of a file runs, if in any: of nested frames, the innermost."""
+    if is_generated(file):
+        return "first run"
+    path = PurePath(file).as_posix()
+    return next((stage for part, stage in _STAGES if part in path), "")
 
 
 def is_compiled(value: Any) -> bool:

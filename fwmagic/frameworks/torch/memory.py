@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fwmagic.format import one_line
-from fwmagic.frameworks import Counters, Device, Events, Memory, Policy, one_spelling
+from fwmagic.frameworks.memory import Counters, Device, Events, Memory, Policy, one_spelling
 from fwmagic.frameworks.torch import state
 from fwmagic.report import Moment
 

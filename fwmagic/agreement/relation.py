@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fwmagic.measure.close import Array, is_close
+from fwmagic.agreement.close import Array, is_close, roundoff_of, tolerance_of
+from fwmagic.format import percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,14 +21,20 @@ _MOST_VALUES = 1_000_000
 _MOST_AXES = 4
 # A factor is known to about six digits of float32, and one that is a whole number or that of a logarithm to these.
 _EXACT = 3e-6
+# Values are told to be of a coarser dtype if at least this share of the other side's are not.
+_MANY = 0.5
 # Up to this number, n / (n - 1) can be told from its neighbours in float32; a smaller one may be any factor.
 _LEAST_COUNTED, _MOST_COUNTED = 16, 300
+_COUNT = ": n against n - 1?"
 _LOGARITHMS = {
     math.log(2): "a natural logarithm against one to base 2",
     math.log(10): "a natural logarithm against one to base 10",
     math.log(2) / math.log(10): "a logarithm to base 2 against one to base 10",
     math.pi / 180: "degrees against radians",
 }
+# An array of 16 bits is off to one side if its values are by more than one roundoff on the whole, and by so many times
+# what chance leaves of the mean of so many roundings at least. The tolerance of wider ones is narrower than this.
+_ONE_SIDED, _MANY_ROUNDINGS, _LEAST_OFF = 8, 16, 1e-4
 
 
 def relation(a: Array, b: Array, names: tuple[str, str]) -> str:
@@ -44,8 +51,32 @@ def relation(a: Array, b: Array, names: tuple[str, str]) -> str:
         if a.values.shape != b.values.shape:
             looks = (_other_axes, _other_shape, _cropped, _other_order)
         else:
-            looks = (_rounded, _other_axes, _other_scale, _other_function, _moved, _other_order, _at_an_edge)
+            looks = (_other_axes, _other_scale, _rounded, _other_function, _moved, _other_order, _at_an_edge)
         return next((words for look in looks for words in look(a, b, *names)), "")
+
+
+def one_sided(a: Array, b: Array) -> str:
+    """Return in words by how much close values of `b` are off on the whole, if rounding does not explain it, or ""."""
+    import numpy as np
+
+    least = max(_LEAST_OFF, roundoff_of(a), roundoff_of(b))
+    if {a.values.dtype.kind, b.values.dtype.kind} != {"f"} or least > max(tolerance_of(a.dtype), tolerance_of(b.dtype)):
+        return ""
+    x, y = (one.values.ravel().astype("float64") for one in (a, b))
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    size = float(x @ x)
+    if len(x) < _MANY_ROUNDINGS or not size:
+        return ""
+    factor, added = float(x @ y) / size - 1, float(np.mean(y - x))
+    looks = (  # by how much, that as a share of the values, what it leaves unexplained, and the words
+        (factor, factor, np.sqrt(np.sum(np.square(y - x * (1 + factor))) / size / len(x)), percent(abs(factor), 2)),
+        (added, added / np.sqrt(size / len(x)), np.std(y - x) / np.sqrt(size), f"{abs(added):.2g}"),
+    )
+    for off, share, chance, words in looks:
+        if abs(share) > max(least, _ONE_SIDED * chance):
+            return f"{'larger' if off > 0 else 'smaller'} by {words} on the whole"
+    return ""
 
 
 def permutations_of_axes(shape: tuple[int, ...], other: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -91,11 +122,16 @@ def _cropped(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
 
 def _rounded(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
     """Find values of float32 or float64 that are those of a coarser dtype, on one side only."""
+    import numpy as np
+
     for name, to_coarse in _COARSE.items():
         coarse = [one.values.dtype.kind == "f" and _is_same(one.values, to_coarse(one.values)) for one in (a, b)]
         if coarse[0] != coarse[1]:
             x, y = to_coarse(a.values), to_coarse(b.values)
-            if is_close(Array(x, x.shape, name), Array(y, y.shape, name)):
+            (finer, rounded), held = ((b.values, y), a.values) if coarse[0] else ((a.values, x), b.values)
+            # Single values and whole numbers are of any dtype.
+            tells = finer.size > 1 and np.mean(finer != rounded) >= _MANY and np.any(held != np.rint(held))
+            if tells and is_close(Array(x, x.shape, name), Array(y, y.shape, name)):
                 yield f"the values of {second if coarse[1] else first} are rounded to {name}"
 
 
@@ -131,14 +167,15 @@ def _other_scale(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
     if not np.any(x) or x.dtype.kind == "c" or y.dtype.kind == "c":
         return
     factor = float(x @ y / (x @ x))
-    words = _factor_in_words(factor)
-    if factor and (len(x) > 1 or words) and is_close(_made(a, a.values * factor), b):
+    # A single value that is a little off may be anything.
+    words = _factor_in_words(factor) or (_COUNT if len(x) > 1 and 0 < abs(factor - 1) < 1 / _MOST_COUNTED else "")
+    if f"{factor:.6g}" not in ("0", "1") and (len(x) > 1 or words) and is_close(_made(a, a.values * factor), b):
         if factor == -1:
             yield f"{second} is the negative of {first}"
         else:
             yield f"{second} is {factor:.6g} x {first}{' everywhere' if len(x) > 1 else ''}{words}"
     added = float(np.mean(y - x))
-    if len(x) > 1 and is_close(_made(a, a.values + added), b):
+    if len(x) > 1 and added and is_close(_made(a, a.values + added), b):
         yield f"{second} is {first} {'+' if added > 0 else '-'} {abs(added):.6g} everywhere"
 
 
@@ -155,7 +192,7 @@ def _factor_in_words(factor: float) -> str:
             count = round(ratio / (ratio - 1)) if ratio > 1 else 0
             if _LEAST_COUNTED <= count <= _MOST_COUNTED and abs(ratio / (count / (count - 1)) - 1) < _EXACT:
                 return f": n against n - 1, with n = {count}?"
-    return ": n against n - 1?" if 0 < abs(factor - 1) < 1 / _MOST_COUNTED else ""
+    return ""
 
 
 def _other_function(a: Array, b: Array, first: str, second: str) -> Iterator[str]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from fwmagic.agreement.close import Array, closeness, is_close, tolerance_of
+from fwmagic.agreement.relation import permutations_of_axes
 from fwmagic.cells.course import Course, Visit
-from fwmagic.measure.close import Array, closeness, is_close, tolerance_of
-from fwmagic.measure.relation import permutations_of_axes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,20 @@ _FINEST = 1e-7
 # A mask such as -1e9 says nothing about rounding: a magnitude that fills so many places, and this share of an
 # array, and is so many times larger than all others, is left out of the array's scale.
 _FILL_COUNT, _FILL_SHARE, _FILL_FACTOR = 8, 0.1, 1e3
+# A value is hidden by the scale of its array if it differs by more than this share of its own size, or so many times
+# the tolerance, and by more than rounding explains: so many times what differs in the large values, those of more than
+# this share of the scale, and so many unit roundoffs of the largest one.
+_HIDDEN, _HIDDEN_TOLERANCES = 0.01, 10
+_HIDDEN_NOISE, _LARGE, _HIDDEN_ROUNDOFFS = 10, 0.1, 4
+# What rounding leaves of larger values is no number: two such arrays differ by more than this share of themselves.
+_ALIKE = 0.1
+# The unit roundoff of a dtype, by the beginning of its name; of others that of float64.
+_ROUNDOFF = {
+    **dict.fromkeys(("float32", "complex64"), 2.0**-24),
+    **dict.fromkeys(("float16", "complex32"), 2.0**-11),
+    "bfloat16": 2.0**-8,
+    "float8": 2.0**-3,
+}
 
 ToNumpy = Callable[[Any], "np.ndarray[Any, Any] | None"]
 
@@ -54,6 +68,7 @@ class Closeness:
     `used` is the largest share of its tolerance that a value which is close makes use of. `largest` is the largest
     difference of values that are not close and finite on both sides, and `worst` is where it is; `relative` is the
     largest difference of such values over the larger one of the two (0: none is finite on both sides, or no number).
+    `hidden` are values that are close only because the array holds far larger ones.
     """
 
     count: int
@@ -63,6 +78,20 @@ class Closeness:
     largest: float = 0.0
     relative: float = 0.0
     worst: tuple[int, ...] = ()
+    hidden: Hidden | None = None
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How many values differ by more than rounding explains, the worst one's index and difference over its own size.
+
+    `scale` is how many times larger the scale of the array is than that value.
+    """
+
+    count: int
+    index: tuple[int, ...]
+    relative: float
+    scale: float
 
 
 def array(value: Any, to_numpy: ToNumpy) -> Array | None:
@@ -95,12 +124,12 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
 
 
 def closeness(a: Array, b: Array) -> Closeness:
-    """Compare the values of two arrays of one shape; `measure.agree` states the rule."""
+    """Compare the values of two arrays of one shape; `agreement.agree` states the rule."""
     import numpy as np
 
     # Only values that are not equal cost more than this one comparison; a NaN equals nothing.
     places = np.flatnonzero(~np.asarray(a.values == b.values))
-    tolerance, used = np.zeros(len(places)), 0.0
+    tolerance, used, hidden = np.zeros(len(places)), 0.0, None
     if len(places) and a.values.dtype.kind in "fc":
         is_complex = a.values.dtype.kind == "c"
         x, y = (each.values.ravel()[places].astype("complex128" if is_complex else "float64") for each in (a, b))
@@ -109,7 +138,8 @@ def closeness(a: Array, b: Array) -> Closeness:
             sizes[~np.isfinite(sizes)] = 0.0
             relative = max(tolerance_of(a.dtype), tolerance_of(b.dtype))
             # The smallest normal number, because XLA takes smaller ones for zero and torch does not.
-            tolerance = relative * sizes + (relative * _scale(a.values) + float(np.finfo(np.float32).tiny))
+            scale = _scale(a.values)
+            tolerance = relative * sizes + (relative * scale + float(np.finfo(np.float32).tiny))
             far = np.zeros(len(places), dtype=bool)
             for p, q in ((x.real, y.real), (x.imag, y.imag)) if is_complex else ((x, y),):
                 share = np.abs(p - q) / tolerance
@@ -117,16 +147,68 @@ def closeness(a: Array, b: Array) -> Closeness:
                 used = max(used, float(np.max(share, where=close, initial=0.0)))
                 left = np.flatnonzero(~close)
                 far[left] |= ~((p[left] == q[left]) | (np.isnan(p[left]) & np.isnan(q[left])))
+            roundoff = max(map(roundoff_of, (a, b)))
+            if not far.any():
+                larger = np.maximum(sizes, np.abs(y))
+                hidden = _hidden(a.values, places, np.abs(x - y), larger, scale, relative, roundoff)
         places, tolerance = places[far], tolerance[far]
     if not len(places):
-        return Closeness(0, (), 0.0, used)
+        return Closeness(0, (), 0.0, used, hidden=hidden)
     index, *_ = _indices(places[:1], a.values.shape)
     return Closeness(len(places), index, float(tolerance[0]), used, *_farthest(a, b, places))
+
+
+def _hidden(
+    values: np.ndarray[Any, Any],
+    places: np.ndarray[Any, Any],
+    apart: np.ndarray[Any, Any],
+    sizes: np.ndarray[Any, Any],
+    scale: float,
+    tolerance: float,
+    roundoff: float,
+) -> Hidden | None:
+    """Return which values, of those that differ by `apart` and are of these sizes, the scale of their array hides.
+
+    Where large values cancel, small ones carry their rounding errors, and so do the large ones themselves: what is far
+    beyond that is no rounding.
+    """
+    import numpy as np
+
+    noise = float(np.max(apart, where=np.isfinite(apart) & (sizes >= _LARGE * scale), initial=0.0))
+    top = float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+    least = max(_HIDDEN_NOISE * noise, _HIDDEN_ROUNDOFFS * roundoff * top)
+    shares = apart / sizes
+    found = np.flatnonzero((shares > max(_HIDDEN, _HIDDEN_TOLERANCES * tolerance)) & (apart > least))
+    if not len(found):
+        return None
+    worst = int(found[np.argmax(shares[found])])
+    (index,) = _indices(places[[worst]], values.shape)
+    return Hidden(len(found), index, float(shares[worst]), scale / float(sizes[worst]))
 
 
 def is_close(a: Array, b: Array) -> bool:
     """Say whether two arrays have one shape, and values that are all close."""
     return a.values.shape == b.values.shape and not closeness(a, b).count
+
+
+def is_residue(a: Array, b: Array, top: float) -> bool:
+    """Say whether all values of two arrays are as small as what rounding leaves where values of size `top` cancel.
+
+    What is as small, but nearly the same on both sides, was meant to be.
+    """
+    import numpy as np
+
+    if {a.values.dtype.kind, b.values.dtype.kind} - set("fc"):
+        return False
+    x, y = (one.values.astype("complex128") for one in (a, b))
+    largest = float(max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)))
+    small = largest <= _HIDDEN_ROUNDOFFS * max(map(roundoff_of, (a, b))) * top
+    return small and float(np.abs(x - y).max(initial=0.0)) > _ALIKE * largest
+
+
+def roundoff_of(one: Array) -> float:
+    """Return the unit roundoff of an array's dtype: of anything but floats that of float64."""
+    return _by_name(_ROUNDOFF, one.dtype, 2.0**-53)
 
 
 def _farthest(a: Array, b: Array, places: np.ndarray[Any, Any]) -> tuple[float, float, tuple[int, ...]]:
@@ -186,7 +268,11 @@ def not_finite(values: np.ndarray[Any, Any]) -> NotFinite:
 
 def tolerance_of(dtype: str) -> float:
     """Return the relative tolerance of a dtype: of anything but floats that of the finest."""
-    return next((value for name, value in TOLERANCES.items() if dtype.startswith(name)), _FINEST)
+    return _by_name(TOLERANCES, dtype, _FINEST)
+
+
+def _by_name(table: Mapping[str, float], dtype: str, otherwise: float) -> float:
+    return next((value for name, value in table.items() if dtype.startswith(name)), otherwise)
 
 
 def _scale(values: np.ndarray[Any, Any]) -> float:

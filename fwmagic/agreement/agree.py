@@ -5,13 +5,26 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fwmagic.agreement.close import (
+    Array,
+    Closeness,
+    Hidden,
+    ToNumpy,
+    UnreadableError,
+    array,
+    closeness,
+    is_close,
+    is_residue,
+    not_finite,
+)
+from fwmagic.agreement.relation import one_sided, relation
 from fwmagic.format import percent
-from fwmagic.measure.close import Array, Closeness, ToNumpy, UnreadableError, array, closeness, is_close, not_finite
-from fwmagic.measure.relation import relation
 from fwmagic.report import Agreement
 
 # A float of Python has no dtype; it often is a float32 that `.item()` or `float()` took out of an array.
@@ -20,6 +33,8 @@ _NUMBER = "float32"
 _KINDS = {bool: "b", int: "iu", float: "f", complex: "c"}
 _PLAIN = (str, bytes, type(None), enum.Enum)
 _MOST_NAMED = 3
+# A name at the top, or where in it something lies, such as `net.weight` or `hist[3]`.
+_PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 # Where random arrays differ in mean or spread by so many times what chance was seen to do, it is not chance.
 _BEYOND_CHANCE = 20
 _CHANCE = "draws random numbers or reads the clock"
@@ -45,13 +60,16 @@ def agree(
     """Compare two trees of outputs, of one framework or of two.
 
     Mappings are compared by key, dataclasses by field, sequences (list, tuple, namedtuple, torch.Size) by position
-    whatever their class, and modules and optimizers that have one by their `state_dict()`. Integers, booleans and
-    text are compared exactly. Two floats a (reference) and b agree if both are NaN, or equal, or if
-    |a - b| <= r (|a| + s), with r from `close.TOLERANCES` for the coarser dtype and s the root mean square of the
-    finite reference values: an element that cancelled to nearly nothing carries the rounding errors of its
-    neighbours' magnitude. The parts of a complex number are compared alike, with its modulus as |a|. A different
-    dtype is a difference, with two exceptions that the sentence states: integers of another width in another
-    library, and a Python number that is an array without dimensions on the other side.
+    whatever their class, and modules and optimizers that have one by their `state_dict()`. Integers, booleans and text
+    are compared exactly. Two floats a (reference) and b agree if both are NaN, or equal, or if |a - b| <= r (|a| + s),
+    with r from `close.TOLERANCES` for the coarser dtype and s the root mean square of the finite reference values: an
+    element that cancelled to nearly nothing carries the rounding errors of its neighbours' magnitude. Where values
+    differ by far more than their neighbours' rounding explains, and are close only because these are so much larger,
+    the sentence says so; also where a whole output is no more than what rounding leaves of values of the size of the
+    others, and where the values of a coarse dtype are off to one side. The parts of a complex number are compared
+    alike, with its modulus as |a|. A different dtype is a difference, with two exceptions that the sentence states:
+    integers of another width in another library, and a Python number that is an array without dimensions on the other
+    side.
 
     Parameters
     ----------
@@ -160,7 +178,12 @@ class _Comparison:
         self.chance = chance
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
+        self.hidden: dict[str, Hidden] = {}
+        self.off: dict[str, str] = {}
+        self.floats: list[Any] = []
+        self.apart: dict[str, tuple[str, Array, Array, Closeness]] = {}
         self.differences: dict[str, str] = {}
+        self.told: dict[str, tuple[str, ...]] = {}
         self.notes: list[str] = []
         self.uncompared: list[str] = []
         self.compared = 0
@@ -190,6 +213,8 @@ class _Comparison:
             return self.children(path or "output", a.state_dict(), b.state_dict())
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             return self.items(path, a, b)
+        if _is_masked(a) or _is_masked(b):
+            return self.masked(path or "output", a, b)
         if _has_fields(a) and _has_fields(b):
             return self.items(path or "output", _fields(a), _fields(b), attributes=True)
         if _is_sequence(a) and _is_sequence(b):
@@ -205,12 +230,26 @@ class _Comparison:
     ) -> Iterator[tuple[str, Any, Any]]:
         """Yield the pairs under the keys of both; a key of one side only is a difference."""
         for key in [*a, *(key for key in b if key not in a)]:
-            word = str(key).isidentifier() and isinstance(key, str)
-            inside = f"{path}.{key}" if attributes else key if word and not path else f"{path or 'output'}[{key!r}]"
+            names_itself = not path and isinstance(key, str) and _PATH.fullmatch(key)
+            inside = f"{path}.{key}" if attributes else key if names_itself else f"{path or 'output'}[{key!r}]"
             if key in a and key in b:
                 yield inside, a[key], b[key]
             else:
                 self.differ("in structure", inside, f"missing in {self.names[key in a]}")
+
+    def masked(self, path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+        """Yield the masks of two arrays, at least one of which has one, and then the values that neither masks."""
+        import numpy as np
+
+        x, y = array(a, self.to_numpy), array(b, self.to_numpy)
+        if x is None or y is None or x.shape != y.shape:
+            yield path, getattr(a, "data", a), getattr(b, "data", b)
+            return
+        one, other = (np.ma.getmaskarray(v if _is_masked(v) else known.values) for v, known in ((a, x), (b, y)))
+        yield f"{path}.mask", one, other
+        hidden = one | other
+        left, right = (np.where(hidden, np.zeros((), known.values.dtype), known.values) for known in (x, y))
+        yield path, left, right
 
     def leaf(self, path: str, a: Any, b: Any) -> None:
         """Compare two values that are no containers of one kind."""
@@ -233,7 +272,7 @@ class _Comparison:
             return
         if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
             if a != b and self.chance is None:
-                self.differ("", path, f"{_shown(a)} and {_shown(b)}")
+                self.differ("", path, f"{_shown(a)} and {_shown(b)}", pair=(_shown(a), _shown(b)))
             return
         for value in (a, b):
             known = isinstance(value, (*_PLAIN, *_KINDS, Mapping)) or _is_sequence(value) or _has_fields(value)
@@ -246,9 +285,11 @@ class _Comparison:
         if _kinds(a) != _kinds(b):
             self.differ("in type", path, f"the {type(a).__name__} {a} and the {type(b).__name__} {b}")
         elif self.chance is None and isinstance(a, int) and a != b:  # of any length, which an array could not hold
-            self.differ("", path, f"{a} and {b}, compared exactly")
+            self.differ("", path, f"{a} and {b}, compared exactly", pair=(str(a), str(b)))
         elif self.chance is not None or a != b:
             self.values(path, _number(a), _number(b))
+        elif not isinstance(a, int):
+            self.floats.append(a)
 
     def number_and_array(self, path: str, a: Any, b: Any, x: Array | None, y: Array | None) -> None:
         """Compare a Python number with an array, which must have no dimensions and the same kind of numbers."""
@@ -264,7 +305,8 @@ class _Comparison:
         kinds = a.values.dtype.kind + b.values.dtype.kind
         if a.shape != b.shape:
             if self.chance is None or not self.chance.decides_shape(path):
-                self.differ("in shape", path, f"{list(a.shape)} and {list(b.shape)}", self.hint(a, b))
+                shapes = str(list(a.shape)), str(list(b.shape))
+                self.differ("in shape", path, " and ".join(shapes), self.hint(a, b), shapes)
         elif a.dtype == b.dtype:
             self.values(path, a, b)
         elif kinds in ("ii", "uu") and a.library != b.library and a.values.shape == b.values.shape:
@@ -275,7 +317,7 @@ class _Comparison:
             if kinds in ("ff", "cc") and self.chance is None:
                 found = closeness(a, b)
                 words += f" ({how_far(a, found)})" if found.count else " (the values agree)"
-            self.differ("in dtype", path, words)
+            self.differ("in dtype", path, words, pair=(a.dtype, b.dtype))
 
     def values(self, path: str, a: Array, b: Array) -> None:
         """Compare the values of two arrays of one shape."""
@@ -290,7 +332,11 @@ class _Comparison:
         self.odd += [_share_of(path, odd.share)] if odd.share else []
         found = closeness(a, b)
         self.used = max(self.used, found.used)
+        self.floats += [a.values] if a.values.dtype.kind in "fc" else []
         if not found.count:
+            self.hidden.update({} if found.hidden is None else {path: found.hidden})
+            off = one_sided(a, b) if found.used else ""
+            self.off.update({path: off} if off else {})
             return
         x, y = a.values[found.index], b.values[found.index]
         if x != x or y != y:
@@ -299,14 +345,31 @@ class _Comparison:
             bound = f"tolerance {found.tolerance:.2g}" if found.tolerance else "compared exactly"
         much = f" ({how_far(a, found)})" if how_far(a, found) else ""
         where = f"{path}[{', '.join(map(str, found.index))}]" if found.index else path
-        self.differ("", where, f"{x} and {y}, {bound}{much}", self.hint(a, b))
+        residue = "rounding leaves as much where values of about 1 cancel" if is_residue(a, b, 1.0) else ""
+        self.differ("", where, f"{x} and {y}, {bound}{much}", self.hint(a, b) or residue, _short_pair(x, y))
+        if found.tolerance:
+            self.apart[where] = path, a, b, found
+
+    def forgive_residue(self) -> None:
+        """Take those for hidden, instead of different, that are as a whole what rounding leaves of other outputs."""
+        import numpy as np
+
+        if len(self.floats) < 2 or not self.apart:
+            return
+        sizes = map(np.abs, self.floats)
+        top = max(float(np.max(size, where=np.isfinite(size), initial=0.0)) for size in sizes)
+        for where, (path, a, b, found) in self.apart.items():
+            if is_residue(a, b, top):
+                del self.differences[where]
+                self.hidden[path] = Hidden(found.count, found.worst, found.relative, top / found.largest)
 
     def hint(self, a: Array, b: Array) -> str:
         """Return how the one follows from the other, if nothing else was found to differ so far."""
         return "" if self.differences else relation(a, b, self.names)
 
-    def differ(self, how: str, path: str, words: str, hint: str = "") -> None:
-        """Keep a difference; the first one gives the result its sentence."""
+    def differ(self, how: str, path: str, words: str, hint: str = "", pair: tuple[str, ...] = ()) -> None:
+        """Keep a difference; the first one gives the result its sentence, and what the two have there."""
+        self.told.setdefault(path, pair)
         sentence = f"{self.names[0]} and {self.names[1]} differ {how}".rstrip()
         self.differences.setdefault(path, f"{sentence} at {path}: {words}{f'; {hint}' if hint else ''}")
 
@@ -320,11 +383,12 @@ class _Comparison:
     def result(self) -> Agreement:
         """Return what was found, as one sentence."""
         uncompared = f"not compared: {_list(self.uncompared)}" if self.uncompared else ""
+        self.forgive_residue()
         if self.differences:
             path, sentence = next(iter(self.differences.items()))
             more = [other for other in self.differences if other != path]
             sentence += f"; they also differ at {_list(more)}" if more else ""
-            return Agreement(self.names[0], "differs", sentence, path)
+            return Agreement(self.names[0], "differs", sentence, path, self.told[path])
         if self.chance is not None:
             compared = "shapes and dtypes" if self.chance.is_unknown else "shapes, dtypes, means and spreads"
             sentence = f"not compared value by value: the cell {_CHANCE}; {compared} agree"
@@ -335,9 +399,20 @@ class _Comparison:
         close = f"within tolerance, of which at most {100 * self.used:.2g} % is used" if self.used else "exactly"
         but = f", but {_list(self.odd)} is NaN or infinite" if self.odd else ""
         parts = [f"{self.names[1]} agrees with {self.names[0]} {close}{but}"]
+        parts += [_list([hidden_in_words(path, one) for path, one in self.hidden.items()])] if self.hidden else []
+        off = [f"{path} is {words}, which rounding does not explain" for path, words in self.off.items()]
+        parts += [_list(off)] if off else []
         parts += [_list(self.notes)] if self.notes else []
         parts += [uncompared] if uncompared else []
-        return Agreement(self.names[0], "agrees", "; ".join(parts))
+        return Agreement(self.names[0], "agrees", "; ".join(parts), next(iter({**self.hidden, **self.off}), None))
+
+
+def hidden_in_words(path: str, found: Hidden) -> str:
+    """Return which values agree only at the scale of their array."""
+    where = f"{path}[{', '.join(map(str, found.index))}]" if found.index else path
+    more = f", and {found.count - 1:,} more value{'s' * (found.count > 2)}," if found.count > 1 else ""
+    differs = f"it differs by {percent(found.relative, 2)}"
+    return f"{where}{more} only beside values {found.scale:.0e} times as large: {differs}"
 
 
 def how_far(a: Array, found: Closeness) -> str:
@@ -349,6 +424,20 @@ def how_far(a: Array, found: Closeness) -> str:
     return f"{f'{many}, ' if many else ''}by {found.largest:.2g}{where}, relative {found.relative:.2g}"
 
 
+def _short_pair(x: Any, y: Any) -> tuple[str, ...]:
+    """Return two values of arrays, floats with as few digits as tell them apart."""
+    one, other = x.item(), y.item()
+    if not isinstance(one, float | complex) or not isinstance(other, float | complex):
+        return str(one), str(other)
+    pairs = ((f"{one:.{digits}g}", f"{other:.{digits}g}") for digits in (3, 5, 9, 17))
+    told = (pair for pair in pairs if pair[0] != pair[1] and "e+0" not in "".join(pair))
+    pair = next(told, (str(one), str(other)))
+    if all(re.fullmatch(r"-?\d+(\.\d+)?", text) for text in pair):  # with as many places: 8.90 beside 9.04
+        places = max(len(text.partition(".")[2]) for text in pair)
+        return f"{one:.{places}f}", f"{other:.{places}f}"
+    return pair
+
+
 def _kinds(value: Any) -> str:
     """Return the kinds of NumPy dtypes that hold such a Python number; empty: it is none."""
     return next((kinds for cls, kinds in _KINDS.items() if isinstance(value, cls)), "")
@@ -358,6 +447,11 @@ def _number(value: float | complex) -> Array:
     import numpy as np
 
     return Array(np.asarray(value), (), _NUMBER)
+
+
+def _is_masked(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ma.MaskedArray)
 
 
 def _is_sequence(value: Any) -> bool:

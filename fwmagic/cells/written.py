@@ -1,0 +1,134 @@
+"""What a thread has written to files without asking Python, as code in C does: found afterwards, by its traces."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import stat
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+# What the system tells of this thread alone: the sum of all that it has written, to whatever it was.
+_OF_THREAD = "/proc/thread-self/io"
+_OPEN_FILES = "/proc/self/fd"
+# The folder is looked at if it holds no more files and folders, and if that takes no longer than so many seconds.
+_MOST_FILES, _MOST_FOLDERS = 2000, 100
+_LONGEST = 0.05
+# What the shell, a database and Jupyter save meanwhile.
+_OF_OTHERS = ("history.sqlite", ".ipynb", "-journal")
+
+_State = tuple[int, int]  # size, and time of change
+
+
+class Written:
+    """What this thread has written so far, and the files that are open or in the folder. Known on Linux only."""
+
+    def __init__(self) -> None:
+        self._sum = _bytes_so_far()
+        self._folder = _folder()
+        self._open = {} if self._sum is None else _open_files()
+        self._files = None if self._sum is None else _files_in(self._folder)
+
+    def path(self, asked: Collection[str]) -> str:
+        """Return a file that this thread has written to since, if none of `asked`; empty: there is none.
+
+        Standard streams and those of the log are left out.
+        """
+        if self._sum is None or _bytes_so_far() == self._sum:
+            return ""
+        changed = [path for path, state in _open_files().items() if self._open.get(path, state) != state]
+        files = _files_in(self._folder)
+        if files is not None and self._files is not None:
+            changed += [path for path, state in files.items() if self._files.get(path) != state]
+        folder = self._folder or Path("/")
+        known = {folder / path for path in asked}
+        path = next((path for path in changed if path not in known), None)
+        if path is None:
+            return ""
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed
+        return None
+
+
+def _bytes_so_far() -> int | None:
+    try:
+        text = Path(_OF_THREAD).read_text()
+    except OSError:  # not Linux, or it is not told
+        return None
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("wchar:"))
+
+
+def _open_files() -> dict[Path, _State]:
+    """Return the state of the files that are open, but for those of streams."""
+    found = {}
+    streams = _streams()
+    for link in Path(_OPEN_FILES).iterdir():
+        of_file = _status_of(int(link.name))
+        if of_file is not None and stat.S_ISREG(of_file.st_mode) and (of_file.st_dev, of_file.st_ino) not in streams:
+            path = link.readlink()
+            if not path.name.endswith(_OF_OTHERS):
+                found[path] = of_file.st_size, of_file.st_mtime_ns
+    return found
+
+
+def _files_in(folder: Path | None) -> dict[Path, _State] | None:
+    """Return the state of the files of a folder, and of the folders in it, but for those of streams.
+
+    None: there is no folder, there are too many, or the file system is slow.
+    """
+    if folder is None:
+        return None
+    found = {}
+    streams, begun = _streams(), time.perf_counter()
+    for count, entry in enumerate(_below(folder)):
+        if count >= _MOST_FILES or time.perf_counter() - begun > _LONGEST:
+            return None
+        with contextlib.suppress(OSError):  # it is gone already
+            of_file = entry.stat()
+            if (of_file.st_dev, of_file.st_ino) not in streams and not entry.name.endswith(_OF_OTHERS):
+                found[Path(entry.path)] = of_file.st_size, of_file.st_mtime_ns
+    return found
+
+
+def _streams() -> set[tuple[int, int]]:
+    """Return which files the standard streams and the log write to: measured runs write nothing there."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = (handler for one in loggers if isinstance(one, logging.Logger) for handler in one.handlers)
+    opened = (getattr(handler, "stream", None) for handler in handlers)
+    numbers = [0, 1, 2, *(number for stream in opened if (number := _number_of(stream)) is not None)]
+    return {(found.st_dev, found.st_ino) for number in numbers if (found := _status_of(number)) is not None}
+
+
+def _number_of(stream: Any) -> int | None:
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # no stream, or none of a file, or closed
+        return None
+
+
+def _status_of(number: int) -> os.stat_result | None:
+    try:
+        return os.fstat(number)
+    except OSError:  # closed, or that of the listing itself
+        return None
+
+
+def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the entries of a folder, and the files of the folders in it."""
+    found: list[os.DirEntry[str]] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        found += itertools.islice(entries, _MOST_FILES)
+    folders = [entry for entry in found if entry.is_dir(follow_symlinks=False)]
+    yield from (entry for entry in found if not entry.is_dir(follow_symlinks=False))
+    for inner in folders[:_MOST_FOLDERS]:
+        with contextlib.suppress(OSError), os.scandir(inner.path) as entries:  # not ours to read, or gone
+            yield from (entry for entry in entries if not entry.is_dir())

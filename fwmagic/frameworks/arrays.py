@@ -1,0 +1,76 @@
+"""NumPy's arrays, which every framework can give: told from other values, copied to a page, seen in a few numbers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_PAGE = 4096
+# Of an array, so many numbers are looked at in one go for the first that is not finite.
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The least, mean and largest of an array's numbers; `odd` is its first NaN or Inf, and `at` the place of that."""
+
+    low: float
+    mean: float
+    high: float
+    odd: float | None = None
+    at: tuple[int, ...] | None = None
+
+
+def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a contiguous copy that begins on a page, so that no variant has an input at a luckier address.
+
+    Its order is C, or Fortran's if that is the array's own.
+    """
+    import numpy as np
+
+    room = np.empty(array.nbytes + _PAGE, np.uint8)
+    start = -room.__array_interface__["data"][0] % _PAGE
+    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    copy = np.ndarray(array.shape, array.dtype, room, start, order=order)
+    copy[...] = array
+    return copy
+
+
+def is_numpy(value: Any) -> bool:
+    """Say whether `value` is a NumPy array, without importing NumPy for that."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def is_numbers(value: Any) -> bool:
+    """Say whether `value` is a NumPy array of numbers, and of no subclass."""
+    return is_numpy(value) and type(value).__name__ == "ndarray" and value.dtype.kind in "biufc"
+
+
+def spread_of_numbers(values: np.ndarray[Any, Any]) -> Spread | None:
+    """Return the spread of a NumPy array, which is not copied; None: it is empty, or holds no real numbers."""
+    import numpy as np
+
+    if not values.size or not (values.dtype.kind in "biuf" or values.dtype.name == "bfloat16"):
+        return None
+    with np.errstate(all="ignore"):
+        low, mean, high = (float(values.min()), float(values.mean(dtype=_sum_dtype(values))), float(values.max()))
+    if math.isfinite(low) and math.isfinite(high):
+        return Spread(low, mean, high)
+    for start in range(0, values.size, _CHUNK):
+        part = values.flat[start : start + _CHUNK]
+        odd = np.flatnonzero(~np.isfinite(part))
+        if odd.size:
+            place = np.unravel_index(start + int(odd[0]), values.shape)
+            return Spread(low, mean, high, float(part[odd[0]]), tuple(int(one) for one in place))
+    return Spread(low, mean, high)
+
+
+def _sum_dtype(values: np.ndarray[Any, Any]) -> Any:
+    """Return the dtype in which numbers are summed up: a small one would overflow."""
+    return "float64" if values.dtype.kind in "biu" or values.dtype.itemsize < 4 else None

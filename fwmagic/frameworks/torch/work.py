@@ -1,0 +1,219 @@
+"""What a plain run does: its operations, how many they are for the compiler, and what is done outside of torch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils import flop_counter
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from fwmagic.frameworks.least import Least
+from fwmagic.frameworks.untraced import Untraced, watched
+
+# Operations are noted for so many seconds at most.
+_COUNTING = 0.5
+# Inductor writes an elementwise operation into others until it holds so many operations and reads so many arrays: where
+# its result is used several times, or once. What holds one of the heavy ones is not computed twice.
+_HELD, _HELD_ONCE = 50, 100
+_READ, _READ_ONCE = 4, 12
+_HEAVY = {"exp", "log", "log10", "log1p", "log2", "sigmoid", "tanh", "silu"}
+# Operations for which each number of the arguments is needed where each of the result is, besides the elementwise ones;
+# and others of which that is not so.
+_WHOLE = {
+    *("sum", "mean", "amax", "amin", "max", "min", "prod", "var", "std", "norm", "linalg_vector_norm"),
+    *("logsumexp", "_softmax", "_log_softmax", "native_layer_norm", "mm", "bmm", "addmm", "mv", "dot", "cat"),
+    *("sort", "cumsum", "cumprod", "clone", "_to_copy", "argmax", "argmin"),
+}
+_PARTS = {"select", "slice", "split", "split_with_sizes", "diagonal", "unfold", "as_strided", "copy_", "fill_", "zero_"}
+# Along so many paths it works as long as at one more operation.
+_WRITTEN = 4
+
+# What an operation takes outside of itself while it is looked at, in seconds.
+_LOOKED_AT = 3e-5
+
+# How many operations on numbers a matrix product or a convolution is, by what is called.
+_FORMULAS = dict(getattr(flop_counter, "flop_registry", {}))
+
+
+class _Counted(BaseException):
+    """As many operations were counted as are wanted, or for as long."""
+
+
+@dataclass(frozen=True)
+class _Inlined:
+    """What Inductor has written into one elementwise operation: others, along so many paths, and what they read."""
+
+    paths: int = 0
+    held: frozenset[int] = frozenset()
+    read: frozenset[int] = frozenset()
+    heavy: bool = False
+
+    def is_stored(self, users: int) -> bool:
+        """Say whether Inductor stores the result and does not write it into its users; by its own rules on a CPU."""
+        often = self.heavy or len(self.held) > _HELD or len(self.read) > _READ
+        return len(self.held) > _HELD_ONCE or len(self.read) > _READ_ONCE or (users > 1 and often)
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """One operation: its name, whether it is elementwise, or only looks at its argument in another way.
+
+    `made` are the places of those that made its arguments, below 0 for what was there before.
+    """
+
+    name: str
+    elementwise: bool
+    looks: bool
+    made: tuple[int, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each number of its arguments is needed where each of its result is."""
+        return (self.elementwise or self.name in _WHOLE) and self.name not in _PARTS
+
+
+class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes operations in their order, until there are more than `most`, or for so many seconds.
+
+    Each is a call of Python, which a profiler takes for the framework's. `arithmetic` counts the operations on numbers
+    of matrix products and convolutions; `given` has the memory of what was there before, by its place: address, bytes.
+    """
+
+    def __init__(self, most: float = math.inf, seconds: float = math.inf) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.noted: list[_Operation] = []
+        self.arithmetic = 0.0
+        self.given: dict[int, tuple[int, int]] = {}
+        self._most = most
+        self._until = time.perf_counter() + seconds
+        self._places: Any = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if len(self.noted) > self._most or time.perf_counter() > self._until:
+            raise _Counted
+        made = tuple(map(self._place, _tensors((*args, *(kwargs or {}).values()))))
+        outputs = func(*args, **(kwargs or {}))
+        formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
+        if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
+            self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
+        for output in _tensors((outputs,)):
+            self._places[output] = len(self.noted)
+        name = func.name().partition("::")[2].partition(".")[0]
+        self.noted.append(_Operation(name, torch.Tag.pointwise in func.tags, bool(func.is_view), made))
+        return outputs
+
+    def _place(self, tensor: torch.Tensor) -> int:
+        """Return the place of what made a tensor."""
+        if tensor not in self._places:
+            place = self._places[tensor] = -1 - len(self.given)
+            self.given[place] = _memory(tensor)
+        found: int = self._places[tensor]
+        return found
+
+    def total(self) -> float:
+        """Return with how many operations Inductor has to do.
+
+        It writes elementwise operations into each other, up to some, and works along each path through them: where each
+        turn of a loop uses a value twice, ten turns are a thousand paths.
+        """
+        others = {place for one in self.noted if not (one.elementwise or one.looks) for place in one.made}
+        users = Counter(place for one in self.noted for place in {*one.made})
+        inlined: list[_Inlined] = []
+        written = 0
+        for place, operation in enumerate(self.noted):
+            parts = [inlined[i] if i >= 0 else _Inlined(read=frozenset({i})) for i in operation.made]
+            own = operation.elementwise
+            one = _Inlined(
+                sum(part.paths for part in parts) + own,
+                frozenset({place} if own else ()).union(*(part.held for part in parts)),
+                frozenset[int]().union(*(part.read for part in parts)),
+                operation.name in _HEAVY or any(part.heavy for part in parts),
+            )
+            if not (own or operation.looks):
+                one = _Inlined(read=frozenset({place}))
+            elif place in others or not users[place] or one.is_stored(users[place]):
+                written += one.paths
+                one = _Inlined(read=frozenset({place}))
+            inlined.append(one)
+        return max(len(self.noted), written / _WRITTEN)
+
+    def gone_through(self, results: Any) -> float:
+        """Return the bytes of results that are made, and of what was given that has to be read as a whole for that."""
+        before = {address for address, _ in self.given.values()}
+        places = {self._places[tensor]: tensor for tensor in _tensors((results,)) if tensor in self._places}
+        made = [_memory(tensor) for place, tensor in places.items() if place >= 0 and self.noted[place].is_whole]
+        needed = {*places}
+        for place in range(len(self.noted) - 1, -1, -1):
+            one = self.noted[place]
+            if place in needed and (one.is_whole or (one.looks and one.name not in _PARTS)):
+                needed.update(one.made)
+        read: dict[int, int] = {}
+        for place, (address, size) in self.given.items():
+            if place in needed:
+                read[address] = max(size, read.get(address, 0))
+        fresh = {address: size for address, size in made if address not in before}
+        return float(sum(fresh.values()) + sum(read.values()))
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    """Return the tensors in some values, and in the lists, tuples and dicts among them."""
+    found, pending = [], [values]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, list | tuple | dict):
+            pending += one.values() if isinstance(one, dict) else one
+    return found
+
+
+def _memory(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return the address of a tensor's memory, and how many bytes of it the tensor is."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), min(storage.nbytes(), tensor.numel() * tensor.element_size())
+    except RuntimeError:  # of a kind that has none, such as a sparse one
+        return 0, 0
+
+
+def worked_outside(run: Callable[[], Any]) -> Untraced:
+    """Run something plainly, and return what that did outside of torch: Dynamo may take its results for fixed."""
+    found = []
+    for _ in range(2):  # the less of both: another process may have had the core in one of them
+        operations = _Noted()
+        try:
+            with watched(("torch",)) as seen, operations:
+                results = run()
+        except Exception:  # whatever it raises that it does not raise when nobody looks: then nothing is known
+            return Untraced()
+        # Waiting and files break the graph, and Dynamo draws random numbers anew.
+        outside = max(seen.seconds - len(operations.noted) * _LOOKED_AT, 0.0)
+        least = Least(operations.arithmetic, operations.gone_through(results))
+        found.append(replace(seen, never="", seconds=outside, least=least))
+        if not found[0].is_worth_a_call:
+            break
+    return min(found, key=lambda seen: seen.seconds)
+
+
+def operations(run: Callable[[], Any], most: int, seconds: float) -> float:
+    """Return into how many operations Inductor unrolls what takes so many seconds, or a number above `most`.
+
+    Of what takes long, a part is counted, and the rest taken for alike.
+    """
+    long = seconds > _COUNTING
+    mode, begun = _Noted(most, _COUNTING if long else math.inf), time.perf_counter()
+    try:
+        with mode:
+            run()
+    except _Counted:
+        return mode.total() * (max(seconds / (time.perf_counter() - begun), 1.0) if long else 1.0)
+    except Exception:  # whatever it raises that it does not raise when nobody counts: then nothing is known
+        return 0.0
+    return mode.total()

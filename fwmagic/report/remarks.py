@@ -1,0 +1,364 @@
+"""The remarks of a report: what is to be known of each variant, of all of them, and what the numbers hold for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from fwmagic.format import (
+    number,
+    one_line,
+    percent,
+    ratio,
+    ratio_between,
+    seconds,
+    setting,
+    size,
+)
+from fwmagic.report.answer import speed
+from fwmagic.report.ledger import Amount, Ledger
+from fwmagic.report.report import (
+    Agreement,
+    Compilation,
+    Conditions,
+    Finding,
+    Ratio,
+    Report,
+    Stage,
+    Time,
+    Variant,
+)
+from fwmagic.report.tables import (
+    NOT_AVAILABLE,
+    bytes_in_words,
+    device_in_words,
+    range_in_words,
+    segment_in_words,
+    uses_memory,
+)
+
+_COMPILED = {
+    "yours": "by the cell itself",
+    "cell": "the whole cell as one function",
+    "modules": "the modules that it calls, in place",
+    "functions": "the functions that it calls, in place",
+    "eager": "no",
+}
+# Remarks that a finding takes the place of.
+_SAID_BY = {"FW302": "not warm", "FW401": "outputs"}
+#: The name of the remarks on all variants.
+ALL = "all variants"
+#: Of more variants than these, a notebook stores only what is to be noted on each.
+MANY = 6
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One labelled remark.
+
+    Attributes
+    ----------
+    label
+        What it is about, in a word or two.
+    text
+        The remark; of a finding, a stored report leaves it out: `line 3: `, if it has a line, its sentence without a
+        full stop, `. What to do: ` and its fix.
+    warning
+        Whether it is to be shown as a warning.
+    finding
+        The place of the finding in the report that it tells, from 0; null: it tells none.
+    """
+
+    label: str
+    text: str = ""
+    warning: bool = False
+    finding: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The remarks on one variant, or on all of them.
+
+    Attributes
+    ----------
+    name
+        The variant, or `all variants`.
+    lines
+        The remarks, in their order.
+    """
+
+    name: str
+    lines: tuple[Remark, ...]
+
+
+def details(report: Report) -> list[Group]:
+    """Return the remarks on each variant under its name, then those on the whole comparison.
+
+    What is the same for all of several variants is said once.
+    """
+    names = {variant.name for variant in report.variants}
+    memory = uses_memory(report)
+    own = {v.name: [*_remarks_on_variant(v, memory), *_findings_in_words(report, {v.name})] for v in report.variants}
+    for finding in report.findings:  # it says the same, and what to do
+        if finding.code in _SAID_BY and finding.variant in own:
+            own[finding.variant] = [line for line in own[finding.variant] if line.label != _SAID_BY[finding.code]]
+    first, *others = own.values() or [[]]
+    shared = [line for line in first if others and all(line in lines for lines in others)]
+    groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
+    named = {finding.variant for finding in report.findings}
+    groups.append((ALL, [*_verdict_remarks(report), *shared, *_findings_in_words(report, named - names | {None})]))
+    return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
+
+
+def noted(report: Report) -> list[Remark]:
+    """Return what is to be noted: first the findings that concern all numbers, then the rest in its order."""
+    lines = [(group.name, line) for group in details(report) for line in group.lines if line.warning]
+    return [line for _, line in sorted(lines, key=lambda one: one[0] != ALL or one[1].finding is None)]
+
+
+def stored_details(report: Report) -> list[Group]:
+    """Return the remarks for a view that a notebook stores: of many variants, what is to be noted on each, no more."""
+    groups = details(report)
+    if len(report.variants) <= MANY:
+        return groups
+    *own, last = groups if groups and groups[-1].name == ALL else [*groups, Group(ALL, ())]
+    noted = (replace(group, lines=tuple(line for line in group.lines if line.warning)) for group in own)
+    more = Remark("more", f"on each of {len(report.variants)} variants: .details() of the report")
+    return [*(group for group in noted if group.lines), replace(last, lines=(*last.lines, more))]
+
+
+def _verdict_remarks(report: Report) -> Iterator[Remark]:
+    """Yield the verdict on a pair; of several pairs only what their table does not tell, once for all of one note."""
+    ratios = list(report.over_baseline().values())
+    if len(ratios) == 1:
+        yield Remark("verdict", _verdict_in_words(ratios[0], report.margin))
+        return
+    for r in ratios:
+        if r.regimes or not r.repeatable:
+            yield Remark("verdict", _verdict_in_words(r, report.margin))
+    notes = dict.fromkeys((r.verdict, r.note) for r in ratios if r.note and r.repeatable and not r.regimes)
+    for verdict, note in notes:
+        names = ", ".join(r.variant for r in ratios if (r.verdict, r.note) == (verdict, note))
+        yield Remark("verdict", f"{names}: {verdict}: {note}")
+
+
+def _verdict_in_words(r: Ratio, margin: float) -> str:
+    seen = f"{range_in_words(r)}, no interval"
+    span = f"95 % interval {ratio_between(*r.interval)}" if r.interval is not None else seen
+    figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
+    pair = f"{r.variant} and {r.over}"
+    if r.verdict in ("faster", "slower"):
+        text = f"{r.variant} is {speed(r.median)} than {r.over} {figures}"
+    elif r.verdict == "same":
+        text = f"{pair} take the same time, within {setting(margin)} {figures}"
+    elif r.verdict == "withheld":
+        return f"{pair}: verdict withheld: {r.note}"
+    elif r.note and r.repeatable:
+        text = f"{pair}: undecided {figures}"
+    elif r.interval is None:
+        text = f"{pair}: undecided: too few rounds for an interval {figures}; a larger --budget may decide"
+    else:
+        text = (
+            f"{pair}: undecided: {r.variant} is {_span_in_words(*r.interval)} {figures}; a larger --budget may decide"
+        )
+    if r.regimes:
+        low, high = r.regimes
+        share = percent(low.share, 2)
+        return f"{text}; it moved between {ratio(low.median)}, in {share} of the rounds, and {ratio(high.median)}"
+    if not r.repeatable:
+        return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
+    return f"{text}; {r.note}" if r.note else text
+
+
+def _span_in_words(low: float, high: float) -> str:
+    first, second = speed(low), speed(high)
+    if first.split()[-1] == second.split()[-1]:
+        first = first.rsplit(" ", 1)[0]
+    return f"between {first} and {second}"
+
+
+def _remarks_on_variant(variant: Variant, memory: bool) -> Iterator[Remark]:
+    options = {name: value for name, value in variant.options.items() if name != "output"}
+    if options:
+        yield Remark("options", _pairs_in_words(options, "="))
+    if variant.failure is not None:
+        failure = variant.failure
+        what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
+        yield Remark("failed", f"{_line_in_words(failure.line)}{what}: {failure.message}", True)
+    if variant.note and variant.status != "running":  # that is what the run is at, and stands above
+        yield Remark(variant.status, variant.note)
+    if variant.compilation is not None:
+        yield from _compilation_in_words(variant.compilation)
+    if variant.time is not None:
+        yield Remark("timed", _blocks_in_words(variant.time))
+        yield from _alone_remark(variant.time)
+        if not variant.time.warm and variant.status == "timed":
+            yield Remark("not warm", "its time had not settled when the rounds began", True)
+        if variant.time.voided:
+            yield Remark("voided", f"{variant.time.voided} blocks in which something was compiled")
+    for ledger in variant.memory:
+        if memory or ledger.in_use is None:  # little is not worth a look, but why it is not known is said
+            yield _peak_in_words(ledger)
+            yield from _source_in_words(ledger)
+            yield from _allocations_in_words(ledger)
+    if variant.agreement is not None:
+        differs = variant.agreement.status == "differs"
+        where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
+        yield Remark("outputs", f"{variant.agreement.sentence}{where}", differs)
+    if variant.returned:
+        yield Remark("returned", ", ".join(variant.returned))
+
+
+_LOOSE = 1.05  # what a tight loop of a few milliseconds tells of a time, as a factor
+
+
+def _alone_remark(time: Time) -> Iterator[Remark]:
+    """Yield what a call takes in a tight loop, where that differs from its time by more than either is known to."""
+    if time.alone is not None and time.interval is not None:
+        low, high = time.interval
+        if not low / _LOOSE < time.alone < high * _LOOSE:
+            yield Remark("alone", f"{seconds(time.alone)} in a tight loop, without pauses or other variants in between")
+
+
+def _blocks_in_words(time: Time) -> str:
+    """Return the number of blocks that a time comes from."""
+    calls = time.calls_per_block
+    # A stored report holds fewer samples than were taken.
+    count = max(len(time.samples), time.calls // calls if calls else 0)
+    blocks = f"{count} {_plural('block', count)} of {number(calls)} {_plural('call', calls)}"
+    return f"{blocks}, too few for an interval" if time.interval is None else blocks
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def _adds(agreement: Agreement) -> bool:
+    """Say whether the path of the first difference is more than the sentence tells already."""
+    return bool(agreement.path) and str(agreement.path) not in agreement.sentence
+
+
+def _compilation_in_words(compilation: Compilation) -> Iterator[Remark]:
+    whole = compilation.way == "cell" and bool(compilation.reason)  # the reason tells how
+    parts = [compilation.reason if whole else _COMPILED.get(compilation.way, compilation.way)]
+    if compilation.compiled and not whole:
+        parts[0] += f" ({', '.join(compilation.compiled)})"
+    if compilation.graphs is not None:
+        parts.append(f"{compilation.graphs} {_plural('graph', compilation.graphs)}")
+    if compilation.lifted:
+        parts.append(f"{compilation.lifted} captured arrays made arguments")
+    why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason and not whole else ""
+    yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
+    for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
+        for place in places:
+            yield Remark(label, f"{_line_in_words(place.line)}{place.reason}", True)
+    if compilation.every_call:
+        yield Remark("compiles", "every call", True)
+
+
+def stages_in_words(variant: Variant) -> str:
+    """Return what each stage of a compilation took; empty if there is none."""
+    stages = variant.compilation.stages if variant.compilation is not None else ()
+    return ", ".join(f"{stage.name} {_stage_in_words(stage)}" for stage in stages)
+
+
+def _stage_in_words(stage: Stage) -> str:
+    if stage.seconds is None:
+        return f"{NOT_AVAILABLE} ({stage.source})"
+    return f"{seconds(stage.seconds)}{' (once a process, not counted)' if stage.name == 'prime' else ''}"
+
+
+def _peak_in_words(ledger: Ledger) -> Remark:
+    known = [f"{segment_in_words(ledger, one)} {bytes_in_words(one)}" for one in ledger.peak if one.bytes is not None]
+    missing = [f"{segment_in_words(ledger, one)} ({one.why})" for one in ledger.peak if one.bytes is None]
+    held = [f"{one.kind} {_size_in_words(one)}" for one in ledger.released]
+    total = "" if ledger.total is None else f" of {size(ledger.total)}"
+    start = None if ledger.start is None else size(ledger.start)
+    parts = [
+        f"peak on {device_in_words(ledger)}{total}: {', '.join(known) or NOT_AVAILABLE}",
+        "" if start is None else f"on top of {start} before" if ledger.on_top else f"{start} of it in use before",
+        f"not available: {', '.join(missing)}" if missing else "",
+        f"then held: {', '.join(held)}" if held else "",
+        ledger.note,
+    ]
+    told = any(one.most is not None for one in ledger.peak)  # a span says already that something is not known
+    return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note) and not told)
+
+
+def _source_in_words(ledger: Ledger) -> Iterator[Remark]:
+    """Yield what counted the bytes in use: mostly the same for all variants, and then said once."""
+    for amount in ledger.peak:
+        if amount.kind == "in use" and amount.source:
+            yield Remark("source", f"memory on {device_in_words(ledger)}: {amount.source}")
+
+
+def _size_in_words(amount: Amount) -> str:
+    return f"{NOT_AVAILABLE} ({amount.why})" if amount.bytes is None else size(amount.bytes)
+
+
+def _allocations_in_words(ledger: Ledger) -> Iterator[Remark]:
+    """Yield what allocated what was in use at the peak: lines of the cell, and what is known instead of one."""
+    parts = [f"{_line_in_words(one.line).removesuffix(': ') or one.what} {size(one.bytes)}" for one in ledger.lines]
+    if parts:
+        yield Remark("allocated", ", ".join(parts))
+
+
+def _findings_in_words(report: Report, variants: Set[str | None]) -> list[Remark]:
+    return [
+        _finding_in_words(finding, place)
+        for place, finding in enumerate(report.findings)
+        if finding.variant in variants
+    ]
+
+
+def _finding_in_words(finding: Finding, place: int) -> Remark:
+    text = f"{_line_in_words(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}"
+    return Remark(finding.code, text, True, place if text == _tidy_text(text) else None)
+
+
+def _line_in_words(line: int | None) -> str:
+    return "" if line is None else f"line {line}: "
+
+
+def _tidy_remark(line: Remark) -> Remark:
+    return Remark(one_line(line.label, 40), _tidy_text(line.text), line.warning, line.finding)
+
+
+def _tidy_text(text: str) -> str:
+    return one_line(text, 600)
+
+
+def conditions(report: Report) -> list[Remark]:
+    """Return what the numbers hold for, in two to four lines; of what has a default, only what is another."""
+    c = report.conditions
+    known = (("before", c.load_before), ("during", c.load_during))
+    load = [f"{when} {number(cores)}" for when, cores in known if cores is not None]
+    sources = dict.fromkeys(v.time.source for v in report.variants if v.time is not None)
+    lines = {
+        "software": [_pairs_in_words(c.versions, " "), c.machine, "" if c.process == Conditions.process else c.process],
+        "devices": [
+            _pairs_in_words(c.devices, " on "),
+            _threads_in_words(c.threads),
+            _pairs_in_words(c.settings, " = "),
+            c.inputs,
+        ],
+        "load": [f"cores busy with other processes: {', '.join(load)}" if load else "", ", ".join(c.neighbours)],
+        "timing": [
+            "" if report.state == "running" else f"{seconds(report.spent)} of a budget of {seconds(report.budget)}",
+            "" if report.margin == Report.margin else f"margin {setting(report.margin)}",
+            *(source for source in sources if source != Time.source),
+        ],
+    }
+    joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
+    return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
+
+
+def _threads_in_words(threads: Mapping[str, str]) -> str:
+    counts = set(threads.values())
+    if len(threads) > 1 and len(counts) == 1:
+        return f"{counts.pop()} threads each"
+    return _pairs_in_words({name: n for name, n in threads.items() if not n.startswith("unknown")}, " threads: ")
+
+
+def _pairs_in_words(values: Mapping[str, str], between: str) -> str:
+    return ", ".join(f"{key}{between}{value}" for key, value in values.items())

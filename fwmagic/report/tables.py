@@ -1,0 +1,224 @@
+"""The tables of a report: a row a variant, each figure as every view words it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fwmagic.format import (
+    number,
+    one_line,
+    ratio,
+    ratio_between,
+    seconds,
+    seconds_between,
+    size,
+    size_between,
+)
+from fwmagic.report.answer import SHORT
+from fwmagic.report.ledger import Amount, Ledger
+from fwmagic.report.report import (
+    Ratio,
+    Report,
+    Time,
+    Variant,
+)
+
+NOT_AVAILABLE = "n/a"
+# Less memory than this, in bytes, is not worth a look.
+_LEAST_MEMORY = 2**20
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The figures of a report as text.
+
+    Attributes
+    ----------
+    head
+        A heading for each column.
+    rows
+        One row a variant, with a cell for each column.
+    """
+
+    head: Row
+    rows: tuple[Row, ...]
+
+
+def table(report: Report) -> Table:
+    """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
+    ratios = report.over_baseline()
+    over = f"ratio to {one_line(report.baseline, 20)}" if report.baseline is not None else "ratio"
+    columns = {
+        "variant": [one_line(variant.name, 30) for variant in report.variants],
+        "per call": [_each_cell(variant) for variant in report.variants],
+        over: [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        "compile": [_compile_brief(variant) for variant in report.variants],
+        "memory": [_memory_cell(variant) if uses_memory(report) else NOT_AVAILABLE for variant in report.variants],
+        "compiled": [_compiled_cell(variant) for variant in report.variants],
+    }
+    if not ratios:
+        del columns[over]
+    return _without_empty(columns)
+
+
+def figures(report: Report) -> Table:
+    """Return the whole table of the variants; a column that holds nothing for any of them is left out."""
+    ratios = report.over_baseline()
+    over = report.baseline if report.baseline is not None else "the other"
+    columns = {
+        "variant": [variant.name for variant in report.variants],
+        "runs": [f"{variant.framework} {variant.mode}".strip() for variant in report.variants],
+        "time per call": [_time_cell(variant) for variant in report.variants],
+        f"ratio to {over}": [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
+        "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
+        "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
+        "compile": [compile_cell(variant) for variant in report.variants],
+        **(_memory_columns(report) if uses_memory(report) else {}),
+        "compiled": [_compiled_cell(variant) for variant in report.variants],
+    }
+    if not ratios:
+        del columns[f"ratio to {over}"]
+    return _without_empty(columns)
+
+
+def _memory_columns(report: Report) -> dict[str, list[str]]:
+    return {
+        "memory": [_in_use_cell(variant) for variant in report.variants],
+        "peak held": [_held_cell(variant) for variant in report.variants],
+        **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
+    }
+
+
+def _without_empty(columns: Mapping[str, list[str]]) -> Table:
+    shown = {head: cells for head, cells in columns.items() if any(cell != NOT_AVAILABLE for cell in cells)}
+    rows = zip(*([one_line(cell, 60) for cell in cells] for cells in shown.values()), strict=True)
+    return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
+
+
+def _each_cell(variant: Variant) -> str:
+    if variant.time is None:
+        return variant.status
+    return f"{seconds(variant.time.median)}{' (once)' if variant.status == 'run-once' else ''}"
+
+
+def uses_memory(report: Report) -> bool:
+    """Say whether a variant had so much memory in use that it is worth a look, or somebody asked for it."""
+    ledgers = [one for variant in report for one in variant.memory]
+    asked = any(one.released or one.lines or one.device == "heap" for one in ledgers)
+    return asked or any(one.in_use is not None and one.in_use >= _LEAST_MEMORY for one in ledgers)
+
+
+def _memory_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        if ledger.in_use is not None:
+            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)}"
+    return NOT_AVAILABLE
+
+
+def _compiled_cell(variant: Variant) -> str:
+    way = variant.compilation.way if variant.compilation is not None else None
+    return NOT_AVAILABLE if way is None else SHORT.get(way, way)
+
+
+def _time_cell(variant: Variant) -> str:
+    time = variant.time
+    if time is None:
+        return variant.status
+    if variant.status == "run-once":
+        return f"{seconds(time.median)} (once)"
+    return f"{seconds(time.median)} ({'no interval' if time.interval is None else seconds_between(*time.interval)})"
+
+
+def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> str:
+    if name == baseline:
+        return "1 (baseline)"
+    r = ratios.get(name)
+    if r is None:
+        return NOT_AVAILABLE
+    span = range_in_words(r) if r.interval is None else ratio_between(*r.interval)
+    return f"{ratio(r.median)} ({span})"
+
+
+def range_in_words(r: Ratio) -> str:
+    """Return the range of ratios that was seen, where there is no interval."""
+    if r.rounds == 1:
+        return "one round"
+    return f"range {NOT_AVAILABLE if r.least is None or r.most is None else ratio_between(r.least, r.most)}"
+
+
+def _dispatch_cell(time: Time | None) -> str:
+    if time is None or time.dispatch is None or time.wait is None:
+        return NOT_AVAILABLE
+    return f"{seconds(time.dispatch)} / {seconds(time.wait)}"
+
+
+def _number_cell(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else number(value)
+
+
+def compile_cell(variant: Variant) -> str:
+    """Return what compiling took, and whether it was afresh, from a cache or in vain."""
+    compilation, known = variant.compilation, variant.compile_stages
+    compiling = sum(value for _, value in known)
+    if compilation is None or not known or (compilation.cache == "none" and not compiling):
+        return NOT_AVAILABLE
+    if compilation.cache == "none":
+        return f"{seconds(compiling)} (in vain)"
+    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
+    return f"{seconds(compiling)}{cache}"
+
+
+def _compile_brief(variant: Variant) -> str:
+    """Return what compiling took; of where it came from, only that it was in vain, since the variant runs as Python."""
+    took = compile_cell(variant)
+    return took.replace(" (in vain)", " in vain").partition(" (")[0]
+
+
+def _in_use_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        if ledger.in_use is not None:
+            # of a process that ended, what its own start took is in it
+            seen = ", last seen" if ledger.how == "last seen" else ""
+            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)} ({device_in_words(ledger)}{seen})"
+    return NOT_AVAILABLE
+
+
+def _held_cell(variant: Variant) -> str:
+    for ledger in variant.memory:
+        free = next((amount.bytes for amount in ledger.peak if amount.kind == "free in pool"), None)
+        if free is not None and ledger.in_use is not None:
+            return f"{size(ledger.in_use + free)} ({device_in_words(ledger)})"
+    return NOT_AVAILABLE
+
+
+def _released(report: Report) -> list[str]:
+    return list(dict.fromkeys(a.kind for v in report.variants for ledger in v.memory for a in ledger.released))
+
+
+def _released_cell(variant: Variant, kind: str) -> str:
+    found = (a for ledger in variant.memory for a in ledger.released if a.kind == kind)
+    return next((size(amount.bytes) for amount in found if amount.bytes is not None), NOT_AVAILABLE)
+
+
+def device_in_words(ledger: Ledger) -> str:
+    """Return the device of a ledger, and whether it was only worked out."""
+    return f"{ledger.device} (static)" if ledger.how == "static" else ledger.device
+
+
+def segment_in_words(ledger: Ledger, amount: Amount) -> str:
+    """Return what a segment of a ledger is, and how what is in use was found where no counter told it."""
+    return f"{amount.kind} ({ledger.how})" if amount.kind == "in use" and ledger.how != "measured" else amount.kind
+
+
+def used_in_words(ledger: Ledger) -> str:
+    """Return how much was in use at the peak: a size, or from which one to which."""
+    return next((bytes_in_words(one) for one in ledger.peak if one.kind == "in use"), NOT_AVAILABLE)
+
+
+def bytes_in_words(amount: Amount) -> str:
+    """Return a size, or from which one to which."""
+    count = amount.bytes or 0
+    return size(count) if amount.most is None else size_between(count, amount.most)
