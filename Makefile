@@ -44,7 +44,9 @@ lint: $(READY) $(NODE_MODULES)  ## ruff and mypy; tsc, eslint and prettier
 	@# The two slow ones side by side; each waits for nothing of the other.
 	cd labextension && $(NPM) run --silent lint & node=$$!; $(BIN)/mypy; python=$$?; wait $$node && exit $$python
 
-test: TIER := -m 'not slow' --hypothesis-profile quick
+# Real kernels, browsers and clocks on a shared machine: what fails once is tried once more, and shown with its first
+# traceback. `make test-all` tries nothing twice.
+test: TIER := -m 'not slow' --hypothesis-profile quick --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
 test: lint  ## lint, then the tests of the first tier
 test-all: COVERAGE := --cov --cov-report=term
 test-all: lint  ## lint, then all tests, with coverage; several times as long

@@ -337,7 +337,7 @@ class Options:
         None, _DEVICE, _EVERYWHERE, "where to run: cpu, cuda, cuda:N, gpu or gpu:N", config=True)
     inputs: tuple[str, ...] = _option(
         (), _VARIABLES, _EVERYWHERE,
-        "arrays of the notebook that the cell gets as private copies in its own framework")
+        "arrays of the notebook that the cell gets as copies in its own framework")
     items: int | None = _option(
         None, _COUNT, _EVERYWHERE, "how many items one run of the cell handles: the report adds items per second",
         needs=(_MEASURED,))

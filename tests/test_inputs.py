@@ -42,6 +42,16 @@ def test_a_copy_is_private(framework):
     assert second["A"].tolist() == [0, 0, 0]
 
 
+def test_sections_of_one_framework_share_their_copies():
+    source, converted = torch.zeros(3), {}
+    (first, _), (second, _), (other, _) = (
+        converted_inputs(["A"], {"A": source}, ALL, framework, None, converted) for framework in (NUMPY, NUMPY, JAX)
+    )
+    assert first["A"] is second["A"]
+    first["A"] += 1
+    assert source.tolist() == other["A"].tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("dtype", "together", "expected"),
     [

@@ -108,6 +108,14 @@ class TestSetup:
         found = compare(shell, "%%setup\nA = np.zeros(3)\n" + body)
         assert [float(variant.outputs[SUM]) for variant in found] == [3, 0, 3]
 
+    @pytest.mark.parametrize(("option", "setup"), [("--inputs W", ""), ("", "%%setup\nW = W.copy()\n")])
+    def test_equal_sections_of_one_framework_have_their_arrays_at_one_address(self, shell, option, setup):
+        run(shell, "import numpy as np\nW = np.zeros(3, np.float32)")
+        body = "%%numpy a\nW.ctypes.data\n%%numpy b\nW.ctypes.data\n%%torch --mode eager\nW.data_ptr()"
+        first, second, other = (one.outputs[SUM] for one in compare(shell, setup + body, f"--no-check {option}"))
+        assert first == second
+        assert len({first, other, shell.user_ns["W"].ctypes.data}) == 3
+
     def test_what_it_prints_is_not_shown(self, shell, capsys):
         compare(shell, "%%setup\nprint('from setup')\n%%numpy\nprint('from a section')\n1")
         assert capsys.readouterr().out == ""

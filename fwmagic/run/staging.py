@@ -89,7 +89,9 @@ class Staging:
         namespace, framework, body = self._session.namespace, section.framework, section.body
         device = section.options.device
         bindings, stated = shared_inputs(given, self._together, framework, device, self._converted)
-        inputs, stated_inputs = converted_inputs(section.options.inputs, namespace, self._together, framework, device)
+        inputs, stated_inputs = converted_inputs(
+            section.options.inputs, namespace, self._together, framework, device, self._converted
+        )
         self.stated += [sentence for sentence in (stated, stated_inputs) if sentence and sentence not in self.stated]
         overlay = Overlay(namespace, {**framework.names(), **bindings, **inputs})
         if section.options.seed is not None:
