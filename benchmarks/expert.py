@@ -51,15 +51,15 @@ def expert(rng: random.Random, quick: bool) -> Iterator[Run]:
 
 
 def _one(cell: Cell, effort: Effort, seed: int) -> Run:
-    _begin(cell)
-    with _kept() as kept:
+    begin(cell)
+    with kept() as found:
         run_cell(_CELL.format(framework=cell.framework, text=cell.text.strip()))
     report = shell().user_ns["timed"]
     (variant,) = report
     if variant.failure is not None:
         raise RuntimeError(f"{variant.failure.error}: {variant.failure.message}")
-    here, own = kept[0]
-    _begin(cell)  # the cell has left its results
+    here, own, _ = found[0]
+    begin(cell)  # the cell has left its results
     run_cell(cell.expert)
     call, args = (shell().user_ns[name] for name in ("call", "args"))
     for _ in range(3):
@@ -69,7 +69,8 @@ def _one(cell: Cell, effort: Effort, seed: int) -> Run:
     return {"way": variant.compilation.way, "reason": variant.compilation.reason, **_of(measured, own.name)}
 
 
-def _begin(cell: Cell) -> None:
+def begin(cell: Cell) -> None:
+    """Bind what a cell needs."""
     run_cell(_NAMES[cell.framework] + cell.setup)
 
 
@@ -102,13 +103,13 @@ def _of(measured: Measurement, name: str) -> Run:
 
 
 @contextmanager
-def _kept() -> Iterator[list[tuple[Here, Local]]]:
-    """Keep the calls of the variants that are timed in the block, and where."""
+def kept() -> Iterator[list[tuple[Here, Local, Any]]]:
+    """Keep where variants are timed in the block, their calls, and their programs."""
     usual, found = Here.calls, []
 
     def calls(here: Here, name: str, program: Any, pool: str) -> Local:
         made = usual(here, name, program, pool)
-        found.append((here, made))
+        found.append((here, made, program))
         return made
 
     with mock.patch.object(Here, "calls", calls):

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import figures_of_memory, figures_of_workers, goals
 from benchmarks.markdown import median, number, percent, table
 from benchmarks.results import load
-from benchmarks.runs import ALIKE, HAND, OWN, Run, Runs, busy, deviations, errors, share, spread
+from benchmarks.runs import ALIKE, HAND, ISOLATED, OWN, Run, Runs, busy, deviations, errors, share, spread
 
 
 def to_markdown(data: Mapping[str, Any]) -> str:
@@ -90,6 +90,43 @@ def _expert(runs: Runs) -> str:
     ]
     heads = ("cell", "way", "expert, µs a call", "fwmagic over expert", "95 % interval", "why it is not one program")
     return table(heads, rows)
+
+
+def _alone(runs: Runs) -> str:
+    away = goals.beside_hand(runs)
+    rows = []
+    for (setup,), group in runs.groups("setup"):
+        own, hand = ([run["each"] for run in group.of("alone", method=method).good] for method in (OWN, HAND))
+        own_range, hand_range = (percent(max(some) / min(some) - 1, 1) if some else "–" for some in (own, hand))
+        rows.append(
+            (setup, number(median(own), 1e6), number(median(hand), 1e6), percent(away[setup], 1), own_range, hand_range)
+        )
+    heads = ("cell", "fwmagic, µs a call", "by hand, µs a call", "difference", "from run to run", "by hand")
+    return table(heads, rows)
+
+
+def _pairs(runs: Runs) -> str:
+    heads = ("pair", "b over a", "95 % interval", "verdict", "isolated", "95 % interval", "verdict")
+    rows = []
+    for (setup,), group in runs.groups("setup"):
+        cells = []
+        for method in (OWN, ISOLATED):
+            for run in group.of("pairs", method=method).good:
+                ratio = run["raw"]["ratio"]
+                cells += [number(run["ratio"]), f"{number(ratio['low'])} to {number(ratio['high'])}", run["verdict"]]
+        rows.append((setup, *cells))
+    return table(heads, rows)
+
+
+def _lab(runs: Runs) -> str:
+    rows = []
+    for (setup,), group in runs.groups("setup"):
+        verdicts = Counter(run["verdict"] for run in group.good)
+        each = ", ".join(f"{verdict} {count}" for verdict, count in sorted(verdicts.items()))
+        ratios = [run["ratio"] for run in group.good]
+        spent = median(run["spent"] for run in group.good)
+        rows.append((setup, str(len(group)), f"{number(min(ratios))} to {number(max(ratios))}", each, number(spent)))
+    return table(("pair", "runs", "b over a", "verdicts", "s of timing, median"), rows)
 
 
 def _planted(runs: Runs) -> str:
@@ -263,10 +300,13 @@ def _budget(runs: Runs) -> str:
 _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Runs], str]], ...] = (
     ("Identical functions on the same buffers", ALIKE, _alike),
     ("Identical sections of a `%%compare` cell", ("cells",), _alike),
+    ("Cells alone, beside a loop by hand over the same program", ("alone",), _alone),
     ("Cells beside an expert's function", ("expert",), _expert),
     ("Extra work in one of two identical functions", ("planted",), _planted),
     ("torch against JAX on equal work, run to run", ("frameworks",), _frameworks),
     ("torch against JAX in processes of their own, and in one, run to run", ("isolated",), _frameworks),
+    ("Memory-bound pairs, in this process and isolated", ("pairs",), _pairs),
+    ("In JupyterLab, beside its browser", ("lab",), _lab),
     ("With a busy neighbour", ("neighbour",), _neighbour),
     ("With a neighbour that is busy in bursts", ("bursts",), _neighbour),
     ("How often the 95 % interval holds the true ratio", ("coverage",), _coverage),

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks.runs import (
     HAND,
     ISOLATED,
     LARGE,
+    LONG,
     MEMIT,
     MIB,
     NO_VERDICT,
@@ -133,6 +135,15 @@ def test_cells_with_and_without_a_state_are_run_beside_a_loop_by_hand(quick):
     assert found == {(name, method) for name in names for method in (OWN, HAND)}
     own = runs.of("cells", method=OWN)
     assert all(set(run["raw"]["calls_per_block"].values()) == {1} for run in own if "a list grows" in run["setup"])
+
+
+@of_all
+def test_a_cell_alone_a_pair_and_a_browser_have_their_runs(quick):
+    runs = Runs(load(quick[0])["runs"])
+    assert Counter(run["method"] for run in runs.of("alone").good) == {OWN: 3, HAND: 3}
+    assert Counter(run["method"] for run in runs.of("pairs").good) == {OWN: 1, ISOLATED: 1}
+    (shown,) = runs.of("lab").good
+    assert shown["low"] <= shown["ratio"] <= shown["high"]
 
 
 @of_all
@@ -525,6 +536,51 @@ def test_the_goals_of_the_isolated_pair():
     assert goal([*own, *steady], start + "spread")[1] == "NO"
     failed = failed_run("isolated", setup="jax/torch 150 µs", method=PINNED)
     assert goal([*own, *peers, failed], start + "ratio from its median, worst")[1] == "NO"
+
+
+def test_the_goal_of_a_loop_by_hand_that_runs_for_a_minute():
+    start = "torch 150 µs: interval holds the ratio of a minute by hand"
+    truth = run_of("frameworks", method=LONG, ratio=1.005)
+    holding, outside = (run_of("frameworks", raw=raw_of(high=high)) for high in (1.01, 1.004))
+    assert goal([truth, *[holding] * 9, outside], start) == ("90.00 % of 10", "yes")
+    assert goal([truth, *[holding] * 8, outside], start)[1] == "NO"
+    assert goal([holding], start) == ("no run", "–")
+
+
+def test_the_goal_of_cells_that_are_timed_alone():
+    def cell(name, *each, method=OWN):
+        return [run_of("alone", setup=name, method=method, each=one) for one in each]
+
+    start = "time per call within 3 %"
+    near = [*cell("near", 1.0, 1.02, 9.0), *cell("near", 1.0, method=HAND)]
+    far = [*cell("far", 0.96), *cell("far", 1.0, method=HAND)]
+    assert goal(near, start) == ("100.00 % of 1", "yes")
+    assert goal([*near, *far], start) == ("50.00 % of 2", "NO")
+    assert goal([*near, failed_run("alone", setup="near")], start)[1] == "NO"
+
+
+def test_the_goals_of_isolated_pairs():
+    def pair(name, here, away, verdict="faster"):
+        own = run_of("pairs", setup=name, ratio=here, verdict="faster")
+        return [own, run_of("pairs", setup=name, method=ISOLATED, ratio=away, verdict=verdict)]
+
+    verdict, ratio = "isolated: the verdict of this process", "isolated: ratio within 5 %"
+    assert goal(pair("a", 0.5, 0.52), ratio) == ("100.00 % of 1", "yes")
+    assert goal([*pair("a", 0.5, 0.52), *pair("b", 0.5, 0.53)], ratio) == ("50.00 % of 2", "NO")
+    assert goal([*pair("a", 0.5, 0.5), *pair("b", 0.5, 0.5, "undecided")], verdict) == ("50.00 % of 2", "NO")
+    assert goal([run_of("pairs", setup="a"), failed_run("pairs", setup="a", method=ISOLATED)], verdict)[1] == "NO"
+
+
+def test_the_goals_in_jupyterlab():
+    def shown(true, *verdicts):
+        return [run_of("lab", true=true, verdict=verdict) for verdict in verdicts]
+
+    decided, false = "in JupyterLab: unlike", "in JupyterLab: false"
+    runs = [*shown(None, *["slower"] * 19, "undecided"), *shown(1.0, "same", "undecided")]
+    assert goal(runs, decided) == ("95.00 % of 20", "yes")
+    assert goal(runs, false) == ("0.00 % of 2", "yes")
+    assert goal([*runs, *shown(None, "undecided")], decided)[1] == "NO"
+    assert goal([*runs, *shown(1.0, "slower")], false)[1] == "NO"
 
 
 def test_the_goals_of_isolated_workers():
