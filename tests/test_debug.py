@@ -485,7 +485,7 @@ class TestTryFix:
         )
         run(shell, f"%%jax --try-fix -o r\n{FAILING_TRACE}")
         fix = view(shell).fix
-        assert (fix.agrees, fix.text) == (False, "")
+        assert (fix.agrees, fix.text, fix.answer) == (False, "", fix.answer)
         assert "gives something else than without a trace" in fix.answer
 
     @pytest.mark.slow

@@ -68,12 +68,16 @@ class TestAComparison:
         assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
 
     def test_the_processes_take_turns_in_random_order(self, shell, monkeypatch):
-        order = []
+        order, pairs = [], set()
         rest = IsolatedVariant.rest
         monkeypatch.setattr(IsolatedVariant, "rest", lambda self: (order.append(self.name), rest(self))[1])
-        run(shell, PAIR.format(options="--isolate --margin 0").replace("--budget 0.2", "--budget 1.5"))
-        rounds = order[2:]  # the first two are of the warm-up
-        pairs = {tuple(rounds[i : i + 2]) for i in range(0, len(rounds) - 1, 2)}
+        for _ in range(20):  # a busy machine may leave a run two rounds
+            order.clear()
+            run(shell, PAIR.format(options="--isolate --margin 0").replace("--budget 0.2", "--budget 0.5"))
+            rounds = order[2:]  # the first two are of the warm-up
+            pairs |= {tuple(rounds[i : i + 2]) for i in range(0, len(rounds) - 1, 2)}
+            if len(pairs) > 1:
+                break
         assert pairs == {("torch", "jax"), ("jax", "torch")}
 
     def test_the_whole_budget_is_used_where_this_process_stops_as_soon_as_it_is_decided(self, shell, idle):

@@ -189,6 +189,16 @@ def test_a_folder_that_is_gone_or_another_one_is_no_trouble(watched, tmp_path):
     assert watched(f"{writes}os.chdir({str(tmp_path)!r})") is None
 
 
+def test_a_file_that_another_process_has_written_is_not_the_cells(watched, tmp_path):
+    code = "import sys; sys.stdin.read(1); open('others.log', 'w').write(99 * 'x'); print('done', flush=True)"
+    command, pipes = [sys.executable, "-ISc", code], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as other:
+        numbers = other.stdin.fileno(), other.stdout.fileno()
+        assert watched("import os; n = os.write({}, b'1'); said = os.read({}, 4)".format(*numbers)) is None
+        other.stdin.close()
+    assert (tmp_path / "others.log").stat().st_size == 99
+
+
 def test_a_module_that_is_imported_from_the_folder_writes_its_bytecode(watched, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.syspath_prepend(tmp_path)

@@ -38,18 +38,25 @@ class Written:
 
         Standard streams and those of the log are left out.
         """
-        if self._sum is None or _bytes_so_far() == self._sum:
+        written = 0 if self._sum is None else (_bytes_so_far() or 0) - self._sum
+        if written <= 0:
             return ""
-        changed = [path for path, state in _open_files().items() if self._open.get(path, state) != state]
-        files = _files_in(self._folder)
+        open_files, files = _open_files(), _files_in(self._folder)
+        changed = [path for path, now in open_files.items() if _by(written, self._open.get(path, now), now)]
         if files is not None and self._files is not None:
-            changed += [path for path, state in files.items() if self._files.get(path) != state]
+            changed += [path for path, now in files.items() if _by(written, self._files.get(path), now)]
         folder = self._folder or Path("/")
         known = {folder / path for path in asked}
         path = next((path for path in changed if path not in known), None)
         if path is None:
             return ""
         return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _by(written: int, before: _State | None, now: _State) -> bool:
+    """Say whether a file was changed, and with no more bytes than were written here: else it was another process."""
+    size_before, size = 0 if before is None else before[0], now[0]
+    return before != now and written >= (size - size_before if size >= size_before else size)
 
 
 def _folder() -> Path | None:
