@@ -163,7 +163,7 @@ class Lab:
 
     def _note(self, error: Error) -> None:
         if error.message != "Disposed" or "fwmagic" in (error.stack or ""):
-            self.errors.append(str(error))
+            self.errors.append(error.stack or str(error))  # the stack begins with the message
 
     def open(self, server: Server, notebook: str) -> Lab:
         """Open a notebook, on a page that is there as on a new one, and wait until its kernel is ready."""

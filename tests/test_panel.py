@@ -395,15 +395,13 @@ class TestStoredReports:
             )
 
         before = label_colour()
-        lab.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
-        lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+        lab.theme("Dark")
         for _ in range(50):
             if label_colour() != before:
                 break
             lab.page.wait_for_timeout(100)
         assert label_colour() != before
-        lab.command("apputils:change-theme", {"theme": "JupyterLab Light"})
-        lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+        lab.theme("Light")
 
     def test_hovering_shows_the_exact_value(self, lab, two):
         _, newer = two
