@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import random
+import re
 import statistics
 import time
 import timeit
@@ -197,4 +200,39 @@ class TestProgress:
         kept = []
         report = compare({"a": lambda: kept.append(1)})
         assert len(kept) >= report["a"].time.calls  # nothing is put back
-        assert (report["a"].compilation.way, report["a"].compilation.reason) == ("yours", "timed as it is")
+        assert (report["a"].compilation.way, report["a"].compilation.reason) == ("eager", "timed as it is")
+
+
+class TestCompiled:
+    """Nothing is compiled here: the report says so of what it knows, and nothing of the rest."""
+
+    step = staticmethod(jax.jit(lambda v: v + 1))
+
+    def test_plain_functions_are_not_said_to_be_compiled(self):
+        assert str(compare({"a": sum_up})).splitlines()[0].endswith(", not compiled")
+
+    def test_what_the_user_compiled_is_seen_by_its_name(self):
+        step, x = self.step, jnp.ones(3)
+        report = compare({"itself": lambda: step(x), "partial": functools.partial(step, x)})
+        assert [variant.compilation.way for variant in report] == ["yours", "yours"]
+
+    def test_of_others_it_is_not_known(self):
+        held, x = {"step": self.step}, jnp.ones(3)
+        report = compare({"a": lambda: held["step"](x)})
+        assert report["a"].compilation is None
+        assert "compiled" not in str(report).splitlines()[0]
+        assert report.to_html()
+
+
+@pytest.mark.parametrize(
+    ("callables", "message"),
+    [
+        ([sum_up], "A mapping of names to callables was expected, not a list"),
+        ({1: sum_up}, "1 is no name for a callable"),
+        ({"": sum_up}, "'' is no name for a callable"),
+        ({"a": asyncio.sleep}, "'a' is an async function, whose call does no work"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(callables, message):
+    with pytest.raises(FwMagicError, match=re.escape(message)):
+        compare(callables)

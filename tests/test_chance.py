@@ -8,7 +8,7 @@ from tiers import thinned
 
 QUICK = "%%compare --mode eager --budget 0.02"
 START = """
-import random, time
+import random, time, uuid
 import numpy as np, torch
 x = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
 t = torch.from_numpy(x.copy())
@@ -47,6 +47,19 @@ CELLS = {
         "numpy\nnoise = np.random.rand(1000).astype('float32')\nsure = x * 3\nnoise", "differs", "at sure[0, 0]"),
     "changed by the cell itself": (
         "torch\nt.add_(torch.rand(1))\nt.shape[0]", "numpy\n65", "differs", "64 and 65"),
+    "a generator without a seed": (
+        "numpy\nnp.random.default_rng().random(9)", "numpy two\nnp.random.default_rng().random(9)",
+        "not compared", "draws random numbers"),
+    "such a one, of another mean": (
+        "numpy\nnp.random.default_rng().random(9)", "numpy two\nnp.random.default_rng().random(9) + 99",
+        "differs", "in mean at Out"),
+    "a text of the system's": (
+        "numpy\nuuid.uuid4().hex", "numpy two\nuuid.uuid4().hex", "not compared", "draws random numbers"),
+    "addresses for keys": (
+        "numpy\n{id(object()): 1, id([]): 2}", "numpy two\n{id([]): 1}", "not compared", "other parts in every run"),
+    "a seed that each sets": (
+        "torch\ntorch.manual_seed(3)\ntorch.rand(1000)",
+        "numpy\nnp.random.default_rng(3).random(1000).astype('float32')", "not compared", "draws random numbers"),
     "dropout of another share": (
         "torch\ntorch.nn.functional.dropout(torch.ones(200, 200), 0.5)",
         "numpy\n(np.random.rand(200, 200) < 0.9).astype('float32') / np.float32(0.9)", "differs", "in spread at Out"),
@@ -67,6 +80,24 @@ def test_random_sections(book, case):
     run(book, f"{QUICK} -o r\n%%{first}\n%%{second}")
     found = [variant for variant in book.user_ns["r"]][-1].agreement
     assert (found.status, words in found.sentence) == (status, True), found.sentence
+
+
+@pytest.mark.parametrize("execution", [1, 2])
+def test_numbers_from_a_seed_in_the_cell_are_not_compared_with_those_of_the_compilers_generator(shell, execution):
+    for _ in range(execution):
+        run(shell, "%%torch --budget 0.05 -o r\ntorch.manual_seed(3)\ntorch.rand(3)")
+    found = shell.user_ns["r"]["torch"]
+    assert (found.compilation.way, found.agreement.status) == ("cell", "not compared")
+
+
+def test_what_was_drawn_while_tracing_is_not_taken_for_the_cell(shell):
+    run(
+        shell, "import numpy as np, uuid, jax.numpy as jnp\nx = jnp.ones(3)\ndef drawn(): return uuid.uuid4().int % 997"
+    )
+    run(shell, "%%jax --budget 0.05 -o r\nx * drawn()")
+    found = shell.user_ns["r"]["jax"].compilation
+    assert found.way == "eager"
+    assert "draws random numbers" in found.reason or "what it gave while it was traced" in found.reason
 
 
 def test_a_random_section_that_takes_long_is_not_run_again(book):

@@ -86,6 +86,7 @@ NOT_SAID = {
     "text": (np.array(["a", "b"]), np.array(["b", "a"])),
     "all NaN": (x, np.full_like(x, np.nan)),
     "zeros": (x, np.zeros_like(x)),
+    "zeros and ones": (np.zeros(2), np.ones(2)),
     "one value off": (np.ones(9, f32), np.where(np.arange(9) == 3, f32(1.01), f32(1))),
     "large integers": (np.array([2**60, 5]), np.array([2**60 + 1, 5])),
     "a single value that is near": (np.float64(0.125), np.float64(0.12501)),

@@ -84,6 +84,14 @@ def test_a_gradient_comes_back_as_the_object_it_was():
     assert w.grad is held
     assert w.requires_grad
     assert held.tolist() == [2, 2, 2]
+    net = torch.nn.Linear(2, 1)
+    net.weight.grad = torch.ones(1, 2)
+    round_trip(notebook(net=net), "net", "net.bfloat16(); net.zero_grad()")
+    assert (net.weight.dtype, net.weight.grad.tolist(), net.weight.grad.dtype) == (
+        torch.float32,
+        [[1, 1]],
+        torch.float32,
+    )
     fresh = torch.ones(3, requires_grad=True)
     round_trip(notebook(w=fresh), "w", "w.sum().backward()")
     assert fresh.grad is None

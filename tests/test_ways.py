@@ -395,7 +395,7 @@ class TestEager:
     @pytest.mark.parametrize(
         ("framework", "text", "line", "why"),
         [
-            ("torch", "n = 1\nm = n + 2", 2, "nothing of the cell was compiled: there was no array computation"),
+            ("torch", "n = 1\nm = n + 2", 2, "nothing of the cell was compiled: the compiler found nothing in it"),
             ("torch", "y = 0\nfor i in range(5000):\n    y = y + x", 3, UNROLLED),
             (
                 "torch",
@@ -405,6 +405,9 @@ class TestEager:
             ),
             ("torch", "for i in range(40):\n    x = 3.7 * x * (1 - x)", 2, UNROLLED),
             ("torch", "y = eval('x * 2')", 2, "the body uses `eval()`"),
+            ("torch", "import time\nt = time.perf_counter()\ny = x * 2", 3, "`time.perf_counter` reads the clock"),
+            ("torch", "torch.compiler.reset()\ny = x * 2", 2, "under its own `torch.compiler.reset`"),
+            ("jax", "jax.clear_caches()\ny = x * 2", 2, "under its own `jax.clear_caches`"),
             ("torch", "class Own:\n    n = k\nk = 3", 2, "the body defines the class `Own`"),
             ("jax", "y = 1\nif x.sum() > 5: y = 2", 3, "TracerBoolConversionError: it branches on a value"),
             ("jax", "import time\ny = x * time.time()", 3, "which a trace would do once and never again"),
@@ -440,6 +443,14 @@ class TestEager:
             assert torch_book.ready(text).compilation.way == "cell"
         assert capfd.readouterr() == ("", "")
         assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_method_that_a_decorator_writes_does_not_train():
+    book = notebook(
+        "torch",
+        "from dataclasses import dataclass\n@dataclass\nclass At:\n    step: int = 1\nat, x = At(), torch.ones(3)",
+    )
+    assert book.ready("same = at == At()\ny = x * 2").compilation.way == "cell"
 
 
 class TestAgain:

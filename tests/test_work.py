@@ -19,7 +19,7 @@ import jax, jax.numpy as jnp
 X = jnp.asarray(np.random.default_rng(0).standard_normal((64, 64)), jnp.float32)
 A = jnp.asarray(np.random.default_rng(1).standard_normal((700, 700)), jnp.float32)
 rng = np.random.default_rng(3)
-words = [f"w{i % 977}" for i in range(20_000)]
+words = [f"w{i % 977}" for i in range(60_000)]
 def wave(n): return [math.sin(i) / (1 + i) for i in range(n)]
 def noisy(a): return a + np.random.normal(size=200_000).mean()
 def drawn(a): return a * rng.uniform()
@@ -234,6 +234,83 @@ class TestTheSameAgain:
     def test_nothing_is_said_of_other_work(self, notebook, text):
         run(notebook, f"%%jax {QUICK} -o r\n{text}")
         assert "FW104" not in {one.code for one in notebook.user_ns["r"].findings}
+
+
+class TestTorch:
+    """Of a cell that `torch.compile` compiles, what it leaves out, or does once, is named with its share."""
+
+    SETUP = """
+import contextlib, torch
+x, flag = torch.rand(200, 200), True
+net = torch.nn.Sequential(torch.nn.Linear(200, 200), torch.nn.ReLU(), torch.nn.LayerNorm(200))
+def heavy(v):
+    for _ in range(4):
+        v = torch.tanh(v @ v)
+    return v
+class Runs:
+    def run(self, v): return heavy(v)
+obj = Runs()
+def pair(v): return v[0].sum(), heavy(v)
+"""
+
+    def found(self, shell, text):
+        run(shell, self.SETUP)
+        run(shell, f"%%torch {QUICK} -o r\n{text}")
+        report = shell.user_ns["r"]
+        return report["torch"], [one for one in report.findings if one.code == "FW104"]
+
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        thinned(
+            [
+                ("for _ in range(3):\n    obj.run(x)\ns = x[0].sum()", 3),
+                ("y = heavy(x)\ndel y\ns = x[0].sum()", 2),
+                ("a, b = heavy(x), x[0]\na = b\na.sum()", 2),
+                ("[heavy(x) for _ in range(3)]\ns = x[0].sum()", 2),
+                ("if flag:\n    y = heavy(x)\ny = x[0]\ny.sum()", 3),
+                ("with contextlib.nullcontext():\n    t = heavy(x)\n    t = x[0]\nt.sum()", 3),
+                ("s = pair(x)[0]", 2),
+                ("d = dict(y=heavy(x), s=x[0].sum())\nd['s']", 2),
+            ],
+            3,
+        ),
+    )
+    def test_what_nothing_reads_is_named_and_no_verdict_is_given(self, shell, text, line):
+        variant, (finding,) = self.found(shell, text)
+        assert "is not read, so that the compiler leaves it out (" in finding.sentence
+        assert finding.line == line
+        assert variant.compilation.way == "cell"
+
+    @pytest.mark.parametrize(
+        "text", ["ys = [heavy(x) for _ in range(4)]", "t = 0\nfor _ in range(4):\n    t = t + heavy(x)\nt"]
+    )
+    def test_what_is_computed_again_is_named(self, shell, text):
+        _, (finding,) = self.found(shell, text)
+        assert "computes what was computed before, which a compiler does once (" in finding.sentence
+
+    @pytest.mark.parametrize("text", ["y = heavy(x)\ny.shape", "y = heavy(x)\nassert y.shape == x.shape\nlen(y)"])
+    def test_what_only_its_shape_is_asked_of_is_a_result(self, shell, text):
+        variant, findings = self.found(shell, text)
+        assert "y" in variant.returned
+        assert findings == []
+
+    @pytest.mark.parametrize(
+        "text",
+        thinned(
+            [
+                "h = net(x)\nloss = h.pow(2).mean()\nloss",
+                "a = x @ x\nb = a + 1\na * b",
+                "y = x\nfor _ in range(4):\n    y = y @ x / 100\ny",
+                "y = x.clone()\ny[0] = 0\ny[1] += 1\ny.sum()",
+                "torch.dropout(x, 0.5, True) + torch.dropout(x, 0.5, True)",
+                "x.std(), x.max(0), x.sort()[0]",
+            ],
+            2,
+        ),
+    )
+    def test_nothing_is_said_of_other_work(self, shell, text):
+        _, findings = self.found(shell, text)
+        assert findings == []
 
 
 class TestLoops:

@@ -97,7 +97,17 @@ def agree(
     chance = _Chance(*(None if more is None else _pairs(tree, more, to_numpy) for tree, more in both))
     by_chance = _Comparison(names, to_numpy, chance)
     by_chance.compare(reference, outputs)
+    if any(_parts_in_structure(tree, more, to_numpy) for tree, more in both if more is not None):
+        sentence = f"not compared: the cell {_CHANCE}, and its outputs have other parts in every run"
+        return Agreement(names[0], "not compared", sentence)
     return by_chance.result()
+
+
+def _parts_in_structure(tree: Any, other: Any, to_numpy: ToNumpy) -> bool:
+    """Say whether one of two trees of outputs has parts that the other has not."""
+    comparison = _Comparison(("", ""), to_numpy, _Chance(None, None))
+    comparison.compare(tree, other)
+    return any("differ in structure" in sentence for sentence in comparison.differences.values())
 
 
 def spoilt(outputs: Any, to_numpy: ToNumpy) -> str:

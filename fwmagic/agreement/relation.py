@@ -199,7 +199,7 @@ def _other_function(a: Array, b: Array, first: str, second: str) -> Iterator[str
     """Find the two sides of a usual function, such as probabilities and their logarithms."""
     import numpy as np
 
-    if a.values.size < 2 or a.values.dtype.kind != "f":
+    if a.values.dtype.kind != "f" or not np.any(a.values != a.values.flat[:1]):  # a single value may become any other
         return
     for function, words in ((np.log, "logarithm"), (np.exp, "exponential"), (np.sqrt, "square root"),
                             (np.square, "square"), (np.reciprocal, "reciprocal")):  # fmt: skip

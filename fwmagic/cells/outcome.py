@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -56,6 +56,7 @@ Window = Callable[[], AbstractContextManager[Any]]
 class Outcome:
     """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
 
+    `plain` are the numbers, texts and the like that changed objects hold now, by path.
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` are
     the results of a further run of a random cell, from generators that had moved on; None: there was none.
     `compilations` is how many things were compiled in the run, of which later ones are free.
@@ -68,6 +69,7 @@ class Outcome:
     effect: Place | None = None
     again: Mapping[str, Any] | None = None
     compilations: int = 0
+    plain: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:
@@ -114,6 +116,7 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             seconds=seconds,
             effect=watch.effect or (_filled(scene) or left_to_others(scene.snapshot, scene.body) if watched else None),
             compilations=scene.framework.compile_events() - compiled,
+            plain=changes.plain_values(scene.body.assigned | scene.body.defined),
         )
         if not only and outcome.effect is None:
             program = _settled(program, changes, window, seconds)
@@ -153,10 +156,11 @@ def left_to_others(snapshot: Snapshot, body: Body) -> Place | None:
     return Place(first_use(body, root(path)), f"another thread uses `{path}`, too, a change of") if path else None
 
 
-def drawn_again(program: Program, outcome: Outcome, window: Window) -> Outcome:
+def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool = False) -> Outcome:
     """Return the outcome of a random program with the results of a further run, if the cell is not long.
 
-    All begins as in the first run, except that the random generators, or the clock, have moved on.
+    All begins as in the first run, except that the random generators, or the clock, have moved on. `seeds`: so have the
+    seeds that it sets itself; a compiled program would be compiled anew for that.
     """
     scene = program.scene
     if not outcome.random or outcome.again is not None or (scene.seconds or outcome.seconds) > _AGAIN:
@@ -166,7 +170,7 @@ def drawn_again(program: Program, outcome: Outcome, window: Window) -> Outcome:
         with window():
             program.call(*program.args)
         scene.snapshot.changes().restore_but_generators()
-        with window():
+        with window(), scene.framework.other_seeds() if seeds else nullcontext():
             outputs = program.call(*program.args)
         again = {name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()}
     except KeyboardInterrupt:

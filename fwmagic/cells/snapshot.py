@@ -20,6 +20,8 @@ from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
 
+_NUMBERS = (bool, int, float, complex, str, bytes, type(None))
+_MOST_READ = 1000  # of these, in one container
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
 
 
@@ -234,6 +236,18 @@ class Snapshot:
         places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
         return list(dict.fromkeys(path for place in places for path in self._changes(place)))
 
+    def plain_values(self, entries: Iterable[Entry], but: Collection[str]) -> dict[str, Any]:
+        """Return the numbers, texts and the like that these hold now, by path; those of long ones are left out."""
+        changed = {id(entry) for entry in entries}
+        found: dict[str, Any] = {}
+        for place, entry in enumerate(self._walk.entries):
+            if id(entry) in changed and entry.kind is not None:
+                keys, values = _read(entry, but)
+                if len(values) <= _MOST_READ:
+                    pairs = zip(keys, values, strict=True)
+                    found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in _NUMBERS}
+        return found
+
     def is_inside(self, entry: Entry, types: tuple[type, ...]) -> bool:
         """Say whether an entry is one of an object of these types, or was found through one."""
         while not issubclass(type(entry.target), types):
@@ -355,6 +369,10 @@ class Changes:
     def any(self, but: Collection[str]) -> bool:
         """Say whether anything is among these, besides names in `but` that were bound."""
         return any(not _is_names(entry) or _names_differ(entry, but) for entry in self._entries)
+
+    def plain_values(self, but: Collection[str]) -> dict[str, Any]:
+        """Return the numbers, texts and the like that these objects hold now, by path; of names, those not in `but`."""
+        return self._snapshot.plain_values(self._entries, but)
 
     def touch(self, types: tuple[type, ...]) -> bool:
         """Say whether one of these is an object of these types, or inside one."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable, Collection, Iterable
 
 from fwmagic.cells.names import DEFINITIONS, names_of_expression, names_of_statements
 
+# What is asked of an array without its numbers.
+_LOOKS = {"shape", "dtype", "ndim", "device", "size", "dim", "numel", "nbytes", "itemsize", "layout", "requires_grad"}
+_ASKED = ast.Name("__asked", ast.Load())
 _MAKES_CONTAINER = {"list", "dict", "set", "deque", "defaultdict", "OrderedDict"}
 
 
@@ -15,7 +19,7 @@ def used_again(statements: list[ast.stmt], name: str) -> bool:
 
     A statement that only fills a container, such as `name[0] = x` or, for a list that the statements make,
     `name.append(x)`, counts as one that binds it. A definition that reads it does not count, for it may never be
-    called; nor does `print`, which computes nothing.
+    called; nor does `print`, which computes nothing, nor a look at its shape or dtype.
     """
     return _used_again(statements, name, name in _containers(statements))
 
@@ -28,7 +32,7 @@ def _used_again(statements: list[ast.stmt], name: str, is_container: bool) -> bo
     if last is None:
         return False
     later = [s for s in statements[last + 1 :] if not isinstance(s, DEFINITIONS) and not _only_shows(s)]
-    if name in names_of_statements(later).reads:
+    if name in names_of_statements([_without_looks(s) for s in later]).reads:
         return True
     statement = statements[last]
     blocks = [getattr(statement, part, []) for part in ("body", "orelse", "finalbody")]
@@ -38,6 +42,25 @@ def _used_again(statements: list[ast.stmt], name: str, is_container: bool) -> bo
     if isinstance(statement, ast.For | ast.With) and not any(map(binds, statement.body)):
         return name in names_of_statements([s for s in statement.body if not _only_shows(s)]).reads
     return any(_used_again(block, name, is_container) for block in blocks if block)
+
+
+class _Looks(ast.NodeTransformer):
+    """Takes away where only the shape, the dtype or the like of something that has a name is read."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        is_look = isinstance(node.value, ast.Name) and node.attr in _LOOKS and isinstance(node.ctx, ast.Load)
+        return ast.copy_location(_ASKED, node) if is_look else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node:
+            case ast.Call(func=ast.Name(id="len"), args=[ast.Name()]):
+                return ast.copy_location(_ASKED, node)
+        return self.generic_visit(node)
+
+
+def _without_looks(statement: ast.stmt) -> ast.stmt:
+    stripped: ast.stmt = _Looks().visit(copy.deepcopy(statement))
+    return stripped
 
 
 def _containers(statements: Iterable[ast.stmt]) -> set[str]:

@@ -22,7 +22,7 @@ from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile, message_of
-from fwmagic.format import one_line
+from fwmagic.format import one_line, percent
 from fwmagic.frameworks import MOST_TRACED, CompileLog, CompileOptions, Traced
 from fwmagic.frameworks.arrays import is_numbers
 from fwmagic.frameworks.least import Least
@@ -39,6 +39,11 @@ _MOST_LOOKED_AT = 100
 LEAST_SPENT = 0.01
 # What a call takes is tried so many times, or for so many seconds: another process may have the core in most of them.
 _CALLS, _CALLING = 12, 0.05
+# Where a compiler leaves out so much of the work, the time of what is left is compared with nothing.
+_MOSTLY = 0.5
+# A plain run that takes more than `LONG` is looked at if a compiled call takes less than this share of it, and it is
+# none of so many seconds.
+_FAR_QUICKER, _SLOWEST = 0.25, 10.0
 
 
 @dataclass(frozen=True)
@@ -138,9 +143,9 @@ class Programs:
         why = framework.cannot_compile() if framework.strategy else f"{framework.title} has no compiler"
         if why:
             raise CannotCompile(why)
-        places = [body.disables_jit]
+        places = [body.disables_jit, body.clock]
         if framework.strategy == "namespace":
-            places += [body.clock, body.host_random, *body.effects[:1]]
+            places += [body.host_random, *body.effects[:1]]
         for place in places:
             if place is not None:
                 consequence = "" if place is body.disables_jit else ", which a trace would do once and never again"
@@ -232,7 +237,7 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     stages = _compile_stages(log, outcome.seconds)
     reused = log.told and not log.compiled
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
-    again_computed = (0.0, None) if kept.traced is None else kept.traced.repeated
+    again_computed = kept.least.repeated if kept.traced is None else kept.traced.repeated
     prints = _line_that_prints(scene.body, kept.traced)
     return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.least)
 
@@ -242,6 +247,8 @@ def trains(scene: Scene) -> Place | None:
     if scene.body.trains is not None:
         return scene.body.trains
     for function in notebook_functions(scene.namespace, scene.body.all_reads):
+        if function.__code__.co_filename == "<string>":  # written by a decorator, as `__eq__` of a dataclass is
+            continue
         if {"backward", "step"} & set(function.__code__.co_names):
             name = function.__qualname__
             return Place(first_use(scene.body, name), f"`{name}` trains")
@@ -281,6 +288,8 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             raise framework.explain(error, body.filename) from error
         finally:
             scene.exit()
+    if least == Least() and framework.strategy == "locals" and _is_far_quicker(scene, program, window):
+        least = _worked_outside(scene, window).least
     reached = traced.used if traced is not None else scene.snapshot.leaves(framework.is_array)
     if not reached and not (traced is None and outcome.random):
         withheld = (
@@ -288,7 +297,7 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             "make its inputs in %%setup or in an earlier cell"
         )
     if log.told and "cell" not in log.compiled:
-        first = log.breaks[0] if log.breaks else Place(None, "there was no array computation to compile")
+        first = log.breaks[0] if log.breaks else Place(None, "the compiler found nothing in it that it can compile")
         raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
     if traced is None and not fills and not log.breaks and outcome.is_plain:
         line = (body.last or body.statements[-1]).lineno
@@ -319,7 +328,12 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
         kept = _KeptProgram(compilation, traced=own_trace, withheld=withheld, least=least)
     elif reusable:
         kept = _KeptProgram(compilation, compiled=program.call, withheld=withheld, least=least)
-    again = (0.0, None) if traced is None else traced.repeated
+    if not withheld and least.unread[0] >= _MOSTLY:
+        withheld = (
+            f"nothing reads {percent(least.unread[0], 2)} of what it computes, and a compiler leaves that out: "
+            "keep every value whose work is to be timed"
+        )
+    again = least.repeated if traced is None else traced.repeated
     return Ready(program, compilation, outcome, withheld, _line_that_prints(body, traced), again, least), kept
 
 
@@ -370,6 +384,18 @@ def _of_plain_run(scene: Scene, window: Window, look: Callable[[Callable[[], Any
         scene.restore()  # nobody has noted what such a run changed
 
 
+def _worked_outside(scene: Scene, window: Window) -> Untraced:
+    """Return what a plain run of the body does outside of the framework, and in it."""
+    return _of_plain_run(scene, window, partial(scene.framework.worked_outside, filename=scene.body.filename))
+
+
+def _is_far_quicker(scene: Scene, program: Program, window: Window) -> bool:
+    """Say whether a slow body takes so little time when it is compiled that some of its work may be missing."""
+    if scene.seconds is None or scene.seconds > _SLOWEST:
+        return False
+    return _seconds_of_a_call(program, window) < _FAR_QUICKER * scene.seconds
+
+
 def _refuse_outside(scene: Scene, window: Window) -> Least:
     """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow.
 
@@ -377,7 +403,7 @@ def _refuse_outside(scene: Scene, window: Window) -> Least:
     """
     if scene.seconds is None or scene.seconds > LONG:
         return Least()
-    untraced = _of_plain_run(scene, window, scene.framework.worked_outside)
+    untraced = _worked_outside(scene, window)
     _refuse(scene, untraced, max(scene.seconds - untraced.seconds, 0.0))
     return untraced.least
 

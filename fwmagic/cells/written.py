@@ -75,15 +75,27 @@ def _bytes_so_far() -> int | None:
 
 
 def _open_files() -> dict[Path, _State]:
-    """Return the state of the files that are open, but for those of streams."""
+    """Return the state of the files that are open, but for those of streams, and of the parent process."""
     found = {}
-    streams = _streams()
+    streams, of_parent = _streams(), _files_of(os.getppid())
     for link in Path(_OPEN_FILES).iterdir():
         of_file = _status_of(int(link.name))
-        if of_file is not None and stat.S_ISREG(of_file.st_mode) and (of_file.st_dev, of_file.st_ino) not in streams:
-            path = link.readlink()
-            if not path.name.endswith(_OF_OTHERS):
-                found[path] = of_file.st_size, of_file.st_mtime_ns
+        if of_file is None or not stat.S_ISREG(of_file.st_mode):
+            continue
+        which, path = (of_file.st_dev, of_file.st_ino), link.readlink()
+        if which not in streams | of_parent and not path.name.endswith(_OF_OTHERS):
+            found[path] = of_file.st_size, of_file.st_mtime_ns
+    return found
+
+
+def _files_of(process: int) -> set[tuple[int, int]]:
+    """Return the files that a process has open: the parent's were inherited, and others write to them."""
+    found = set()
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                of_file = link.stat()
+                found.add((of_file.st_dev, of_file.st_ino))
     return found
 
 

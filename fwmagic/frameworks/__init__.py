@@ -216,7 +216,7 @@ class Framework(ABC):
     compilers
         Dotted names whose call compiles what the user chose.
     uncompiled
-        How dotted names end under which nothing is compiled.
+        How dotted names end under which nothing is compiled, or nothing stays compiled.
     effects
         Names whose call does what cannot be undone: dotted, or alone where it does not matter what stands before.
     pure
@@ -345,6 +345,10 @@ class Framework(ABC):
     def seed(self, seed: int) -> None:
         """Seed the global random generators."""
 
+    def other_seeds(self) -> AbstractContextManager[Any]:
+        """Let what seeds the global generators in the block take another seed than it is given."""
+        return nullcontext()
+
     def flags(self) -> dict[str, Any]:
         """Return the library's global settings that a cell may change, by name."""
         return {}
@@ -403,7 +407,7 @@ class Framework(ABC):
         """
         raise CannotCompile(self.cannot_compile())
 
-    def worked_outside(self, run: Callable[[], Any]) -> Untraced:
+    def worked_outside(self, run: Callable[[], Any], filename: str) -> Untraced:
         """Run something plainly, and return what that did outside of the framework (strategy `locals`)."""
         return Untraced()
 

@@ -1,4 +1,4 @@
-"""The least that a call has to do, whatever a compiler makes of it."""
+"""The least that a call has to do, whatever a compiler makes of it, and what of its work that leaves out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Least:
-    """Operations of matrix products and convolutions, and bytes of inputs and results that have to be gone through."""
+    """Operations of matrix products and convolutions, and bytes of inputs and results that have to be gone through.
+
+    `unread` and `repeated` are the shares of the work that no result needs, and that is the same again, each with the
+    line that does most of it: a compiler may leave out the one, and does the other once.
+    """
 
     operations: float = 0.0
     bytes: float = 0.0
+    unread: tuple[float, int | None] = (0.0, None)
+    repeated: tuple[float, int | None] = (0.0, None)

@@ -25,7 +25,7 @@ _BUSY = "by how much is not sure: others used the machine"
 AGREE = "outputs agree"
 """What is said where all outputs were compared, and none differs."""
 
-SHORT = {"yours": "by the cell", "cell": "whole cell", "modules": "modules", "functions": "functions", "eager": "no"}
+SHORT = {"yours": "by the code", "cell": "whole cell", "modules": "modules", "functions": "functions", "eager": "no"}
 """How a variant was compiled, in a word or two."""
 
 

@@ -39,11 +39,11 @@ class Work:
 
     `title` is the framework's. `gave`: it returned or changed something; `arrays`: arrays of the framework are among
     that. `print_line` is a line that prints while tracing only, which the function `traced_print` would do in every
-    call; `unread_line` one whose value nothing reads; `repeated` is the share of the work that is the same again, and
-    its line; `bar_line` is one that draws a bar, in every call if it `draws`; `dropped` is where something is compiled
-    for nothing. None: there is no such line. `spoilt` is how much of which output is NaN or infinite, `spoilt_line` the
-    line that first made such values, and `spoilt_turn` how many times it had run then; empty, None: none is, or it is
-    not known.
+    call; `unread` is a line whose value nothing reads, with its share of the work where that is known; `repeated` is
+    the share of the work that is the same again, and its line; `bar_line` is one that draws a bar, in every call if it
+    `draws`; `dropped` is where something is compiled for nothing. None: there is no such line. `spoilt` is how much of
+    which output is NaN or infinite, `spoilt_line` the line that first made such values, and `spoilt_turn` how many
+    times it had run then; empty, None: none is, or it is not known.
     """
 
     title: str
@@ -51,7 +51,7 @@ class Work:
     arrays: bool
     print_line: int | None = None
     traced_print: str = ""
-    unread_line: int | None = None
+    unread: tuple[float | None, int | None] | None = None
     repeated: tuple[float, int | None] | None = None
     bar_line: int | None = None
     draws: bool = False
@@ -85,13 +85,16 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
             name,
             work.print_line,
         )
-    if work.unread_line is not None:
+    if work.unread is not None:
+        part, line = work.unread
+        where = "a part of it" if line is None else f"what line {line} computes"
+        much = "may have left it out" if part is None else f"leaves it out ({percent(part, 2)} of the work)"
         yield Finding(
             "FW104",
-            f"{name}: what line {work.unread_line} computes is not read, so that the compiler may have left it out",
+            f"{name}: {where} is not read, so that the compiler {much}",
             "keep every value whose work is to be timed, in a list or under a name of its own",
             name,
-            work.unread_line,
+            line,
         )
     if work.repeated is not None:
         share, line = work.repeated

@@ -38,7 +38,7 @@ from fwmagic.report.tables import (
 )
 
 _COMPILED = {
-    "yours": "by the cell itself",
+    "yours": "by the code itself",
     "cell": "the whole cell as one function",
     "modules": "the modules that it calls, in place",
     "functions": "the functions that it calls, in place",

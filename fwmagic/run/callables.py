@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from inspect import getclosurevars, iscoroutinefunction
+from types import FunctionType, MethodType
 from typing import Any
 
 from fwmagic.cells.outcome import alive
@@ -105,7 +107,7 @@ def compare(
         draft.variant(
             name,
             framework=next(iter(owners), "python"),
-            compilation=Compilation("yours", "timed as it is", cache="none"),
+            compilation=_compilation(function, owners),
             outputs=outputs[name],
         )
     if options.check:
@@ -126,7 +128,29 @@ def compare(
     return draft.report
 
 
-def _refuse_callables(callables: Mapping[str, Any], baseline: str | None) -> None:
+def _compilation(function: Callable[..., Any], owners: Mapping[str, Framework]) -> Compilation | None:
+    """Say whether a callable is compiled, or names what is; None: it may be where no name shows it."""
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    held = [inner]
+    if isinstance(inner, FunctionType | MethodType):
+        with suppress(ValueError):  # a variable that has no value yet
+            found = getclosurevars(inner)
+            held += [*found.nonlocals.values(), *found.globals.values()]
+    if any(framework.is_compiled(value) for framework in loaded() for value in held):
+        return Compilation("yours", "timed as it is", cache="none")
+    if any(framework.strategy for framework in owners.values()):
+        return None
+    return Compilation("eager", "timed as it is", cache="none")
+
+
+def _refuse_callables(callables: Any, baseline: str | None) -> None:
+    if not isinstance(callables, Mapping):
+        raise FwMagicError(
+            f"A mapping of names to callables was expected, not a {type(callables).__name__}: "
+            'fwmagic.compare({"a": f, "b": g}).'
+        )
     if not callables:
         raise FwMagicError("There is nothing to compare: give a mapping of names to callables.")
     if len(callables) > MOST_SECTIONS:
@@ -134,6 +158,13 @@ def _refuse_callables(callables: Mapping[str, Any], baseline: str | None) -> Non
             f"{len(callables)} callables are more than the {MOST_SECTIONS} that can be compared at once: compare fewer."
         )
     for name, function in callables.items():
+        if not isinstance(name, str) or not name.strip():
+            raise FwMagicError(f"{name!r} is no name for a callable: names are text that is not empty.")
+        if iscoroutinefunction(function):
+            raise FwMagicError(
+                f"{name!r} is an async function, whose call does no work: pass one that runs it, such as "
+                f"lambda: asyncio.run({getattr(function, '__name__', 'f')}())."
+            )
         if not callable(function):
             raise FwMagicError(
                 f"{name!r} is a {type(function).__name__} and no callable: pass a function without arguments."

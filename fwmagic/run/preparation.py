@@ -197,14 +197,25 @@ class Preparation:
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
-                if variant.status != "failed" and (own is None or own.status == "agrees"):
+                if variant.status not in ("failed", "not timed") and (own is None or own.status == "agrees"):
                     self._draft.variant(name, agreement=result)
 
     def draw_again(self, section: Section) -> None:
         """Run a random section once more, to see how far chance goes, if its plain run was made here and is short."""
         program, reference = self._plain.get(section.name), self.reference(section)
         if program is not None and reference is not None:
-            self.refer(section, drawn_again(program, reference, self._window))
+            self.refer(section, drawn_again(program, reference, self._window, seeds=True))
+
+    def _varies(self, section: Section, plain: Program | None) -> bool:
+        """Say whether a section gives something else when it is run again, and take it for a random one then.
+
+        Numbers of the system, as those of `uuid` and of generators without a seed, leave no trace, nor do addresses.
+        """
+        known = self._references[section.name]
+        seen = None if plain is None else _varying(plain, known, section, self._window, seeds=True)
+        if seen is not None:
+            self.refer(section, seen)
+        return seen is not None
 
     def _across(self, first: Section, section: Section) -> Agreement:
         """Compare a section's results with those of the first one."""
@@ -213,6 +224,10 @@ class Preparation:
         if any(one.random for one in pair) and result.status != "agrees":
             self.draw_again(first)
             self.draw_again(section)
+            result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+        elif result.status == "differs" and any(
+            [self._varies(one, self._plain.get(one.name)) for one in (first, section)]
+        ):
             result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
         if result.status == "differs":
             known = habit(first.framework, section.framework, self._words(first), self._words(section))
@@ -380,13 +395,23 @@ class Preparation:
         common = reference.changed.keys() & ready.outcome.changed.keys()
         expected.update({path: reference.changed[path] for path in common})
         found.update({path: ready.outcome.changed[path] for path in common})
+        common = reference.plain.keys() & ready.outcome.plain.keys() - expected.keys()
+        expected.update({path: reference.plain[path] for path in common})
+        found.update({path: ready.outcome.plain[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
         result = agreement(expected, found, names, [section.framework], reference.random)
+        plain = self._plain.get(section.name) or self._as_it_is(scene)
         if reference.random and result.status != "agrees":
-            plain = self._plain.get(section.name) or self._as_it_is(scene)
-            reference = drawn_again(plain, reference, self._window)
+            reference = drawn_again(plain, reference, self._window, seeds=True)
             self.refer(section, reference)
             draws = _draws(reference, drawn_again(ready.program, ready.outcome, self._window))
+            result = agreement(expected, found, names, [section.framework], True, draws)
+        elif result.status == "differs" and self._varies(section, plain):
+            again = _varying(ready.program, ready.outcome, section, self._window)
+            if again is None and _varying(plain, reference, section, self._window) is not None:
+                what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
+                return replace(result, sentence=what)
+            draws = _draws(self._references[section.name], again or ready.outcome)
             result = agreement(expected, found, names, [section.framework], True, draws)
         lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
@@ -415,9 +440,6 @@ def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work
     outcome, way = contender.outcome, contender.compilation.way
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
     traced = way == "cell" and framework.traced_print
-    # What a trace leaves unread is computed all the same.
-    drops = way == "cell" and framework.strategy == "locals"
-    unread = unused_values(list(body.statements), framework.pure, partial(_only_returns, scene)) if drops else []
     drawn = bars(body)
     return Work(
         title=framework.title,
@@ -425,11 +447,22 @@ def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work
         arrays=framework.is_plain or any(_holds_array(framework, one) for one in values) or _reaches(section, scene),
         print_line=next(iter(body.prints), contender.prints) if traced else None,
         traced_print=framework.traced_print,
-        unread_line=unread[0] if unread else None,
+        unread=_unread(scene, contender.least) if way == "cell" and framework.strategy == "locals" else None,
         repeated=contender.repeated if contender.repeated[0] >= _REPEATED else None,
         bar_line=drawn[0] if drawn else None,
         draws=way != "cell",
     )
+
+
+def _unread(scene: Scene, least: Least) -> tuple[float | None, int | None] | None:
+    """Return the share and the line of what nothing reads; of a slow cell, which was not looked at, a line by its text.
+
+    What a trace of JAX leaves unread is computed all the same.
+    """
+    if least != Least():
+        return least.unread if least.unread[0] >= _REPEATED else None
+    lines = unused_values(list(scene.body.statements), scene.framework.pure, partial(_only_returns, scene))
+    return (None, lines[0]) if lines else None
 
 
 def _reaches(section: Section, scene: Scene) -> bool:
@@ -490,6 +523,17 @@ def agreement(
         return Agreement(names[0], "not compared", f"not compared: {why}")
 
 
+def _varying(
+    program: Program, outcome: Outcome, section: Section, window: Window, seeds: bool = False
+) -> Outcome | None:
+    """Return the outcome as that of a random program, if a further run gives something else; None: it does not."""
+    seen = drawn_again(program, replace(outcome, random=True), window, seeds)
+    if seen.again is None:
+        return None
+    found = agreement(outcome.results, seen.again, ("one run", "another"), [section.framework], False)
+    return seen if found.status == "differs" else None
+
+
 def _draws(one: Outcome, other: Outcome) -> Draws:
     """Return what further runs of two programs gave: what draws no random numbers would give the same again."""
     first, second = (outcome.again if outcome.random else outcome.results for outcome in (one, other))
@@ -504,7 +548,7 @@ def _to_numpy(frameworks: Sequence[Framework]) -> ToNumpy:
             array = framework.array_in(value)
             if array is not None:
                 return framework.to_numpy(array)
-        return value if type(value).__module__ == "numpy" else None
+        return value if type(value).__module__ == "numpy" and hasattr(value, "dtype") else None
 
     return to_numpy
 

@@ -50,7 +50,7 @@ class Jax(Framework):
     )
     machinery = ("jax/_src/compil", "jax/_src/cache_key", "jax/_src/lru_cache", "jax/_src/path")
     variables = ("JAX", "XLA", "TPU", "LIBTPU", "PJRT", "NPROC", "TF_", "GRPC", "TENSORSTORE", "ENABLE_RUNTIME")
-    uncompiled = ("disable_jit",)
+    uncompiled = ("disable_jit", "clear_caches")
     pure = ("jnp",)
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
     decorator = "@jax.jit"

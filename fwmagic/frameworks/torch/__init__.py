@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ class Torch(Framework):
     strategy = "locals"
     engine = "torch"
     compilers = ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export")
+    uncompiled = ("torch.compiler.reset", "torch._dynamo.reset")
     effects = ("torch.save", "set_num_interop_threads", "set_start_method", "set_flush_denormal")
     optimizers = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
     machinery = (
@@ -141,6 +142,16 @@ class Torch(Framework):
         if isinstance(value, torch.nn.Module) and not scripted and getattr(value, "_compiled_call_impl", None) is None:
             return value, "forward"
         return None
+
+    @contextlib.contextmanager
+    def other_seeds(self) -> Iterator[None]:
+        """Let `torch.manual_seed` take the next seed: eager code and Inductor's draw other numbers from one seed."""
+        usual = torch.manual_seed
+        torch.manual_seed = lambda seed: usual(int(seed) + 1)
+        try:
+            yield
+        finally:
+            torch.manual_seed = usual
 
     def eager(self) -> AbstractContextManager[Any]:
         """Run compiled functions as Python."""

@@ -64,6 +64,8 @@ class _Tensor:
             # A second tensor that looks into the same memory keeps what `t.data = ...` or `resize_` takes away.
             self._alias = tensor.data
             self._held = self._now()
+            gradient = self._held["grad"]
+            self._gradient = None if gradient is None else gradient.data
             self._parts = parts(self._alias)
             self._attributes = tensor.__dict__
 
@@ -99,6 +101,8 @@ class _Tensor:
             if tensor.is_leaf and tensor.requires_grad != held["requires_grad"]:
                 tensor.requires_grad_(held["requires_grad"])
             if tensor.is_leaf and tensor.grad is not held["grad"]:
+                if self._gradient is not None and held["grad"].dtype != self._gradient.dtype:
+                    held["grad"].data = self._gradient  # one of another dtype would be refused
                 tensor.grad = held["grad"]
             for name, hooks in _HOOKS.items():
                 now = getattr(tensor, name, None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,13 +66,18 @@ class _Inlined:
 class _Operation:
     """One operation: its name, whether it is elementwise, or only looks at its argument in another way.
 
-    `made` are the places of those that made its arguments, below 0 for what was there before.
+    `made` are the places of those that made its arguments, below 0 for what was there before. `again`: an operation
+    before it has computed the same. `mutates`: it writes to an argument. `line` is the cell's, if it is known.
     """
 
     name: str
     elementwise: bool
     looks: bool
     made: tuple[int, ...]
+    again: bool
+    mutates: bool
+    seconds: float
+    line: int | None
 
     @property
     def is_whole(self) -> bool:
@@ -84,9 +90,10 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Each is a call of Python, which a profiler takes for the framework's. `arithmetic` counts the operations on numbers
     of matrix products and convolutions; `given` has the memory of what was there before, by its place: address, bytes.
+    Lines are those of the file `filename`.
     """
 
-    def __init__(self, most: float = math.inf, seconds: float = math.inf) -> None:
+    def __init__(self, most: float = math.inf, seconds: float = math.inf, filename: str = "") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.noted: list[_Operation] = []
         self.arithmetic = 0.0
@@ -94,20 +101,52 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._most = most
         self._until = time.perf_counter() + seconds
         self._places: Any = WeakIdKeyDictionary()
+        self._filename = filename
+        self._known: dict[Any, int] = {}  # what has computed something, by what that was
+        self._first: dict[int, int] = {}  # of what was computed again, where it was first
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if len(self.noted) > self._most or time.perf_counter() > self._until:
             raise _Counted
         made = tuple(map(self._place, _tensors((*args, *(kwargs or {}).values()))))
+        start = time.perf_counter()
         outputs = func(*args, **(kwargs or {}))
+        seconds = time.perf_counter() - start
+        mutates = bool(func._schema.is_mutable)
+        first = len(self.noted)
+        if mutates:
+            self._known.clear()  # what was the same before may be no longer
+        elif torch.Tag.nondeterministic_seeded not in func.tags:
+            first = self._known.setdefault((func, self._told((args, kwargs))), first)
+        self._first[len(self.noted)] = first
         formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
         if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
             self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
         for output in _tensors((outputs,)):
             self._places[output] = len(self.noted)
         name = func.name().partition("::")[2].partition(".")[0]
-        self.noted.append(_Operation(name, torch.Tag.pointwise in func.tags, bool(func.is_view), made))
+        again, line = first < len(self.noted), self._line()
+        elementwise, looks = torch.Tag.pointwise in func.tags, bool(func.is_view)
+        self.noted.append(_Operation(name, elementwise, looks, made, again, mutates, seconds, line))
         return outputs
+
+    def _line(self) -> int | None:
+        """Return the deepest line of the file that is being run."""
+        frame = sys._getframe(2) if self._filename else None
+        while frame is not None and frame.f_code.co_filename != self._filename:
+            frame = frame.f_back
+        return None if frame is None else frame.f_lineno
+
+    def _told(self, value: Any) -> Any:
+        """Return what tells arguments from others: tensors by what has computed them first."""
+        if isinstance(value, torch.Tensor):
+            place = self._place(value)
+            return "tensor", self._first.get(place, place)
+        if isinstance(value, list | tuple):
+            return tuple(map(self._told, value))
+        if isinstance(value, dict):
+            return tuple((name, self._told(one)) for name, one in value.items())
+        return type(value), repr(value)
 
     def _place(self, tensor: torch.Tensor) -> int:
         """Return the place of what made a tensor."""
@@ -144,6 +183,18 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             inlined.append(one)
         return max(len(self.noted), written / _WRITTEN)
 
+    def left_out(self) -> tuple[tuple[float, int | None], tuple[float, int | None]]:
+        """Return the shares of the work that nothing reads which is alive, and that is the same again, with lines."""
+        needed = {place for place in self._places.values() if place >= 0}
+        needed |= {place for place, one in enumerate(self.noted) if one.mutates}
+        for place in range(len(self.noted) - 1, -1, -1):
+            if place in needed:
+                needed.update(self.noted[place].made)
+        works = [(place, one) for place, one in enumerate(self.noted) if not one.looks]
+        every = sum(one.seconds for _, one in works) or 1.0
+        unread = _share_of((one for place, one in works if place not in needed), every)
+        return unread, _share_of((one for place, one in works if place in needed and one.again), every)
+
     def gone_through(self, results: Any) -> float:
         """Return the bytes of results that are made, and of what was given that has to be read as a whole for that."""
         before = {address for address, _ in self.given.values()}
@@ -160,6 +211,15 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 read[address] = max(size, read.get(address, 0))
         fresh = {address: size for address, size in made if address not in before}
         return float(sum(fresh.values()) + sum(read.values()))
+
+
+def _share_of(some: Iterable[_Operation], every: float) -> tuple[float, int | None]:
+    """Return the share of the seconds of every operation that some take, and the line that takes most of these."""
+    by_line: Counter[int | None] = Counter()
+    for one in some:
+        by_line[one.line] += one.seconds  # type: ignore[assignment]
+    line = max(by_line, key=by_line.__getitem__, default=None)
+    return sum(by_line.values()) / every, line
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -183,11 +243,14 @@ def _memory(tensor: torch.Tensor) -> tuple[int, int]:
         return 0, 0
 
 
-def worked_outside(run: Callable[[], Any]) -> Untraced:
-    """Run something plainly, and return what that did outside of torch: Dynamo may take its results for fixed."""
+def worked_outside(run: Callable[[], Any], filename: str) -> Untraced:
+    """Run something plainly, and return what that did outside of torch: Dynamo may take its results for fixed.
+
+    Lines are those of the file `filename`.
+    """
     found = []
     for _ in range(2):  # the less of both: another process may have had the core in one of them
-        operations = _Noted()
+        operations = _Noted(filename=filename)
         try:
             with watched(("torch",)) as seen, operations:
                 results = run()
@@ -195,7 +258,7 @@ def worked_outside(run: Callable[[], Any]) -> Untraced:
             return Untraced()
         # Waiting and files break the graph, and Dynamo draws random numbers anew.
         outside = max(seen.seconds - len(operations.noted) * _LOOKED_AT, 0.0)
-        least = Least(operations.arithmetic, operations.gone_through(results))
+        least = Least(operations.arithmetic, operations.gone_through(results), *operations.left_out())
         found.append(replace(seen, never="", seconds=outside, least=least))
         if not found[0].is_worth_a_call:
             break
