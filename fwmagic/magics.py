@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,18 @@ def _config_trait(option: options.Option) -> TraitType[Any, Any]:
     return _TRAITS[option.type.python](option.default, allow_none=option.default is None, help=meaning)
 
 
+def _drop_unreadable(shell: InteractiveShell) -> None:
+    """Take settings out of the shell's configuration that `%config` has refused: IPython keeps them all the same."""
+    settings = shell.config.get("FwMagics", {})
+    for name in [*settings]:
+        if name in _DEFAULTS:
+            try:
+                _DEFAULTS[name].read(settings[name])
+            except ArgumentTypeError as error:
+                print(f"FwMagics.{name} {error}: left as it is by default", file=sys.stderr)
+                del settings[name]
+
+
 @magics_class
 class FwMagics(Magics):
     """The magics of a shell, and the programs that they compiled; set defaults with `%config FwMagics.budget = 1`."""
@@ -51,6 +64,7 @@ class FwMagics(Magics):
             raise TraitError(f"FwMagics.{name} {error}") from None
 
     def __init__(self, shell: InteractiveShell) -> None:
+        _drop_unreadable(shell)
         super().__init__(shell)
         self.programs: Programs | None = None
 

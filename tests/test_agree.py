@@ -645,3 +645,25 @@ class TestOneSided:
         for name, (one, other) in pairs.items():
             found = compare({name: one.to(dtype)}, {name: other.to(dtype)})
             assert (found.status, found.path) == ("agrees", None), found.sentence
+
+
+class TestMoved:
+    """What a rounding of the inputs moves as far as two results are apart is no difference."""
+
+    def test_a_sum_that_cancels_agrees_and_says_so(self):
+        found = compare({"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved={"Out": np.float32(1e-4)})
+        assert found.status == "agrees"
+        assert found.sentence == (
+            "jax agrees with torch but for rounding; "
+            "Out differs by 0.0005, and a rounding of the inputs moves it by 0.0001"
+        )
+
+    @pytest.mark.parametrize(
+        "moved",
+        [{"Out": np.float32(2.0001e-4)}, {"Out": np.float32(np.nan)}, {"other": np.float32(1)}, {"Out": "text"}],
+    )
+    def test_else_it_differs(self, moved):
+        assert compare({"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved=moved).status == "differs"
+
+    def test_integers_never_agree_by_that(self):
+        assert compare({"n": np.int64(2)}, {"n": np.int64(3)}, moved={"n": np.int64(9)}).status == "differs"

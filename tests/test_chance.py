@@ -136,3 +136,22 @@ def test_random_sections_in_processes_of_their_own(book, first):
     run(book, f"{QUICK} --isolate -o r\n%%torch\n{first}\n%%numpy\n{second}")
     found = book.user_ns["r"]["numpy"].agreement
     assert (found.status, words in found.sentence) == ("differs", True), found.sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%%torch\ny = t - t.mean()\ny.sum()\n%%numpy\ny = x - x.mean()\ny.sum()",
+        "%%jax\ny = j - j.mean()\ny.sum()\n%%torch\ny = t - t.mean()\ny.sum()",
+        "%%numpy\ny = x - x.mean()\ny.sum()\n%%jax\ny = j - j.mean()\ny.sum()",
+    ],
+)
+def test_what_rounding_alone_makes_is_no_difference(book, text):
+    run(book, "import jax.numpy as jnp\nj = jnp.asarray(x)")
+    with untouched(book):
+        run(book, f"%%compare --budget 0.02\n{text}")
+    run(book, f"%%compare --budget 0.02 -o r\n{text}")
+    assert {variant.agreement.status for variant in book.user_ns["r"] if variant.agreement} == {"agrees"}
+    more = text.replace("y = x -", "y = x + 0.001 -").replace("y = t -", "y = t * 1.001 -")
+    run(book, f"%%compare --budget 0.02 -o r\n{more.replace('.sum()', '')}")
+    assert [*book.user_ns["r"]][-1].agreement.status == "differs"

@@ -389,3 +389,13 @@ def test_a_framework_that_is_not_installed(shell, monkeypatch, package, head):
 
 def test_a_magic_that_is_a_section_only(shell):
     assert "%%numpy" in str(fail(shell, "%%numpy\n1"))
+
+
+def test_a_setting_that_was_refused_does_not_keep_the_extension_from_loading(shell, capsys):
+    shell.run_line_magic("config", "FwMagics.mode = 'fast'")
+    shell.run_line_magic("config", "FwMagics.budget = 0.5")
+    capsys.readouterr()
+    shell.run_line_magic("reload_ext", "fwmagic")
+    magics = shell.magics_manager.registry["FwMagics"]
+    assert (magics.mode, magics.budget) == ("auto", 0.5)
+    assert "FwMagics.mode is one of auto, eager" in capsys.readouterr().err

@@ -37,6 +37,8 @@ _MOST_NAMED = 3
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 # Where random arrays differ in mean or spread by so many times what chance was seen to do, it is not chance.
 _BEYOND_CHANCE = 20
+# Two ways to compute a value that cancels part by some times what a rounding of each number that goes in moves it by.
+_MOVES = 30
 _CHANCE = "draws random numbers or reads the clock"
 
 
@@ -56,6 +58,7 @@ def agree(
     to_numpy: ToNumpy,
     random: bool = False,
     again: Draws | None = None,
+    moved: Any = None,
 ) -> Agreement:
     """Compare two trees of outputs, of one framework or of two.
 
@@ -86,8 +89,11 @@ def agree(
         which differ if they do by far more than from one run to the other.
     again : Draws, optional
         The outputs of a further run of each variant, if it is random.
+    moved : object, optional
+        What the reference is where all numbers that it was computed from are off by a rounding. Floats that differ by
+        no more than some times as much agree: no way of computing them tells these digits.
     """
-    comparison = _Comparison(names, to_numpy)
+    comparison = _Comparison(names, to_numpy, moved=None if moved is None else _pairs(reference, moved, to_numpy))
     comparison.compare(reference, outputs)
     found = comparison.result()
     again = again or Draws()
@@ -171,6 +177,17 @@ class _Chance:
         return None
 
 
+def _apart(a: Array, b: Array) -> float:
+    """Return the largest difference of two arrays of floats of one shape; 0 if it is not finite, or they are none."""
+    import numpy as np
+
+    if a.values.shape != b.values.shape or {a.values.dtype.kind, b.values.dtype.kind} - set("fc"):
+        return 0.0
+    with np.errstate(all="ignore"):
+        apart = float(np.abs(a.values.astype("complex128") - b.values).max(initial=0.0))
+    return apart if math.isfinite(apart) else 0.0
+
+
 def _mean(values: Any) -> float:
     return float(values.astype("float64").mean())
 
@@ -180,12 +197,19 @@ def _spread(values: Any) -> float:
 
 
 class _Comparison:
-    """The walk through two trees, and what it found on its way; with `chance`, values may differ by chance."""
+    """The walk through two trees, and what it found on its way; with `chance`, values may differ by chance.
 
-    def __init__(self, names: tuple[str, str], to_numpy: ToNumpy, chance: _Chance | None = None) -> None:
+    `moved` has the arrays of the reference, by path, each with the same one of inputs that are off by a rounding.
+    """
+
+    def __init__(
+        self, names: tuple[str, str], to_numpy: ToNumpy, chance: _Chance | None = None, moved: Pairs | None = None
+    ) -> None:
         self.names = names
         self.to_numpy = to_numpy
         self.chance = chance
+        self.moved = moved or {}
+        self.blurred: dict[str, str] = {}
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
         self.hidden: dict[str, Hidden] = {}
@@ -348,6 +372,9 @@ class _Comparison:
             off = one_sided(a, b) if found.used else ""
             self.off.update({path: off} if off else {})
             return
+        if path in self.moved and 0 < found.largest <= (blur := _MOVES * _apart(*self.moved[path])):
+            self.blurred[path] = f"by {found.largest:.2g}, and a rounding of the inputs moves it by {blur / _MOVES:.2g}"
+            return
         x, y = a.values[found.index], b.values[found.index]
         if x != x or y != y:
             bound = "NaN on one side only"
@@ -407,14 +434,19 @@ class _Comparison:
             nothing = "not compared: there are no outputs to compare"
             return Agreement(self.names[0], "not compared", uncompared or nothing)
         close = f"within tolerance, of which at most {100 * self.used:.2g} % is used" if self.used else "exactly"
+        close = "but for rounding" if self.blurred else close
         but = f", but {_list(self.odd)} is NaN or infinite" if self.odd else ""
         parts = [f"{self.names[1]} agrees with {self.names[0]} {close}{but}"]
         parts += [_list([hidden_in_words(path, one) for path, one in self.hidden.items()])] if self.hidden else []
         off = [f"{path} is {words}, which rounding does not explain" for path, words in self.off.items()]
         parts += [_list(off)] if off else []
+        blurred = [f"{path} differs {words}" for path, words in self.blurred.items()]
+        parts += [_list(blurred)] if blurred else []
         parts += [_list(self.notes)] if self.notes else []
         parts += [uncompared] if uncompared else []
-        return Agreement(self.names[0], "agrees", "; ".join(parts), next(iter({**self.hidden, **self.off}), None))
+        return Agreement(
+            self.names[0], "agrees", "; ".join(parts), next(iter({**self.hidden, **self.off, **self.blurred}), None)
+        )
 
 
 def hidden_in_words(path: str, found: Hidden) -> str:

@@ -183,6 +183,31 @@ def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool 
     return replace(outcome, again=again)
 
 
+def moved_results(program: Program, outcome: Outcome, window: Window) -> Mapping[str, Any] | None:
+    """Return the results where each number that the program reads is off by a rounding; None of a long one.
+
+    How far they move is how far two ways to compute the same may part.
+    """
+    scene = program.scene
+    if (scene.seconds or outcome.seconds) > LONG:
+        return None
+    program.enter()
+    try:
+        arrays = [value for _, value in scene.snapshot.leaves(scene.framework.is_array)]
+        moved = scene.framework.nudge(arrays)
+        scene.snapshot.substitute(moved)
+        with window():
+            outputs = program.call(*(moved.get(id(value), value) for value in program.args))
+        return {name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()}
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises when it is run once more
+        return None
+    finally:
+        program.exit()
+        scene.restore()
+
+
 def outcome_without_run(program: Program, known: Outcome) -> Program:
     """Return a slow program as `first_run` does, from what is known of its cell; it is not called for that."""
     scene = program.scene
@@ -354,14 +379,33 @@ def root(path: str) -> str:
 
 
 def copied_results(value: Any, framework: Framework) -> Any:
-    """Return a tree of arrays that later runs cannot change: containers rebuilt, arrays saved."""
+    """Return a tree of arrays that later runs cannot change: containers rebuilt, arrays saved.
+
+    What is nested too deep for Python is returned as it is.
+    """
+    try:
+        return _copied(value, framework, {})
+    except RecursionError:
+        return value
+
+
+def _copied(value: Any, framework: Framework, made: dict[int, Any]) -> Any:
+    """Return the copy of a value; `made` are those of the lists and dicts around it, which it may hold itself."""
+    if id(value) in made:
+        return made[id(value)]
     kept = framework.frozen(value)
     if kept is not None:
         return kept
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)._make(copied_results(item, framework) for item in value)  # type: ignore[attr-defined]
-    if type(value) in (list, tuple):
-        return type(value)(copied_results(item, framework) for item in value)
+        return type(value)._make(_copied(item, framework, made) for item in value)  # type: ignore[attr-defined]
+    if type(value) is tuple:
+        return tuple(_copied(item, framework, made) for item in value)
+    if type(value) is list:
+        items = made[id(value)] = list[Any]()
+        items += [_copied(item, framework, made) for item in value]
+        return items
     if isinstance(value, dict):
-        return {key: copied_results(item, framework) for key, item in value.items()}
+        entries = made[id(value)] = dict[Any, Any]()
+        entries.update({key: _copied(item, framework, made) for key, item in value.items()})
+        return entries
     return value

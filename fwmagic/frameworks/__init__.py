@@ -335,6 +335,13 @@ class Framework(ABC):
         """Return a copy of an array, for a call that may use it up; None if no call does that to such arrays."""
         return None
 
+    def nudge(self, arrays: Sequence[Any]) -> dict[int, Any]:
+        """Change the numbers of arrays by about one rounding each, by chance, but alike every time.
+
+        Return what is to stand for those that cannot be changed in place, by the `id` of these.
+        """
+        return {}
+
     def rng_state(self) -> Any:
         """Return the state of the global random generators."""
         return None

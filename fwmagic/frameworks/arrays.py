@@ -74,3 +74,19 @@ def spread_of_numbers(values: np.ndarray[Any, Any]) -> Spread | None:
 def _sum_dtype(values: np.ndarray[Any, Any]) -> Any:
     """Return the dtype in which numbers are summed up: a small one would overflow."""
     return "float64" if values.dtype.kind in "biu" or values.dtype.itemsize < 4 else None
+
+
+#: So many units in the last place, at most, is a number off by.
+OFF = 2.7
+
+
+def off_by_a_rounding(numbers: Any) -> Any:
+    """Return floats of NumPy that are larger by about one unit in their last place, each by the same chance always.
+
+    All to one side, and on the whole by no whole number of units: what is taken off them, such as their mean, is to be
+    rounded in another way, too.
+    """
+    import numpy as np
+
+    noise = np.random.default_rng(0).random(numbers.shape, dtype=np.float32)
+    return (numbers * (1 + np.finfo(numbers.dtype).eps * OFF * noise)).astype(numbers.dtype)

@@ -18,7 +18,7 @@ from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
 from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
-from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, outcome_without_run
+from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, moved_results, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
@@ -229,6 +229,9 @@ class Preparation:
             [self._varies(one, self._plain.get(one.name)) for one in (first, section)]
         ):
             result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+        elif result.status == "differs" and first.name in self._plain:
+            moved = moved_results(self._plain[first.name], pair[0], self._window)
+            result = _agreement_across(first, section, pair, moved)
         if result.status == "differs":
             known = habit(first.framework, section.framework, self._words(first), self._words(section))
             return replace(result, sentence=f"{result.sentence}; {known}") if known else result
@@ -413,6 +416,9 @@ class Preparation:
                 return replace(result, sentence=what)
             draws = _draws(self._references[section.name], again or ready.outcome)
             result = agreement(expected, found, names, [section.framework], True, draws)
+        elif result.status == "differs":
+            moved = moved_results(plain, reference, self._window)
+            result = agreement(expected, found, names, [section.framework], False, moved=moved)
         lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
             sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
@@ -494,15 +500,21 @@ def _only_returns(scene: Scene, call: ast.Call) -> bool:
 
 
 def _holds_array(framework: Framework, value: Any) -> bool:
-    if framework.is_array(value):
-        return True
-    if isinstance(value, Mapping):
-        return any(_holds_array(framework, item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_holds_array(framework, item) for item in value)
-    # A module, an optimizer or the like holds its arrays somewhere inside.
+    pending, seen = [value], {id(value)}
     libraries = (framework.module, *framework.companions)
-    return any(kind.__module__.split(".")[0] in libraries for kind in type(value).__mro__)
+    while pending:
+        one = pending.pop()
+        if framework.is_array(one):
+            return True
+        # A module, an optimizer or the like holds its arrays somewhere inside.
+        if any(kind.__module__.split(".")[0] in libraries for kind in type(one).__mro__):
+            return True
+        inner = one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else ()
+        for held in inner:
+            if id(held) not in seen:
+                seen.add(id(held))
+                pending.append(held)
+    return False
 
 
 def agreement(
@@ -512,10 +524,12 @@ def agreement(
     frameworks: Sequence[Framework],
     random: bool,
     again: Draws | None = None,
+    moved: Any = None,
 ) -> Agreement:
     """Compare two trees of results."""
+    to_numpy = _to_numpy(frameworks)
     try:
-        return agree(expected, found, names=names, to_numpy=_to_numpy(frameworks), random=random, again=again)
+        return agree(expected, found, names=names, to_numpy=to_numpy, random=random, again=again, moved=moved)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever methods of the results raise that are the user's own
@@ -553,7 +567,9 @@ def _to_numpy(frameworks: Sequence[Framework]) -> ToNumpy:
     return to_numpy
 
 
-def _agreement_across(first: Section, section: Section, pair: tuple[Outcome, Outcome]) -> Agreement:
+def _agreement_across(
+    first: Section, section: Section, pair: tuple[Outcome, Outcome], moved: Mapping[str, Any] | None = None
+) -> Agreement:
     """Compare what two sections gave, and the arrays that both of them changed, unless by chance."""
     reference, outcome = pair
     random = reference.random or outcome.random
@@ -573,6 +589,7 @@ def _agreement_across(first: Section, section: Section, pair: tuple[Outcome, Out
         [first.framework, section.framework],
         random,
         _draws(reference, outcome),
+        moved,
     )
 
 

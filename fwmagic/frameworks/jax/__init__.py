@@ -126,6 +126,7 @@ class Jax(Framework):
     may_donate = staticmethod(state.may_donate)
     forgetting = staticmethod(state.forgetting)
     spare = staticmethod(state.spare)
+    nudge = staticmethod(state.nudge)
 
     def flags(self) -> dict[str, Any]:
         """Return JAX's whole configuration."""

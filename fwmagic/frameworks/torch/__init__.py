@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import torch
 
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, Habit
-from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
+from fwmagic.frameworks.arrays import OFF, Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.torch import compiler, stages, state, traps, work
 from fwmagic.frameworks.torch.flags import read_flags, write_flags
 from fwmagic.frameworks.torch.memory import TorchMemory
@@ -142,6 +142,17 @@ class Torch(Framework):
         if isinstance(value, torch.nn.Module) and not scripted and getattr(value, "_compiled_call_impl", None) is None:
             return value, "forward"
         return None
+
+    def nudge(self, arrays: Sequence[Any]) -> dict[int, Any]:
+        """Change them in place, by the data alone: autograd would refuse a graph of which a part was changed."""
+        for array in arrays:
+            if array.is_floating_point() and array.layout is torch.strided:
+                noise = torch.rand(array.shape, generator=torch.Generator().manual_seed(0)).to(
+                    array.device, array.dtype
+                )
+                with contextlib.suppress(RuntimeError):  # it looks at one place several times, or cannot be changed
+                    array.data.mul_(1 + torch.finfo(array.dtype).eps * OFF * noise)
+        return {}
 
     @contextlib.contextmanager
     def other_seeds(self) -> Iterator[None]:

@@ -224,12 +224,13 @@ def _share_of(some: Iterable[_Operation], every: float) -> tuple[float, int | No
 
 def _tensors(values: Any) -> list[torch.Tensor]:
     """Return the tensors in some values, and in the lists, tuples and dicts among them."""
-    found, pending = [], [values]
+    found, pending, seen = [], [values], set[int]()
     while pending:
         one = pending.pop()
         if isinstance(one, torch.Tensor):
             found.append(one)
-        elif isinstance(one, list | tuple | dict):
+        elif isinstance(one, list | tuple | dict) and id(one) not in seen:
+            seen.add(id(one))
             pending += one.values() if isinstance(one, dict) else one
     return found
 
