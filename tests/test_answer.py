@@ -251,7 +251,28 @@ def test_a_remark_has_its_advice():
 
 
 def test_what_a_variant_raised_stands_where_its_samples_would_be():
-    page = KINDS["failed"].to_html()
-    assert '<span class="fw-why">ValueError: operands could not be broadcast together</span>' in page
+    *others, broken = with_failure().variants
+    why = "operands could not be broadcast together with shapes (3,4) (5,)"
+    told = replace(broken, failure=Failure("ValueError", why, 4, "first run"))
+    page = replace(with_failure(), variants=(*others, told)).to_html()
+    assert f'<span class="fw-why">ValueError: {why}</span>' in page
     assert ".fw-why{" in page
-    assert "fw-why" not in KINDS["same"].to_html()
+    assert "fw-why" not in with_failure().to_html(), "the answer has it whole"
+
+
+def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
+    """A first look says it once; the details have it with the rest."""
+    differs = a_report(a_variant("torch"), a_variant("jax", agreement=DIFFERS), ratios=(a_ratio(),))
+    blunt = a_report(a_variant("jax", compilation=Compilation("eager", "it branches on a value", 3)), baseline=None)
+    for report, said in (
+        (with_failure(), "operands could not"),
+        (differs, "9.04 and 8.90"),
+        (blunt, "it branches on a value"),
+    ):
+        assert str(report).count(said) == 1
+        assert "\n! " not in str(report)
+        assert "Remarks</summary>" in report.to_html()
+        assert report.details().count(said) == 2
+    assert "use `jnp.where`" in str(uncompiled()), "what to do is not in the answer"
+    long = replace(with_failure().variants[-1], failure=Failure("ValueError", "a reason " * 20, 4, "first run"))
+    assert "\n! failed" in str(replace(with_failure(), variants=(*with_failure().variants[:2], long)))

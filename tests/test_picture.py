@@ -9,7 +9,17 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from example_reports import COLOURS, a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import (
+    COLOURS,
+    a_compilation,
+    a_ledger,
+    a_ratio,
+    a_report,
+    a_time,
+    a_variant,
+    four_variants,
+    with_memory,
+)
 from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
@@ -192,6 +202,23 @@ def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
     assert [text.text for text in groups(svg, "timeline_names")] == ["torch, cuda:0", "jax, cuda:0"]
     gaps = Ledger("cuda:0", None, (), Timeline((0.0, 1.0), (5, 6)))
     assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
+
+
+@pytest.mark.parametrize(
+    ("chart", "named"),
+    [
+        ("stages", ["trace", "backend"]),
+        ("memory", ["in use", "held, not in use", "of others"]),
+        ("timeline", ["in use", "held"]),
+    ],
+)
+def test_a_legend_names_what_is_drawn_in_its_order_and_nothing_else(chart, named):
+    known = {"tried before", "trace", "lower", "backend", "in use", "held", "held, not in use", "of others"}
+    assert [word for word in words(to_svg(with_memory(points=10), chart)) if word in known] == named
+    used = Ledger("host", None, (Amount("in use", 2**22, "VmHWM"),), Timeline((0.0, 1.0), (5, 2**22)))
+    once = a_compilation(stages=(Stage("trace", 0.1, ""), Stage("lower", None, "")))
+    lean = a_report(a_variant("torch", memory=(used,), compilation=once))
+    assert [word for word in words(to_svg(lean, chart)) if word in known] == named[:1]
 
 
 @pytest.mark.parametrize(("colour", "drawn"), [("#D55E00", "#D55E00"), ("#123456", "#123456")])

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from fwmagic.format import one_line, seconds, size
 from fwmagic.report import drawings
-from fwmagic.report.answer import as_of
+from fwmagic.report.answer import answer_of, as_of
 from fwmagic.report.ledger import Ledger, Timeline
 from fwmagic.report.remarks import MANY, Remark, conditions, noted, stored_details
 from fwmagic.report.report import Report, Variant
@@ -89,10 +89,10 @@ def _rows_html(report: Report) -> str:
     if on is not None:
         low, high = ends(on, times)
         head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{high}</span>')
-    rows = []
+    rows, answer = [], answer_of(report).line
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
-        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else _why_html(variant)
+        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else _why_html(variant, answer)
         strip = f'<td class="fw-strip">{drawn}' if on is not None else ""
         cells = [f"<td{_column_class(h)}>{_figure_html(cell)}" for h, cell in zip(shown.head[1:], cells, strict=True)]
         rows.append(
@@ -102,10 +102,10 @@ def _rows_html(report: Report) -> str:
     return f'<table class="fw-rows"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _why_html(variant: Variant) -> str:
-    """Return what a variant raised, where its samples would be: the answer has room for the beginning only."""
+def _why_html(variant: Variant, answer: str) -> str:
+    """Return what a variant raised, where its samples would be, unless the answer tells all of it."""
     failure = variant.failure
-    if failure is None:
+    if failure is None or one_line(failure.message) in answer:
         return ""
     return f'<span class="fw-why">{escape(one_line(f"{failure.error}: {failure.message}", _MOST_WHY))}</span>'
 
