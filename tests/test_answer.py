@@ -255,7 +255,7 @@ def test_what_a_variant_raised_stands_where_its_samples_would_be():
     why = "operands could not be broadcast together with shapes (3,4) (5,)"
     told = replace(broken, failure=Failure("ValueError", why, 4, "first run"))
     page = replace(with_failure(), variants=(*others, told)).to_html()
-    assert f'<span class="fw-why">ValueError: {why}</span>' in page
+    assert f"<span class=fw-why>ValueError: {why}</span>" in page
     assert ".fw-why{" in page
     assert "fw-why" not in with_failure().to_html(), "the answer has it whole"
 

@@ -231,6 +231,23 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
         })"""
     )
     assert cut == []
+    over = lab.panel.evaluate(
+        """panel => [...panel.querySelectorAll('figure')].flatMap(figure => {
+            const shown = [...figure.querySelectorAll('svg text')]
+                .filter(text => text.textContent && text.getAttribute('opacity') !== '0')
+                .map(text => [text.textContent, text.getBoundingClientRect()]);
+            return shown.flatMap(([one, a], i) => shown.slice(i + 1)
+                .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1
+                    && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+                .map(([other]) => `${figure.dataset.chart}: ${one} over ${other}`));
+        })"""
+    )
+    assert over == []
+    for drawn in lab.panel.locator("figure[data-chart=ratios] svg").all():
+        labels = drawn.locator(".role-axis-label text").evaluate_all(
+            "all => all.filter(one => one.getAttribute('opacity') !== '0').map(one => one.textContent)"
+        )
+        assert "1" in labels, "where the baseline is"
     # The names leave most of the width to the figures.
     for chart in lab.panel.locator("figure").all():
         grid = chart.locator("svg .background").first.bounding_box()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from html import escape
 from importlib.resources import files
 
 from fwmagic.format import one_line, seconds, size
 from fwmagic.report import drawings
 from fwmagic.report.answer import answer_of, as_of
-from fwmagic.report.ledger import Ledger, Timeline
-from fwmagic.report.remarks import MANY, Remark, conditions, noted, stored_details
+from fwmagic.report.ledger import Ledger
+from fwmagic.report.remarks import Remark, conditions, noted, stored_details
 from fwmagic.report.report import Report, Variant
 from fwmagic.report.scale import ends, scale
 from fwmagic.report.tables import compile_cell, device_in_words, figures, table, used_in_words, uses_memory
 from fwmagic.report.words import Sentence, headline, ranked
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
-# VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.
-# A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out.
+# VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together:
+# dark where the page says that it is (VS Code, Colab and JupyterLab by an attribute), or else where the system is.
+# A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out,
+# and so are quotation marks, each of which JSON makes two characters.
+_QUOTED = re.compile(r'="([\w#.%-]+)"(?=[ >])')
 _CLASS = re.compile(r"\.(fw-\w+)")
 _KEY = "a dot a block of calls, the first at the top; the line is their median, the box its 95 % interval"
 # So many characters of an error fit into two lines of a row.
@@ -35,8 +37,8 @@ def to_html(report: Report) -> str:
         parts.append(_rows_html(ranked(report)))
     # What is folded away takes the place of the bar, so that the end of a run moves nothing.
     parts.append(f'<div class="fw-more">{_bar_html(report) if report.state == "running" else _rest_html(report)}</div>')
-    body = "".join(parts)
-    style = "\n".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
+    body = _QUOTED.sub(r"=\1", "".join(parts))
+    style = "".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
     return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report"><style>{style}</style>{body}</div>'
 
 
@@ -121,22 +123,20 @@ def _column_class(name: str) -> str:
 
 
 def _stages_html(variants: Iterable[Variant]) -> str:
-    compiling = [(v, sum(value for _, value in v.compile_stages)) for v in variants]
-    longest = max((total for _, total in compiling), default=0.0)
-    if not longest:
-        return ""
-    rows = (f"{_name_html(v)}{_compile_html(v, total, longest)}<i></i>" for v, total in compiling)
-    return f'<div class="fw-chart">{"".join(rows)}</div>'
+    """Return what each compilation took, in all and by stage; the panel draws it."""
+    lines = []
+    for variant in variants:
+        stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages if value)
+        lines += [Remark(variant.name, f"{compile_cell(variant)}: {stages}")] if stages else []
+    return _list_html(lines) if lines else ""
 
 
 def _memory_html(variants: Sequence[Variant]) -> str:
     found = drawings.drawn_ledgers(variants)
-    if len(variants) > MANY:  # bars alone: the courses are in the panel
-        found = [(variant, replace(ledger, timeline=Timeline())) for variant, ledger in found]
     on = drawings.extent(ledger for _, ledger in found)
     if not on.bytes:
         return ""
-    heading = "; ".join(_legend(found, on))
+    heading = "; ".join(_legend(ledger for _, ledger in found))
     rows = (
         f'{_name_html(variant)}<div class="fw-memory">{drawings.memory(drawings.colour(variant), ledger, on)}</div>'
         f"<i>{escape(_in_use_for_html(ledger))}</i>"
@@ -145,16 +145,13 @@ def _memory_html(variants: Sequence[Variant]) -> str:
     return _framed_html(heading, rows, map(size, (0, on.bytes // 2, on.bytes)))
 
 
-def _legend(found: Iterable[tuple[Variant, Ledger]], on: drawings.Extent) -> Iterator[str]:
+def _legend(ledgers: Iterable[Ledger]) -> Iterator[str]:
     """Yield what is drawn of memory: a run on a CPU has often only one kind."""
-    ledgers = [ledger for _, ledger in found]
-    yield f"memory at the peak{f', and over {seconds(on.seconds)}' if on.seconds else ''}"
+    yield "memory at the peak"
     kinds = {drawings.whose(kind) for ledger in ledgers for kind, _ in drawings.drawn_segments(ledger)}
     if len(kinds) > 1:
         names = {"use": "thick bar: in use", "held": "thinner: held, not in use", "rest": "line: of others"}
         yield from (name for kind, name in names.items() if kind in kinds)
-    if any(ledger.timeline.held for ledger in ledgers):
-        yield "area: in use; dashed: held"
 
 
 def _framed_html(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
@@ -173,15 +170,7 @@ def _in_use_for_html(ledger: Ledger) -> str:
 
 def _name_html(variant: Variant) -> str:
     border = drawings.colour(variant)
-    return f'<div class="fw-name" style="border-color:{border}"><span>{escape(variant.name)}</span></div>'
-
-
-def _compile_html(variant: Variant, total: float, longest: float) -> str:
-    if not total:
-        return '<i class="fw-wide"></i>'
-    stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages)
-    label = f"{escape(compile_cell(variant))}: {escape(stages)}"
-    return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
+    return f'<div class="fw-name" style="border-color:{border}">{escape(variant.name)}</div>'
 
 
 def _figures_html(report: Report) -> str:
