@@ -46,6 +46,15 @@ def busy(report: Report) -> Report:
     return replace(report, ratios=ratios, conditions=replace(report.conditions, load_during=1.6))
 
 
+def unsure(*names: str) -> Report:
+    """Return a comparison of twelve in which one pair is undecided."""
+    report = twelve_variants()
+    ratios = tuple(
+        replace(r, verdict="undecided" if {r.variant, r.over} == set(names) else r.verdict) for r in report.ratios
+    )
+    return replace(report, fastest=None, ratios=ratios)
+
+
 def uncompiled() -> Report:
     """Return a report of a cell that could not be compiled."""
     why = "TracerBoolConversionError: it branches on a value that is not known while tracing: use `jnp.where`"
@@ -84,10 +93,16 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
          "✓ v00 is the fastest, by 10 % (7.8-12.2 %) over v01 and 2.1x (2.06-2.14x) over v11", "v00 fastest"),
         (busy(twelve_variants()),
          "✓ v00 is the fastest, by how much is not sure: others used the machine", "v00 fastest"),
-        (replace(twelve_variants(), fastest=None),
-         "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
+        (pair("undecided", 1.95, 1.26, 2.52, note="other processes used 1.3 of 2 cores, and the variants up to 1.2"),
+         "? not sure: jax is 0.40x to 0.79x as fast as torch: others used the machine", "not sure"),
+        (pair("undecided", 0.951, 0.914, 0.956, repeatable=False),
+         "? not sure: jax is 1.05x to 1.09x as fast as torch: parts of the run disagreed", "not sure"),
+        (unsure("v00", "v01"), "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
+        (unsure("v00", "v02"), "? not sure which is the fastest: v00 is 1.18x to 1.22x as fast as v02", "not sure"),
+        (busy(unsure("v00", "v02")),
+         "? not sure which is the fastest: v00 or v02: others used the machine", "not sure"),
         (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
-         "? not sure which is the fastest: v00 and v01 lead", "not sure"),
+         "? not sure which is the fastest: v00 or v01", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),

@@ -358,7 +358,7 @@ class TestStoredReports:
         button = lab.panel.locator("[data-command='fwmagic:copy-markdown']")
         button.click()
         expect(button).to_have_text("Copied")
-        expect(button).to_have_text("Copy as Markdown")
+        expect(button).to_have_text("Copy")
 
     def test_save_as_json(self, lab, two):
         _, newer = two
@@ -428,10 +428,9 @@ class TestStoredReports:
             "[1]",
             "☆",
             "⇄",
-            "Clear earlier runs",
             "Go to the cell",
-            "Copy as Markdown",
-            "Save as JSON",
+            "Copy",
+            "Save",
             "Table",
             "Save as SVG",
         ):

@@ -258,6 +258,26 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
     )
 
 
+def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server):
+    """They are what a reader looks for below the answer: both are to be seen at once."""
+    report = with_memory()
+    on_host = replace(report, variants=tuple(replace(v, memory=v.memory[1:]) for v in report.variants))
+    lab_server.write("low.ipynb", [code("1", output_of(on_host))])
+    lab.open(lab_server, "low.ipynb")
+    lab.open_panel()
+    lab.narrow()
+    lab.page.wait_for_function("() => document.querySelector('#fwmagic-panel').offsetWidth <= 250")
+    heights = {}
+    for name in ("times", "memory"):
+        chart = lab.panel.locator(f"figure[data-chart={name}]")
+        expect(chart.locator("svg")).to_be_visible()
+        heights[name] = chart.bounding_box()["height"]
+    assert sum(heights.values()) <= 320, heights
+    # All that there is to press on a report stands in one row.
+    tops = lab.panel.locator(".fwm-actions button").evaluate_all("all => all.map(one => one.offsetTop)")
+    assert len(set(tops)) == 1, tops
+
+
 @pytest.mark.parametrize(("budget", "least"), [(4, 3), pytest.param(10, 6, marks=pytest.mark.slow)])
 @pytest.mark.slow
 def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server, budget, least):

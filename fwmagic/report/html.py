@@ -118,7 +118,7 @@ def _breakable_html(name: str) -> str:
 
 
 def _column_class(name: str) -> str:
-    """Return the class of a column that a narrow page leaves out: it stands among the figures, too."""
+    """Return the class of a column that a very narrow page leaves out."""
     return ' class="fw-wide"' if name in ("compile", "memory", "compiled") else ""
 
 
