@@ -470,7 +470,7 @@ def test_any_variant_may_be_the_baseline_and_a_column_sorts_the_figures(lab, lab
     lab_server.write("four.ipynb", [code("1", output_of(report))])
     lab.open(lab_server, "four.ipynb")
     lab.open_panel()
-    chosen = lab.panel.get_by_label("Baseline")
+    chosen = lab.panel.get_by_role("combobox", name="Baseline")
     expect(chosen).to_have_value(report.baseline)
     chosen.select_option("numpy")
     others = [v.name for v in report if v.name != "numpy"]

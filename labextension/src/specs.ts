@@ -30,7 +30,7 @@ const WIDE = 4 * LEGEND;
 const MARKS = ['①', '②'];
 const GREY = '#707070';
 /** The height of a row: of two variants, times and memory together are to take 320 pixels at most. */
-const STEP = 28;
+const STEP = 26;
 
 type Row<T> = T & { readonly label: string };
 

@@ -16,6 +16,8 @@ export type GoTo = ((line: number) => void) | undefined;
 
 /** So many kinds of what is left out are named. */
 const MOST_LEFT = 5;
+/** Remarks whose last words may be in the answer. */
+const ANSWERED = ['failed', 'outputs', 'compiled'];
 /** The longest name of a run in the list. */
 const LONGEST_NAME = 60;
 
@@ -217,7 +219,11 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
   if (words === undefined) {
     return null;
   }
-  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning).length;
+  // As in the output of the cell: what the answer ends with is not to be noted again.
+  const answer = words.headline.at(0)?.text ?? '';
+  const isTold = ({ label, text }: Words['conditions'][number]): boolean =>
+    ANSWERED.includes(label) && answer.includes(text.split(': ').at(-1) ?? '');
+  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning && !isTold(line)).length;
   return (
     <>
       {words.figures.rows.length > 0 && (

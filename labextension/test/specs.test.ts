@@ -111,7 +111,7 @@ describe('charts', () => {
     };
     expect(sized(spec, 200)).toMatchObject({
       width: 200,
-      height: { step: 28 },
+      height: { step: 26 },
       datasets: { labelLimit: 1 },
       encoding: { x: { title: null }, y: { axis: { labelLimit: 72 } }, tooltip: [{ title: 'size' }] },
       config: { axis: { labelSeparation: 6 }, legend: { columns: 1 } }
