@@ -102,7 +102,7 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
         (busy(unsure("v00", "v02")),
          "? not sure which is the fastest: v00 or v02: others used the machine", "not sure"),
         (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
-         "? not sure which is the fastest: v00 or v01", "not sure"),
+         "? not sure which is the fastest: v00 or v01: too few rounds", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),
@@ -232,6 +232,11 @@ def test_a_column_of_the_table_that_would_be_empty_is_left_out():
     assert "memory" not in str(pair())
     assert "memory" in str(with_memory())
     assert "compile" not in str(a_report(a_variant("numpy", compilation=None), baseline=None))
+
+
+def test_intervals_are_light_and_what_they_are_of_is_not():
+    html = twelve_variants().to_html()
+    assert "by 10 %<span> (7.8-12.2 %)</span> over v01 and 2.1x<span> (2.06-2.14x)</span> over v11</p>" in html
 
 
 def test_what_differs_is_quoted_as_far_as_it_fits():

@@ -250,7 +250,9 @@ def _leading_in_words(report: Report) -> str:
     pair, names = over.get(rival), f"{one_line(first, 20)} or {one_line(rival, 20)}"
     if pair is not None and _is_of_a_busy_machine(pair):
         return _first_that_fits(f"{names}: {_OTHERS}", _OTHERS, beside=_NOT_SURE)
-    return names if pair is None or pair.interval is None else _between_in_words(pair, pair.interval)
+    if pair is None or pair.interval is None:
+        return _first_that_fits(f"{names}: too few rounds", names, beside=_NOT_SURE)
+    return _between_in_words(pair, pair.interval)
 
 
 def _first_that_fits(*texts: str, beside: str = "") -> str:

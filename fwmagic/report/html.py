@@ -25,6 +25,8 @@ from fwmagic.report.words import Sentence, headline, ranked
 _QUOTED = re.compile(r'="([\w#.%-]+)"(?=[ >])')
 _CLASS = re.compile(r"\.(fw-\w+)")
 _KEY = "a dot a block of calls, the first at the top; the line is their median, the box its 95 % interval"
+# What stands in parentheses in an answer, such as an interval.
+_INTERVAL = re.compile(r" \([^()]*\)")
 # So many characters of an error fit into two lines of a row.
 _MOST_WHY = 120
 STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -76,10 +78,10 @@ def _folded_html(summary: str, content: str, attributes: str = "") -> str:
 
 
 def _sentence_html(sentence: Sentence) -> str:
-    alarm = ' class="fw-alarm"' if sentence.warning else ""
-    verdict, opening, figures = sentence.text.partition(" (")
-    rest = f"<span>{escape(opening + figures)}</span>" if opening else ""
-    return f"<p{alarm}>{escape(verdict)}{rest}</p>"
+    text = escape(sentence.text)
+    if sentence.warning:
+        return f'<p class="fw-alarm">{text}</p>'
+    return f"<p>{_INTERVAL.sub(lambda found: f'<span>{found[0]}</span>', text)}</p>"
 
 
 def _rows_html(report: Report) -> str:
@@ -90,7 +92,7 @@ def _rows_html(report: Report) -> str:
     head = [f"<th{_column_class(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
         low, high = ends(on, times)
-        head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{high}</span>')
+        head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{_figure_html(high)}</span>')
     rows, answer = [], answer_of(report).line
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
