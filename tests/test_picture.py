@@ -76,7 +76,7 @@ class TestNumbersAreThoseOfTheJson:
         times = {"torch": 1.23e-3, "jax": 0.53e-3, "numpy": 2.5e-3}
         memory = with_memory(10)
         variants = (
-            a_variant(name, time=a_time(median, 20 + i), memory=memory["torch" if i else "jax"].memory)
+            a_variant(name, time=a_time(median, MOST_POINTS - i), memory=memory["torch" if i else "jax"].memory)
             for i, (name, median) in enumerate(times.items())
         )
         ratios = tuple(a_ratio("slower", r, r * 0.9, r * 1.2, variant=n) for n, r in (("jax", 0.43), ("numpy", 2.03)))
@@ -129,7 +129,7 @@ class TestNumbersAreThoseOfTheJson:
 
 
 def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
-    slow = a_time(1e-3, 20)
+    slow = a_time(1e-3, MOST_POINTS - 1)
     slow = replace(slow, samples=(*slow.samples[:9], 0.1, *slow.samples[9:]))
     even = a_time(1.1e-3, samples=(1.09e-3, 1.1e-3, 1.11e-3))
     svg = to_svg(a_report(a_variant("torch", time=slow), a_variant("jax", time=even)))
@@ -138,7 +138,7 @@ def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
     assert drawn[9] == max(drawn), "an interrupted block does not flatten the rest"
     assert max(medians) - min(medians) > 100
     assert [mark.text for mark in groups(svg, "beyond")] == ["1"]
-    assert "1 of 21" in groups(svg, "beyond")[0].get("aria-label")
+    assert f"1 of {MOST_POINTS}" in groups(svg, "beyond")[0].get("aria-label")
 
 
 def test_no_memory_stands_at_the_zero_of_its_axis():
