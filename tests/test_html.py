@@ -325,8 +325,9 @@ def test_the_style_has_no_rule_for_what_is_not_there():
     assert ".fw-dots{" in plain
 
 
-def test_style_is_scoped_and_fits_light_dark_and_narrow():
-    style = re.search(r"<style>(.*?)</style>", to_html(a_report()), re.DOTALL).group(1)
+@pytest.mark.parametrize("report", [a_report(), a_report(variants=()), with_memory()])
+def test_style_is_scoped_and_fits_light_dark_and_narrow(report):
+    style = re.search(r"<style>(.*?)</style>", to_html(report), re.DOTALL).group(1)
     assert "color-scheme:light dark" in style
     assert "var(--jp-content-font-color1,var(" in style
     assert "@container (max-width:620px)" in style
