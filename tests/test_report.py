@@ -112,7 +112,8 @@ def with_remarks(report: Report) -> Report:
     moments = Timeline.of(Moment(0.001 * i, 2**20 * i, None) for i in range(9))
     host = Ledger(
         "host", None, (Amount("in use", 9 * 2**20, "Linux's VmHWM, reset before the call"),),
-        timeline=moments, source="growth of resident memory, sampled every 768 µs", note=kept, start=2**29,
+        timeline=moments, source="growth of resident memory, 0 where it was below, sampled every 768 µs", note=kept,
+        start=2**29,
     )  # fmt: skip
     first, *others = (replace(v, memory=(replace(host, note=""),), options={"budget": "3.0"}) for v in report)
     memory = (host, Ledger("CPU", None, (static,), how="static")) if len(others) > 1 else (host,)

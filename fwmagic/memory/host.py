@@ -205,7 +205,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         timeline=Timeline.of(
             [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_resident_growth(last, start.resident), most), None)]
         ),
-        source=f"growth of resident memory, {sampled_every(seconds, len(samples))}",
+        source=f"growth of resident memory, 0 where it was below, {sampled_every(seconds, len(samples))}",
         note=_lingering_note(kept) if hidden else "",
         start=start.resident,
         how="sampled" if start.refusal else "measured",
