@@ -46,6 +46,15 @@ def busy(report: Report) -> Report:
     return replace(report, ratios=ratios, conditions=replace(report.conditions, load_during=1.6))
 
 
+def unsure(*names: str) -> Report:
+    """Return a comparison of twelve in which one pair is undecided."""
+    report = twelve_variants()
+    ratios = tuple(
+        replace(r, verdict="undecided" if {r.variant, r.over} == set(names) else r.verdict) for r in report.ratios
+    )
+    return replace(report, fastest=None, ratios=ratios)
+
+
 def uncompiled() -> Report:
     """Return a report of a cell that could not be compiled."""
     why = "TracerBoolConversionError: it branches on a value that is not known while tracing: use `jnp.where`"
@@ -84,10 +93,16 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
          "✓ v00 is the fastest, by 10 % (7.8-12.2 %) over v01 and 2.1x (2.06-2.14x) over v11", "v00 fastest"),
         (busy(twelve_variants()),
          "✓ v00 is the fastest, by how much is not sure: others used the machine", "v00 fastest"),
-        (replace(twelve_variants(), fastest=None),
-         "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
+        (pair("undecided", 1.95, 1.26, 2.52, note="other processes used 1.3 of 2 cores, and the variants up to 1.2"),
+         "? not sure: jax is 0.40x to 0.79x as fast as torch: others used the machine", "not sure"),
+        (pair("undecided", 0.951, 0.914, 0.956, repeatable=False),
+         "? not sure: jax is 1.05x to 1.09x as fast as torch: parts of the run disagreed", "not sure"),
+        (unsure("v00", "v01"), "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
+        (unsure("v00", "v02"), "? not sure which is the fastest: v00 is 1.18x to 1.22x as fast as v02", "not sure"),
+        (busy(unsure("v00", "v02")),
+         "? not sure which is the fastest: v00 or v02: others used the machine", "not sure"),
         (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
-         "? not sure which is the fastest: v00 and v01 lead", "not sure"),
+         "? not sure which is the fastest: v00 or v01: too few rounds", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),
@@ -219,6 +234,11 @@ def test_a_column_of_the_table_that_would_be_empty_is_left_out():
     assert "compile" not in str(a_report(a_variant("numpy", compilation=None), baseline=None))
 
 
+def test_intervals_are_light_and_what_they_are_of_is_not():
+    html = twelve_variants().to_html()
+    assert "by 10 %<span> (7.8-12.2 %)</span> over v01 and 2.1x<span> (2.06-2.14x)</span> over v11</p>" in html
+
+
 def test_what_differs_is_quoted_as_far_as_it_fits():
     def line(path, *pair):
         differs = Agreement("torch", "differs", "a sentence", path, pair)
@@ -251,7 +271,28 @@ def test_a_remark_has_its_advice():
 
 
 def test_what_a_variant_raised_stands_where_its_samples_would_be():
-    page = KINDS["failed"].to_html()
-    assert '<span class="fw-why">ValueError: operands could not be broadcast together</span>' in page
+    *others, broken = with_failure().variants
+    why = "operands could not be broadcast together with shapes (3,4) (5,)"
+    told = replace(broken, failure=Failure("ValueError", why, 4, "first run"))
+    page = replace(with_failure(), variants=(*others, told)).to_html()
+    assert f"<span class=fw-why>ValueError: {why}</span>" in page
     assert ".fw-why{" in page
-    assert "fw-why" not in KINDS["same"].to_html()
+    assert "fw-why" not in with_failure().to_html(), "the answer has it whole"
+
+
+def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
+    """A first look says it once; the details have it with the rest."""
+    differs = a_report(a_variant("torch"), a_variant("jax", agreement=DIFFERS), ratios=(a_ratio(),))
+    blunt = a_report(a_variant("jax", compilation=Compilation("eager", "it branches on a value", 3)), baseline=None)
+    for report, said in (
+        (with_failure(), "operands could not"),
+        (differs, "9.04 and 8.90"),
+        (blunt, "it branches on a value"),
+    ):
+        assert str(report).count(said) == 1
+        assert "\n! " not in str(report)
+        assert "Remarks</summary>" in report.to_html()
+        assert report.details().count(said) == 2
+    assert "use `jnp.where`" in str(uncompiled()), "what to do is not in the answer"
+    long = replace(with_failure().variants[-1], failure=Failure("ValueError", "a reason " * 20, 4, "first run"))
+    assert "\n! failed" in str(replace(with_failure(), variants=(*with_failure().variants[:2], long)))

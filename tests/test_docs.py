@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from fwmagic.report import Report
+
 ROOT = Path(__file__).parent.parent
+#: The page whose examples are of what goes wrong.
+OF_FAULTS = "findings.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,})(?P<language>[^`]*)$")
 RAISES = re.compile(r"^\s*<!--\s*raises:\s*(?P<error>[\w.]+)\s*-->\s*$")
@@ -76,6 +80,15 @@ def test_the_blocks_of_a_page_run(path, budget, bare_shell):
     for block in found:
         if block.language in {"python", "ipython", "python-error"}:
             run(bare_shell, block, path.name)
+            for name, value in bare_shell.user_ns.items():
+                if isinstance(value, Report) and path.name != OF_FAULTS:
+                    assert unlike(value) == [], f"{path.name}, line {block.line}: {name} is no example to follow"
+
+
+def unlike(report: Report) -> list[str]:
+    """Return what keeps the variants of a report from being compared."""
+    differ = [v.agreement.sentence for v in report if v.agreement is not None and v.agreement.status == "differs"]
+    return [*differ, *(r.note for r in report.ratios if r.verdict == "withheld")]
 
 
 def test_the_readme_has_blocks_to_run():

@@ -228,9 +228,9 @@ def test_what_another_thread_freed_may_hide_growth_and_then_the_note_says_how_mu
     assert before < MIB
     assert 16 * MIB <= kept < 18 * MIB
     assert count < 16 * MIB <= count + kept + MIB
-    assert note.startswith("what the call took from 16.")
+    assert note.startswith("without and with 16.")
     assert "MiB that the C library had kept of freed memory" in note
-    assert note_of_more.startswith("what the call took from 16."), "6 % of the figure matter"
+    assert note_of_more.startswith("without and with 16."), "6 % of the figure matter"
 
 
 def test_where_freed_memory_may_hide_growth_the_figure_is_a_span(monkeypatch):

@@ -84,24 +84,6 @@ def test_whose_a_segment_is(kind, whose):
     assert list(drawn(memory(COLOURS["torch"], ledger, extent([ledger])))) == [whose]
 
 
-def test_a_course_is_drawn_in_steps_on_the_scale_of_all():
-    moments = Timeline((0.0, 1.0, 2.0), (0, 50, 25), (50, 100, 100))
-    ledger = Ledger("cuda:0", None, (), moments, "events")
-    svg = memory(COLOURS["torch"], ledger, Extent(100, 4.0))
-    assert f'<path class="fw-area" fill="{COLOURS["torch"]}" d="M0 40H250V27H500V34V40H0z"/>' in svg
-    assert f'<path class="fw-line" stroke="{COLOURS["torch"]}" d="M0 27H250V14H500V14"/>' in svg
-    assert ': not known; 3 moments in 2.00 s, at most 100 B"' in svg
-    assert extent([ledger, LEDGER]) == Extent(500, 2.0)
-
-
-def test_a_course_that_stays_is_one_step():
-    ledger = Ledger("host", None, (), Timeline((0.0, 1.0, 2.0, 3.0, 4.0), (5, 5, 9, 9, 9)))
-    assert 'd="M0 27H500V17H1000V17V40H0z"' in memory(COLOURS["jax"], ledger, Extent(10, 4.0))
-
-
-def test_of_a_course_only_what_is_known_is_drawn():
-    for ledger in (LEDGER, Ledger("host", None, (), Timeline((0.0,)))):
-        assert not re.search("fw-area|fw-line|moments", memory(COLOURS["jax"], ledger, Extent(500, 1.0)))
-    only = memory(COLOURS["jax"], Ledger("host", None, (), Timeline((0.0, 1.0), (5, 7))), Extent(10, 1.0))
-    assert "fw-area" in only
-    assert "fw-line" not in only
+def test_a_scale_is_as_long_as_the_longest_course():
+    course = Ledger("cuda:0", None, (), Timeline((0.0, 1.0, 2.0), (0, 50, 25), (50, 100, 100)), "events")
+    assert extent([course, LEDGER]) == Extent(500, 2.0)

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 from browser import Lab, code, output_of
-from example_reports import a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import a_report, a_time, a_variant, four_variants, twelve_variants, with_memory
 from playwright.sync_api import expect
 
-from fwmagic.format import ratio, seconds, seconds_between, size, size_between
+from fwmagic.format import ratio, ratio_between, seconds, seconds_between, size, size_between
 from fwmagic.report import MOST_POINTS, Finding, Report
 from fwmagic.report.answer import answer_of
 from fwmagic.report.tables import device_in_words, segment_in_words
@@ -358,7 +358,7 @@ class TestStoredReports:
         button = lab.panel.locator("[data-command='fwmagic:copy-markdown']")
         button.click()
         expect(button).to_have_text("Copied")
-        expect(button).to_have_text("Copy as Markdown")
+        expect(button).to_have_text("Copy")
 
     def test_save_as_json(self, lab, two):
         _, newer = two
@@ -412,29 +412,84 @@ class TestStoredReports:
 
     def test_it_is_used_by_keyboard_alone(self, lab, two):
         lab.panel.locator(".fwm-pick").first.focus()
-        walked = []
-        for _ in range(40):
+        walked, outlines = [], {}
+        for _ in range(60):
             walked.append(lab.page.evaluate("() => document.activeElement.textContent"))
             lab.page.keyboard.press("Tab")
+            at, outline = lab.page.evaluate(
+                "() => [document.activeElement.outerHTML, getComputedStyle(document.activeElement).outlineStyle]"
+            )
+            outlines[at[:80]] = outline
             if not lab.page.evaluate("() => document.activeElement.closest('#fwmagic-panel') !== null"):
                 break
         for name in (
             "[1]",
             "☆",
             "⇄",
-            "Clear earlier runs",
             "Go to the cell",
-            "Copy as Markdown",
-            "Save as JSON",
+            "Copy",
+            "Save",
             "Table",
             "Save as SVG",
         ):
             assert any(name in text for text in walked), (name, walked)
+        outlines.popitem()  # outside
+        assert {at: how for at, how in outlines.items() if how != "solid"} == {}, "it is seen where one is"
         lab.panel.locator(".fwm-pick").nth(1).focus()
         lab.page.keyboard.press("Enter")
         expect(lab.panel.locator(".fwm-pick").nth(1)).to_have_attribute("aria-pressed", "true")
-        outline = lab.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
-        assert outline == "solid"
+
+    def test_nothing_of_it_moves_by_itself(self, lab, two):
+        """Who asks for reduced motion gets the same as everybody: what changes is there at once."""
+        lab.page.evaluate(
+            """() => {
+                window.moved = [];
+                for (const kind of ['transitionrun', 'animationstart']) {
+                    document.addEventListener(kind, ({target}) => {
+                        if (target.closest('#fwmagic-panel, .fwmagic')) {
+                            window.moved.push(`${kind}: ${target.outerHTML.slice(0, 80)}`);
+                        }
+                    });
+                }
+            }"""
+        )
+        lab.panel.locator(".fwm-pick").nth(1).hover()
+        lab.panel.locator(".fwm-pick").nth(1).click()
+        lab.panel.locator("summary").first.click()
+        lab.page.locator(".fwmagic summary").first.click()
+        lab.panel.locator(".fwm-beside").first.click()
+        expect(lab.panel.locator(".fwm-changes")).to_be_visible()
+        lab.page.wait_for_timeout(300)
+        assert lab.page.evaluate("() => window.moved") == []
+
+
+def test_any_variant_may_be_the_baseline_and_a_column_sorts_the_figures(lab, lab_server):
+    report = twelve_variants(40)
+    lab_server.write("twelve.ipynb", [code("1", output_of(report))])
+    lab.open(lab_server, "twelve.ipynb")
+    lab.open_panel()
+    chosen = lab.panel.get_by_role("combobox", name="Baseline")
+    expect(chosen).to_have_value(report.baseline)
+    chosen.select_option("v05")
+    others = [v.name for v in report if v.name != "v05"]
+    expect(lab.panel.locator("figure[data-chart=ratios] .ratios_marks path")).to_have_count(len(others))
+    lab.panel.locator("figure[data-chart=ratios] summary").click()
+    rows = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    found = {name: report.ratio(name, "v05") for name in others}
+    assert lab.panel.locator("figure[data-chart=ratios] tbody tr").evaluate_all(rows) == [
+        [name, "v05", ratio(r.median), ratio_between(*r.interval), r.verdict] for name, r in found.items()
+    ]
+    lab.panel.locator("summary").filter(has_text="Figures").click()
+    figures = lab.panel.locator("section details").first.locator("table")
+    head = figures.get_by_role("button", name="ratio to v05")
+    for order in ("ascending", "descending"):
+        head.click()
+        expect(figures.locator(f"th[aria-sort={order}]")).to_have_count(1)
+        names = sorted(others, key=lambda name: found[name].median)
+        names.insert(sum(found[name].median < 1 for name in names), "v05")
+        if order == "descending":
+            names.reverse()
+        assert [row[0] for row in figures.locator("tbody tr").evaluate_all(rows)] == names
 
 
 def test_memory_is_drawn_on_one_scale(lab, lab_server):

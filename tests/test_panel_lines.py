@@ -50,7 +50,7 @@ def test_it_stands_in_the_list_and_leads_to_its_cell(panel, lab):
     expect(picks.first).to_contain_text("%%jax --debug")
     expect(picks.first).to_contain_text("1 found")
     expect(panel.locator(".fwm-pin")).to_have_count(1)  # of the report
-    expect(panel.get_by_role("button", name="Copy as Markdown")).to_be_disabled()
+    expect(panel.get_by_role("button", name="Copy", exact=True)).to_be_disabled()
     panel.get_by_role("slider", name="Step").press("End")
     panel.locator(".fwm-where").get_by_role("button", name="line 3").click()
     lab.page.wait_for_function(

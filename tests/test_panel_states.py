@@ -231,6 +231,23 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
         })"""
     )
     assert cut == []
+    over = lab.panel.evaluate(
+        """panel => [...panel.querySelectorAll('figure')].flatMap(figure => {
+            const shown = [...figure.querySelectorAll('svg text')]
+                .filter(text => text.textContent && text.getAttribute('opacity') !== '0')
+                .map(text => [text.textContent, text.getBoundingClientRect()]);
+            return shown.flatMap(([one, a], i) => shown.slice(i + 1)
+                .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1
+                    && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+                .map(([other]) => `${figure.dataset.chart}: ${one} over ${other}`));
+        })"""
+    )
+    assert over == []
+    for drawn in lab.panel.locator("figure[data-chart=ratios] svg").all():
+        labels = drawn.locator(".role-axis-label text").evaluate_all(
+            "all => all.filter(one => one.getAttribute('opacity') !== '0').map(one => one.textContent)"
+        )
+        assert "1" in labels, "where the baseline is"
     # The names leave most of the width to the figures.
     for chart in lab.panel.locator("figure").all():
         grid = chart.locator("svg .background").first.bounding_box()
@@ -239,6 +256,26 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
     assert lab.panel.locator(".fwm-scroll").evaluate_all(
         "all => all.every(one => getComputedStyle(one).overflowX === 'auto')"
     )
+
+
+def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server):
+    """They are what a reader looks for below the answer: both are to be seen at once."""
+    report = with_memory()
+    on_host = replace(report, variants=tuple(replace(v, memory=v.memory[1:]) for v in report.variants))
+    lab_server.write("low.ipynb", [code("1", output_of(on_host))])
+    lab.open(lab_server, "low.ipynb")
+    lab.open_panel()
+    lab.narrow()
+    lab.page.wait_for_function("() => document.querySelector('#fwmagic-panel').offsetWidth <= 250")
+    heights = {}
+    for name in ("times", "memory"):
+        chart = lab.panel.locator(f"figure[data-chart={name}]")
+        expect(chart.locator("svg")).to_be_visible()
+        heights[name] = chart.bounding_box()["height"]
+    assert sum(heights.values()) <= 320, heights
+    # All that there is to press on a report stands in one row.
+    tops = lab.panel.locator(".fwm-actions button").evaluate_all("all => all.map(one => one.offsetTop)")
+    assert len(set(tops)) == 1, tops
 
 
 @pytest.mark.parametrize(("budget", "least"), [(4, 3), pytest.param(10, 6, marks=pytest.mark.slow)])

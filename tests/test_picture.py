@@ -9,7 +9,17 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from example_reports import COLOURS, a_ledger, a_ratio, a_report, a_time, a_variant, four_variants, with_memory
+from example_reports import (
+    COLOURS,
+    a_compilation,
+    a_ledger,
+    a_ratio,
+    a_report,
+    a_time,
+    a_variant,
+    four_variants,
+    with_memory,
+)
 from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
@@ -66,7 +76,7 @@ class TestNumbersAreThoseOfTheJson:
         times = {"torch": 1.23e-3, "jax": 0.53e-3, "numpy": 2.5e-3}
         memory = with_memory(10)
         variants = (
-            a_variant(name, time=a_time(median, 20 + i), memory=memory["torch" if i else "jax"].memory)
+            a_variant(name, time=a_time(median, MOST_POINTS - i), memory=memory["torch" if i else "jax"].memory)
             for i, (name, median) in enumerate(times.items())
         )
         ratios = tuple(a_ratio("slower", r, r * 0.9, r * 1.2, variant=n) for n, r in (("jax", 0.43), ("numpy", 2.03)))
@@ -119,7 +129,7 @@ class TestNumbersAreThoseOfTheJson:
 
 
 def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
-    slow = a_time(1e-3, 20)
+    slow = a_time(1e-3, MOST_POINTS - 1)
     slow = replace(slow, samples=(*slow.samples[:9], 0.1, *slow.samples[9:]))
     even = a_time(1.1e-3, samples=(1.09e-3, 1.1e-3, 1.11e-3))
     svg = to_svg(a_report(a_variant("torch", time=slow), a_variant("jax", time=even)))
@@ -128,7 +138,7 @@ def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
     assert drawn[9] == max(drawn), "an interrupted block does not flatten the rest"
     assert max(medians) - min(medians) > 100
     assert [mark.text for mark in groups(svg, "beyond")] == ["1"]
-    assert "1 of 21" in groups(svg, "beyond")[0].get("aria-label")
+    assert f"1 of {MOST_POINTS}" in groups(svg, "beyond")[0].get("aria-label")
 
 
 def test_no_memory_stands_at_the_zero_of_its_axis():
@@ -192,6 +202,23 @@ def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
     assert [text.text for text in groups(svg, "timeline_names")] == ["torch, cuda:0", "jax, cuda:0"]
     gaps = Ledger("cuda:0", None, (), Timeline((0.0, 1.0), (5, 6)))
     assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
+
+
+@pytest.mark.parametrize(
+    ("chart", "named"),
+    [
+        ("stages", ["trace", "backend"]),
+        ("memory", ["in use", "held, not in use", "of others"]),
+        ("timeline", ["in use", "held"]),
+    ],
+)
+def test_a_legend_names_what_is_drawn_in_its_order_and_nothing_else(chart, named):
+    known = {"tried before", "trace", "lower", "backend", "in use", "held", "held, not in use", "of others"}
+    assert [word for word in words(to_svg(with_memory(points=10), chart)) if word in known] == named
+    used = Ledger("host", None, (Amount("in use", 2**22, "VmHWM"),), Timeline((0.0, 1.0), (5, 2**22)))
+    once = a_compilation(stages=(Stage("trace", 0.1, ""), Stage("lower", None, "")))
+    lean = a_report(a_variant("torch", memory=(used,), compilation=once))
+    assert [word for word in words(to_svg(lean, chart)) if word in known] == named[:1]
 
 
 @pytest.mark.parametrize(("colour", "drawn"), [("#D55E00", "#D55E00"), ("#123456", "#123456")])

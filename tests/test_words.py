@@ -10,6 +10,7 @@ from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant,
 from hypothesis import given
 
 from fwmagic.report import Amount, Ledger, Regime, Report, Stage, Timeline
+from fwmagic.report.tables import figures, table
 from fwmagic.report.words import to_words
 
 
@@ -150,6 +151,31 @@ def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
     assert len(stored["jax"].time.samples) < 400
     for report in (whole, stored):
         assert "400 blocks of 4 calls" in report.details()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told", "folded"),
+    [
+        ({}, "812 ms", True),
+        ({"cache": "disk-warm"}, "812 ms", True),
+        ({"cache": "none"}, "812 ms in vain", True),
+        ({"cache": "reused", "stages": ()}, "reused", False),
+        ({"cache": "none", "stages": ()}, None, False),
+        ({"stages": (Stage("trace", None, "torch does not report it"),)}, None, False),
+    ],
+)
+def test_what_compiling_took_is_one_figure_in_every_view(fields, told, folded):
+    report = a_report(a_variant("torch", compilation=a_compilation(**fields)), baseline=None)
+    first, whole = table(report), figures(report)
+    assert ("compile" in first.head) == ("compile" in whole.head) == (told is not None)
+    html = report.to_html()
+    assert ("<summary>Compile</summary>" in html) == folded
+    if told is not None:
+        assert first.rows[0][first.head.index("compile")] == told
+        assert whole.rows[0][whole.head.index("compile")].startswith(told.split(" in ")[0])
+        assert (f"{told.split(' in ')[0]} (" in html) == folded
+    stages = to_words(report)["charts"].get("stages")
+    assert stages == ([[["trace", "12.0 ms"], ["backend", "800 ms"]]] if folded else None)
 
 
 def test_a_ratio_of_one_round_has_no_range():

@@ -134,7 +134,7 @@ _SLACK = 1 << 20
 # Freed memory that stays resident is not worth a word below so many bytes, or below this share of the growth.
 _LITTLE = 1 << 20
 _LITTLE_SHARE = 0.02
-_EXACT = "Linux's counter of the resident peak (VmHWM), reset before the call"
+_EXACT = "Linux's VmHWM, reset before the call"
 _UNREADABLE = (OSError, ValueError, IndexError, psutil.Error)
 
 
@@ -205,8 +205,7 @@ def measure(call: Callable[[], object], settle: Callable[[], None] = give_back, 
         timeline=Timeline.of(
             [Moment(0.0, 0, None), *timeline, Moment(seconds, min(_resident_growth(last, start.resident), most), None)]
         ),
-        source="resident memory above that before the call, 0 where it was below, "
-        f"{sampled_every(seconds, len(samples))}",
+        source=f"growth of resident memory, 0 where it was below, {sampled_every(seconds, len(samples))}",
         note=_lingering_note(kept) if hidden else "",
         start=start.resident,
         how="sampled" if start.refusal else "measured",
@@ -362,10 +361,7 @@ def _resident_growth(resident: int, start: int) -> int:
 
 
 def _lingering_note(count: int) -> str:
-    return (
-        f"what the call took from {size(count)} that the C library had kept of freed memory is not counted: "
-        "the figure is between without and with it"
-    )
+    return f"without and with {size(count)} that the C library had kept of freed memory"
 
 
 def _unknown_resident(reason: str) -> Ledger:

@@ -20,8 +20,10 @@ _FACTOR = 1.5
 # A longer budget than this is not advised: the machine would not stay the same for so long.
 _LONGEST = 60.0
 _ROUNDS = 6  # fewer give no interval
-_BUSY = "by how much is not sure: others used the machine"
+_OTHERS = "others used the machine"
+_BUSY = f"by how much is not sure: {_OTHERS}"
 
+_NOT_SURE = "not sure which is the fastest: "
 AGREE = "outputs agree"
 """What is said where all outputs were compared, and none differs."""
 
@@ -162,8 +164,11 @@ def _unsure_in_words(report: Report, r: Ratio) -> str:
     advice = _budget_in_words(report, r)
     if r.interval is None:
         return f"too few rounds for an interval{advice}"
-    span = _between_in_words(r, r.interval)
-    return f"{span}: {r.note}" if _is_of_a_busy_machine(r) else f"{span}{advice}"
+    if _is_of_a_busy_machine(r):
+        advice = f": {_OTHERS}"
+    elif not r.repeatable:
+        advice = ": parts of the run disagreed"
+    return f"{_between_in_words(r, r.interval)}{advice}"
 
 
 def _between_in_words(r: Ratio, interval: tuple[float, float]) -> str:
@@ -215,7 +220,7 @@ def agreement_in_words(report: Report, names: Sequence[str]) -> str:
 
 def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
     if report.fastest is None:
-        return Answer("?", f"not sure which is the fastest: {_leading_in_words(report)}", "not sure")
+        return Answer("?", f"{_NOT_SURE}{_leading_in_words(report)}", "not sure")
     name = report.fastest
     known = [turned(r) if r.over == name else r for r in report.ratios if name in (r.variant, r.over)]
     ahead = sorted(known, key=lambda r: -r.median)
@@ -235,19 +240,24 @@ def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
 
 
 def _leading_in_words(report: Report) -> str:
-    """Return which two lead, and between what their ratio lies."""
-    quickest = sorted((v.time.median, v.name) for v in report.variants if v.time is not None)
-    names = [name for _, name in quickest[:2]]
-    pairs = (turned(r) if r.over == names[0] else r for r in report.ratios if {r.variant, r.over} == set(names))
-    pair = next(pairs, None)
+    """Return which variant may be the fastest, which other one may be it as well, and why that is not known."""
+    quickest = [name for _, name in sorted((v.time.median, v.name) for v in report.variants if v.time is not None)]
+    if len(quickest) <= 1:
+        return "too few were timed"
+    first, *others = quickest
+    over = {r.over: r for r in (turned(r) if r.over == first else r for r in report.ratios) if r.variant == first}
+    rival = next((name for name in others if name not in over or over[name].verdict != "faster"), others[0])
+    pair, names = over.get(rival), f"{one_line(first, 20)} or {one_line(rival, 20)}"
+    if pair is not None and _is_of_a_busy_machine(pair):
+        return _first_that_fits(f"{names}: {_OTHERS}", _OTHERS, beside=_NOT_SURE)
     if pair is None or pair.interval is None:
-        return f"{' and '.join(one_line(name, 20) for name in names)} lead"
+        return _first_that_fits(f"{names}: too few rounds", names, beside=_NOT_SURE)
     return _between_in_words(pair, pair.interval)
 
 
-def _first_that_fits(*texts: str) -> str:
-    """Return the first text that is short enough beside a sign, or else the last one."""
-    return next((text for text in texts if len(text) <= MOST - 2), texts[-1])
+def _first_that_fits(*texts: str, beside: str = "") -> str:
+    """Return the first text that is short enough beside a sign and other words, or else the last one."""
+    return next((text for text in texts if len(beside + text) <= MOST - 2), texts[-1])
 
 
 def _alone_in_words(variant: Variant) -> Answer:

@@ -1,26 +1,26 @@
-"""The small drawings of a report (SVG): samples and compile stages as strips, memory as bars and courses."""
+"""The small drawings of a report (SVG): samples as strips, memory as bars."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Literal, NamedTuple
 
-from fwmagic.format import seconds, seconds_between, size
-from fwmagic.report.ledger import Kind, Ledger, Moment
+from fwmagic.format import seconds_between, size
+from fwmagic.report.ledger import Kind, Ledger
 from fwmagic.report.report import NEUTRAL, Time, Variant
 from fwmagic.report.scale import Scale
 from fwmagic.report.tables import device_in_words, segment_in_words
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
-_WIDTH, _HEIGHT, _BAR, _GAP = 1000, 40, 10, 8
-# The memory of a ledger: the height of its bar, what parts two segments, where its course over time begins and ends.
-_LEDGER, _SEGMENT_GAP, _TOP, _BOTTOM = 10, 6, 14, 40
-# More dots and steps than these could hardly be told apart, and a stored report is to stay small.
-_MOST_DOTS, _MOST_STEPS = 20, 12
+_WIDTH, _HEIGHT = 1000, 40
+# The memory of a ledger: the height of its bar, and what parts two segments.
+_LEDGER, _SEGMENT_GAP = 10, 6
+# More dots than these could hardly be told apart, and a stored report is to stay small.
+_MOST_DOTS = 20
 _GREY = "#8C8C8C"
+_END = "</svg></span>"
 
 
 def colour(variant: Variant) -> str:
@@ -31,15 +31,16 @@ def colour(variant: Variant) -> str:
 def _open_drawing(height: int, title: str, description: str) -> str:
     """Return the start of a drawing of this height, with the words that stand for it."""
     # The drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled.
-    # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures.
+    # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures. As a
+    # title, they are shown to who points at it, too.
     words = escape(f"{title}: {description}" if description else title)
     return (
-        f'<svg role="img" aria-label="{words}" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" '
+        f'<span role="img" title="{words}"><svg viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" '
         f'height="{height}">'
     )
 
 
-# The samples of a time, and the stages of a compilation.
+# The samples of a time.
 
 
 def strip(variant: Variant, time: Time, on: Scale) -> str:
@@ -60,7 +61,7 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
     return (
         f"{_open_drawing(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
-        f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/></svg>'
+        f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/>{_END}'
     )
 
 
@@ -77,24 +78,7 @@ def _dot_height(index: int, count: int) -> int:
     return _HEIGHT // 2 if count == 1 else round(4 + (_HEIGHT - 8) * index / (count - 1))
 
 
-def stage_bar(variant: Variant, longest: float) -> str:
-    """Return the compile stages of a variant as one bar; `longest` seconds (more than 0) fill the width.
-
-    It stands over the same figures in words.
-    """
-    start, parts = 0.0, []
-    for _, value in variant.compile_stages:
-        width = _WIDTH * value / longest
-        # the gap tells one stage from the next, without a colour for each
-        parts.append(f"M{start:.0f} {_BAR // 2}h{max(width - _GAP, 1):.0f}")
-        start += width
-    return (
-        f'<svg aria-hidden="true" viewBox="0 0 {_WIDTH} {_BAR}" preserveAspectRatio="none" height="{_BAR}">'
-        f'<path class="fw-use" stroke="{colour(variant)}" d="{"".join(parts)}"/></svg>'
-    )
-
-
-# Memory at its peak and over time.
+# Memory at its peak.
 
 
 class Extent(NamedTuple):
@@ -119,10 +103,9 @@ def extent(ledgers: Iterable[Ledger]) -> Extent:
 
 
 def memory(paint: str, ledger: Ledger, on: Extent) -> str:
-    """Return a ledger's segments as one bar, in their order, and below it what it took over time, where that is known.
+    """Return a ledger's segments as one bar, in their order.
 
-    Over time, what was in use is a filled area and what was held a line above it. Free memory is not drawn: on a large
-    device it would leave no room for anything else.
+    Free memory is not drawn: on a large device it would leave no room for anything else.
     """
     start, lines = 0.0, {"use": "", "held": "", "rest": ""}
     for kind, count in drawn_segments(ledger):
@@ -136,16 +119,7 @@ def memory(paint: str, ledger: Ledger, on: Extent) -> str:
         for name, line in lines.items()
         if line
     )
-    moments = list(ledger.timeline.thinned(_MOST_STEPS))
-    use, held = (_stepped_course(_course_points(moments, name, on)) for name in ("in_use", "held"))
-    if not use and not held:
-        return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}</svg>"
-    most = max(max(moment.in_use or 0, moment.held or 0) for moment in ledger.timeline)
-    lasted = seconds(ledger.timeline[-1].seconds)
-    described = f"{described or 'not known'}; {len(ledger.timeline)} moments in {lasted}, at most {size(most)}"
-    area = f'<path class="fw-area" fill="{paint}" d="{use}V{_BOTTOM}H0z"/>' if use else ""
-    line = f'<path class="fw-line" stroke="{paint}" d="{held}"/>' if held else ""
-    return f"{_open_drawing(_BOTTOM, f'Memory on {device_in_words(ledger)}', described)}{paths}{area}{line}</svg>"
+    return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}{_END}"
 
 
 def whose(kind: Kind) -> Literal["use", "held", "rest"]:
@@ -160,22 +134,3 @@ def drawn_segments(ledger: Ledger) -> Iterator[tuple[Kind, int]]:
     for amount in ledger.peak:
         if amount.bytes and amount.kind != "free":
             yield amount.kind, amount.bytes
-
-
-def _course_points(moments: Sequence[Moment], name: str, on: Extent) -> list[tuple[int, int]]:
-    known = ((moment.seconds, getattr(moment, name)) for moment in moments)
-    span = on.seconds or 1.0
-    return [
-        (round(_WIDTH * at / span), round(_BOTTOM - (_BOTTOM - _TOP) * count / on.bytes))
-        for at, count in known
-        if count is not None
-    ]
-
-
-def _stepped_course(points: Sequence[tuple[int, int]]) -> str:
-    """Return a path that keeps each height until the next other one."""
-    if not points:
-        return ""
-    first, last = points[0], points[-1]
-    steps = (now for before, now in itertools.pairwise(points) if now[1] != before[1] or now is last)
-    return f"M{first[0]} {first[1]}" + "".join(f"H{x}V{y}" for x, y in steps)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from html import escape
 from importlib.resources import files
 
 from fwmagic.format import one_line, seconds, size
 from fwmagic.report import drawings
-from fwmagic.report.answer import as_of
-from fwmagic.report.ledger import Ledger, Timeline
-from fwmagic.report.remarks import MANY, Remark, conditions, noted, stored_details
+from fwmagic.report.answer import answer_of, as_of
+from fwmagic.report.ledger import Ledger
+from fwmagic.report.remarks import Remark, conditions, noted, stored_details
 from fwmagic.report.report import Report, Variant
 from fwmagic.report.scale import ends, scale
 from fwmagic.report.tables import compile_cell, device_in_words, figures, table, used_in_words, uses_memory
 from fwmagic.report.words import Sentence, headline, ranked
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
-# VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together.
-# A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out.
+# VS Code says what its colours are, the report brings ground and text of its own, so that they always fit together:
+# dark where the page says that it is (VS Code, Colab and JupyterLab by an attribute), or else where the system is.
+# A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out,
+# and so are quotation marks, each of which JSON makes two characters.
+_QUOTED = re.compile(r'="([\w#.%-]+)"(?=[ >])')
 _CLASS = re.compile(r"\.(fw-\w+)")
 _KEY = "a dot a block of calls, the first at the top; the line is their median, the box its 95 % interval"
+# What stands in parentheses in an answer, such as an interval.
+_INTERVAL = re.compile(r" \([^()]*\)")
 # So many characters of an error fit into two lines of a row.
 _MOST_WHY = 120
 STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -35,8 +39,8 @@ def to_html(report: Report) -> str:
         parts.append(_rows_html(ranked(report)))
     # What is folded away takes the place of the bar, so that the end of a run moves nothing.
     parts.append(f'<div class="fw-more">{_bar_html(report) if report.state == "running" else _rest_html(report)}</div>')
-    body = "".join(parts)
-    style = "\n".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
+    body = _QUOTED.sub(r"=\1", "".join(parts))
+    style = "".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
     return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report"><style>{style}</style>{body}</div>'
 
 
@@ -74,10 +78,10 @@ def _folded_html(summary: str, content: str, attributes: str = "") -> str:
 
 
 def _sentence_html(sentence: Sentence) -> str:
-    alarm = ' class="fw-alarm"' if sentence.warning else ""
-    verdict, opening, figures = sentence.text.partition(" (")
-    rest = f"<span>{escape(opening + figures)}</span>" if opening else ""
-    return f"<p{alarm}>{escape(verdict)}{rest}</p>"
+    text = escape(sentence.text)
+    if sentence.warning:
+        return f'<p class="fw-alarm">{text}</p>'
+    return f"<p>{_INTERVAL.sub(lambda found: f'<span>{found[0]}</span>', text)}</p>"
 
 
 def _rows_html(report: Report) -> str:
@@ -88,11 +92,11 @@ def _rows_html(report: Report) -> str:
     head = [f"<th{_column_class(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
         low, high = ends(on, times)
-        head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{high}</span>')
-    rows = []
+        head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{_figure_html(high)}</span>')
+    rows, answer = [], answer_of(report).line
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
-        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else _why_html(variant)
+        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else _why_html(variant, answer)
         strip = f'<td class="fw-strip">{drawn}' if on is not None else ""
         cells = [f"<td{_column_class(h)}>{_figure_html(cell)}" for h, cell in zip(shown.head[1:], cells, strict=True)]
         rows.append(
@@ -102,10 +106,10 @@ def _rows_html(report: Report) -> str:
     return f'<table class="fw-rows"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _why_html(variant: Variant) -> str:
-    """Return what a variant raised, where its samples would be: the answer has room for the beginning only."""
+def _why_html(variant: Variant, answer: str) -> str:
+    """Return what a variant raised, where its samples would be, unless the answer tells all of it."""
     failure = variant.failure
-    if failure is None:
+    if failure is None or one_line(failure.message) in answer:
         return ""
     return f'<span class="fw-why">{escape(one_line(f"{failure.error}: {failure.message}", _MOST_WHY))}</span>'
 
@@ -116,27 +120,25 @@ def _breakable_html(name: str) -> str:
 
 
 def _column_class(name: str) -> str:
-    """Return the class of a column that a narrow page leaves out: it stands among the figures, too."""
+    """Return the class of a column that a very narrow page leaves out."""
     return ' class="fw-wide"' if name in ("compile", "memory", "compiled") else ""
 
 
 def _stages_html(variants: Iterable[Variant]) -> str:
-    compiling = [(v, sum(value for _, value in v.compile_stages)) for v in variants]
-    longest = max((total for _, total in compiling), default=0.0)
-    if not longest:
-        return ""
-    rows = (f"{_name_html(v)}{_compile_html(v, total, longest)}<i></i>" for v, total in compiling)
-    return f'<div class="fw-chart">{"".join(rows)}</div>'
+    """Return what each compilation took, in all and by stage; the panel draws it."""
+    lines = []
+    for variant in variants:
+        stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages if value)
+        lines += [Remark(variant.name, f"{compile_cell(variant)}: {stages}")] if stages else []
+    return _list_html(lines) if lines else ""
 
 
 def _memory_html(variants: Sequence[Variant]) -> str:
     found = drawings.drawn_ledgers(variants)
-    if len(variants) > MANY:  # bars alone: the courses are in the panel
-        found = [(variant, replace(ledger, timeline=Timeline())) for variant, ledger in found]
     on = drawings.extent(ledger for _, ledger in found)
     if not on.bytes:
         return ""
-    heading = "; ".join(_legend(found, on))
+    heading = "; ".join(_legend(ledger for _, ledger in found))
     rows = (
         f'{_name_html(variant)}<div class="fw-memory">{drawings.memory(drawings.colour(variant), ledger, on)}</div>'
         f"<i>{escape(_in_use_for_html(ledger))}</i>"
@@ -145,16 +147,13 @@ def _memory_html(variants: Sequence[Variant]) -> str:
     return _framed_html(heading, rows, map(size, (0, on.bytes // 2, on.bytes)))
 
 
-def _legend(found: Iterable[tuple[Variant, Ledger]], on: drawings.Extent) -> Iterator[str]:
+def _legend(ledgers: Iterable[Ledger]) -> Iterator[str]:
     """Yield what is drawn of memory: a run on a CPU has often only one kind."""
-    ledgers = [ledger for _, ledger in found]
-    yield f"memory at the peak{f', and over {seconds(on.seconds)}' if on.seconds else ''}"
+    yield "memory at the peak"
     kinds = {drawings.whose(kind) for ledger in ledgers for kind, _ in drawings.drawn_segments(ledger)}
     if len(kinds) > 1:
         names = {"use": "thick bar: in use", "held": "thinner: held, not in use", "rest": "line: of others"}
         yield from (name for kind, name in names.items() if kind in kinds)
-    if any(ledger.timeline.held for ledger in ledgers):
-        yield "area: in use; dashed: held"
 
 
 def _framed_html(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
@@ -173,15 +172,7 @@ def _in_use_for_html(ledger: Ledger) -> str:
 
 def _name_html(variant: Variant) -> str:
     border = drawings.colour(variant)
-    return f'<div class="fw-name" style="border-color:{border}"><span>{escape(variant.name)}</span></div>'
-
-
-def _compile_html(variant: Variant, total: float, longest: float) -> str:
-    if not total:
-        return '<i class="fw-wide"></i>'
-    stages = ", ".join(f"{stage.name} {seconds(value)}" for stage, value in variant.compile_stages)
-    label = f"{escape(compile_cell(variant))}: {escape(stages)}"
-    return f'<div class="fw-bar">{drawings.stage_bar(variant, longest)}<i>{label}</i></div>'
+    return f'<div class="fw-name" style="border-color:{border}">{escape(variant.name)}</div>'
 
 
 def _figures_html(report: Report) -> str:

@@ -15,7 +15,7 @@ from fwmagic.format import (
     setting,
     size,
 )
-from fwmagic.report.answer import speed
+from fwmagic.report.answer import answer_of, speed
 from fwmagic.report.ledger import Amount, Ledger
 from fwmagic.report.report import (
     Agreement,
@@ -44,8 +44,9 @@ _COMPILED = {
     "functions": "the functions that it calls, in place",
     "eager": "no",
 }
-# Remarks that a finding takes the place of.
+# Remarks that a finding takes the place of, and those whose last words may be in the answer.
 _SAID_BY = {"FW302": "not warm", "FW401": "outputs"}
+_ANSWERED = ("failed", "outputs", "compiled")
 #: The name of the remarks on all variants.
 ALL = "all variants"
 #: Of more variants than these, a notebook stores only what is to be noted on each.
@@ -111,9 +112,16 @@ def details(report: Report) -> list[Group]:
 
 
 def noted(report: Report) -> list[Remark]:
-    """Return what is to be noted: first the findings that concern all numbers, then the rest in its order."""
+    """Return what is to be noted beside the answer: first the findings that concern all numbers, then the rest."""
     lines = [(group.name, line) for group in details(report) for line in group.lines if line.warning]
-    return [line for _, line in sorted(lines, key=lambda one: one[0] != ALL or one[1].finding is None)]
+    answer = answer_of(report).line
+    rest = [(name, line) for name, line in lines if line.label not in _ANSWERED or _end_of(line) not in answer]
+    return [line for _, line in sorted(rest, key=lambda one: one[0] != ALL or one[1].finding is None)]
+
+
+def _end_of(line: Remark) -> str:
+    """Return what a remark ends with: what was raised, what differs, or what to do about it."""
+    return line.text.rpartition(": ")[2]
 
 
 def stored_details(report: Report) -> list[Group]:

@@ -160,9 +160,11 @@ def _number_cell(value: float | None) -> str:
 
 
 def compile_cell(variant: Variant) -> str:
-    """Return what compiling took, and whether it was afresh, from a cache or in vain."""
+    """Return what compiling took, and whether it was afresh, from a cache or in vain; or that nothing had to be."""
     compilation, known = variant.compilation, variant.compile_stages
     compiling = sum(value for _, value in known)
+    if compilation is not None and compilation.cache == "reused" and not known:
+        return "reused"
     if compilation is None or not known or (compilation.cache == "none" and not compiling):
         return NOT_AVAILABLE
     if compilation.cache == "none":

@@ -10,11 +10,13 @@ export function ActionButton(props: {
   /** What it acts on, where a page has several of the same label. */
   of?: string;
   done?: string;
+  /** What it does, where the label is short. */
+  hint?: string;
   command?: string;
   disabled?: boolean;
   onClick: () => void;
 }): React.JSX.Element {
-  const { label, of, done, command, disabled, onClick } = props;
+  const { label, of, done, hint, command, disabled, onClick } = props;
   const [pressed, setPressed] = React.useState(false);
   React.useEffect(() => {
     const timer = pressed ? window.setTimeout(setPressed, SAID, false) : undefined;
@@ -26,6 +28,7 @@ export function ActionButton(props: {
   return (
     <button
       data-command={command}
+      title={hint}
       aria-label={of === undefined ? undefined : `${text} (${of})`}
       disabled={disabled}
       onClick={() => {

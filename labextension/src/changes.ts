@@ -22,6 +22,9 @@ export interface Changes {
   readonly code: readonly string[];
 }
 
+/** So many variants without a sure change are named. */
+const FEW = 3;
+
 /** Return what changed from `before` to `after`. */
 export function changes(before: Report, after: Report): Changes {
   const names = [...new Set([...before.variants, ...after.variants].map(v => v.name))];
@@ -53,12 +56,12 @@ function answer(names: readonly string[], before: Report, after: Report, others:
     return found === undefined ? [] : [{ name, ...found }];
   });
   const sure = ratios.filter(({ low, high }) => low !== undefined && (low > 1 || high < 1));
-  const times = sure.map(({ name, median }) => `${name} takes ${ratio(median)} times as long`);
-  const rest = ratios.length - sure.length;
-  if (rest > 0) {
-    times.push(
-      `no sure change in the time of ${sure.length > 0 ? `${rest} more` : rest > 1 ? `all ${rest}` : '1 variant'}`
-    );
+  const times = sure.map(({ name, median }) =>
+    median < 1 ? `${name} is ${ratio(1 / median)}x faster` : `${name} is ${ratio(median)}x slower`
+  );
+  const rest = ratios.filter(one => !sure.includes(one)).map(({ name }) => name);
+  if (rest.length > 0) {
+    times.push(`no sure change of ${rest.length <= FEW ? rest.join(', ') : `${rest.length} variants`}`);
   }
   const besides = [
     ...(lines > 0 ? [`${lines} changed ${lines === 1 ? 'line' : 'lines'} of code`] : []),

@@ -7,6 +7,7 @@ import * as React from 'react';
 
 import { ActionButton } from './button';
 import { save } from './file';
+import { type Order, ordered } from './order';
 import { type Chart, sized } from './specs';
 import { draw } from './vega';
 
@@ -90,21 +91,40 @@ export function TableView(props: {
   head: readonly string[];
   rows: readonly (readonly string[])[];
   label: string;
+  /** Whether a click on the head of a column puts the rows in its order, and another one in the opposite. */
+  sortable?: boolean;
 }): React.JSX.Element {
+  const [order, setOrder] = React.useState<Order | null>(null);
+  const sort = (column: number): void => {
+    setOrder({ column, descending: order?.column === column && !order.descending });
+  };
+  const sorted = (column: number): 'ascending' | 'descending' | undefined =>
+    order?.column === column ? (order.descending ? 'descending' : 'ascending') : undefined;
   return (
     <div className="fwm-scroll" tabIndex={0} role="group" aria-label={props.label}>
       <table>
         <thead>
           <tr>
             {props.head.map((name, i) => (
-              <th key={i} scope="col">
-                {name}
+              <th key={i} scope="col" aria-sort={sorted(i)}>
+                {props.sortable ? (
+                  <button
+                    className="fwm-sort"
+                    onClick={() => {
+                      sort(i);
+                    }}
+                  >
+                    {name}
+                  </button>
+                ) : (
+                  name
+                )}
               </th>
             ))}
           </tr>
         </thead>
         <tbody>
-          {props.rows.map((row, i) => (
+          {ordered(props.rows, order).map((row, i) => (
             <tr key={i}>
               {row.map((cell, j) =>
                 j === 0 ? (

@@ -237,13 +237,15 @@ function RunList(props: {
           );
         })}
       </ul>
-      <button
-        className="fwm-clear"
-        title={trans.__('Forget the earlier runs that only this browser keeps; the notebook stays as it is')}
-        onClick={() => void commands.execute(COMMANDS.clear)}
-      >
-        {trans.__('Clear earlier runs')}
-      </button>
+      {runs.some(run => !run.stored) && (
+        <button
+          className="fwm-clear"
+          title={trans.__('Forget the earlier runs that only this browser keeps; the notebook stays as it is')}
+          onClick={() => void commands.execute(COMMANDS.clear)}
+        >
+          {trans.__('Clear earlier runs')}
+        </button>
+      )}
     </nav>
   );
 }
@@ -257,6 +259,12 @@ function problem(value: Exclude<Read, { kind: 'report' }>, trans: TranslationBun
       )
     : trans.__('This is not a report of fwmagic (%1): run the cell again.', value.why);
 }
+
+/** What stands on a button: all of them fit into one row of a narrow panel. */
+const SHORT: Partial<Record<string, (trans: TranslationBundle) => string>> = {
+  [COMMANDS.copyMarkdown]: trans => trans.__('Copy'),
+  [COMMANDS.saveJson]: trans => trans.__('Save')
+};
 
 /** What a button says when its command is done, where that is not to be seen. */
 const DONE: Partial<Record<string, (trans: TranslationBundle) => string>> = {
@@ -272,7 +280,8 @@ function Actions(props: { commands: CommandRegistry; trans: TranslationBundle })
         <ActionButton
           key={command}
           command={command}
-          label={commands.label(command)}
+          label={SHORT[command]?.(trans) ?? commands.label(command)}
+          hint={commands.label(command)}
           done={DONE[command]?.(trans)}
           disabled={!commands.isEnabled(command)}
           onClick={() => void commands.execute(command)}

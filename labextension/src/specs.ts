@@ -29,6 +29,8 @@ const LEGEND = 110;
 const WIDE = 4 * LEGEND;
 const MARKS = ['①', '②'];
 const GREY = '#707070';
+/** The height of a row: of two variants, times and memory together are to take 320 pixels at most. */
+const STEP = 26;
 
 type Row<T> = T & { readonly label: string };
 
@@ -59,15 +61,18 @@ export function charts(reports: readonly Report[]): Chart[] {
 }
 
 /**
- * Return the spec as it is drawn into `width` pixels: however long the names are, most of it is for the figures. What
- * is grey on any ground is drawn in the colour of text, `ink`.
+ * Return the spec as it is drawn into `width` pixels, below its heading and low: however long the names are, most of
+ * it is for the figures. What is grey on any ground is drawn in the colour of text, `ink`.
  */
 export function sized(spec: Spec, width: number, ink = GREY): Spec {
   const { datasets, ...drawing } = spec;
   const labelLimit = Math.max(72, Math.round(width / 4));
-  const fitted = JSON.parse(JSON.stringify(drawing), (key, value: unknown) =>
-    key === 'labelLimit' ? labelLimit : value === GREY ? ink : value
-  ) as Spec;
+  const fitted = JSON.parse(JSON.stringify(drawing), (key, value: unknown) => {
+    if (key === 'x' || key === 'y') {
+      return typeof value === 'object' ? { ...value, title: null } : value; // the heading of the chart has it
+    }
+    return key === 'labelLimit' ? labelLimit : key === 'step' ? STEP : value === GREY ? ink : value;
+  }) as Spec;
   return {
     ...fitted,
     datasets,

@@ -4,6 +4,7 @@ import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { rebased } from './baseline';
 import { changes } from './changes';
 import { ChartView, TableView } from './chart';
 import { limited } from './limits';
@@ -15,6 +16,8 @@ export type GoTo = ((line: number) => void) | undefined;
 
 /** So many kinds of what is left out are named. */
 const MOST_LEFT = 5;
+/** Remarks whose last words may be in the answer. */
+const ANSWERED = ['failed', 'outputs', 'compiled'];
 /** The longest name of a run in the list. */
 const LONGEST_NAME = 60;
 
@@ -35,8 +38,10 @@ export function ReportView(
 ): React.JSX.Element {
   const { unfinished, goTo, ...surroundings } = props;
   const { trans } = surroundings;
+  const [baseline, setBaseline] = React.useState('');
   const shown = props.reports.map(limited);
-  const reports = shown.map(one => one.report);
+  const stored = shown.map(one => one.report);
+  const reports = stored.length === 1 ? [rebased(stored[0], baseline)] : stored;
   return (
     <div className="fwm-report">
       {reports.map((report, i) => (
@@ -56,6 +61,7 @@ export function ReportView(
         </section>
       ))}
       {reports.length > 1 && <ChangesView before={reports[0]} after={reports[1]} trans={trans} />}
+      {reports.length === 1 && <Baseline report={reports[0]} choose={setBaseline} trans={trans} />}
       {charts(reports).map(chart => (
         <ChartView key={chart.name} chart={chart} {...surroundings} />
       ))}
@@ -117,6 +123,37 @@ function Headline(props: {
         </progress>
       )}
     </div>
+  );
+}
+
+/** What all ratios of a report are over: any of its variants, since all pairs are stored. */
+function Baseline(props: {
+  report: Report;
+  choose: (name: string) => void;
+  trans: TranslationBundle;
+}): React.JSX.Element | null {
+  const { report, choose, trans } = props;
+  const names = new Set(report.ratios.flatMap(r => [r.variant, r.over]));
+  const known = report.variants.filter(v => names.has(v.name));
+  if (report.baseline === null || known.length < 2) {
+    return null;
+  }
+  return (
+    <label className="fwm-baseline">
+      {trans.__('Baseline')}{' '}
+      <select
+        value={report.baseline}
+        onChange={event => {
+          choose(event.target.value);
+        }}
+      >
+        {known.map(({ name }, i) => (
+          <option key={i} value={name}>
+            {name.slice(0, LONGEST_NAME)}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 
@@ -182,13 +219,17 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
   if (words === undefined) {
     return null;
   }
-  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning).length;
+  // As in the output of the cell: what the answer ends with is not to be noted again.
+  const answer = words.headline.at(0)?.text ?? '';
+  const isTold = ({ label, text }: Words['conditions'][number]): boolean =>
+    ANSWERED.includes(label) && answer.includes(text.split(': ').at(-1) ?? '');
+  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning && !isTold(line)).length;
   return (
     <>
       {words.figures.rows.length > 0 && (
         <details>
           <summary>{trans.__('Figures')}</summary>
-          <TableView head={words.figures.head} rows={words.figures.rows} label={trans.__('Figures')} />
+          <TableView head={words.figures.head} rows={words.figures.rows} label={trans.__('Figures')} sortable />
         </details>
       )}
       {words.details.length > 0 && (

@@ -7,7 +7,7 @@ describe('changes', () => {
   it('has both times with their ratio and its interval, and nothing else between equal runs', () => {
     const later = report({ run_id: 'two', variants: [variant('torch', 1.02e-3), variant('jax', 0.5e-3)] });
     expect(changes(report(), later)).toEqual({
-      answer: 'no sure change in the time of all 2; same code, variants and conditions',
+      answer: 'no sure change of torch, jax; same code, variants and conditions',
       times: [
         {
           what: 'torch per call',
@@ -37,10 +37,10 @@ describe('changes', () => {
       variants: [variant('torch', 0.5e-3), variant('jax', 0.5e-3)]
     });
     expect(changes(report({ cell: '%%compare\n%%torch\nx' }), later).answer).toBe(
-      'torch takes 0.500 times as long; no sure change in the time of 1 more; 2 changed lines of code'
+      'torch is 2.00x faster; no sure change of jax; 2 changed lines of code'
     );
     expect(changes(report(), report({ variants: [variant('torch', 2e-3)], budget: 5 })).answer).toBe(
-      'torch takes 2.00 times as long; 1 other difference'
+      'torch is 2.00x slower; 1 other difference'
     );
   });
 

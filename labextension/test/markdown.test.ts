@@ -34,7 +34,7 @@ it('writes both of a pair, and what changed, with the code in a fence that it ca
   expect(text).toContain('## ①\n\n### Conditions');
   expect(text).toContain('## ②\n\n### Conditions');
   expect(text).toContain(
-    '## What changed from ① to ②\n\n**no sure change in the time of all 2; 2 changed lines of code.**\n\n| what | ① | ② |\n| --- | --- | --- |\n| torch per call |'
+    '## What changed from ① to ②\n\n**no sure change of torch, jax; 2 changed lines of code.**\n\n| what | ① | ② |\n| --- | --- | --- |\n| torch per call |'
   );
   expect(text).toContain('\n\n````diff\n- a|b\n+ a|c\n  ```\n````\n');
 });

@@ -104,11 +104,16 @@ describe('charts', () => {
   });
 
   it('fits the width, with a legend in columns where that is narrow', () => {
-    const spec = { datasets: { labelLimit: 1 }, encoding: { y: { axis: { labelLimit: 240 } } } };
+    const spec = {
+      datasets: { labelLimit: 1 },
+      height: { step: 34 },
+      encoding: { x: { title: 'time' }, y: { axis: { labelLimit: 240 } }, tooltip: [{ title: 'size' }] }
+    };
     expect(sized(spec, 200)).toMatchObject({
       width: 200,
+      height: { step: 26 },
       datasets: { labelLimit: 1 },
-      encoding: { y: { axis: { labelLimit: 72 } } },
+      encoding: { x: { title: null }, y: { axis: { labelLimit: 72 } }, tooltip: [{ title: 'size' }] },
       config: { axis: { labelSeparation: 6 }, legend: { columns: 1 } }
     });
     expect(sized(spec, 600)).toMatchObject({

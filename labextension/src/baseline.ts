@@ -1,0 +1,78 @@
+/** A report with another of its variants as the baseline: its stored ratios, turned, and their words. */
+
+import { ratio } from './format';
+import type { Ratio, Report } from './read';
+
+const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
+/** How the table of figures heads its column of ratios. */
+const HEAD = 'ratio to ';
+
+/** Return the report over the variant of this name: all pairs of a run are stored, each in one direction. */
+export function rebased(report: Report, name: string): Report {
+  const words = report.words;
+  if (name === report.baseline || words === undefined || !report.variants.some(v => v.name === name)) {
+    return report;
+  }
+  const ratios = report.ratios.map(r => (r.variant === name ? turned(r) : r));
+  const over = new Map(ratios.filter(r => r.over === name).map(r => [r.variant, r]));
+  const column = words.figures.head.findIndex(head => head.startsWith(HEAD));
+  const { head, rows } = words.figures;
+  return {
+    ...report,
+    baseline: name,
+    ratios,
+    words: {
+      ...words,
+      figures: {
+        head: head.map((one, i) => (i === column ? HEAD + name : one)),
+        rows: rows.map((row, i) =>
+          row.map((cell, j) => (j === column ? figure(report.variants[i]?.name ?? '', name, over) : cell))
+        )
+      },
+      charts: {
+        ...words.charts,
+        ratios: report.variants.map(v => {
+          const r = over.get(v.name);
+          return r === undefined ? [] : [[name, ratio(r.median), span(r) ?? 'n/a', r.verdict]];
+        })
+      }
+    }
+  };
+}
+
+/** Return the same ratio seen from its other side. */
+function turned(r: Ratio): Ratio {
+  const inverse = (value: number | null): number | null => (value ? 1 / value : null);
+  return {
+    ...r,
+    variant: r.over,
+    over: r.variant,
+    median: 1 / r.median,
+    low: inverse(r.high),
+    high: inverse(r.low),
+    least: inverse(r.most),
+    most: inverse(r.least),
+    verdict: TURNED[r.verdict] ?? r.verdict
+  };
+}
+
+function span(r: Ratio): string | undefined {
+  return r.low && r.high ? between(r.low, r.high) : undefined;
+}
+
+function between(low: number, high: number): string {
+  return `${ratio(low)}-${ratio(high)}`;
+}
+
+/** Return what the table of figures says of a variant over the baseline. */
+function figure(variant: string, name: string, over: ReadonlyMap<string, Ratio>): string {
+  if (variant === name) {
+    return '1 (baseline)';
+  }
+  const r = over.get(variant);
+  if (r === undefined) {
+    return 'n/a';
+  }
+  const range = r.rounds === 1 ? 'one round' : `range ${r.least && r.most ? between(r.least, r.most) : 'n/a'}`;
+  return `${ratio(r.median)} (${span(r) ?? range})`;
+}

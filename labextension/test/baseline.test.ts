@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+
+import { rebased } from '../src/baseline';
+import { charts } from '../src/specs';
+import { report, variant, words } from './reports';
+
+const pair = report().ratios[0];
+const three = report({
+  variants: [variant('torch'), variant('jax', 0.5e-3), variant('numpy', 2e-3)],
+  ratios: [
+    pair,
+    { ...pair, variant: 'numpy', median: 2, low: 1.9, high: 2.1, verdict: 'slower' },
+    { ...pair, variant: 'numpy', over: 'jax', median: 4, low: null, high: null, verdict: 'undecided' }
+  ],
+  words: words({
+    figures: {
+      head: ['variant', 'time per call', 'ratio to torch'],
+      rows: [
+        ['torch', '1.00 ms', '1 (baseline)'],
+        ['jax', '500 µs', '0.500 (0.480-0.520)'],
+        ['numpy', '2.00 ms', '2.00 (1.90-2.10)']
+      ]
+    }
+  })
+});
+
+describe('rebased', () => {
+  it('turns the stored ratios to the baseline, with their intervals and verdicts', () => {
+    const found = rebased(three, 'jax');
+    expect(found.baseline).toBe('jax');
+    const [turned, , numpy] = found.ratios;
+    expect(turned).toMatchObject({ variant: 'torch', over: 'jax', median: 2, low: 1 / 0.52, verdict: 'slower' });
+    expect(numpy).toBe(three.ratios[2]);
+    expect(found.words?.figures).toEqual({
+      head: ['variant', 'time per call', 'ratio to jax'],
+      rows: [
+        ['torch', '1.00 ms', '2.00 (1.92-2.08)'],
+        ['jax', '500 µs', '1 (baseline)'],
+        ['numpy', '2.00 ms', '4.00 (range n/a)']
+      ]
+    });
+    const drawn = charts([found]).find(chart => chart.name === 'ratios');
+    expect(drawn?.table.rows).toEqual([
+      ['torch', 'jax', '2.00', '1.92-2.08', 'slower'],
+      ['numpy', 'jax', '4.00', 'n/a', 'undecided']
+    ]);
+    expect((drawn?.spec.datasets as { ratios: { label: string }[] }).ratios.map(r => r.label)).toEqual([
+      'torch',
+      'numpy'
+    ]);
+  });
+
+  it('leaves a report as it is over its own baseline, and over what it does not have', () => {
+    expect(rebased(three, 'torch')).toBe(three);
+    expect(rebased(three, 'gone')).toBe(three);
+    const bare = report({ words: undefined });
+    expect(rebased(bare, 'jax')).toBe(bare);
+  });
+
+  it('comes back to what was stored', () => {
+    const there = rebased(three, 'numpy');
+    expect(rebased(there, 'torch').words?.figures).toEqual(three.words?.figures);
+  });
+});
