@@ -235,6 +235,12 @@ def test_sums_of_a_million_terms_agree_between_torch_and_jax():
         assert compare(ours, {**theirs, "sum": theirs["sum"] * 1.001}).path == "sum"
 
 
+def test_two_numbers_of_16_bits_that_agree_are_told_apart():
+    found = compare(np.float16([2048, 1]), np.float16([2052, 1]))
+    assert found.status == "agrees"
+    assert "the largest difference is 4 (relative 0.0019)" in found.sentence
+
+
 def test_a_product_of_large_matrices_agrees_and_one_wrong_element_of_it_does_not():
     x = random_array(1000, 1000)
     ours, theirs = torch.from_numpy(x) @ torch.from_numpy(x), jnp.asarray(x) @ jnp.asarray(x)
@@ -242,6 +248,7 @@ def test_a_product_of_large_matrices_agrees_and_one_wrong_element_of_it_does_not
     found = compare([ours], [theirs])
     assert found.status == "agrees"
     assert "within tolerance, of which at most" in found.sentence
+    assert "the largest difference is" in found.sentence
     row, column = np.argwhere(np.abs(np.asarray(theirs)) > 20)[0]
     found = compare([ours], [theirs.at[row, column].multiply(1.001)])
     assert found.path == f"output[0][{row}, {column}]"

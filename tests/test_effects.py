@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import types
 
+import numpy as np
 import pytest
 import torch
 
+import fwmagic.cells.walk
 from fwmagic import frameworks
 from fwmagic.cells.analyse import analyse
 from fwmagic.cells.snapshot import Snapshot
@@ -83,6 +85,17 @@ def test_an_iterator_that_the_cells_last_execution_left_is_no_matter(text, read)
     why = lost_state(code, Snapshot(namespace, code.names, [frameworks.get("numpy")], unread=code.unread), False)
     assert why.startswith("`batches` cannot be put back" if read else "") is True
     assert bool(why) is read
+
+
+def test_arrays_that_no_code_names_are_saved_up_to_a_size(monkeypatch):
+    monkeypatch.setattr(fwmagic.cells.walk, "MOST_UNNAMED", 1000)
+    small, large = np.zeros(50), np.zeros(100)
+    assert lost("n = len(globals())", small=small, view=small[1:], same=small) == ""
+    assert lost("n = len(large)", large=large, small=small) == ""
+    assert lost("large.sum(), globals()", large=large, small=small) == ""
+    why = lost("n = len(globals())", large=large, small=small)
+    assert why.startswith("`small` is not saved: the arrays that `globals()` and its like can reach take more than")
+    assert lost("n = len(globals())", allowed=True, large=large, small=small) == ""
 
 
 class TestGraphs:

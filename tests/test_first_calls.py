@@ -103,6 +103,24 @@ def test_a_jitted_function_that_had_compiled_nothing_forgets_what_a_comparison_c
     assert [shell.user_ns[name]._cache_size() for name in ("fresh", "warm")] == [0, 1]
 
 
+def test_a_function_that_torch_had_not_compiled_yet_is_compiled_by_the_notebook(shell: Any) -> None:
+    shell.run_cell(
+        "import torch\nX, made = torch.ones(7), []\n"
+        "def backend(graph, inputs):\n    made.append(1)\n    return graph.forward\n"
+        "fresh, warm = (torch.compile(f, backend=backend) for f in (lambda x: x.tanh() * 3, lambda x: x * 5))\n"
+        "class Twice(torch.nn.Module):\n    def forward(self, x): return x * 2\n"
+        "module = torch.compile(Twice(), backend=backend)\n"
+        "old = warm(X)\n"
+    ).raise_error()
+    shell.run_cell("%%compare --budget 0.03 -o report\n%%torch\nfresh(X) + warm(X) + module(X)\n").raise_error()
+    assert [one.status for one in shell.user_ns["report"]] == ["timed"]
+    counts = []
+    for cell in ("", "warm(X)", "fresh(X)", "module(X)"):
+        shell.run_cell(cell).raise_error()
+        counts.append(len(shell.user_ns["made"]))
+    assert [count - counts[0] for count in counts] == [0, 0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "cell",
     [

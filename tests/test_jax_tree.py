@@ -8,8 +8,9 @@ import pytest
 from cells import run
 from scenes import notebook
 
+import fwmagic.frameworks.jax.tree
 from fwmagic.frameworks import CompileOptions, get
-from fwmagic.frameworks.jax.tree import flatten, is_tree, leaves_of
+from fwmagic.frameworks.jax.tree import Flattener, flatten, is_tree, leaves_of
 
 JAX = get("jax")
 QUICK = "--budget 0.1"
@@ -108,6 +109,28 @@ def test_sections_that_return_them_are_compared(shell):
     numpy_text = "{1: np.ones(9, np.float32) * 2, 'all': np.ones(9, np.float32) * 3}"
     run(shell, f"%%compare {QUICK} -o r\n%%jax\n{jax_text}\n%%numpy\n{numpy_text}")
     assert [variant.agreement.status for variant in shell.user_ns["r"]] == ["agrees", "agrees"]
+
+
+def test_trees_without_an_order_do_not_slow_down_the_calls_of_others(monkeypatch):
+    asked = 0
+
+    def has_order(tree):
+        nonlocal asked
+        asked += 1
+        return original(tree)
+
+    original = fwmagic.frameworks.jax.tree._has_order
+    monkeypatch.setattr(fwmagic.frameworks.jax.tree, "_has_order", has_order)
+    taken = Flattener()
+    for _ in range(2):
+        assert taken({"b": 1, "a": 2}) == jax.tree.flatten({"b": 1, "a": 2})
+        before = asked
+    for _ in range(9):
+        taken({"b": 1, "a": 2})
+    assert asked == before
+    for _ in range(2):  # another structure
+        leaves, structure = taken({1: 2.0, "all": 3.0})
+        assert jax.tree.unflatten(structure, leaves) == {1: 2.0, "all": 3.0}
 
 
 def test_a_function_is_compiled_once_for_each_structure_and_static_argument():

@@ -11,6 +11,7 @@ import signal
 import site
 import socket
 import sys
+import threading
 import warnings
 import wave  # noqa: F401
 from types import ModuleType, SimpleNamespace
@@ -53,6 +54,11 @@ CHANGES = [
     lambda: setattr(sys, "excepthook", print),
     lambda: sys.meta_path.insert(0, SimpleNamespace(__module__="__main__")),
     lambda: gc.callbacks.append(SimpleNamespace(__module__="__main__")),
+    lambda: sys.settrace(lambda *_: None),
+    lambda: sys.setprofile(lambda *_: None),
+    lambda: threading.settrace(lambda *_: None),
+    lambda: threading.setprofile(lambda *_: None),
+    lambda: sys.set_asyncgen_hooks(firstiter=print),
     lambda: socket.setdefaulttimeout(9.0),
     lambda: os.environ.update(OF_MINE="1"),
     lambda: os.environ.pop("PATH"),

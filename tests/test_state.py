@@ -11,6 +11,7 @@ import itertools
 import random
 import sys
 import textwrap
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,35 @@ def test_what_only_leads_to_an_object():
     assert (namespace["box"], namespace["held"]) == ([], {"a": []})
     assert (namespace["context"].prec, namespace["context"].traps[decimal.Inexact]) == (5, False)
     assert [path for path, _ in Snapshot(namespace, ["proxy", "ref"], ALL).unrestorable] == ["proxy"]
+
+
+def test_a_logger_remembers_its_levels_and_nothing_has_changed():
+    namespace = notebook()
+    run(namespace, "import logging\nlog = logging.getLogger('of.mine.state')\nchild = log.getChild('child')")
+    snapshot = Snapshot(namespace, ["log"], ALL)
+    run(namespace, "log.isEnabledFor(10)")
+    assert snapshot.changes().paths == []
+    run(namespace, "log.setLevel(10)\nassert log.isEnabledFor(10) and child.isEnabledFor(10)")
+    assert snapshot.changes().paths == ["log.level"]
+    snapshot.restore_structure()
+    run(namespace, "assert not log.isEnabledFor(10) and not child.isEnabledFor(10)")
+
+
+def test_what_still_holds_is_copied_once():
+    x = np.ones(100_000)
+    namespace = notebook(x=x, t=torch.ones(10_000), y=np.ones(10))
+    first = Snapshot(namespace, ["x", "t"], ALL)
+    tracemalloc.start()
+    second = Snapshot(namespace, ["x", "t", "y"], ALL, copies=first.copies)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < x.nbytes / 2
+    x[:] = 2
+    third = Snapshot(namespace, ["x"], ALL, copies=first.copies)
+    for snapshot, value in ((second, 1), (third, 2), (first, 1)):
+        x[:] = 3
+        snapshot.restore()
+        assert (x == value).all()
 
 
 def test_what_was_registered_with_an_abstract_class():

@@ -460,6 +460,7 @@ def test_a_compilation_amid_blocks_that_follow_each_other_voids_all_that_ran_at_
     found = run(world, [a, b], 3.0)
     assert max(found.variants[0].samples) < 2e-5
     assert a.calls > 2000
+    assert [variant.voided > 0 for variant in found.variants] == [True, False]  # its block took that much longer
 
 
 def test_nothing_is_asked_between_calls_that_follow_each_other() -> None:

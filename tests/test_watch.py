@@ -16,7 +16,8 @@ from fwmagic.cells.threads import left_at_work, wait_for
 from fwmagic.cells.watch import Watch
 
 SETUP = """
-import asyncio, ctypes, faulthandler, logging, os, pathlib, shutil, socket, sqlite3, subprocess, sys, tempfile
+import asyncio, ctypes, faulthandler, logging, multiprocessing, os
+import pathlib, shutil, socket, sqlite3, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread, Timer
 from time import sleep
@@ -26,6 +27,7 @@ opened = open("opened.txt", "w")
 log = logging.getLogger("of.the.watched")
 log.handlers[:], log.propagate = [logging.FileHandler("log.txt")], False
 c = ctypes.CDLL(None)
+spawning = multiprocessing.get_context("spawn")
 c.fopen.restype = ctypes.c_void_p
 c.fputs.argtypes, c.fclose.argtypes = [ctypes.c_char_p, ctypes.c_void_p], [ctypes.c_void_p]
 def write():
@@ -78,6 +80,8 @@ def watched(tmp_path, monkeypatch):
         ("Timer(0.1, int).start()", None, "leaves a thread at work"),
         ("def work(): sleep(0.1)\npool = ThreadPoolExecutor(); f = pool.submit(work)", None, "leaves a thread at work"),
         ("pool = ThreadPoolExecutor(); f = pool.submit(sleep, 0.1)", None, "leaves a thread at work"),
+        ("p = spawning.Process(target=abs, args=(1,)); p.start(); p.join()", 1, "starts a process"),
+        ("c.system(b'true')", None, "starts a process"),
         ("os.makedirs('a'); f = c.fopen(b'a/by_c', b'w'); c.fputs(b'1', f); c.fclose(f)", 1, "makes the folder `a`"),
     ],
 )

@@ -222,6 +222,7 @@ class _Comparison:
         self.uncompared: list[str] = []
         self.compared = 0
         self.used = 0.0
+        self.farthest = 0.0, 0.0
 
     def compare(self, reference: Any, outputs: Any) -> None:
         """Visit every pair of leaves, in order; the stack is explicit, so that depth is not limited."""
@@ -365,7 +366,8 @@ class _Comparison:
         odd = not_finite(a.values)
         self.odd += [_share_of(path, odd.share)] if odd.share else []
         found = closeness(a, b)
-        self.used = max(self.used, found.used)
+        if found.used > self.used:
+            self.used, self.farthest = found.used, (found.largest, found.relative)
         self.floats += [a.values] if a.values.dtype.kind in "fc" else []
         if not found.count:
             self.hidden.update({} if found.hidden is None else {path: found.hidden})
@@ -433,7 +435,11 @@ class _Comparison:
         if not self.compared:
             nothing = "not compared: there are no outputs to compare"
             return Agreement(self.names[0], "not compared", uncompared or nothing)
-        close = f"within tolerance, of which at most {100 * self.used:.2g} % is used" if self.used else "exactly"
+        close = "exactly"
+        if self.used:
+            largest, relative = self.farthest
+            apart = f"the largest difference is {largest:.2g} (relative {relative:.2g})"
+            close = f"within tolerance, of which at most {100 * self.used:.2g} % is used: {apart}"
         close = "but for rounding" if self.blurred else close
         but = f", but {_list(self.odd)} is NaN or infinite" if self.odd else ""
         parts = [f"{self.names[1]} agrees with {self.names[0]} {close}{but}"]

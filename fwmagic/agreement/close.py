@@ -68,6 +68,7 @@ class Closeness:
     `used` is the largest share of its tolerance that a value which is close makes use of. `largest` is the largest
     difference of values that are not close and finite on both sides, and `worst` is where it is; `relative` is the
     largest difference of such values over the larger one of the two (0: none is finite on both sides, or no number).
+    Where all floats are close, `largest` is of those that are not equal, and `relative` is what it is of that value.
     `hidden` are values that are close only because the array holds far larger ones.
     """
 
@@ -129,7 +130,7 @@ def closeness(a: Array, b: Array) -> Closeness:
 
     # Only values that are not equal cost more than this one comparison; a NaN equals nothing.
     places = np.flatnonzero(~np.asarray(a.values == b.values))
-    tolerance, used, hidden = np.zeros(len(places)), 0.0, None
+    tolerance, used, hidden, farthest = np.zeros(len(places)), 0.0, None, (0.0, 0.0)
     if len(places) and a.values.dtype.kind in "fc":
         is_complex = a.values.dtype.kind == "c"
         x, y = (each.values.ravel()[places].astype("complex128" if is_complex else "float64") for each in (a, b))
@@ -149,11 +150,13 @@ def closeness(a: Array, b: Array) -> Closeness:
                 far[left] |= ~((p[left] == q[left]) | (np.isnan(p[left]) & np.isnan(q[left])))
             roundoff = max(map(roundoff_of, (a, b)))
             if not far.any():
-                larger = np.maximum(sizes, np.abs(y))
-                hidden = _hidden(a.values, places, np.abs(x - y), larger, scale, relative, roundoff)
+                apart, larger = np.abs(x - y), np.maximum(sizes, np.abs(y))
+                hidden = _hidden(a.values, places, apart, larger, scale, relative, roundoff)
+                worst = int(np.argmax(np.where(np.isfinite(apart), apart, -1.0)))
+                farthest = (float(apart[worst]), float(apart[worst] / larger[worst])) if used else farthest
         places, tolerance = places[far], tolerance[far]
     if not len(places):
-        return Closeness(0, (), 0.0, used, hidden=hidden)
+        return Closeness(0, (), 0.0, used, *farthest, hidden=hidden)
     index, *_ = _indices(places[:1], a.values.shape)
     return Closeness(len(places), index, float(tolerance[0]), used, *_farthest(a, b, places))
 

@@ -10,6 +10,7 @@ import decimal
 import functools
 import gc
 import io
+import logging
 import operator
 import random
 import re
@@ -317,6 +318,19 @@ class _AttributesKind(Kind):
         return f".{key}"
 
 
+class _LoggerKind(_AttributesKind):
+    """A logger, but for what it remembers of its levels: a call that fills that has changed nothing."""
+
+    def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
+        pairs = [pair for pair in attributes_of(target).items() if pair[0] != "_cache"]
+        return ["__class__", *(name for name, _ in pairs)], [type(target), *(value for _, value in pairs)]
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        cache = {name: value for name, value in attributes_of(target).items() if name == "_cache"}
+        super().write(target, [*keys, *cache], [*values, *cache.values()])
+        logging.Logger.setLevel(target, target.level)  # all loggers forget their levels
+
+
 class _DictionaryKind(_AttributesKind):
     """A `__dict__` by itself: the attributes of an object whose other contents a framework keeps."""
 
@@ -407,8 +421,10 @@ class _ClassKind(Kind):
         return f".{key}"
 
 
-# Python's own way to show it.
-_registry_of: Any = vars(abc)["_get_dump"]
+# Python's own ways to show a registry, to empty it, and to forget what is known by it; another Python may lack them.
+_registry_of: Any = vars(abc).get("_get_dump")
+_clear_registry: Any = vars(abc.ABCMeta).get("_abc_registry_clear")
+_clear_known: Any = vars(abc.ABCMeta).get("_abc_caches_clear")
 
 
 class _RegistryKind(Kind):
@@ -419,12 +435,12 @@ class _RegistryKind(Kind):
         return range(len(registered)), sorted(registered, key=id)
 
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        abc.ABCMeta._abc_registry_clear(target)  # type: ignore[attr-defined]
+        _clear_registry(target)
         for value in values:
             abc.ABCMeta.register(target, value)
         for one in target.__mro__:  # its bases remember what is a subclass of it
             if "_abc_impl" in vars(one):
-                abc.ABCMeta._abc_caches_clear(one)  # type: ignore[attr-defined]
+                _clear_known(one)
 
     def label(self, target: Any, key: Any) -> str:
         return ".register"
@@ -521,11 +537,15 @@ def _wrapper_kind(base: type, *names: str) -> tuple[Kind, ...]:
     return (_WrapperKind(base.__name__, _members_kind(base, *names), mutable=False),)
 
 
-#: The attributes of an object; a `__dict__` by itself; what a class holds, by whether it is abstract; a module.
+#: The attributes of an object, and of a logger; a `__dict__` by itself; what a class holds, by whether it is abstract;
+#: a module.
 ATTRIBUTES: Final = _AttributesKind("attributes")
+LOGGER: Final = _LoggerKind("attributes")
 DICTIONARY: Final = _DictionaryKind("attributes")
 CLASS: Final = _ClassKind("class")
-ABSTRACT: Final = (CLASS, _RegistryKind("registry"))
+ABSTRACT: Final[tuple[Kind, ...]] = (
+    (CLASS, _RegistryKind("registry")) if all((_registry_of, _clear_registry, _clear_known)) else (CLASS,)
+)
 MODULE: Final = _ModuleKind("module")
 
 _DEFAULT = _MembersKind("defaultdict", _members_kind(collections.defaultdict, "default_factory"))

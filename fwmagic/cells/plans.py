@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import io
+import logging
 import random
 import sys
 import types
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, LOCKS, MISSING, REFERRING, Kind, slots, slots_of
+from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, LOCKS, LOGGER, MISSING, REFERRING, Kind, slots, slots_of
 from fwmagic.cells.modules import is_of_user
 
 
@@ -142,7 +143,7 @@ def _plan_with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, .
     in_slots = slots(type_)
     return (
         *([in_slots] if in_slots is not None else []),
-        *([ATTRIBUTES] if type_.__dictoffset__ else []),
+        *([LOGGER if issubclass(type_, logging.Logger) else ATTRIBUTES] if type_.__dictoffset__ else []),
         *kinds,
     )
 

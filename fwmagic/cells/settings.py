@@ -133,6 +133,10 @@ def _write_builtins(saved: dict[str, Any]) -> None:
 _OF_DISPLAYS = {"_", "input"}
 
 
+def _write_profile(saved: Any) -> None:
+    sys.setprofile(saved if callable(saved) else None)  # a profiler in C lets nobody set it again
+
+
 def _write_collecting(on: bool) -> None:
     (gc.enable if on else gc.disable)()
 
@@ -321,12 +325,12 @@ def _moved_loggers(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
 @functools.cache
 def _is_of_library(name: str) -> bool:
     """Say whether a logger goes by the name of an imported module, or is a global of one of a library."""
+    if name.partition(".")[0] in sys.modules:  # most are: to look through all modules takes milliseconds
+        return True
     logger = logging.getLogger(name)
     modules = [one for one in list(sys.modules.values()) if isinstance(one, ModuleType) and not is_of_user(one)]
     own = sys.modules.get("__main__")
-    return name.partition(".")[0] in sys.modules or any(
-        logger is value for one in modules if one is not own for value in list(vars(one).values())
-    )
+    return any(logger is value for one in modules if one is not own for value in list(vars(one).values()))
 
 
 def _same_log(saved: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -381,6 +385,11 @@ _SETTINGS = (
     _Setting(sys.getswitchinterval, sys.setswitchinterval),
     _Setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
     *(_attribute(sys, name) for name in _HOOKS),
+    _Setting(sys.gettrace, sys.settrace),
+    _Setting(sys.getprofile, _write_profile),
+    _Setting(threading.gettrace, threading.settrace),
+    _Setting(threading.getprofile, threading.setprofile),
+    _Setting(sys.get_asyncgen_hooks, lambda saved: sys.set_asyncgen_hooks(*saved)),
     _Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
     _Setting(gc.isenabled, _write_collecting, late=True),
     _Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),

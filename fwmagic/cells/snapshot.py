@@ -16,7 +16,7 @@ from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.settings import Settings
 from fwmagic.cells.threads import reached_by_threads
-from fwmagic.cells.walk import Entry, Walk, uncollected
+from fwmagic.cells.walk import Copies, Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
 
@@ -44,9 +44,16 @@ class Snapshot:
         More objects to start from, such as functions that were defined elsewhere.
     unread
         Names that are bound anew whatever they hold: they are put back, and what they hold is passed by.
+    copies
+        Saved arrays and generators of earlier snapshots: those that still hold are taken. New ones are added.
 
     Attributes
     ----------
+    copies
+        The saved arrays and generators, for later snapshots.
+    too_much
+        The path of an array that only code which may look up any name can reach, and that is not saved, since such
+        arrays take too much memory; or nothing.
     unrestorable
         Path of, and reason for, each object that cannot be put back: an iterator, an open file.
     caches
@@ -64,17 +71,20 @@ class Snapshot:
         frameworks: Sequence[Framework],
         roots: Iterable[object] = (),
         unread: Collection[str] = frozenset(),
+        copies: Copies | None = None,
     ) -> None:
         self._namespace = namespace
         self._roots = [(getattr(root, "__qualname__", type(root).__qualname__), root) for root in roots]
         self._frameworks = list(frameworks)
-        self._walk = Walk(namespace, self._frameworks, keep=True)
+        self.copies: Copies = {} if copies is None else copies
+        self._walk = Walk(namespace, self._frameworks, keep=True, copies=self.copies)
         wanted = list(names)
         self._walk.run(wanted, self._roots, unread)
         self.looks_up = self._walk.looks_up or not {*LOOKS_UP - {"get_ipython"}, "locals"}.isdisjoint(wanted)
         named = len(self._walk.unrestorable)
         if self.looks_up:
             self._walk.run_everywhere()
+        self.too_much = self._walk.too_much
         self.unrestorable = [(self._walk.path(index), why) for index, why in self._walk.unrestorable[:named]]
         self.caches = {self._walk.path(index): Cache(self._walk.entries[index].target) for index in self._walk.caches}
         self.donating = self._walk.donating

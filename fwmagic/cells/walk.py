@@ -10,7 +10,7 @@ import gc
 import sys
 import threading
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -22,6 +22,11 @@ from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
+#: Bytes of arrays that are saved only because some code may look up any name.
+MOST_UNNAMED = 2**30
+
+#: Objects of frameworks by their `id`, with their saved state: several walks share a copy that still holds.
+Copies = dict[int, tuple[Any, Kept]]
 
 
 class _PathPart(str):
@@ -73,7 +78,9 @@ class Walk:
     it is true of, which are then in `stopped`. `caches` are the functions with a cache that cannot be put back, by
     their place in `entries`; `foreign` are modules and classes of libraries that were come upon. `donating` are
     compiled functions that may use their arguments up; `looks_up` says whether a notebook function may look up any
-    name. `unread` are names that nothing reads, whose objects are passed by.
+    name. `unread` are names that nothing reads, whose objects are passed by. `copies` are those of earlier walks;
+    what is saved here is added. `too_much` is the path of an array that is not saved, since those that no code names
+    take too much memory.
     """
 
     def __init__(
@@ -83,7 +90,11 @@ class Walk:
         *,
         keep: bool,
         stop: Callable[[Any], bool] | None = None,
+        copies: Copies | None = None,
     ) -> None:
+        self.too_much = ""
+        self._copies: Copies = {} if copies is None else copies
+        self._unnamed: dict[Hashable, int] = {}
         self.entries: list[Entry] = []
         self.unrestorable: list[tuple[int, str]] = []
         self.stopped: list[tuple[str, Any]] = []
@@ -274,7 +285,10 @@ class Walk:
             is_array = framework.is_array(value)
             if is_array and not self._keep:
                 return True
-            kept = framework.keep(value) if self._keep else None
+            if is_array and self._names.every and not self._has_room(value, framework):
+                self.too_much = self.too_much or self.path_to(parent, key)
+                return True
+            kept = self._saved(value, framework) if self._keep else None
             if kept is not None:
                 index = self._add(value, None, parent, key, inner, kept=kept, framework=framework)
                 attributes = getattr(value, "__dict__", None)
@@ -294,6 +308,22 @@ class Walk:
                 self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)
                 return True
         return False
+
+    def _saved(self, value: Any, framework: Framework) -> Kept | None:
+        _, kept = self._copies.get(id(value), (None, None))
+        if kept is None or kept.changed():
+            kept = framework.keep(value)
+            if kept is not None:
+                self._copies[id(value)] = value, kept
+        return kept
+
+    def _has_room(self, array: Any, framework: Framework) -> bool:
+        """Say whether an array that no code names may be saved, too."""
+        memory, size = framework.memory.memory_of(array)
+        if sum(self._unnamed.values()) + size * (memory not in self._unnamed) > MOST_UNNAMED:
+            return False
+        self._unnamed[memory] = size
+        return True
 
 
 @contextlib.contextmanager

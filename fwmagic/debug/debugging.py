@@ -60,7 +60,11 @@ def run_debug(session: Session, section: Section, show: Show, reread: Callable[[
     why_once = why_once or (donated(gone[0]) if (gone := before.deleted()) else "")
     why_once = why_once or seen_effect(plain.effect, repeat_effects=False)
     guard = InterruptGuard()
-    after = None if plain.error else session.snapshot_of(body, framework, roots=before.changes().objects)
+    after = (
+        None
+        if plain.error
+        else session.snapshot_of(body, framework, roots=before.changes().objects, copies=before.copies)
+    )
     traced = TracedRun(record_of(section, namespace, source, traced=True), why_not=why_once)
     traced.shows_stages = section.options.stages
     traps: list[Trap] | None = None

@@ -78,10 +78,16 @@ def _array_contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.nda
     return plain.copy() if copy else plain
 
 
+_PART = 2**18
+
+
 def _equal_arrays(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> bool:
     if left.dtype.hasobject:
         return all(map(_identical_elements, left.ravel().tolist(), right.ravel().tolist()))
-    return bool(np.array_equal(left, right))
+    if left.shape != right.shape or left.ndim != 1:
+        return bool(np.array_equal(left, right))
+    # A part at a time: what NumPy makes of a comparison is as large as the arrays.
+    return all(np.array_equal(left[i : i + _PART], right[i : i + _PART]) for i in range(0, len(left), _PART))
 
 
 def _identical_elements(left: Any, right: Any) -> bool:

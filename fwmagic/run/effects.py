@@ -18,7 +18,9 @@ from fwmagic.cells.outcome import root
 from fwmagic.cells.plans import Plans
 from fwmagic.cells.settings import is_put_back
 from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.walk import MOST_UNNAMED
 from fwmagic.cells.watch import Watch
+from fwmagic.format import size
 from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
@@ -187,6 +189,9 @@ def lost_state(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:
     if snapshot.unrestorable and not repeat_effects:
         path, why = snapshot.unrestorable[0]
         return f"`{path}` cannot be put back: {why} ({_ANYWAY})"
+    if snapshot.too_much and not repeat_effects:
+        why = f"the arrays that `globals()` and its like can reach take more than {size(MOST_UNNAMED)}"
+        return f"`{snapshot.too_much}` is not saved: {why} ({_ANYWAY})"
     return ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.snapshot import Snapshot
+from fwmagic.cells.walk import Copies
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 
@@ -31,9 +32,14 @@ class Session:
         """Return a snapshot of what names lead to, for the frameworks that are loaded and some more."""
         return Snapshot(self.namespace, names, with_loaded(*more))
 
-    def snapshot_of(self, body: Body, *more: Framework, roots: Iterable[object] = ()) -> Snapshot:
-        """Return a snapshot of what a section can reach, and of more objects, for the frameworks that are loaded."""
-        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread)
+    def snapshot_of(
+        self, body: Body, *more: Framework, roots: Iterable[object] = (), copies: Copies | None = None
+    ) -> Snapshot:
+        """Return a snapshot of what a section can reach, and of more objects, for the frameworks that are loaded.
+
+        `copies` are saved arrays that snapshots of one run share.
+        """
+        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:

@@ -71,7 +71,7 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     why_once = why_once or _seen_only_once(section, before, committed)
     load = Load()
     # What the plain run has changed may no longer be within reach, such as a list of a hook that removes itself.
-    after = session.snapshot_of(body, framework, roots=committed.changed)
+    after = session.snapshot_of(body, framework, roots=committed.changed, copies=before.copies)
     guard = InterruptGuard()
     draft.add_waiting(section)
     try:
@@ -170,13 +170,13 @@ def scene_of_single(
     try:
         if may_act(body.definitions, namespace):
             define(session, body, overlay, [section.framework], window)
-        snapshot = session.snapshot_of(body, section.framework)
+        snapshot = session.snapshot_of(body, section.framework, copies=before.copies)
         known = {id(cache.function): cache for cache in before.caches.values()}
         found = (cache.function for cache in snapshot.caches.values())
         copies = copies_of(known.get(id(one)) or Cache(one, empty=True) for one in found)
         if copies:
             overlay.put_in(snapshot, {id(copy.original): copy.function for copy in copies})
-            snapshot = session.snapshot_of(body, section.framework)
+            snapshot = session.snapshot_of(body, section.framework, copies=before.copies)
     finally:
         overlay.off()
     return Scene(

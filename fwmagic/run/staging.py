@@ -13,6 +13,7 @@ from fwmagic.cells.caches import copies_of
 from fwmagic.cells.definitions import may_act, names_made, names_read_at_once
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Overlay, Scene, quiet
+from fwmagic.cells.walk import Copies
 from fwmagic.cells.watch import Watch
 from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
@@ -60,6 +61,7 @@ class Staging:
         self._watches: list[Watch] = []
         self._repeated: set[str] = set()
         self._converted: Converted = {}
+        self._copies: Copies = {}
         self._forgetting: list[Callable[[], None]] = []
 
     def close(self) -> None:
@@ -103,13 +105,14 @@ class Staging:
             with watch:
                 define(self._session, body, overlay, self._together, self._window)
             self.stated += done_once(watch, f"the definitions of {section.name}")
-            snapshot = self._session.snapshot_of(body, *self._together)
+            snapshot = self._session.snapshot_of(body, *self._together, copies=self._copies)
             copies = copies_of(snapshot.caches.values())
             if copies:  # so that the notebook's own stay as they are
                 overlay.put_in(snapshot, {id(copy.original): copy.function for copy in copies})
-                snapshot = self._session.snapshot_of(body, *self._together)
+                snapshot = self._session.snapshot_of(body, *self._together, copies=self._copies)
             # The next execution of the cell, too, is to find what the user compiles as the notebook has it.
-            found = (one.forgetting(value) for one in self._together for value in snapshot.donating)
+            objects = [*snapshot.donating, *snapshot.objects()]
+            found = (one.forgetting(value) for one in self._together for value in objects)
             self._forgetting += [forget for forget in found if forget is not None]
         finally:
             overlay.off()

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib import metadata
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.jax import compiler, stages, state, traps, turns
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
-from fwmagic.frameworks.jax.tree import is_tree, leaves_of
+from fwmagic.frameworks.jax.tree import Flattener, is_tree, leaves_of
 
 
 class Jax(Framework):
@@ -154,7 +155,7 @@ class Jax(Framework):
             return _wait_for_flat
         # JAX asks any leaf whether it can be waited for: an attribute of the user's own object may raise.
         known = all(isinstance(leaf, jax.Array | np.ndarray | int | float | str) for leaf in leaves)
-        return jax.block_until_ready if known and is_tree(outputs) else _wait_for_leaves
+        return jax.block_until_ready if known and is_tree(outputs) else partial(_wait_for_leaves, Flattener())
 
     def made_besides(self, before: Sequence[Any], waited: Any) -> bool:
         """Look through all arrays that are alive; the array behind a typed key stands for it."""
@@ -275,8 +276,8 @@ def _wait_for_flat(outputs: Any) -> None:
         output.block_until_ready()
 
 
-def _wait_for_leaves(outputs: Any) -> None:
-    for output in leaves_of(outputs):
+def _wait_for_leaves(flatten: Flattener, outputs: Any) -> None:
+    for output in flatten(outputs)[0]:
         if isinstance(output, jax.Array):
             output.block_until_ready()
 

@@ -27,7 +27,7 @@ from fwmagic.frameworks.jax.jaxpr import (
     unread,
     used_arguments,
 )
-from fwmagic.frameworks.jax.tree import flatten, leaves_of
+from fwmagic.frameworks.jax.tree import Flattener, flatten, leaves_of
 from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced, is_file_of_user, watched
 
@@ -382,6 +382,7 @@ class Jitted:
         self.failure: CannotCompile | None = None
         self.traces_numbers = True
         self._programs: dict[Hashable, tuple[Any, list[Any]]] = {}
+        self._flatten = Flattener()
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call the compiled function."""
@@ -398,7 +399,7 @@ class Jitted:
 
     def _call(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         captured = self._globals()
-        leaves, tree = flatten((arguments, keywords, captured))
+        leaves, tree = self._flatten((arguments, keywords, captured))
         traced = [self._is_dynamic(leaf) for leaf in leaves]
         static = tuple(None if is_traced else leaf for leaf, is_traced in zip(leaves, traced, strict=True))
         if any(hasattr(value, "_pytree__state") for value in (*arguments, *keywords.values())):

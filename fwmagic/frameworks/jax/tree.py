@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,21 +22,34 @@ jax.tree_util.register_pytree_node(
 )
 
 
-# Where comparing two keys raises, jaxlib 0.10 does not give back its depth: the process has that much less of its
-# stack, each time. After so many times, trees are looked at in Python first, which takes longer.
-_MOST_FAILURES = 20
-_failures = 0
-
-
 def flatten(tree: Any) -> tuple[list[Any], Any]:
-    """Return the leaves of a tree and its structure, as `jax.tree.flatten` does."""
-    global _failures
-    if _failures < _MOST_FAILURES:
-        try:
-            return jax.tree.flatten(tree)
-        except (ValueError, TypeError):  # its keys have no order
-            _failures += 1
+    """Return the leaves of a tree and its structure, as `jax.tree.flatten` does.
+
+    The tree is looked at in Python first: where comparing two keys raises, jaxlib 0.10 does not give back its depth,
+    and the process has that much less of its stack, each time.
+    """
     return jax.tree.flatten(tree if _has_order(tree) else _with_order(tree))
+
+
+class Flattener:
+    """Takes trees of one origin apart, as `flatten` does, in timed calls.
+
+    The first one tells whether the keys of such trees have an order: then JAX itself takes the next ones apart, in no
+    more time than in a program without us.
+    """
+
+    def __init__(self) -> None:
+        self._flatten: Callable[[Any], tuple[list[Any], Any]] | None = None
+
+    def __call__(self, tree: Any) -> tuple[list[Any], Any]:
+        """Return the leaves of a tree and its structure."""
+        if self._flatten is None:
+            self._flatten = jax.tree.flatten if _has_order(tree) else flatten
+        try:
+            return self._flatten(tree)
+        except (ValueError, TypeError):  # the keys of this one have none
+            self._flatten = flatten
+            return flatten(tree)
 
 
 def is_tree(value: Any) -> bool:

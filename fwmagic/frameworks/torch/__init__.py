@@ -121,6 +121,7 @@ class Torch(Framework):
     prime = staticmethod(compiler.prime)
     watch = staticmethod(compiler.watch)
     compile = staticmethod(compiler.compile)
+    forgetting = staticmethod(compiler.forgetting)
     explain = staticmethod(compiler.explain)
     calls_told = staticmethod(compiler.CallsTold)
     staging = staticmethod(compiler.staging)

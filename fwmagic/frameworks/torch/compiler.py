@@ -362,6 +362,20 @@ def is_compiled(value: Any) -> bool:
     return "_torchdynamo_orig_callable" in vars(value) and "_torchdynamo_disable" not in vars(value)
 
 
+def forgetting(value: Any) -> Callable[[], None] | None:
+    """Return what makes a compiled function or module forget what it compiles; None if it has, or nobody can."""
+    if not issubclass(type(value), types.FunctionType | torch.nn.Module) or not is_compiled(value):
+        return None
+    is_module = isinstance(value, torch.nn.Module)
+    function = type(getattr(value, "_orig_mod", value)).forward if is_module else value._torchdynamo_orig_callable
+    code = getattr(function, "__code__", None)
+    dynamo = sys.modules.get("torch._C._dynamo.eval_frame")
+    compiled, forget = (getattr(dynamo, name, None) for name in ("_debug_get_cache_entry_list", "reset_code"))
+    if code is None or compiled is None or forget is None or compiled(code):
+        return None
+    return functools.partial(forget, code)
+
+
 def explain(error: BaseException, filename: str) -> CannotCompile:
     """Return why Dynamo or Inductor raised, with the line of the user's file."""
     named = re.findall(rf'File "{re.escape(filename)}", line (\d+)', message_of(error))

@@ -24,6 +24,10 @@ _HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks
 _MACHINERY = ("torch._", "torch.fx", "torch.autograd", "triton")
 
 
+# Up to 32,768 elements are compared on one thread.
+_PART = 2**14
+
+
 class _Storage:
     """The memory of one or more tensors, copied once however many of them look into it."""
 
@@ -34,7 +38,8 @@ class _Storage:
     def changed(self) -> bool:
         if self._storage.nbytes() != self._saved.nbytes():
             return True
-        return not torch.equal(_storage_bytes(_storage_on_host(self._storage)), _storage_bytes(self._saved))
+        now, saved = (_storage_parts(one) for one in (_storage_on_host(self._storage), self._saved))
+        return not all(map(torch.equal, now, saved))
 
     def restore(self) -> None:
         if self._storage.nbytes() != self._saved.nbytes():
@@ -50,8 +55,13 @@ def _storage_on_host(storage: torch.UntypedStorage) -> torch.UntypedStorage:
     return storage.cpu()  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _storage_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+def _storage_parts(storage: torch.UntypedStorage) -> tuple[torch.Tensor, ...]:
+    """Return the memory as integers, of eight bytes where that fits, in parts that torch compares on one thread.
+
+    On a busy machine it takes milliseconds until the others are there, and then they stay awake.
+    """
+    dtype = torch.uint8 if storage.nbytes() % 8 else torch.int64
+    return torch.split(torch.empty(0, dtype=dtype, device=storage.device).set_(storage), _PART)
 
 
 class _Tensor:
