@@ -496,3 +496,16 @@ def test_names_that_are_not_bound_yet_and_names_of_every_kind_of_import(shell):
     assert shell.user_ns["report"]["jax"].status == "timed"
     run(shell, "%%jax --budget 0.1 -o report\nnumbers[0] += 1\njnp.asarray(numbers) * 2")
     assert "write `x = jnp.asarray(x).at[...].set(...)`" in shell.user_ns["report"]["jax"].compilation.reason
+
+
+@pytest.mark.parametrize("magic", ["torch", "jax"])
+@pytest.mark.parametrize(
+    "text", ["root = {'v': x * 2, 'kids': []}\nroot['kids'].append({'parent': root})", "l = [x * 2]\nl.append(l)\nl"]
+)
+def test_a_result_that_holds_itself_is_a_result(shell, magic, text):
+    ones = {"torch": "import torch\nx = torch.ones(3)", "jax": "import jax.numpy as jnp\nx = jnp.ones(3)"}[magic]
+    run(shell, ones)
+    run(shell, f"%%{magic} --budget 0.05 -o r\n{text}")
+    assert shell.user_ns["r"][magic].status == "timed"
+    run(shell, f"%%compare --budget 0.05 -o r\n%%{magic} a\n{text}\n%%{magic} b\n{text}")
+    assert shell.user_ns["r"]["b"].agreement.status == "agrees"

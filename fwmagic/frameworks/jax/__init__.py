@@ -22,7 +22,7 @@ from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.jax import compiler, stages, state, traps, turns
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
-from fwmagic.frameworks.jax.tree import Flattener, is_tree, leaves_of
+from fwmagic.frameworks.jax.tree import Flattener, holds_itself, is_tree, leaves_of
 
 
 class Jax(Framework):
@@ -142,6 +142,8 @@ class Jax(Framework):
 
     def waiter(self, outputs: Any) -> Callable[[Any], Any] | None:
         """Return a function that waits for every array of outputs of this structure; None if there is none."""
+        if holds_itself(outputs):
+            return lambda _: self.finish()
         leaves = leaves_of(outputs)
         if not any(isinstance(leaf, jax.Array) for leaf in leaves):
             return None

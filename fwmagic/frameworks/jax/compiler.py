@@ -27,7 +27,7 @@ from fwmagic.frameworks.jax.jaxpr import (
     unread,
     used_arguments,
 )
-from fwmagic.frameworks.jax.tree import Flattener, flatten, leaves_of
+from fwmagic.frameworks.jax.tree import Flattener, flatten, holds_itself, leaves_of
 from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced, is_file_of_user, watched
 
@@ -139,7 +139,10 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     pending = [function]
 
     def flat(*arrays: Any) -> Any:
-        leaves, tree = flatten(pending[0](*arrays))
+        results = pending[0](*arrays)
+        if holds_itself(results):
+            raise CannotCompile("a result holds itself, or is nested too deep for JAX to take apart")
+        leaves, tree = flatten(results)
         for leaf in leaves:
             if _hides_arrays(leaf):
                 raise CannotCompile(f"a result of type {type(leaf).__name__} holds arrays that JAX cannot take apart")
@@ -365,6 +368,8 @@ def explain(error: BaseException, filename: str) -> CannotCompile:
     why = hint(error) or first_line(error)
     if isinstance(error, TypeError) and "immutable" in why:  # JAX's advice is for its own arrays alone
         why = _CHANGED
+    if isinstance(error, RecursionError):
+        why = "it goes too deep for a trace, as a result does that holds itself"
     return CannotCompile(f"{type(error).__name__}: {why}", line_of(error, filename))
 
 

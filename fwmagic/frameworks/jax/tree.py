@@ -22,6 +22,10 @@ jax.tree_util.register_pytree_node(
 )
 
 
+# What is nested deeper is left alone.
+_DEEPEST = 200
+
+
 def flatten(tree: Any) -> tuple[list[Any], Any]:
     """Return the leaves of a tree and its structure, as `jax.tree.flatten` does.
 
@@ -52,9 +56,24 @@ class Flattener:
             return flatten(tree)
 
 
+def holds_itself(tree: Any) -> bool:
+    """Say whether a tree holds itself, or is nested too deep: jaxlib 0.10 would end the process."""
+    pending, deepest = [(tree, 0)], dict[int, int]()
+    while pending:
+        one, depth = pending.pop()
+        if depth > _DEEPEST:
+            return True
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+        for held in inner:
+            if isinstance(held, list | tuple | dict) and deepest.get(id(held), -1) < depth + 1:
+                deepest[id(held)] = depth + 1
+                pending.append((held, depth + 1))
+    return False
+
+
 def is_tree(value: Any) -> bool:
     """Say whether JAX itself can take `value` apart."""
-    if not _has_order(value):
+    if holds_itself(value) or not _has_order(value):
         return False
     try:
         jax.tree.flatten(value)
@@ -64,8 +83,8 @@ def is_tree(value: Any) -> bool:
 
 
 def leaves_of(tree: Any) -> list[Any]:
-    """Return the leaves of a tree."""
-    return flatten(tree)[0]
+    """Return the leaves of a tree; one that holds itself is its own."""
+    return [tree] if holds_itself(tree) else flatten(tree)[0]
 
 
 def _has_order(tree: Any) -> bool:
