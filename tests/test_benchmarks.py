@@ -116,7 +116,7 @@ def test_every_suite_runs_in_its_quick_form(quick, request):
 
 def test_every_method_is_run_in_random_order_on_the_same_set_up(quick):
     runs = Runs(load(quick[0])["runs"]).of("alike-torch")
-    assert {run["method"] for run in runs} == set(methods.METHODS)
+    assert {run["method"] for run in runs} == set(methods.METHODS) - {LONG}
     assert all(run["raw"]["samples"] for run in runs)
 
 

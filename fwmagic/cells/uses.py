@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Callable, Collection, Iterable
 
 from fwmagic.cells.names import DEFINITIONS, names_of_expression, names_of_statements
 
 # What is asked of an array without its numbers.
 _LOOKS = {"shape", "dtype", "ndim", "device", "size", "dim", "numel", "nbytes", "itemsize", "layout", "requires_grad"}
-_ASKED = ast.Name("__asked", ast.Load())
 _MAKES_CONTAINER = {"list", "dict", "set", "deque", "defaultdict", "OrderedDict"}
 
 
@@ -32,7 +30,7 @@ def _used_again(statements: list[ast.stmt], name: str, is_container: bool) -> bo
     if last is None:
         return False
     later = [s for s in statements[last + 1 :] if not isinstance(s, DEFINITIONS) and not _only_shows(s)]
-    if name in names_of_statements([_without_looks(s) for s in later]).reads:
+    if _is_read(later, name):
         return True
     statement = statements[last]
     blocks = [getattr(statement, part, []) for part in ("body", "orelse", "finalbody")]
@@ -44,23 +42,22 @@ def _used_again(statements: list[ast.stmt], name: str, is_container: bool) -> bo
     return any(_used_again(block, name, is_container) for block in blocks if block)
 
 
-class _Looks(ast.NodeTransformer):
-    """Takes away where only the shape, the dtype or the like of something that has a name is read."""
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        is_look = isinstance(node.value, ast.Name) and node.attr in _LOOKS and isinstance(node.ctx, ast.Load)
-        return ast.copy_location(_ASKED, node) if is_look else self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        match node:
-            case ast.Call(func=ast.Name(id="len"), args=[ast.Name()]):
-                return ast.copy_location(_ASKED, node)
-        return self.generic_visit(node)
+def _is_read(statements: list[ast.stmt], name: str) -> bool:
+    """Say whether statements read what a name stands for, and not only its shape, its dtype or the like."""
+    if name not in names_of_statements(statements).reads:
+        return False
+    nodes = [node for statement in statements for node in ast.walk(statement)]
+    loads = sum(isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in nodes)
+    return not loads or loads > sum(_is_look(node, name) for node in nodes)
 
 
-def _without_looks(statement: ast.stmt) -> ast.stmt:
-    stripped: ast.stmt = _Looks().visit(copy.deepcopy(statement))
-    return stripped
+def _is_look(node: ast.AST, name: str) -> bool:
+    match node:
+        case ast.Attribute(value=ast.Name(id=owner), attr=attribute, ctx=ast.Load()):
+            return owner == name and attribute in _LOOKS
+        case ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=owner)]):
+            return owner == name
+    return False
 
 
 def _containers(statements: Iterable[ast.stmt]) -> set[str]:

@@ -367,7 +367,9 @@ def forgetting(value: Any) -> Callable[[], None] | None:
     if not issubclass(type(value), types.FunctionType | torch.nn.Module) or not is_compiled(value):
         return None
     is_module = isinstance(value, torch.nn.Module)
-    function = type(getattr(value, "_orig_mod", value)).forward if is_module else value._torchdynamo_orig_callable
+    owner = type(getattr(value, "_orig_mod", value))
+    # A scripted module has none of Python's.
+    function = getattr(owner, "forward", None) if is_module else value._torchdynamo_orig_callable
     code = getattr(function, "__code__", None)
     dynamo = sys.modules.get("torch._C._dynamo.eval_frame")
     compiled, forget = (getattr(dynamo, name, None) for name in ("_debug_get_cache_entry_list", "reset_code"))
