@@ -80,9 +80,14 @@ def size(count: int) -> str:
 
 
 def size_between(low: int, high: int) -> str:
-    """Return two numbers of bytes in one unit, which fits the larger one: `24.0 to 48.0 MiB`."""
+    """Return two numbers of bytes in one unit, which fits the larger one: `24.0 to 48.0 MiB`.
+
+    One that is less than a hundredth of the other is nothing beside it: `0 to 48.0 MiB`.
+    """
     scale, unit = _last_fitting(_BYTES, high)
-    return f"{low} to {high} B" if scale == 1 else f"{digits(low / scale)} to {digits(high / scale)} {unit}"
+    if scale == 1:
+        return f"{low} to {high} B"
+    return f"{digits(low / scale) if 100 * low >= high else 0} to {digits(high / scale)} {unit}"
 
 
 def one_line(text: str, most: int = 300) -> str:

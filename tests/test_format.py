@@ -98,6 +98,7 @@ def test_a_tie_goes_up_as_in_the_panel() -> None:
     assert fmt.size(21 * 2**17) == "2.63 MiB"
     assert fmt.size_between(24 << 20, 48 << 20) == "24.0 to 48.0 MiB"
     assert fmt.size_between(0, 100) == "0 to 100 B"
+    assert fmt.size_between(4096, 48 << 20) == "0 to 48.0 MiB"
     assert fmt.size(41 * 2**17) == "5.13 MiB"
 
 
