@@ -21,7 +21,8 @@ from fwmagic.cells.scene import Overlay, Scene
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs, Ready
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import CompileOptions, Framework
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.compiled import CompileOptions
 
 _files = itertools.count()
 

@@ -14,7 +14,9 @@ import pytest
 
 from fwmagic import frameworks
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileLog, CompileOptions, Framework, arrays, bare_name, habit, line_of
+from fwmagic.frameworks import Framework, arrays, habit, line_of
+from fwmagic.frameworks.compiled import CompileLog, CompileOptions
+from fwmagic.frameworks.habits import bare_name
 
 ADAPTER = '''
 """A third framework, with what has no default."""

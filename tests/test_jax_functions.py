@@ -9,7 +9,8 @@ import pytest
 from scenes import notebook
 
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import CompileOptions, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.compiled import CompileOptions
 
 JAX = get("jax")
 X = jnp.arange(4.0)

@@ -29,7 +29,8 @@ from scenes import notebook
 
 from fwmagic.cells.program import traced_program
 from fwmagic.format import size
-from fwmagic.frameworks import Static, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.compiled import Static
 from fwmagic.frameworks.jax import compiler
 from fwmagic.frameworks.jax.memory import JaxMemory, counters, timeline
 from fwmagic.frameworks.memory import Counters, Device

@@ -9,7 +9,8 @@ from cells import run
 from scenes import notebook
 
 import fwmagic.frameworks.jax.tree
-from fwmagic.frameworks import CompileOptions, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.jax.tree import Flattener, flatten, is_tree, leaves_of
 
 JAX = get("jax")

@@ -16,7 +16,8 @@ from snapshots import notebook, round_trip, run
 
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import CompileOptions, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.compiled import CompileOptions
 
 NUMPY = get("numpy")
 

@@ -10,7 +10,7 @@ import torch
 from scenes import notebook
 
 from fwmagic.cells.ways import patch_code_name, patch_label, patches_of
-from fwmagic.frameworks import CompileOptions
+from fwmagic.frameworks.compiled import CompileOptions
 
 SETUP = """
 class Net(torch.nn.Module):

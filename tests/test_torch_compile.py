@@ -9,7 +9,8 @@ import torch
 from scenes import notebook
 from torch._inductor.utils import fresh_cache
 
-from fwmagic.frameworks import CompileOptions, get
+from fwmagic.frameworks import get
+from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.torch import compiler
 
 TORCH = get("torch")

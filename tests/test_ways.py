@@ -16,7 +16,7 @@ from tiers import QUICK_BACKEND, compiling_with
 from fwmagic.cells.function import LAST
 from fwmagic.cells.program import traced_program
 from fwmagic.cells.ways import MOST_KEPT, Programs, patches_of, why_python
-from fwmagic.frameworks import CompileOptions
+from fwmagic.frameworks.compiled import CompileOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
 

@@ -18,7 +18,7 @@ from fwmagic.cells.follow import Follower
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.program import program_as_written
 from fwmagic.cells.scene import Scene
-from fwmagic.frameworks import bare_name
+from fwmagic.frameworks.habits import bare_name
 
 #: A course ends after so many arrays, so many bytes of them, and so many seconds spent on looking at state.
 MOST_STEPS, MOST_BYTES, MOST_LOOKING = 1000, 1 << 29, 5.0

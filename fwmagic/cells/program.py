@@ -16,7 +16,8 @@ from fwmagic.cells.names import names_of_code
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import MOST_TRACED, Framework, Static
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.compiled import MOST_TRACED, Static
 from fwmagic.frameworks.untraced import Untraced, watched
 
 # The name under which a traced body finds what it calls at the beginning of each turn of a loop.

@@ -23,8 +23,8 @@ from fwmagic.cells.program import Patch, Program, program_as_function, program_a
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line, percent
-from fwmagic.frameworks import MOST_TRACED, CompileLog, CompileOptions, Traced
 from fwmagic.frameworks.arrays import is_numbers
+from fwmagic.frameworks.compiled import MOST_TRACED, CompileLog, CompileOptions, Traced
 from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced
 from fwmagic.report import Compilation, Place, Stage

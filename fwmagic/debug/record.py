@@ -20,8 +20,9 @@ from fwmagic.cells.names import names_of_code
 from fwmagic.debug.glance import Glance, glance
 from fwmagic.debug.source import Source, Statement, source_of_file
 from fwmagic.format import one_line
-from fwmagic.frameworks import Framework, Staged
+from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import is_numpy
+from fwmagic.frameworks.compiled import Staged
 from fwmagic.frameworks.traps import Inspector
 
 #: A record ends after so many lines, and its numbers after so many seconds spent on reading them.

@@ -20,7 +20,8 @@ from fwmagic.cells.yours import yours
 from fwmagic.debug.record import Record
 from fwmagic.debug.source import Source
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import CompileLog, CompileOptions, Form, Traced, first_line
+from fwmagic.frameworks import first_line
+from fwmagic.frameworks.compiled import CompileLog, CompileOptions, Form, Traced
 from fwmagic.report import Place
 from fwmagic.run.inputs import converted_inputs
 from fwmagic.run.preparation import agreement

@@ -16,7 +16,7 @@ from fwmagic.debug.record import Line, Record
 from fwmagic.debug.runs import PlainRun, TracedRun
 from fwmagic.debug.walkthrough import left_out, name_told, visits
 from fwmagic.format import one_line, seconds
-from fwmagic.frameworks import Form
+from fwmagic.frameworks.compiled import Form
 from fwmagic.frameworks.rewrite import applied
 from fwmagic.frameworks.traps import Trap
 from fwmagic.report import Place

@@ -10,7 +10,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError, message_of
 from fwmagic.frameworks.arrays import Spread, is_numpy, spread_of_numbers
-from fwmagic.frameworks.least import Least
+from fwmagic.frameworks.compiled import CompileLog, CompileOptions, Form, Staged, Traced
+from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.memory import Memory
 from fwmagic.frameworks.traps import Evidence, Failing, Inspector, Trap
 from fwmagic.frameworks.untraced import Untraced
-from fwmagic.report import NEUTRAL, Place
+from fwmagic.report import NEUTRAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +35,6 @@ _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
 
 #: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
 LEAST_PACKED = 1 << 16
-
-#: A trace of more operations takes minutes to compile.
-MOST_TRACED = 1000
 
 
 # State
@@ -56,131 +53,7 @@ class Kept(Protocol):
         """Yield the objects that it refers to and that may change too, such as a gradient."""
 
 
-# Compiling
-
-
-@dataclass(eq=False)  # two that have logged nothing yet are two
-class CompileLog:
-    """What a framework compiled while it was watched.
-
-    `stages` are seconds by name (trace, lower, backend); `compiled` counts the operations, or 1 where that is
-    not known, by the name of the function that they come from; `cache` is cold, disk-warm or unknown. Where this
-    version of the framework does not tell what it compiles, `told` is False and a name that is not there means nothing.
-    """
-
-    stages: dict[str, float] = field(default_factory=dict)
-    compiled: dict[str, int] = field(default_factory=dict)
-    told: bool = True
-    graphs: int | None = None
-    breaks: list[Place] = field(default_factory=list)
-    recompiles: list[Place] = field(default_factory=list)
-    cache: str = "unknown"
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """What the user asked of the compiler; `mode` and `fullgraph` mean something to torch only."""
-
-    mode: str = "default"
-    fullgraph: bool = False
-
-
-@dataclass(frozen=True)
-class Static:
-    """The bytes that a compiler worked out for one program, before any run of it."""
-
-    argument: int
-    output: int
-    temp: int
-    alias: int
-
-    @property
-    def total(self) -> int:
-        """Arguments, outputs and temporaries together; what an output shares with an argument counts once."""
-        return self.argument + self.output + self.temp - self.alias
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A function compiled ahead of its first run: `call(*arguments)` gives its arrays, `rebuild` what it returned.
-
-    `used` are the places of the arguments that it computes with, the only ones that it is called with; `lifted`
-    counts arrays that it had captured and that are arguments now; `withheld` says why a verdict on it would not
-    be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one. `unread` are lines of
-    what it computes although nothing reads it; `repeated` is the share of the work that a compiler does once,
-    since it is the same again, and its line; `least` is what a call has to do at least; `untraced` is what was done
-    outside of the framework meanwhile.
-    """
-
-    call: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    rebuild: Callable[[Any], Any]
-    used: tuple[int, ...]
-    lifted: int = 0
-    withheld: str = ""
-    static: Static | None = None
-    unread: tuple[int, ...] = ()
-    repeated: tuple[float, int | None] = (0.0, None)
-    least: Least = field(default_factory=Least)
-    untraced: Untraced = field(default_factory=Untraced)
-
-
-# Looking
-
-
-@dataclass(frozen=True)
-class Staged:
-    """What a trace made on one line of a file, where Python does not run while tracing: a name, and dtype and shape."""
-
-    file: str
-    line: int
-    name: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Form:
-    """One form of a program on its way to the machine, such as its jaxpr.
-
-    Attributes
-    ----------
-    program
-        Whose form it is: the name of a function, a graph, or the cell.
-    name
-        What it is called.
-    seconds
-        How long it took to make it from the one before; None: that is not told.
-    text
-        The form itself.
-    lines
-        For each row of the text, the lines of the cell that it comes from: a kernel may come from several.
-    """
-
-    program: str
-    name: str
-    seconds: float | None
-    text: str
-    lines: tuple[tuple[int, ...], ...]
-
-    def rows_of(self, line: int) -> list[str]:
-        """Return the rows of the text that come from a line of the cell."""
-        return [row.strip() for row, of in zip(self.text.splitlines(), self.lines, strict=False) if line in of]
-
-
 # The protocol
-
-
-@dataclass(frozen=True)
-class Habit:
-    """What a function does by default, in words, and not in another framework; `settled` by naming such an argument.
-
-    Names are those that `bare_name` returns.
-    """
-
-    name: str
-    other: str
-    settled: tuple[str, ...]
-    what: str
 
 
 class Framework(ABC):
@@ -686,11 +559,6 @@ def _able(names: Iterable[str]) -> list[Framework]:
 
 
 # What several of them need
-
-
-def bare_name(name: str) -> str:
-    """Return the letters of a function's name up to its first digit: `layernorm` of LayerNorm and of layer_norm."""
-    return re.split(r"\d", name.replace("_", "").lower(), maxsplit=1)[0]
 
 
 def habit(one: Framework, other: Framework, words: Set[str], others: Set[str]) -> str:

@@ -13,7 +13,8 @@ from fwmagic import frameworks
 from fwmagic.cells.outcome import LONG, Window
 from fwmagic.errors import message_of
 from fwmagic.format import one_line, size
-from fwmagic.frameworks import Framework, Static
+from fwmagic.frameworks import Framework
+from fwmagic.frameworks.compiled import Static
 from fwmagic.frameworks.memory import Device
 from fwmagic.measure.bench import LEAD_IN
 from fwmagic.measure.calls import Timed

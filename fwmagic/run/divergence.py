@@ -12,7 +12,8 @@ from fwmagic.cells.course import Course, Spot, follow
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Scene
 from fwmagic.format import one_line, ordinal
-from fwmagic.frameworks import bare_name, habit
+from fwmagic.frameworks import habit
+from fwmagic.frameworks.habits import bare_name
 from fwmagic.report import Finding
 from fwmagic.report.findings import of_parting
 from fwmagic.run.section import Section

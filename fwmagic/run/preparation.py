@@ -26,7 +26,9 @@ from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, trains, tried_befor
 from fwmagic.cells.yours import yours
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line
-from fwmagic.frameworks import CompileOptions, Framework, bare_name, habit
+from fwmagic.frameworks import Framework, habit
+from fwmagic.frameworks.compiled import CompileOptions
+from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work

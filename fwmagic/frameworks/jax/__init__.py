@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import CompileOptions, Framework, Habit
+from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
+from fwmagic.frameworks.compiled import CompileOptions
+from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.jax import compiler, stages, state, traps, turns
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory

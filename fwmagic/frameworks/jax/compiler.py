@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import MOST_TRACED, CompileLog, Static, Traced, first_line, line_of
+from fwmagic.frameworks import first_line, line_of
+from fwmagic.frameworks.compiled import MOST_TRACED, CompileLog, Static, Traced
 from fwmagic.frameworks.jax.jaxpr import (
     arithmetic,
     captured_constants,

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from fwmagic.frameworks import Form
+from fwmagic.frameworks.compiled import Form
 from fwmagic.frameworks.jax.compiler import is_compiled, is_traced
 from fwmagic.frameworks.jax.tree import flatten, leaves_of
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import Framework, Habit
+from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import OFF, Spread, aligned_copy, spread_of_numbers
+from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.torch import compiler, stages, state, traps, work
 from fwmagic.frameworks.torch.flags import read_flags, write_flags
 from fwmagic.frameworks.torch.memory import TorchMemory

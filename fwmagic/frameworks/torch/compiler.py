@@ -20,7 +20,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fwmagic.errors import CannotCompile, message_of
-from fwmagic.frameworks import CompileLog, CompileOptions, Staged, first_line, line_of
+from fwmagic.frameworks import first_line, line_of
+from fwmagic.frameworks.compiled import CompileLog, CompileOptions, Staged
 from fwmagic.report import Place
 
 # Where the code that Inductor writes lies, unless a variable names another folder; and its code in memory.

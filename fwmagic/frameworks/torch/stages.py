@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fwmagic.frameworks import Form
+from fwmagic.frameworks.compiled import Form
 from fwmagic.frameworks.torch import compiler
 
 Lines = tuple[int, ...]
