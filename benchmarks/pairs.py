@@ -6,12 +6,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.methods import QUICK, WHOLE, of_report, run_cell, shell
+from benchmarks.methods import QUICK, of_report, run_cell, shell
 from benchmarks.results import watched
 from benchmarks.runs import ISOLATED, OWN
 
 Run = dict[str, Any]
 
+# Processes take turns, of a few calls each: these take milliseconds.
+_BUDGET = 5.0
 #: Two ways to compute the same with torch, eagerly, on arrays that no cache holds: names, and what a and b are.
 PAIRS = {
     "mish": ("F.mish(x)", "x * torch.tanh(F.softplus(x))"),
@@ -42,12 +44,12 @@ x, y = (generator.standard_normal((2000, 1000), dtype=np.float32) for _ in range
 
 def pairs(rng: random.Random, quick: bool) -> Iterator[Run]:
     """Compare each pair in this process and in processes of their own, in random order."""
-    effort = QUICK if quick else WHOLE
+    budget = QUICK.budget if quick else _BUDGET
     jobs = [(name, method) for name in ([*PAIRS][:1] if quick else PAIRS) for method in (OWN, ISOLATED)]
     rng.shuffle(jobs)
     for turn, (name, method) in enumerate(jobs, start=1):
         a, b = PAIRS[name]
-        text = _CELL.format(budget=effort.budget, options="--isolate" if method == ISOLATED else "", a=a, b=b)
+        text = _CELL.format(budget=budget, options="--isolate" if method == ISOLATED else "", a=a, b=b)
 
         def work(text: str = text) -> Run:
             run_cell(text)

@@ -56,7 +56,7 @@ SUITES = {
         Suite("planted", "benchmarks.accuracy", "planted", 290),
         Suite("frameworks", "benchmarks.accuracy", "frameworks", 450),
         Suite("isolated", "benchmarks.isolated", "isolated", 370),
-        Suite("pairs", "benchmarks.pairs", "pairs", 120),
+        Suite("pairs", "benchmarks.pairs", "pairs", 150),
         Suite("lab", "benchmarks.lab", "lab", 150),
         Suite("neighbour", "benchmarks.accuracy", "neighbour", 180, neighbour="busy"),
         Suite("bursts", "benchmarks.accuracy", "neighbour", 180, neighbour="bursts"),
