@@ -54,14 +54,14 @@ def _turns(cell: Cell, rng: random.Random, effort: Effort) -> Iterator[tuple[str
 
 
 def _loop(program: Any, budget: float) -> list[float]:
-    """Return the seconds of calls that follow each other, each waited for; from the start state where one is needed."""
-    samples, again = [], program.most_calls is not None
+    """Return the seconds of calls that follow each other, each waited for; from the start state as often as needed."""
+    samples, most = [], program.most_calls
     wait = program.wait or (lambda outputs: outputs)
     end = time.perf_counter() + budget
     program.enter()
     try:
         while time.perf_counter() < end or not samples:
-            if again and samples:
+            if most is not None and samples and len(samples) % most == 0:
                 program.exit()
                 program.enter()
             start = time.perf_counter()

@@ -149,6 +149,22 @@ def test_our_own_guard_stays():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_handler_that_a_library_takes_off_its_own_logger_is_not_put_back():
+    log = logging.getLogger("torch.of_a_trace")
+    handler = type("Lazy", (logging.NullHandler,), {"__module__": "torch._logging._internal"})()
+    other = logging.NullHandler()
+    log.addHandler(handler)
+    log.addHandler(other)
+    saved = Settings()
+    log.removeHandler(handler)
+    assert not saved.moved()
+    log.removeHandler(other)
+    assert saved.moved()
+    saved.restore()
+    assert log.handlers == [other]
+    log.handlers.clear()
+
+
 def test_loggers_that_a_library_makes_stay_as_it_made_them(monkeypatch):
     settings = Settings()
     made = logging.getLogger("strange.name.of.a.library")

@@ -315,11 +315,25 @@ def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
 
 def _moved_loggers(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return how the loggers were that differ; a new one of a library was set up by that while it was imported."""
+    differ = ((name, state) for name, state in now.items() if not _same(saved.get(name, _UNTOUCHED), state))
+    moved = {name: (_without_own(name, saved.get(name, _UNTOUCHED), state), state) for name, state in differ}
     return {
-        name: saved.get(name, _UNTOUCHED)
-        for name, state in now.items()
-        if not _same(saved.get(name, _UNTOUCHED), state) and (name in saved or not _is_of_library(name))
+        name: before
+        for name, (before, state) in moved.items()
+        if not _same(before, state) and (name in saved or not _is_of_library(name))
     }
+
+
+def _without_own(name: str, saved: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return how a logger was, without handlers of a class of its own package that are gone: that takes them away.
+
+    The one to which torch traces its compilations takes itself off when the first one begins.
+    """
+    level, handlers, *others = saved
+    kept = {id(handler) for handler, *_ in now[1]}
+    own = name.partition(".")[0]
+    left = (one for one in handlers if id(one[0]) in kept or type(one[0]).__module__.partition(".")[0] != own)
+    return level, tuple(left), *others
 
 
 @functools.cache
