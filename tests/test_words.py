@@ -157,7 +157,7 @@ def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
     ("fields", "told", "folded"),
     [
         ({}, "812 ms", True),
-        ({"cache": "disk-warm"}, "812 ms", True),
+        ({"cache": "disk-warm"}, "812 ms cached", True),
         ({"cache": "none"}, "812 ms in vain", True),
         ({"cache": "reused", "stages": ()}, "reused", False),
         ({"cache": "none", "stages": ()}, None, False),

@@ -53,7 +53,8 @@ def scale(times: Iterable[Time]) -> Scale | None:
 def ends(on: Scale, times: Iterable[Time]) -> tuple[str, str]:
     """Return the labels of a scale's ends; the right one has the number of samples that are slower than that."""
     beyond = sum(map(on.beyond, times))
-    return seconds(on.low), f"{seconds(on.high)}{f' ({beyond} slower)' if beyond else ''}"
+    dots = f" ({beyond} slower dot{'s' * (beyond > 1)})" if beyond else ""
+    return seconds(on.low), f"{seconds(on.high)}{dots}"
 
 
 def _quantile(samples: tuple[float, ...], share: float) -> float:
