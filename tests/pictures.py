@@ -219,7 +219,7 @@ def panel(browser: Browser, at: Server, cells: dict[str, Any]) -> None:
     in_lab(browser, at, "running", [code(LIVE)], run)
     in_lab(browser, at, "two", pair, beside_and_wide, kept="panel")
     in_lab(browser, at, "two-narrow", pair, beside_and_narrow)
-    in_lab(browser, at, "memory", [cells["memory"]], memory)
+    in_lab(browser, at, "memory", [cells["memory"]], memory, kept="memory")
     in_lab(browser, at, "failed", [cells["failed"]], wide)
     in_lab(browser, at, "differ", [cells["differ"]], wide)
     in_lab(browser, at, "twelve", [cells["twelve"]], wide)

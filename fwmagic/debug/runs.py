@@ -23,8 +23,8 @@ from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import first_line
 from fwmagic.frameworks.compiled import CompileLog, CompileOptions, Form, Traced
 from fwmagic.report import Place
+from fwmagic.run.checking import agreement
 from fwmagic.run.inputs import converted_inputs
-from fwmagic.run.preparation import agreement
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session
 from fwmagic.run.single import scene_of_single

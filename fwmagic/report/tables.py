@@ -174,7 +174,7 @@ def compile_cell(variant: Variant) -> str:
 
 
 def _compile_brief(variant: Variant) -> str:
-    """Return what compiling took, and if it was in vain, or found code that was on disk: beside another it is no less."""
+    """Return what compiling took, and whether it was in vain, or found its code on disk: that is no less to compile."""
     took = compile_cell(variant)
     return took.replace(" (in vain)", " in vain").replace(" (disk-warm)", " cached").partition(" (")[0]
 

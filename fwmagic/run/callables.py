@@ -18,10 +18,10 @@ from fwmagic.frameworks import Framework, get, loaded
 from fwmagic.measure.load import Load
 from fwmagic.options import Options, from_arguments
 from fwmagic.report import Compilation, Report, Variant
+from fwmagic.run.checking import agreement
 from fwmagic.run.draft import Draft
 from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Entrant, Here, passes
-from fwmagic.run.preparation import agreement
 
 
 @dataclass(frozen=True)

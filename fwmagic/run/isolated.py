@@ -22,12 +22,13 @@ from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
 from fwmagic.memory.policies import policy_environment
 from fwmagic.report import Amount, Ledger
+from fwmagic.run.checking import agreement
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.inside import Found, Inside, Sent
 from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Apart, Entrant
-from fwmagic.run.preparation import Preparation, agreement
+from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session, distinct, with_loaded
 from fwmagic.worker.parcel import Parcel, unpack_parcel

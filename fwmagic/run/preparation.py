@@ -11,8 +11,8 @@ from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any
 
-from fwmagic.agreement.agree import Draws, agree, spoilt
-from fwmagic.agreement.close import ToNumpy, not_finite
+from fwmagic.agreement.agree import spoilt
+from fwmagic.agreement.close import not_finite
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
@@ -24,14 +24,14 @@ from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, trains, tried_before
 from fwmagic.cells.yours import yours
-from fwmagic.errors import CannotCompile, message_of
-from fwmagic.format import one_line
+from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import Framework, habit
 from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
+from fwmagic.run.checking import agreement, agreement_across, draws_of, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import donated, seen_effect
@@ -214,7 +214,7 @@ class Preparation:
         Numbers of the system, as those of `uuid` and of generators without a seed, leave no trace, nor do addresses.
         """
         known = self._references[section.name]
-        seen = None if plain is None else _varying(plain, known, section, self._window, seeds=True)
+        seen = None if plain is None else varying(plain, known, section, self._window, seeds=True)
         if seen is not None:
             self.refer(section, seen)
         return seen is not None
@@ -222,18 +222,18 @@ class Preparation:
     def _across(self, first: Section, section: Section) -> Agreement:
         """Compare a section's results with those of the first one."""
         pair = (self._references[first.name], self._references[section.name])
-        result = _agreement_across(first, section, pair)
+        result = agreement_across(first, section, pair)
         if any(one.random for one in pair) and result.status != "agrees":
             self.draw_again(first)
             self.draw_again(section)
-            result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+            result = agreement_across(first, section, (self._references[first.name], self._references[section.name]))
         elif result.status == "differs" and any(
             [self._varies(one, self._plain.get(one.name)) for one in (first, section)]
         ):
-            result = _agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+            result = agreement_across(first, section, (self._references[first.name], self._references[section.name]))
         elif result.status == "differs" and first.name in self._plain:
             moved = moved_results(self._plain[first.name], pair[0], self._window)
-            result = _agreement_across(first, section, pair, moved)
+            result = agreement_across(first, section, pair, moved)
         if result.status == "differs":
             known = habit(first.framework, section.framework, self._words(first), self._words(section))
             return replace(result, sentence=f"{result.sentence}; {known}") if known else result
@@ -260,7 +260,7 @@ class Preparation:
         """Return the work with what of it is NaN or infinite; a cell that is not long is run line by line for where."""
         what = ""
         try:
-            what = spoilt(outcome.results, _to_numpy([section.framework]))
+            what = spoilt(outcome.results, to_numpy_of([section.framework]))
             if not what or (scene.seconds or outcome.seconds) > LONG:
                 return replace(work, spoilt=what)
             found = follow(scene, self._window)
@@ -409,14 +409,14 @@ class Preparation:
         if reference.random and result.status != "agrees":
             reference = drawn_again(plain, reference, self._window, seeds=True)
             self.refer(section, reference)
-            draws = _draws(reference, drawn_again(ready.program, ready.outcome, self._window))
+            draws = draws_of(reference, drawn_again(ready.program, ready.outcome, self._window))
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs" and self._varies(section, plain):
-            again = _varying(ready.program, ready.outcome, section, self._window)
-            if again is None and _varying(plain, reference, section, self._window) is not None:
+            again = varying(ready.program, ready.outcome, section, self._window)
+            if again is None and varying(plain, reference, section, self._window) is not None:
                 what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
                 return replace(result, sentence=what)
-            draws = _draws(self._references[section.name], again or ready.outcome)
+            draws = draws_of(self._references[section.name], again or ready.outcome)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs":
             moved = moved_results(plain, reference, self._window)
@@ -517,82 +517,6 @@ def _holds_array(framework: Framework, value: Any) -> bool:
                 seen.add(id(held))
                 pending.append(held)
     return False
-
-
-def agreement(
-    expected: Any,
-    found: Any,
-    names: tuple[str, str],
-    frameworks: Sequence[Framework],
-    random: bool,
-    again: Draws | None = None,
-    moved: Any = None,
-) -> Agreement:
-    """Compare two trees of results."""
-    to_numpy = _to_numpy(frameworks)
-    try:
-        return agree(expected, found, names=names, to_numpy=to_numpy, random=random, again=again, moved=moved)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever methods of the results raise that are the user's own
-        why = f"comparing raised {type(error).__name__}: {one_line(message_of(error), 100)}"
-        return Agreement(names[0], "not compared", f"not compared: {why}")
-
-
-def _varying(
-    program: Program, outcome: Outcome, section: Section, window: Window, seeds: bool = False
-) -> Outcome | None:
-    """Return the outcome as that of a random program, if a further run gives something else; None: it does not."""
-    seen = drawn_again(program, replace(outcome, random=True), window, seeds)
-    if seen.again is None:
-        return None
-    found = agreement(outcome.results, seen.again, ("one run", "another"), [section.framework], False)
-    return seen if found.status == "differs" else None
-
-
-def _draws(one: Outcome, other: Outcome) -> Draws:
-    """Return what further runs of two programs gave: what draws no random numbers would give the same again."""
-    first, second = (outcome.again if outcome.random else outcome.results for outcome in (one, other))
-    return Draws(first, second)
-
-
-def _to_numpy(frameworks: Sequence[Framework]) -> ToNumpy:
-    """Return the function that gives the values of arrays of some frameworks, and of NumPy."""
-
-    def to_numpy(value: Any) -> Any:
-        for framework in frameworks:
-            array = framework.array_in(value)
-            if array is not None:
-                return framework.to_numpy(array)
-        return value if type(value).__module__ == "numpy" and hasattr(value, "dtype") else None
-
-    return to_numpy
-
-
-def _agreement_across(
-    first: Section, section: Section, pair: tuple[Outcome, Outcome], moved: Mapping[str, Any] | None = None
-) -> Agreement:
-    """Compare what two sections gave, and the arrays that both of them changed, unless by chance."""
-    reference, outcome = pair
-    random = reference.random or outcome.random
-    given = [name for name in reference.results if name in outcome.results and reference.results[name] is not None]
-    expected, found = ({name: one.results[name] for name in given} for one in pair)
-    for path, value in reference.changed.items():
-        if not random and path in outcome.changed:
-            expected.setdefault(path, value)
-            found.setdefault(path, outcome.changed[path])
-    if not expected:
-        nothing = "no result in common: end both sections with the value to compare"
-        return Agreement(first.name, "not compared", nothing)
-    return agreement(
-        expected,
-        found,
-        (first.name, section.name),
-        [first.framework, section.framework],
-        random,
-        _draws(reference, outcome),
-        moved,
-    )
 
 
 def _lost_when_prepared(scene: Scene, reference: Outcome, compiled: Outcome) -> str:
