@@ -21,7 +21,7 @@ from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.habits import Habit
-from fwmagic.frameworks.jax import compiler, stages, state, traps, turns
+from fwmagic.frameworks.jax import compiler, silent, stages, state, traps, turns
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
 from fwmagic.frameworks.jax.tree import Flattener, holds_itself, is_tree, leaves_of
@@ -195,9 +195,9 @@ class Jax(Framework):
     stages_told = staticmethod(stages.telling)
     stages_of_cell = staticmethod(stages.stages_of_cell)
     advise = staticmethod(traps.advise)
-    stale = staticmethod(traps.stale)
-    suspects = staticmethod(traps.suspects)
-    inspector = traps.JaxInspector
+    stale = staticmethod(silent.stale)
+    suspects = staticmethod(silent.suspects)
+    inspector = silent.JaxInspector
     adopt = staticmethod(compiler.adopt)
     explain = staticmethod(compiler.explain)
     behind = staticmethod(compiler.behind)
