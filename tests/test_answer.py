@@ -71,8 +71,8 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
     ("report", "line", "brief"),
     [
         (pair(), "✓ jax is 2.3x faster than torch (2.22-2.38x, outputs agree)", "jax 2.3x faster"),
-        (pair("slower", 1.034, 1.021, 1.05), "✓ jax is 3.4 % slower than torch (2.1-5.0 %, outputs agree)",
-         "jax 3.4 % slower"),
+        (pair("slower", 1.034, 1.021, 1.05), "✓ torch is 3.4 % faster than jax (2.1-5.0 %, outputs agree)",
+         "torch 3.4 % faster"),
         (pair("same", 1.002, 0.997, 1.006), "= jax and torch: same time within 1 % (outputs agree)", "same time"),
         (pair("undecided", 0.9, 0.78, 1.1),
          "? not sure: jax is 0.91x to 1.28x as fast as torch: --budget 10 would tell", "not sure"),
@@ -125,7 +125,7 @@ def test_the_answer(report, line, brief):
 
 def test_a_ratio_stored_the_other_way_round_is_turned_to_the_baseline():
     report = a_report(ratios=(a_ratio(),), baseline="jax")
-    assert answer_of(report).line == "✓ torch is 2.3x slower than jax (2.22-2.38x)"
+    assert answer_of(report).line == "✓ jax is 2.3x faster than torch (2.22-2.38x)"
     assert "ratio to jax" in str(report)
 
 

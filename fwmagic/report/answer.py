@@ -138,6 +138,8 @@ def _difference_in_words(report: Report, name: str, found: Agreement) -> str:
 
 
 def _pair_in_words(report: Report, r: Ratio) -> Answer:
+    if r.verdict == "slower":  # which is faster is asked first
+        r = turned(r)
     one, other = one_line(r.variant, _NAME), one_line(r.over, _NAME)
     checked = agreement_in_words(report, [r.variant, r.over])
     if r.verdict in ("faster", "slower"):
