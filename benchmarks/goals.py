@@ -137,17 +137,15 @@ def beside_hand(runs: Runs) -> dict[str, float]:
 def apart(runs: Runs) -> dict[str, tuple[bool, float]]:
     """Return, by pair, whether isolated workers give the verdict of this process, and how far their ratio is from its.
 
-    Raises
-    ------
-    ValueError
-        A pair has several runs.
+    Of a pair with several runs, the last ones count: a file may have been added to.
     """
     found = {}
     for (setup,), group in runs.groups("setup"):
-        if group.failed or len(group) < 2:
+        own, isolated = ([*group.of("pairs", method=method).good] for method in (OWN, ISOLATED))
+        if group.failed or not own or not isolated:
             found[setup] = False, math.inf
             continue
-        (here,), (away,) = (group.of("pairs", method=method) for method in (OWN, ISOLATED))
+        here, away = own[-1], isolated[-1]
         found[setup] = here["verdict"] == away["verdict"], abs(away["ratio"] / here["ratio"] - 1)
     return found
 
