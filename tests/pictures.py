@@ -141,7 +141,8 @@ def in_lab(
     if kept is not None:
         lab.page.set_viewport_size({"width": 1500, "height": 1000})
         lab.page.wait_for_timeout(500)
-        lab.panel.screenshot(path=KEPT / f"{kept}.png")
+        whole = lab.panel.locator(".fwm-report").first if then is memory else lab.panel  # else a blank half of it
+        whole.screenshot(path=KEPT / f"{kept}.png")
     context.close()
 
 
