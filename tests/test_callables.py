@@ -50,7 +50,7 @@ def test_which_is_faster_and_by_how_much(idle):
 def test_text_json_and_markdown():
     report = compare({"a": sum_up, "b": sort})
     assert Report.from_json(report.to_json()) == report
-    assert str(report).splitlines()[0].startswith("✓ b is ")
+    assert str(report).splitlines()[0].startswith("✓ a is ")
     assert "| a " in report.to_markdown()
 
 
