@@ -303,6 +303,8 @@ def pair(v): return v[0].sum(), heavy(v)
                 "a = x @ x\nb = a + 1\na * b",
                 "y = x\nfor _ in range(4):\n    y = y @ x / 100\ny",
                 "y = x.clone()\ny[0] = 0\ny[1] += 1\ny.sum()",
+                "a, b = x.chunk(2)\ntorch.tanh(a @ x) + torch.tanh(b @ x)",
+                "a, b = x.max(0)\na.float().exp() + b.float().exp()",
                 "torch.dropout(x, 0.5, True) + torch.dropout(x, 0.5, True)",
                 "x.std(), x.max(0), x.sort()[0]",
             ],

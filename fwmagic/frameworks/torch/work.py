@@ -101,6 +101,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._most = most
         self._until = time.perf_counter() + seconds
         self._places: Any = WeakIdKeyDictionary()
+        self._parts: Any = WeakIdKeyDictionary()  # which of the results of an operation a tensor is
         self._filename = filename
         self._known: dict[Any, int] = {}  # what has computed something, by what that was
         self._first: dict[int, int] = {}  # of what was computed again, where it was first
@@ -122,8 +123,8 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
         if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
             self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
-        for output in _tensors((outputs,)):
-            self._places[output] = len(self.noted)
+        for part, output in enumerate(_tensors((outputs,))):
+            self._places[output], self._parts[output] = len(self.noted), part
         name = func.name().partition("::")[2].partition(".")[0]
         again, line = first < len(self.noted), self._line()
         elementwise, looks = torch.Tag.pointwise in func.tags, bool(func.is_view)
@@ -141,7 +142,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return what tells arguments from others: tensors by what has computed them first."""
         if isinstance(value, torch.Tensor):
             place = self._place(value)
-            return "tensor", self._first.get(place, place)
+            return "tensor", self._first.get(place, place), self._parts.get(value, 0)
         if isinstance(value, list | tuple):
             return tuple(map(self._told, value))
         if isinstance(value, dict):
