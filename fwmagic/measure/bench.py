@@ -59,12 +59,14 @@ class Bench:
             return None
         return self._try(lambda: self._program.block(calls, self.lead_in and 0 < self.each < LEAD_IN))
 
-    def next_block(self) -> Block | None:
-        """Run a block in a row of them, as `row` is entered, and return it; None if the program raises or did so."""
+    def next_block(self) -> float | None:
+        """Return the seconds of a block in a row of them, as `row` is entered; None if the program raises or did so.
+
+        What is done here is done between two blocks, and empties caches that the next one has to fill: no more than this.
+        """
         if self.failure is not None:
             return None
-        seconds = self._try(lambda: self._program.next_block(self.per_block))
-        return None if seconds is None else Block(seconds, None, self.per_block, compiled=False)
+        return self._try(self._next_block)
 
     def row(self) -> AbstractContextManager[Callable[[], bool]]:
         """Return a context for a row of blocks; it gives what tells whether something was compiled meanwhile."""
@@ -176,6 +178,9 @@ class Bench:
         """Split so many calls, no more of them in a row than may follow each other."""
         stretches = [min(self.most_calls, count - done) for done in range(0, count, self.most_calls)]
         return [part for stretch in stretches for part in self._program.split(stretch, lead_in)]
+
+    def _next_block(self) -> float:
+        return self._program.next_block(self.per_block)
 
     def _try(self, work: Callable[[], _T]) -> _T | None:
         try:

@@ -369,12 +369,20 @@ class _Engine:
         Nobody has looked in between: it counts for the block that took the longest, beyond what its calls took before.
         """
         with orders[0][0].row() as compiled:
-            found = [[(bench, bench.next_block()) for bench in order] for order in orders]
-            if not compiled():
-                return found
-        took = [(block.seconds - block.calls * bench.each, bench) for row in found for bench, block in row if block]
-        if took:
-            max(took, key=operator.itemgetter(0))[1].voided += 1
+            took = [[bench.next_block() for bench in order] for order in orders]
+            is_void = compiled()
+        found = [
+            [
+                (bench, None if seconds is None else Block(seconds, None, bench.per_block, compiled=False))
+                for bench, seconds in zip(order, row, strict=True)
+            ]
+            for order, row in zip(orders, took, strict=True)
+        ]
+        if not is_void:
+            return found
+        beyond = [(block.seconds - block.calls * bench.each, bench) for row in found for bench, block in row if block]
+        if beyond:
+            max(beyond, key=operator.itemgetter(0))[1].voided += 1
         return None
 
     def _block(self, bench: Bench) -> Block | None:
