@@ -31,6 +31,9 @@ _LOOK = 1.5  # the next look at the data is at so many times the seconds of the 
 #: Seconds that a block should take. What disturbs a machine lasts longer, so that it meets all variants of a round; and
 #: a block is long against the clock, and what reading it costs.
 BLOCK = 1e-5
+# A variant without others shares its bursts with nobody: its blocks take so many seconds, which makes a tight loop of
+# short calls, the loop that a user would write.
+_LOOP = 1e-3
 # A call that is shorter than this many seconds is made twice at least: alone, right after that of another variant, it
 # takes one of two times by chance, and the median of such ratios is less sure.
 _TWICE = 5e-5
@@ -287,7 +290,8 @@ class _Engine:
         quickest = min(alive, key=lambda bench: bench.each)
         most = min(bench.most_calls for bench in alive)
         near = [bench for bench in alive if bench.each <= _APART * quickest.each]
-        calls = min(most, max(quickest.fill(self._length), 2 if quickest.each < _TWICE else 1))
+        length = max(self._length, _LOOP) if len(self._benches) == 1 else self._length
+        calls = min(most, max(quickest.fill(length), 2 if quickest.each < _TWICE else 1))
         # A call that has to start from the start state cannot have one before it.
         lead_in = most > 1 and (quickest.each < _WAKING or any(bench.lead_in for bench in near))
         for bench in alive:
