@@ -29,6 +29,9 @@ class Program:
     def exit(self) -> None:
         """Nothing to undo."""
 
+    def again(self) -> None:
+        """Nothing to put back."""
+
     def finds(self) -> Sequence[Any]:
         """Return nothing: it finds what it needs."""
         return ()

@@ -34,6 +34,9 @@ class Program:
     def exit(self):
         self.state.append("exit")
 
+    def again(self):
+        self.state.append("again")
+
     def finds(self):
         return ()
 
@@ -115,6 +118,15 @@ def test_a_lead_in_call_is_not_part_of_the_block(world):
         tried.each, tried.lead_in = seconds, wanted
         assert tried.block(2).seconds == pytest.approx(2 * seconds)
         assert len(program.calls) == calls
+
+
+def test_before_a_call_from_the_start_state_comes_one_from_there_too(world):
+    program = Program(taking(world, 1e-5))
+    program.most_calls = 1
+    tried = bench(world, program)
+    tried.each, tried.lead_in = 1e-5, True
+    assert tried.block(1).seconds == pytest.approx(1e-5)
+    assert (len(program.calls), program.state) == (2, ["enter", "again", "exit"])
 
 
 def test_a_short_call_is_made_twice_before_the_clock(world):

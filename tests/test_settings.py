@@ -75,7 +75,7 @@ def test_what_code_of_the_user_sets_is_seen_and_put_back(number):
     assert not settings.moved()
     CHANGES[number]()
     assert settings.moved()
-    settings.restore(late=False)
+    settings.restore(settings.moved())
     assert not settings.moved()
 
 
@@ -84,7 +84,7 @@ def test_some_is_put_back_at_the_end_only():
     warnings.filterwarnings("ignore", "of my own")
     gc.disable()
     assert not settings.moved()
-    settings.restore(late=False)
+    settings.restore(settings.early())
     assert not gc.isenabled()
     settings.restore()
     assert gc.isenabled()
@@ -96,7 +96,7 @@ def test_what_a_compiler_sets_is_put_back_at_the_end():
     settings = Settings()
     os.environ["TORCHINDUCTOR_OF_MINE"] = "1"
     assert not settings.moved()
-    settings.restore(late=False)
+    settings.restore(settings.early())
     assert os.environ["TORCHINDUCTOR_OF_MINE"] == "1"
     settings.restore()
     assert "TORCHINDUCTOR_OF_MINE" not in os.environ
@@ -173,3 +173,19 @@ def test_loggers_that_a_library_makes_stay_as_it_made_them(monkeypatch):
     assert not settings.moved()
     settings.restore()
     assert made.level == 10
+
+
+def test_a_module_that_a_library_loads_anew_is_no_setting():
+    name = "json.decoder"
+    before = sys.modules[name]
+    settings = Settings()
+    del sys.modules[name]
+    importlib.import_module(name)  # as Inductor loads what it has written
+    try:
+        assert not settings.moved()
+        sys.modules[name] = ModuleType(name)  # by hand
+        assert settings.moved()
+        settings.restore()
+        assert sys.modules[name] is before
+    finally:
+        sys.modules[name] = before

@@ -230,7 +230,7 @@ def _settled(program: Program, changes: Changes, window: Window, seconds: float)
     own = scene.body.assigned | scene.body.defined
     if any(copy.changed() for copy in scene.caches):
         return alone
-    if program.most_calls == 1 or not (changes.settings_too or changes.any(own)):
+    if program.most_calls == 1 or not (changes.settings or changes.any(own)):
         return program
     if min(seconds, scene.seconds or seconds) > LONG or changes.touch(_WAITED_FOR):
         return alone
@@ -240,7 +240,7 @@ def _settled(program: Program, changes: Changes, window: Window, seconds: float)
     try:
         with window():
             _call(program)
-        if not changes.still_hold(left, own) or set_to.settings_differ():
+        if not changes.still_hold(left, own) or set_to.moved_settings():
             return alone
         depth = _depth(program, window)
         if not depth or (not makes_state and _does_far_less(program, changes, window)):

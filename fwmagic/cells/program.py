@@ -95,6 +95,14 @@ class Program:
             patch.off()
         self.scene.exit()
 
+    def again(self) -> None:
+        """Put the state of the start back, between two calls."""
+        for patch in reversed(self.patches):
+            patch.off()
+        self.scene.again()
+        for patch in self.patches:
+            patch.on()
+
     def finds(self) -> list[Any] | None:
         """Return what the names that a call reads are bound to now; None if a block has anything to put back."""
         if self.most_calls is not None or self.lead_in or self.patches or self.reads is None:

@@ -115,17 +115,17 @@ class Scene:
     _clean: bool = False
 
     def __post_init__(self) -> None:
-        self._changes = Changes(self.snapshot, [])  # of the state; the random generators are put back all the same
+        # Nothing of the state; the random generators are put back all the same.
+        self._changes = Changes(self.snapshot, [], True, self.snapshot.all_settings())
 
     def enter(self) -> None:
         """Get ready for a run; not part of any measured time."""
         self.overlay.on()
-        if not self._clean:
-            self._changes.restore()
-        self._clean = False
-        for copy in self.caches:
-            if copy.changed():
-                copy.restore()
+        if self._clean:
+            self._clean = False
+            self._restore_caches()
+        else:
+            self.again()
         self._contexts.enter_context(self.framework.on_device(self.device))
         self._contexts.enter_context(quiet(self.shell))
 
@@ -136,12 +136,18 @@ class Scene:
         self._clean = True
         self.overlay.off()
 
+    def again(self) -> None:
+        """Put what a run changes back before another one, with the names left as they are."""
+        self._changes.restore()
+        self._restore_caches()
+
     def look(self, again: bool = False) -> Changes:
         """Return what a run has changed, `again` since the last look, too; later runs begin with these put back."""
         before, changes = self._changes, self.snapshot.changes()
         # Once a run has drawn numbers, all later ones begin alike: another variant may draw where this one did not.
         changes.drew |= self._seen and before.drew
-        changes.settings_too |= self._seen and before.settings_too
+        if self._seen:
+            changes.settings |= before.settings
         if again:
             changes.add(before)
         self._seen = True
@@ -174,6 +180,11 @@ class Scene:
     def took(self, seconds: float) -> None:
         """Note how long one run took."""
         self.seconds = min(seconds, self.seconds or seconds)
+
+    def _restore_caches(self) -> None:
+        for copy in self.caches:
+            if copy.changed():
+                copy.restore()
 
     def restore(self) -> None:
         """Put back everything that the section can reach, arrays included."""

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -41,7 +41,7 @@ def _same(left: Any, right: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Setting:
+class Setting:
     """One setting: `read` returns it, in a form that `same` compares, and `write` sets it to that.
 
     `late`: it is put back only at the end of everything, since what surrounds a timed call sets it, too.
@@ -59,19 +59,23 @@ class Settings:
     def __init__(self) -> None:
         self._saved = [(setting, setting.read()) for setting in _SETTINGS]
 
-    def moved(self) -> bool:
-        """Say whether a setting differs now that nothing but the code under measurement sets."""
-        return any(not setting.late and not setting.same(value, setting.read()) for setting, value in self._saved)
+    def early(self) -> list[Setting]:
+        """Return the settings that nothing but the code under measurement sets."""
+        return [setting for setting, _ in self._saved if not setting.late]
+
+    def moved(self) -> list[Setting]:
+        """Return which settings differ now, of those that nothing but the code under measurement sets."""
+        return [one for one, value in self._saved if not one.late and not one.same(value, one.read())]
 
     def module_taken(self) -> str:
         """Return the name of a module that is no longer among those imported, or nothing."""
         saved = next(value for setting, value in self._saved if setting is _MODULES)
         return next((name for name in saved if name not in sys.modules), "")
 
-    def restore(self, late: bool = True) -> None:
-        """Put back what differs; without `late`, nothing that what surrounds a timed call sets, too."""
+    def restore(self, only: Collection[Setting] | None = None) -> None:
+        """Put back what differs, of all settings or of these: reading all of them takes milliseconds."""
         for setting, value in self._saved:
-            if (late or not setting.late) and not setting.same(value, setting.read()):
+            if (only is None or setting in only) and not setting.same(value, setting.read()):
                 setting.write(value)
 
 
@@ -191,9 +195,15 @@ def _moved_modules(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
     """Return what the modules were that differ by hand, not by an import: that is done once in a process."""
     if len(saved) == len(now) and all(map(operator.is_, saved.values(), now.values())):
         return {}
-    gone = {name: module for name, module in saved.items() if now.get(name, MISSING) is not module}
+    gone = {name: module for name, module in saved.items() if name not in now or _is_another(name, module, now)}
     made = (name for name in now.keys() - saved.keys() if _is_by_hand(name, now[name], now))
     return {**gone, **dict.fromkeys(made, MISSING)}
+
+
+def _is_another(name: str, module: Any, now: dict[str, Any]) -> bool:
+    """Say whether another one was put in the place of a module; a compiler loads what it has written anew."""
+    found = now[name]
+    return found is not module and (_is_by_hand(name, found, now) or not vars(found).get("__file__"))
 
 
 def _is_by_hand(name: str, module: Any, now: dict[str, Any]) -> bool:
@@ -387,37 +397,37 @@ def _write_figures(saved: tuple[Any, ...]) -> None:
         dict.update(sys.modules["matplotlib"].rcParams, settings)
 
 
-def _attribute(owner: Any, name: str, late: bool = False) -> _Setting:
-    return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), late)
+def _attribute(owner: Any, name: str, late: bool = False) -> Setting:
+    return Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), late)
 
 
-_MODULES = _Setting(_read_modules, _write_modules, same=_same_modules)
+_MODULES = Setting(_read_modules, _write_modules, same=_same_modules)
 _SETTINGS = (
-    _Setting(_read_lists, _write_lists, same=_same_lists),
-    _Setting(_read_builtins, _write_builtins),
-    _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
-    _Setting(sys.getswitchinterval, sys.setswitchinterval),
-    _Setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    Setting(_read_lists, _write_lists, same=_same_lists),
+    Setting(_read_builtins, _write_builtins),
+    Setting(sys.getrecursionlimit, sys.setrecursionlimit),
+    Setting(sys.getswitchinterval, sys.setswitchinterval),
+    Setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
     *(_attribute(sys, name) for name in _HOOKS),
-    _Setting(sys.gettrace, sys.settrace),
-    _Setting(sys.getprofile, _write_profile),
-    _Setting(threading.gettrace, threading.settrace),
-    _Setting(threading.getprofile, threading.setprofile),
-    _Setting(sys.get_asyncgen_hooks, lambda saved: sys.set_asyncgen_hooks(*saved)),
-    _Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
-    _Setting(gc.isenabled, _write_collecting, late=True),
-    _Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
-    _Setting(_read_folder, _write_folder),
-    _Setting(_read_environment, _write_variables, same=_same_variables),
-    _Setting(_read_environment, _write_environment, late=True),  # a compiler sets variables of its own
+    Setting(sys.gettrace, sys.settrace),
+    Setting(sys.getprofile, _write_profile),
+    Setting(threading.gettrace, threading.settrace),
+    Setting(threading.getprofile, threading.setprofile),
+    Setting(sys.get_asyncgen_hooks, lambda saved: sys.set_asyncgen_hooks(*saved)),
+    Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
+    Setting(gc.isenabled, _write_collecting, late=True),
+    Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    Setting(_read_folder, _write_folder),
+    Setting(_read_environment, _write_variables, same=_same_variables),
+    Setting(_read_environment, _write_environment, late=True),  # a compiler sets variables of its own
     _MODULES,
-    _Setting(_read_signals, _write_signals, same=_same_signals),
-    _Setting(_read_contexts, _write_contexts, late=True),
-    _Setting(_read_decimal, _write_decimal),
-    _Setting(_read_signalled, _write_signalled, late=True),  # any division may set these
-    _Setting(lambda: locale.setlocale(locale.LC_ALL), _write_locale),
-    _Setting(_read_warnings, _write_warnings, late=True),
-    _Setting(_read_log, _write_log, same=_same_log),
+    Setting(_read_signals, _write_signals, same=_same_signals),
+    Setting(_read_contexts, _write_contexts, late=True),
+    Setting(_read_decimal, _write_decimal),
+    Setting(_read_signalled, _write_signalled, late=True),  # any division may set these
+    Setting(lambda: locale.setlocale(locale.LC_ALL), _write_locale),
+    Setting(_read_warnings, _write_warnings, late=True),
+    Setting(_read_log, _write_log, same=_same_log),
     _attribute(logging.root.manager, "disable", late=True),
-    _Setting(_read_figures, _write_figures, same=_same_figures),
+    Setting(_read_figures, _write_figures, same=_same_figures),
 )

@@ -14,12 +14,14 @@ from fwmagic.cells.foreign import Foreign
 from fwmagic.cells.kinds import MISSING, BindingsKind
 from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
-from fwmagic.cells.settings import Settings
+from fwmagic.cells.settings import Setting, Settings
 from fwmagic.cells.threads import reached_by_threads
 from fwmagic.cells.walk import Copies, Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
 
+#: A setting of the process, or a framework that stands for all of its own.
+_Set = Setting | Framework
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 _MOST_READ = 1000  # of these, in one container
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
@@ -114,6 +116,8 @@ class Snapshot:
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
         for foreign in self._foreign:
             foreign.restore()
+        for framework, flags in self._flags:
+            framework.set_flags(flags)
         self._restore_generators()
         self._settings.restore()
 
@@ -125,8 +129,8 @@ class Snapshot:
         """Return what differs now; all that could, if what does differ later is still `unseen`."""
         every = [*self._structure, *self._kept]
         if unseen:
-            return Changes(self, every)
-        return Changes(self, [entry for entry in every if entry.differs()], self.moved_on(), self.settings_differ())
+            return Changes(self, every, drew=True, settings=self.all_settings())
+        return Changes(self, [entry for entry in every if entry.differs()], self.moved_on(), self.moved_settings())
 
     def changed_in_libraries(self) -> str:
         """Return which name of a module or class of a library is bound to something of the user's now; or nothing."""
@@ -145,9 +149,13 @@ class Snapshot:
         moved = any(not same_state(state, framework.rng_state()) for framework, state in self._generators)
         return moved or random.getstate() != self._random
 
-    def settings_differ(self) -> bool:
-        """Say whether a setting of the process or of a framework is another one now."""
-        return self._settings.moved() or any(framework.flags() != flags for framework, flags in self._flags)
+    def moved_settings(self) -> set[_Set]:
+        """Return which settings differ now: of the process, and the frameworks that have others."""
+        return {*self._settings.moved(), *(framework for framework, flags in self._flags if framework.flags() != flags)}
+
+    def all_settings(self) -> set[_Set]:
+        """Return the settings of the process, and the frameworks."""
+        return {*self._settings.early(), *self._frameworks}
 
     def settings_now(self) -> Snapshot:
         """Return a snapshot of the settings alone."""
@@ -232,13 +240,17 @@ class Snapshot:
             read = {name: value for name, value in bound.items() if name not in self._walk.unread}
             return fingerprint([replace(names, keys=[*read], values=[*read.values()]), *others])
 
-    def put_back(self, entries: Iterable[Entry], generators: bool, settings: bool) -> None:
-        """Put these entries back as they were, and global generators and settings if wanted; raises as `restore`."""
+    def put_back(self, entries: Iterable[Entry], generators: bool, settings: Collection[_Set]) -> None:
+        """Put these entries back as they were, these settings, and global generators if wanted; raises as `restore`."""
         self._put_back(entries)
-        if generators or settings:
+        for framework, flags in self._flags:
+            if framework in settings:
+                framework.set_flags(flags)
+        if generators:
             self._restore_generators()
-        if settings:
-            self._settings.restore(late=False)
+        of_process = [one for one in settings if isinstance(one, Setting)]
+        if of_process:
+            self._settings.restore(of_process)
 
     def paths(self, entries: Iterable[Entry]) -> list[str]:
         """Return the paths of what differs in these entries, such as `net.weight`, `hist[3]` or `x`."""
@@ -294,8 +306,6 @@ class Snapshot:
             raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
 
     def _restore_generators(self) -> None:
-        for framework, flags in self._flags:
-            framework.set_flags(flags)
         random.setstate(self._random)
         for framework, state in self._generators:
             framework.set_rng_state(state)
@@ -329,12 +339,12 @@ class Snapshot:
 class Changes:
     """What differed from a snapshot when somebody looked: where, and what it held then.
 
-    `drew`: a global random generator had drawn numbers; `settings_too`: a setting was another one.
+    `drew`: a global random generator had drawn numbers; `settings` are those that were others.
     """
 
-    def __init__(self, snapshot: Snapshot, entries: list[Entry], drew: bool = True, settings_too: bool = True) -> None:
+    def __init__(self, snapshot: Snapshot, entries: list[Entry], drew: bool, settings: Iterable[_Set]) -> None:
         self.drew = drew
-        self.settings_too = settings_too
+        self.settings = set(settings)
         self._snapshot = snapshot
         self._entries = entries
 
@@ -351,30 +361,30 @@ class Changes:
     def with_those_of(self, other: Changes) -> Changes:
         """Return what differed when somebody looked, either time."""
         entries = {id(entry): entry for entry in (*self._entries, *other._entries)}
-        return Changes(self._snapshot, [*entries.values()], self.drew, self.settings_too)
+        return Changes(self._snapshot, [*entries.values()], self.drew, self.settings)
 
     def besides_names(self) -> Changes:
         """Return those of objects, without names that were bound; no generators and no settings."""
-        return Changes(self._snapshot, [entry for entry in self._entries if not _is_names(entry)], False, False)
+        return Changes(self._snapshot, [entry for entry in self._entries if not _is_names(entry)], False, ())
 
     def now(self) -> Changes:
         """Return the same objects with what they hold now, to be put back to that."""
-        return Changes(self._snapshot, [entry.now() for entry in self._entries], False, False)
+        return Changes(self._snapshot, [entry.now() for entry in self._entries], False, ())
 
     def restore(self) -> None:
         """Put these back, which takes no time where nothing was changed; raises like `Snapshot.restore`."""
-        self._snapshot.put_back(self._entries, self.drew, self.settings_too)
+        self._snapshot.put_back(self._entries, self.drew, self.settings)
 
     def add(self, others: Changes) -> None:
         """Take in what differed at another time."""
         known = set(map(id, self._entries))
         self._entries += [entry for entry in others._entries if id(entry) not in known]
         self.drew |= others.drew
-        self.settings_too |= others.settings_too
+        self.settings |= others.settings
 
     def nothing(self) -> bool:
         """Say whether there is nothing to put back at all."""
-        return not (self._entries or self.drew or self.settings_too)
+        return not (self._entries or self.drew or self.settings)
 
     def any(self, but: Collection[str]) -> bool:
         """Say whether anything is among these, besides names in `but` that were bound."""
@@ -397,11 +407,11 @@ class Changes:
         """Read all of these and all settings, as putting them back does."""
         for entry in self._entries:
             entry.differs()
-        self._snapshot.settings_differ()
+        self._snapshot.moved_settings()
 
     def restore_but_generators(self) -> None:
         """Put these back, except that random generators go on from where they are; raises like `Snapshot.restore`."""
-        self._snapshot.put_back([one for one in self._entries if not _is_generator(one)], False, False)
+        self._snapshot.put_back([one for one in self._entries if not _is_generator(one)], False, ())
 
     def drew_random(self) -> bool:
         """Say whether a random generator was among them, or a global one has drawn numbers since the snapshot."""

@@ -62,7 +62,7 @@ class Bench:
     def next_block(self) -> float | None:
         """Return the seconds of a block in a row of them, as `row` is entered; None if the program raises or did so.
 
-        What is done here is done between two blocks, and empties caches that the next one has to fill: no more than this.
+        What is done here is done between two blocks, and takes caches from the next one: no more than this.
         """
         if self.failure is not None:
             return None

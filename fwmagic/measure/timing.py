@@ -292,8 +292,7 @@ class _Engine:
         near = [bench for bench in alive if bench.each <= _APART * quickest.each]
         length = max(self._length, _LOOP) if len(self._benches) == 1 else self._length
         calls = min(most, max(quickest.fill(length), 2 if quickest.each < _TWICE else 1))
-        # A call that has to start from the start state cannot have one before it.
-        lead_in = most > 1 and (quickest.each < _WAKING or any(bench.lead_in for bench in near))
+        lead_in = quickest.each < _WAKING or any(bench.lead_in for bench in near)
         for bench in alive:
             bench.per_block = calls if bench in near else min(most, bench.fill(self._length))
             bench.lead_in |= lead_in and bench in near

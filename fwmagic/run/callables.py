@@ -40,6 +40,9 @@ class _CallableProgram:
     def exit(self) -> None:
         """Nothing to undo."""
 
+    def again(self) -> None:
+        """Nothing to put back: callables may be called any number of times."""
+
     def finds(self) -> Sequence[Any]:
         """Return nothing: what a callable finds by name is its own affair."""
         return ()
