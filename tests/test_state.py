@@ -332,6 +332,17 @@ def test_cycles_and_very_long_chains():
             namespace["head"] = namespace["head"].next
 
 
+@pytest.mark.parametrize("elements", [{1, 2, 3}, set(range(0, 400, 9))], ids=len)
+def test_a_set_is_refilled_in_the_order_that_it_had(elements):
+    elements.add(elements.pop() + 10)  # which leaves a gap, and lies where it would not lie in a new set
+    before, namespace = [*elements], {"S": elements}
+    snapshot = Snapshot(namespace, ["S"], [])
+    elements.pop()
+    elements.update(range(100, 200))
+    snapshot.restore()
+    assert [*elements] == before
+
+
 def test_a_set_is_refilled_after_the_attributes_that_its_hashes_depend_on():
     namespace = notebook("""
         class Key:

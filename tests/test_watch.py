@@ -193,14 +193,26 @@ def test_a_folder_that_is_gone_or_another_one_is_no_trouble(watched, tmp_path):
     assert watched(f"{writes}os.chdir({str(tmp_path)!r})") is None
 
 
-def test_a_file_that_another_process_has_written_is_not_the_cells(watched, tmp_path):
-    code = "import sys; sys.stdin.read(1); open('others.log', 'w').write(99 * 'x'); print('done', flush=True)"
+def of_another_process(watched, folder, code):
+    """Return what is said of a cell that writes to a pipe, while another process runs this code in a folder."""
+    code = f"import sys; sys.stdin.read(1); {code}; print('done', flush=True)"
     command, pipes = [sys.executable, "-ISc", code], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, **pipes) as other:
+    with subprocess.Popen(command, cwd=folder, **pipes) as other:
         numbers = other.stdin.fileno(), other.stdout.fileno()
-        assert watched("import os; n = os.write({}, b'1'); said = os.read({}, 4)".format(*numbers)) is None
+        effect = watched("import os; n = os.write({}, b'1'); said = os.read({}, 4)".format(*numbers))
         other.stdin.close()
+    return effect
+
+
+def test_a_file_that_another_process_has_written_is_not_the_cells(watched, tmp_path):
+    assert of_another_process(watched, tmp_path, "open('others.log', 'w').write(99 * 'x')") is None
     assert (tmp_path / "others.log").stat().st_size == 99
+
+
+def test_a_file_that_is_open_here_and_another_process_has_written_is_not_the_cells(watched, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with (folder / "lock").open("w"):  # as whoever starts a kernel may leave one open
+        assert of_another_process(watched, folder, "import os; os.utime('lock', (1, 1))") is None
 
 
 def test_a_module_that_is_imported_from_the_folder_writes_its_bytecode(watched, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any
 
 # What the system tells of this thread alone: the sum of all that it has written, to whatever it was.
 _OF_THREAD = "/proc/thread-self/io"
-_OPEN_FILES = "/proc/self/fd"
+_OPEN_FILES, _PLACES = Path("/proc/self/fd"), Path("/proc/self/fdinfo")
 # The folder is looked at if it holds no more files and folders, and if that takes no longer than so many seconds.
 _MOST_FILES, _MOST_FOLDERS = 2000, 100
 _LONGEST = 0.05
@@ -22,6 +22,7 @@ _LONGEST = 0.05
 _OF_OTHERS = ("history.sqlite", ".ipynb", "-journal")
 
 _State = tuple[int, int]  # size, and time of change
+_Open = tuple[_State, str]  # and the place in it
 
 
 class Written:
@@ -42,7 +43,7 @@ class Written:
         if written <= 0:
             return ""
         open_files, files = _open_files(), _files_in(self._folder)
-        changed = [path for path, now in open_files.items() if _by(written, self._open.get(path, now), now)]
+        changed = [path for path, now in open_files.items() if _by_this(written, self._open.get(path, now), now)]
         if files is not None and self._files is not None:
             changed += [path for path, now in files.items() if _by(written, self._files.get(path), now)]
         folder = self._folder or Path("/")
@@ -57,6 +58,13 @@ def _by(written: int, before: _State | None, now: _State) -> bool:
     """Say whether a file was changed, and with no more bytes than were written here: else it was another process."""
     size_before, size = 0 if before is None else before[0], now[0]
     return before != now and written >= (size - size_before if size >= size_before else size)
+
+
+def _by_this(written: int, before: _Open, now: _Open) -> bool:
+    """Say whether an open file may have been written to here: it has grown, or this process has moved on in it."""
+    (state_before, place_before), (state, place) = before, now
+    moved = place != place_before or state[0] > state_before[0]
+    return moved and _by(written, state_before, state)
 
 
 def _folder() -> Path | None:
@@ -74,18 +82,26 @@ def _bytes_so_far() -> int | None:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("wchar:"))
 
 
-def _open_files() -> dict[Path, _State]:
+def _open_files() -> dict[Path, _Open]:
     """Return the state of the files that are open, but for those of streams, and of the parent process."""
     found = {}
     streams, of_parent = _streams(), _files_of(os.getppid())
-    for link in Path(_OPEN_FILES).iterdir():
+    for link in _OPEN_FILES.iterdir():
         of_file = _status_of(int(link.name))
         if of_file is None or not stat.S_ISREG(of_file.st_mode):
             continue
         which, path = (of_file.st_dev, of_file.st_ino), link.readlink()
         if which not in streams | of_parent and not path.name.endswith(_OF_OTHERS):
-            found[path] = of_file.st_size, of_file.st_mtime_ns
+            found[path] = (of_file.st_size, of_file.st_mtime_ns), _place(link.name)
     return found
+
+
+def _place(number: str) -> str:
+    """Return where in an open file the next byte is read or written."""
+    try:
+        return (_PLACES / number).read_text().partition("\n")[0]
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def _files_of(process: int) -> set[tuple[int, int]]:
