@@ -121,6 +121,10 @@ class Snapshot:
         """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""
         self._put_back([entry for entry in self._structure if entry.differs()])
 
+    def changes_of_structure(self) -> Changes:
+        """Return which names, containers, attributes and closures hold something else now."""
+        return Changes(self, [entry for entry in self._structure if entry.differs()])
+
     def changes(self, unseen: bool = False) -> Changes:
         """Return what differs now; all that could, if what does differ later is still `unseen`."""
         every = [*self._structure, *self._kept]
@@ -257,6 +261,16 @@ class Snapshot:
                     pairs = zip(keys, values, strict=True)
                     found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in _NUMBERS}
         return found
+
+    def plain_before(self, paths: Collection[str]) -> dict[str, Any]:
+        """Return the numbers, texts and the like that were at these paths; those of long containers are left out."""
+        return {
+            path: value
+            for place, entry in enumerate(self._walk.entries if paths else ())
+            if len(entry.values) <= _MOST_READ
+            for key, value in zip(entry.keys, entry.values, strict=True)
+            if type(value) in _NUMBERS and (path := self._walk.path_to(place, key)) in paths
+        }
 
     def is_inside(self, entry: Entry, types: tuple[type, ...]) -> bool:
         """Say whether an entry is one of an object of these types, or was found through one."""

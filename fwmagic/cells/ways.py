@@ -20,6 +20,7 @@ from fwmagic.cells.loops import loops_over_data, why_too_long
 from fwmagic.cells.names import looks_up, names_of_code, notebook_functions
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
+from fwmagic.cells.route import Route
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line, percent
@@ -268,15 +269,17 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     lifted, withheld = 0, ""
     traced: Traced | None = None
     least = _refuse_outside(scene, window) if framework.strategy == "locals" else Least()
+    route = Route()
     scene.enter()
     fills = _fills(scene)
     with framework.watch(body.filename) as log:
         try:
             if framework.strategy == "namespace":
                 with window():
-                    program, traced = traced_program(scene, framework.trace, is_input_of(scene))
+                    program, traced = traced_program(scene, framework.trace, is_input_of(scene), route)
                 lifted, withheld, least = traced.lifted, traced.withheld, traced.least
                 _refuse(scene, traced.untraced)
+                _refuse_another_way(scene, route, window)
             else:
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
             program, outcome = first_run(program, window)
@@ -362,6 +365,36 @@ def _refuse_in_earnest(scene: Scene, untraced: Untraced, seconds: float, window:
     finally:
         scene.exit()
     _refuse(scene, min(untraced, traced.untraced, key=lambda seen: seen.seconds), seconds)
+
+
+def _refuse_another_way(scene: Scene, route: Route, window: Window) -> None:
+    """Raise CannotCompile where the user's code went another way when it was traced than it goes plainly.
+
+    A slow body is not run again for that: there an error of the framework that was caught tells.
+    """
+    if not route.may_part():
+        return
+    if (scene.seconds or 0.0) > LONG:
+        place = route.caught((scene.framework.module, *scene.framework.companions), scene.body.filename)
+    else:
+        place = route.parting(_plain_route(scene, window), scene.body.filename)
+    if place is not None:
+        raise CannotCompile(place.reason, place.line)
+
+
+def _plain_route(scene: Scene, window: Window) -> Route:
+    """Return the route of a plain run of the body."""
+    route = Route()
+    scene.overlay.on()
+    program = program_as_written(scene)
+    program.enter()
+    try:
+        with window(), route.followed():
+            program.call(*program.args)
+    finally:
+        program.exit()
+        scene.restore()  # nobody has noted what such a run changed
+    return route
 
 
 def _refuse_long(scene: Scene, window: Window, most: int) -> None:
@@ -453,9 +486,11 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
     found = program_with_patches(scene, options)
     if found is None:
         raise whole
-    program, patches = found, found.patches
+    program, patches, route = found, found.patches, Route()
     with framework.watch(scene.body.filename) as log:
         try:
+            if framework.strategy == "namespace":
+                program = replace(program, call=route.around(program.call))
             program, outcome = first_run(program, window)
         except Exception as error:  # whatever the compiler raises: the plain run raised nothing
             raise CannotCompile(
@@ -464,7 +499,9 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
     compiled = [patch for patch in patches if _is_compiled(patch, log)]
     if not compiled:
         raise whole
-    program = replace(program, patches=tuple(compiled))
+    if framework.strategy == "namespace":
+        _refuse_another_way(scene, route, window)
+    program = replace(program, call=found.call, patches=tuple(compiled))
     is_module = any(not isinstance(patch.owner, dict) for patch in compiled)
     reason = f"the body stays Python: {whole.reason}"
     compilation = Compilation(

@@ -400,9 +400,12 @@ class Preparation:
         common = reference.changed.keys() & ready.outcome.changed.keys()
         expected.update({path: reference.changed[path] for path in common})
         found.update({path: ready.outcome.changed[path] for path in common})
-        common = reference.plain.keys() & ready.outcome.plain.keys() - expected.keys()
-        expected.update({path: reference.plain[path] for path in common})
-        found.update({path: ready.outcome.plain[path] for path in common})
+        # What one of them did not change is there as it was.
+        before = scene.snapshot.plain_before(reference.plain.keys() ^ ready.outcome.plain.keys())
+        plainly, compiled = {**before, **reference.plain}, {**before, **ready.outcome.plain}
+        common = plainly.keys() & compiled.keys() - expected.keys()
+        expected.update({path: plainly[path] for path in common})
+        found.update({path: compiled[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
         result = agreement(expected, found, names, [section.framework], reference.random)
         plain = self._plain.get(section.name) or self._as_it_is(scene)
