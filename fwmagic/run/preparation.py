@@ -34,7 +34,7 @@ from fwmagic.report.findings import Work
 from fwmagic.run.checking import agreement, agreement_across, draws_of, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
-from fwmagic.run.effects import donated, seen_effect
+from fwmagic.run.effects import gone, seen_effect
 from fwmagic.run.section import Section
 
 # Work that is the same again is told from this share on.
@@ -164,8 +164,12 @@ class Preparation:
             _, outcome = first_run(program, self._window, only=True, watched=not options.repeat_effects)
         except Exception:  # as it will when the section is prepared, which notes it
             return True
-        gone = scene.snapshot.deleted()
-        why = donated(gone[0]) if gone else seen_effect(outcome.effect, options.repeat_effects)
+        lost = scene.snapshot.deleted()
+        why = (
+            gone(lost[0], section.body, scene.namespace)
+            if lost
+            else seen_effect(outcome.effect, options.repeat_effects)
+        )
         self._first_seconds[section.name] = outcome.seconds
         if why:
             self._once(section, next(iter(options.variants())), program, outcome, why)
