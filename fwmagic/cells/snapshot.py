@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -228,13 +228,15 @@ class Snapshot:
 
         Arrays count by `Framework.describe`, numbers and text by type and value, containers by type and keys,
         functions by their code, closure, defaults and globals, frozen dataclasses by their fields; all other
-        objects by their identity and what they hold.
+        objects by their identity and what they hold. The flags of the frameworks count, too.
         """
+        every = (flag for _, flags in self._flags for flag in flags.items())
+        flags = tuple((name, value) for name, value in every if isinstance(value, Hashable))
         with uncollected():
             names, *others = self._walk.entries
             bound = dict(zip(names.keys, names.values, strict=True))
             read = {name: value for name, value in bound.items() if name not in self._walk.unread}
-            return fingerprint([replace(names, keys=[*read], values=[*read.values()]), *others])
+            return *fingerprint([replace(names, keys=[*read], values=[*read.values()]), *others]), flags
 
     def put_back(self, entries: Iterable[Entry], generators: bool, settings: bool) -> None:
         """Put these entries back as they were, and global generators and settings if wanted; raises as `restore`."""
