@@ -83,7 +83,7 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
         (pair(note="how much is not sure: crowded"),
          "✓ jax is faster than torch, by how much is not sure: others used the machine", "jax faster"),
         (pair("faster", 0.008, 0.00132, 0.0476),
-         "✓ jax is faster than torch, by how much is not sure: 21-758x", "jax faster"),
+         "✓ jax is faster than torch, by how much is not sure: 21.0-758x", "jax faster"),
         (pair("withheld", note="jax: no array reaches it"), "✗ no verdict: jax: no array reaches it", "no verdict"),
         (differing(), "✗ outputs differ at Out: 9.04 and 8.90: the times are of different things", "outputs differ"),
         (with_failure(),
