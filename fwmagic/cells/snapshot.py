@@ -302,6 +302,8 @@ class Snapshot:
                     entry.kept.restore()
                 elif entry.kind is not None:
                     entry.kind.write(entry.target, entry.keys, entry.values)
+                    if id(entry.target) in self._walk.memos:
+                        self._walk.memos[id(entry.target)].clear()
             # One object that refuses, for a reason of its own, must not keep the others from being put back.
             except BaseException as error:
                 path = self._walk.path(self._walk.entries.index(entry))
