@@ -891,6 +891,16 @@ DONATED = [
         status="run-once",
         note="the cell donates `held`",
     ),
+    Case(
+        "deleted",
+        "jax",
+        "held.delete()\nX * 2",
+        "held = jnp.ones(5)",
+        "gone = held.is_deleted()",
+        status="run-once",
+        note="the cell deletes `held`",
+    ),
+    Case("deleted-of-its-own", "jax", "part = X + 1\npart.delete()\nX * 2", then="gone = part.is_deleted()"),
 ]
 CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LEFT_BEHIND, *UNNAMED, *THREADS, *DEFINING, *LATER, *DONATED]
 every_case = pytest.mark.parametrize("case", thinned(CASES, 3), ids=[case.name for case in CASES])
@@ -900,7 +910,7 @@ COMPARED = {
     *("lists-of-a-module", "function-of-a-module-in-a-file", "attribute-of-a-library-by-a-function"),
     *("append-through-a-path", "handler-that-opens-its-file-later", "named-tuples", "scripted-module-with-state"),
     *("queue-drained", "global-memo", "function-with-a-cache", "cache-that-holds-something-already"),
-    *("donated-state", "donated-in-the-cell", "singledispatch", "decorator-that-keeps"),
+    *("donated-state", "donated-in-the-cell", "deleted", "singledispatch", "decorator-that-keeps"),
     *(
         "hook-that-removes-itself",
         "environment-as-it-was",

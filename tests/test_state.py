@@ -723,3 +723,21 @@ def test_an_object_of_a_librarys_own_class_in_place_of_its_function_is_a_patch(m
     assert held.changed() == ["relu"]
     held.restore()
     assert functional.relu is relu
+
+
+def test_what_a_singledispatch_remembers_is_no_state():
+    text = """
+        import functools
+        @functools.singledispatch
+        def area(shape): return -1
+        class Square: pass
+        @area.register
+        def _(shape: Square): return 1
+    """
+    namespace = notebook(text)
+    snapshot = Snapshot(namespace, ["area", "Square"], ALL)
+    run(namespace, "assert area(Square()) + area(3) == 0")
+    assert snapshot.changes().nothing()
+    run(namespace, "area.register(Square, lambda shape: 5); assert area(Square()) == 5")
+    snapshot.restore()
+    run(namespace, "assert area(Square()) == 1")

@@ -194,8 +194,9 @@ class TestExplain:
         with pytest.raises(ValueError, match="first") as error:
             raises()
         why = TORCH.explain(error.value, __file__)
-        assert (why.reason, why.line) == ("ValueError: first", raises.__code__.co_firstlineno + 1)
-        assert TORCH.explain(KeyError(), "cell").reason == "KeyError: no message"
+        line = raises.__code__.co_firstlineno + 1
+        assert (why.reason, why.line) == ("torch.compile failed on it (ValueError: first)", line)
+        assert TORCH.explain(KeyError(), "cell").reason == "torch.compile failed on it (KeyError: no message)"
 
 
 def test_the_compilers_mode_is_the_users(monkeypatch):

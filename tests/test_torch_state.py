@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from cells import run as run_cell
 from snapshots import ALL, notebook, round_trip, run
 
 from fwmagic.cells.snapshot import Snapshot
@@ -331,3 +332,37 @@ def test_tensors_that_were_made_in_inference_mode():
     namespace = notebook("import torch\nwith torch.inference_mode(): v = torch.ones(3)")
     round_trip(namespace, "v", "with torch.inference_mode(): v.add_(1)")
     assert namespace["v"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("magic", "left"), [("%%torch{}", 0), ("%%compare{}\n%%torch", 48)])
+def test_a_tensor_whose_memory_a_cell_frees_is_not_read(shell, magic, left):
+    # torch itself would read what is not there, and the kernel would be gone
+    run_cell(shell, "import torch\nt, x = torch.arange(12.0).reshape(3, 4), torch.ones(3)")
+    magic = magic.format(" --budget 0.05 --mode eager -o report")
+    run_cell(shell, f"{magic}\nt.untyped_storage().resize_(0)\nx * 2")
+    assert [variant.status for variant in shell.user_ns["report"].variants] == ["timed"]
+    assert shell.user_ns["t"].untyped_storage().nbytes() == left
+
+
+def test_a_tensor_without_memory_has_no_values():
+    t = torch.ones(3)
+    t.untyped_storage().resize_(0)
+    for one in (t, TORCH.frozen(t)):
+        with pytest.raises(ValueError, match="it has no memory"):
+            TORCH.to_numpy(one)
+    assert TORCH.spread(t) is None
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%torch --debug\nt * 2",
+        "%%torch --budget 0.05 --mode eager\nt.add_(1)",
+        "%%compare --isolate --budget 0.05 --mode eager\n%%torch a\nt * 2\n%%torch b\nt + t",
+    ],
+)
+def test_a_tensor_can_be_resized_afterwards_as_before(shell, cell):
+    run_cell(shell, "import torch\nt = torch.arange(12.0)")
+    run_cell(shell, cell)
+    run_cell(shell, "t.resize_(100)")
+    assert shell.user_ns["t"].untyped_storage().nbytes() == 400

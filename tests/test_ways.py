@@ -15,7 +15,7 @@ from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.cells.function import LAST
 from fwmagic.cells.program import traced_program
-from fwmagic.cells.ways import MOST_KEPT, Programs, patches_of, why_python
+from fwmagic.cells.ways import MOST_KEPT, Programs, patches_of, trains, why_python
 from fwmagic.frameworks.compiled import CompileOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
@@ -453,6 +453,53 @@ def test_a_method_that_a_decorator_writes_does_not_train():
     assert book.ready("same = at == At()\ny = x * 2").compilation.way == "cell"
 
 
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("early = at < At(7)\ny = at.scaled(x)", "field"),
+        ("y = sim.step(0.1)", "other"),
+        ("lin.weight.grad = torch.ones(1, 3)\nopt.step()\ny = x * 2", "step"),
+        ("fit()\ny = x * 2", "fit"),
+        ("y = (lin(x).sum() * at.step).backward()", "backward"),
+    ],
+)
+def test_only_the_step_of_an_optimizer_trains(text, method):
+    book = notebook(
+        "torch",
+        """
+        from dataclasses import dataclass
+        @dataclass
+        class At:
+            step: int = 1
+            def __lt__(self, other): return self.step < other.step
+            def scaled(self, v): return v * self.step
+        class Sim:
+            def __init__(self): self.place = torch.ones(3)
+            def step(self, seconds):
+                self.place = self.place + seconds * torch.sin(self.place)
+                return self.place
+        lin = torch.nn.Linear(3, 1)
+        opt = torch.optim.SGD(lin.parameters(), lr=0.1)
+        def fit():
+            made = torch.optim.Adam(lin.parameters())
+            lin.weight.grad = torch.ones(1, 3)
+            made.step()
+        at, x, sim = At(), torch.ones(3), Sim()
+        """,
+    )
+    place = trains(book.scene(text))
+    assert (place is None) == (method in ("field", "other"))
+    assert place is None or f"{method}" in place.reason
+
+
+@pytest.mark.parametrize("text", ["z = x * 2\nz = z * torch.from_numpy(np.asarray(X).copy()).sum()"])
+def test_what_fails_inside_of_a_compiler_is_said_in_a_sentence(text):
+    book = notebook("torch", "import numpy as np, jax.numpy as jnp\nX, x = jnp.ones(3), torch.ones(3)")
+    why = book.refused(text)
+    assert why.reason.startswith("torch.compile failed on it (AssertionError: ")
+    assert why.line == 3
+
+
 class TestAgain:
     """An unchanged section is not compiled again; one that depends on something that changed is."""
 
@@ -504,6 +551,19 @@ class TestAgain:
         assert "compiled anew" in again.compilation.reason
         assert "RuntimeError: the executable is gone" in again.compilation.reason
         assert same(again.outcome.results, first.outcome.results)
+
+    def test_under_another_flag_it_is_another_program(self, jax_book):
+        # the first execution of such a cell begins without the flag, and the second one with it
+        before = jax.config.jax_enable_x64
+        try:
+            jax_book.ready("y = x * 23")
+            jax.config.update("jax_enable_x64", not before)
+            again = jax_book.ready("y = x * 23")
+            assert "compiled anew" not in again.compilation.reason
+            assert again.compilation.cache != "reused"
+            assert jax_book.ready("y = x * 23").compilation.cache == "reused"
+        finally:
+            jax.config.update("jax_enable_x64", before)
 
     def test_only_so_many_are_kept(self, jax_book):
         jax_book.programs = Programs()

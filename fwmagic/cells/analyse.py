@@ -69,6 +69,7 @@ class Body:
     clock: Place | None = None
     host_random: Place | None = None
     trains: Place | None = None
+    steps: Place | None = None
     defines: Place | None = None
     stdin: Place | None = None
     effects: tuple[Place, ...] = ()
@@ -286,7 +287,7 @@ def _trait_of_call(
     if name.startswith(_HOST_RANDOM):
         first("host_random", node, f"`{name}` draws random numbers outside of the framework")
     if method in {"backward", "step"}:
-        first("trains", node, f"`.{method}()` trains")
+        first("trains" if method == "backward" else "steps", node, f"`.{method}()` trains")
     if name in {"print", "display"}:
         found["prints"].append(line)
     if name in effects or name.startswith(_EFFECT_MODULES) or method in methods:

@@ -116,7 +116,7 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             seconds=seconds,
             effect=watch.effect or (_filled(scene) or left_to_others(scene.snapshot, scene.body) if watched else None),
             compilations=scene.framework.compile_events() - compiled,
-            plain=changes.plain_values(scene.body.assigned | scene.body.defined),
+            plain={**program.left, **changes.plain_values(scene.body.assigned | scene.body.defined)},
         )
         if not only and outcome.effect is None:
             program = _settled(program, changes, window, seconds)

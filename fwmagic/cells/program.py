@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fwmagic.cells.analyse import Body
@@ -14,6 +15,7 @@ from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.loops import why_too_long, with_turns_told
 from fwmagic.cells.names import names_of_code
 from fwmagic.cells.plans import PLAIN
+from fwmagic.cells.route import Route
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import Framework
@@ -72,6 +74,8 @@ class Program:
     collect: Callable[[Any], dict[str, Any]]
     source: str
     changed: Callable[[Any], dict[str, Any]] | None = None
+    #: The numbers, texts and the like that its trace put into the state, which it never does itself.
+    left: Mapping[str, Any] = field(default_factory=dict)
     patches: tuple[Patch, ...] = ()
     wait: Callable[[Any], Any] | None = None
     #: How many calls may follow each other before the state is put back, None: any number.
@@ -174,13 +178,15 @@ def program_in_namespace(scene: Scene, whole: bool = False) -> Program:
     )
 
 
-def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bool]) -> tuple[Program, Any]:
+def traced_program(
+    scene: Scene, trace: Callable[..., Any], is_input: Callable[[Any], bool], route: Route | None = None
+) -> tuple[Program, Any]:
     """Return the whole body as one function of the arrays that it can reach, traced in the real namespace.
 
     While tracing, every array that `is_input` accepts is swapped for its tracer wherever it occurs, the body
     runs in the namespace, and what it returns is its live results and every traced value that it left in the
     state: a value of its own that it reads again is neither, and need not be written to memory. Afterwards the
-    namespace is as before. The overlay must be on.
+    namespace is as before. The overlay must be on. `route` is told which way the user's code goes.
 
     Raises
     ------
@@ -192,7 +198,7 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
     inputs = [value for _, value in snapshot.leaves(is_input)]
     _, last = body.runs()
     statements = body.code(ast.Module(with_turns_told(body.statements, _TURN), []))
-    seen: list[Untraced] = []
+    seen: list[tuple[Untraced, dict[str, Any]]] = []
     turns = _Turns(framework)
 
     def cell(*arrays: Any) -> dict[str, Any]:
@@ -202,7 +208,8 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         framework.adopt(objects)
         namespace[_TURN] = turns.begin
         try:
-            with watched((framework.module, *framework.companions), objects) as untraced:
+            follow = nullcontext() if route is None else route.followed()
+            with watched((framework.module, *framework.companions), objects) as untraced, follow:
                 exec(statements, namespace)
                 results = {} if last is None else {LAST: eval(last, namespace)}
         finally:
@@ -211,7 +218,7 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         hidden = sorted(namespace.keys() - known) if snapshot.looks_up else []
         if hidden:
             raise CannotCompile(f"it binds `{hidden[0]}` without naming it", _line_of_look_up(body))
-        seen.append(untraced)
+        seen.append((untraced, snapshot.changes_of_structure().plain_values(body.assigned | body.defined)))
         results.update({name: namespace[name] for name in body.live if name in namespace})
         own = {id(array) for array in arrays}
         left = snapshot.find_leaves(framework.is_traced, but=_only_used_inside(scene))
@@ -222,7 +229,7 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         done = trace(cell, tuple(inputs), body.filename)
     finally:
         snapshot.restore_structure()  # not earlier: a result may be a list that the state holds, too
-    done = replace(done, untraced=seen[-1]) if seen else done
+    done = replace(done, untraced=seen[-1][0], left=seen[-1][1]) if seen else done
     program = Program(
         scene=scene,
         call=done.call,
@@ -233,6 +240,7 @@ def traced_program(scene: Scene, trace: Callable[..., Any], is_input: Callable[[
         source=_traced_source(
             framework.decorator, body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)
         ),
+        left=done.left,
         static=done.static,
         reads=frozenset(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,6 +125,10 @@ class Snapshot:
         """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""
         self._put_back([entry for entry in self._structure if entry.differs()])
 
+    def changes_of_structure(self) -> Changes:
+        """Return which names, containers, attributes and closures hold something else now."""
+        return Changes(self, [entry for entry in self._structure if entry.differs()])
+
     def changes(self, unseen: bool = False) -> Changes:
         """Return what differs now; all that could, if what does differ later is still `unseen`."""
         every = [*self._structure, *self._kept]
@@ -232,13 +236,15 @@ class Snapshot:
 
         Arrays count by `Framework.describe`, numbers and text by type and value, containers by type and keys,
         functions by their code, closure, defaults and globals, frozen dataclasses by their fields; all other
-        objects by their identity and what they hold.
+        objects by their identity and what they hold. The flags of the frameworks count, too.
         """
+        every = (flag for _, flags in self._flags for flag in flags.items())
+        flags = tuple((name, value) for name, value in every if isinstance(value, Hashable))
         with uncollected():
             names, *others = self._walk.entries
             bound = dict(zip(names.keys, names.values, strict=True))
             read = {name: value for name, value in bound.items() if name not in self._walk.unread}
-            return fingerprint([replace(names, keys=[*read], values=[*read.values()]), *others])
+            return *fingerprint([replace(names, keys=[*read], values=[*read.values()]), *others]), flags
 
     def put_back(self, entries: Iterable[Entry], generators: bool, settings: Collection[_Set]) -> None:
         """Put these entries back as they were, these settings, and global generators if wanted; raises as `restore`."""
@@ -270,6 +276,16 @@ class Snapshot:
                     found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in _NUMBERS}
         return found
 
+    def plain_before(self, paths: Collection[str]) -> dict[str, Any]:
+        """Return the numbers, texts and the like that were at these paths; those of long containers are left out."""
+        return {
+            path: value
+            for place, entry in enumerate(self._walk.entries if paths else ())
+            if len(entry.values) <= _MOST_READ
+            for key, value in zip(entry.keys, entry.values, strict=True)
+            if type(value) in _NUMBERS and (path := self._walk.path_to(place, key)) in paths
+        }
+
     def is_inside(self, entry: Entry, types: tuple[type, ...]) -> bool:
         """Say whether an entry is one of an object of these types, or was found through one."""
         while not issubclass(type(entry.target), types):
@@ -298,6 +314,8 @@ class Snapshot:
                     entry.kept.restore()
                 elif entry.kind is not None:
                     entry.kind.write(entry.target, entry.keys, entry.values)
+                    if id(entry.target) in self._walk.memos:
+                        self._walk.memos[id(entry.target)].clear()
             # One object that refuses, for a reason of its own, must not keep the others from being put back.
             except BaseException as error:
                 path = self._walk.path(self._walk.entries.index(entry))

@@ -78,7 +78,8 @@ class Walk:
     it is true of, which are then in `stopped`. `caches` are the functions with a cache that cannot be put back, by
     their place in `entries`; `foreign` are modules and classes of libraries that were come upon. `donating` are
     compiled functions that may use their arguments up; `looks_up` says whether a notebook function may look up any
-    name. `unread` are names that nothing reads, whose objects are passed by. `copies` are those of earlier walks;
+    name. `memos` are what is remembered of objects, by their `id`, and wrong when these are put back.
+    `unread` are names that nothing reads, whose objects are passed by. `copies` are those of earlier walks;
     what is saved here is added. `too_much` is the path of an array that is not saved, since those that no code names
     take too much memory.
     """
@@ -101,6 +102,7 @@ class Walk:
         self.caches: list[int] = []
         self.foreign: list[Any] = []
         self.donating: list[Any] = []
+        self.memos: dict[int, Any] = {}
         self.looks_up = False
         self._namespace = namespace
         self._frameworks = frameworks
@@ -265,8 +267,9 @@ class Walk:
             pairs = zip(entry.values, entry.keys, strict=True)
             found += [(held, index, name, inner) for held, name in pairs if not _needs_no_walk(held)]
         if issubclass(type(value), types.FunctionType):
-            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-            found += [(cell, index, _PathPart(f".{name}"), inner) for name, cell in cells]
+            if value.__globals__ is vars(functools) and {"dispatch", "_clear_cache"} <= vars(value).keys():
+                self._remember(value)
+            found += [(cell, index, _PathPart(f".{name}"), inner) for name, cell in _cells(value).items()]
             if value.__globals__ is self._namespace:
                 self.looks_up = self.looks_up or bool(looks_up(value.__code__))
                 self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
@@ -275,6 +278,14 @@ class Walk:
                 if module is not None and vars(module) is value.__globals__ and is_of_user(module):
                     found.append((module, index, _PathPart(f" ({module.__name__})"), inner))
         self._push(found, own)
+
+    def _remember(self, dispatching: types.FunctionType) -> None:
+        """Pass by what a `singledispatch` remembers of its registry: that is no state."""
+        memo = getattr(vars(dispatching)["_clear_cache"], "__self__", None)
+        registry = _cells(vars(dispatching)["dispatch"]).get("registry")
+        if memo is not None and registry is not None:
+            self._seen.add(id(memo))
+            self.memos[id(registry.cell_contents)] = memo
 
     def _is_ours(self, name: str) -> bool:
         return name in self._namespace or not hasattr(builtins, name)
@@ -336,6 +347,10 @@ def uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def _cells(function: types.FunctionType) -> dict[str, Any]:
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
 
 def _needs_no_walk(value: Any) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
+import sys
 import time
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from fwmagic.cells import uses
@@ -17,9 +20,10 @@ from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.fingerprint import fingerprint_of_modules
 from fwmagic.cells.function import first_use, make_function, part_named, why_no_copy, why_no_function, with_own_globals
 from fwmagic.cells.loops import loops_over_data, why_too_long
-from fwmagic.cells.names import looks_up, names_of_code, notebook_functions
+from fwmagic.cells.names import looks_up, names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
+from fwmagic.cells.route import Route
 from fwmagic.cells.scene import Scene
 from fwmagic.errors import CannotCompile, message_of
 from fwmagic.format import one_line, percent
@@ -244,15 +248,42 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
 
 def trains(scene: Scene) -> Place | None:
     """Return where a body trains, itself or in a notebook function that it calls, or None."""
-    if scene.body.trains is not None:
-        return scene.body.trains
-    for function in notebook_functions(scene.namespace, scene.body.all_reads):
+    body, methods = scene.body, _training_methods(scene)
+    if body.trains is not None or (body.steps is not None and "step" in methods):
+        return body.trains or body.steps
+    for function in notebook_functions(scene.namespace, body.all_reads):
         if function.__code__.co_filename == "<string>":  # written by a decorator, as `__eq__` of a dataclass is
             continue
-        if {"backward", "step"} & set(function.__code__.co_names):
+        if methods & _methods_called(function.__code__):
             name = function.__qualname__
-            return Place(first_use(scene.body, name), f"`{name}` trains")
+            return Place(first_use(body, name), f"`{name}` trains")
     return None
+
+
+def _training_methods(scene: Scene) -> set[str]:
+    """Return the names of methods that train: a `step` is that of an optimizer, if the body can reach or make one."""
+    kinds = scene.framework.optimizers
+    if any(issubclass(type(value), kinds) for value in scene.snapshot.objects()):
+        return {"backward", "step"}
+    functions = notebook_functions(scene.namespace, scene.body.all_reads)
+    codes = [scene.body.code(scene.body.tree), *(function.__code__ for function in functions)]
+    words = set[str]().union(*map(words_of_code, codes))
+    made = {word for word in words if issubclass(type(scene.namespace.get(word)), type)}
+    own = any(issubclass(scene.namespace[word], kinds) for word in made)
+    return {"backward", "step"} if own or words & _names_below(kinds) else {"backward"}
+
+
+def _methods_called(code: types.CodeType) -> set[str]:
+    """Return the names of the methods that code calls; since Python 3.12 a mark tells a method from an attribute."""
+    marked = sys.version_info >= (3, 12)
+    steps = ((step.opname, step.arg or 0, step.argval) for step in dis.get_instructions(code))
+    return {name for op, arg, name in steps if op == "LOAD_METHOD" or (op == "LOAD_ATTR" and marked and arg & 1)}
+
+
+def _names_below(kinds: Iterable[type]) -> set[str]:
+    """Return the names of all classes that are derived from these."""
+    below = list[type](chain.from_iterable(kind.__subclasses__() for kind in kinds))
+    return {kind.__name__ for kind in below} | (_names_below(below) if below else set())
 
 
 def is_input_of(scene: Scene) -> Callable[[Any], bool]:
@@ -268,15 +299,17 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     lifted, withheld = 0, ""
     traced: Traced | None = None
     least = _refuse_outside(scene, window) if framework.strategy == "locals" else Least()
+    route = Route()
     scene.enter()
     fills = _fills(scene)
     with framework.watch(body.filename) as log:
         try:
             if framework.strategy == "namespace":
                 with window():
-                    program, traced = traced_program(scene, framework.trace, is_input_of(scene))
+                    program, traced = traced_program(scene, framework.trace, is_input_of(scene), route)
                 lifted, withheld, least = traced.lifted, traced.withheld, traced.least
                 _refuse(scene, traced.untraced)
+                _refuse_another_way(scene, route, window)
             else:
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
             program, outcome = first_run(program, window)
@@ -362,6 +395,36 @@ def _refuse_in_earnest(scene: Scene, untraced: Untraced, seconds: float, window:
     finally:
         scene.exit()
     _refuse(scene, min(untraced, traced.untraced, key=lambda seen: seen.seconds), seconds)
+
+
+def _refuse_another_way(scene: Scene, route: Route, window: Window) -> None:
+    """Raise CannotCompile where the user's code went another way when it was traced than it goes plainly.
+
+    A slow body is not run again for that: there an error of the framework that was caught tells.
+    """
+    if not route.may_part():
+        return
+    if (scene.seconds or 0.0) > LONG:
+        place = route.caught((scene.framework.module, *scene.framework.companions), scene.body.filename)
+    else:
+        place = route.parting(_plain_route(scene, window), scene.body.filename)
+    if place is not None:
+        raise CannotCompile(place.reason, place.line)
+
+
+def _plain_route(scene: Scene, window: Window) -> Route:
+    """Return the route of a plain run of the body."""
+    route = Route()
+    scene.overlay.on()
+    program = program_as_written(scene)
+    program.enter()
+    try:
+        with window(), route.followed():
+            program.call(*program.args)
+    finally:
+        program.exit()
+        scene.restore()  # nobody has noted what such a run changed
+    return route
 
 
 def _refuse_long(scene: Scene, window: Window, most: int) -> None:
@@ -453,9 +516,11 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
     found = program_with_patches(scene, options)
     if found is None:
         raise whole
-    program, patches = found, found.patches
+    program, patches, route = found, found.patches, Route()
     with framework.watch(scene.body.filename) as log:
         try:
+            if framework.strategy == "namespace":
+                program = replace(program, call=route.around(program.call))
             program, outcome = first_run(program, window)
         except Exception as error:  # whatever the compiler raises: the plain run raised nothing
             raise CannotCompile(
@@ -464,7 +529,9 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
     compiled = [patch for patch in patches if _is_compiled(patch, log)]
     if not compiled:
         raise whole
-    program = replace(program, patches=tuple(compiled))
+    if framework.strategy == "namespace":
+        _refuse_another_way(scene, route, window)
+    program = replace(program, call=found.call, patches=tuple(compiled))
     is_module = any(not isinstance(patch.owner, dict) for patch in compiled)
     reason = f"the body stays Python: {whole.reason}"
     compilation = Compilation(
@@ -521,7 +588,7 @@ def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
     framework, namespace = scene.framework, scene.namespace
     functions = notebook_functions(namespace, scene.body.all_reads)
     read = set(scene.body.all_reads).union(*(names_of_code(f.__code__).reads for f in functions))
-    held = scene.snapshot.times_held(types.FunctionType)
+    held, training = scene.snapshot.times_held(types.FunctionType), _training_methods(scene)
     patches: list[Patch] = []
     found = False
     for value in _modules_to_compile(scene):
@@ -542,7 +609,7 @@ def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
         is_plain = not inspect.isgeneratorfunction(value) and not inspect.iscoroutinefunction(value)
         if (
             is_plain
-            and not {"backward", "step", "print", "input"} & codes
+            and not ({"print", "input"} | training) & codes
             and not (found and name not in scene.body.all_reads)
         ):
             call = _to_compile(value, scene)

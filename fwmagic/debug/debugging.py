@@ -22,7 +22,7 @@ from fwmagic.debug.source import Source
 from fwmagic.debug.view import LineView, line_view
 from fwmagic.frameworks.traps import Trap
 from fwmagic.run.draft import interrupt_of_user, time_stamp
-from fwmagic.run.effects import donated, seen_effect
+from fwmagic.run.effects import gone, seen_effect
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session
 from fwmagic.run.single import made_ready, why_only_once
@@ -57,7 +57,7 @@ def run_debug(session: Session, section: Section, show: Show, reread: Callable[[
         if why_once or not isinstance(error, Exception) or isinstance(error, bdb.BdbQuit):
             _undo(before, under)
             raise
-    why_once = why_once or (donated(gone[0]) if (gone := before.deleted()) else "")
+    why_once = why_once or (gone(lost[0], body, namespace) if (lost := before.deleted()) else "")
     why_once = why_once or seen_effect(plain.effect, repeat_effects=False)
     guard = InterruptGuard()
     after = (

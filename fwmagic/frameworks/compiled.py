@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,8 @@ class Traced:
     be honest, or is empty; `static` is the compiler's own account of its memory, if it gives one. `unread` are lines of
     what it computes although nothing reads it; `repeated` is the share of the work that a compiler does once,
     since it is the same again, and its line; `least` is what a call has to do at least; `untraced` is what was done
-    outside of the framework meanwhile.
+    outside of the framework meanwhile, and `left` are the numbers, texts and the like that it put into the state, by
+    path.
     """
 
     call: Callable[..., Any]
@@ -78,6 +79,7 @@ class Traced:
     repeated: tuple[float, int | None] = (0.0, None)
     least: Least = field(default_factory=Least)
     untraced: Untraced = field(default_factory=Untraced)
+    left: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Looking

@@ -21,7 +21,10 @@ _FACTOR = 1.5
 _LONGEST = 60.0
 _ROUNDS = 6  # fewer give no interval
 _OTHERS = "others used the machine"
-_BUSY = f"by how much is not sure: {_OTHERS}"
+_SOMEHOW = "by how much is not sure"
+_BUSY = f"{_SOMEHOW}: {_OTHERS}"
+# Between the ends of an interval that tells more than a direction.
+_WIDE = 2.0
 
 _NOT_SURE = "not sure which is the fastest: "
 AGREE = "outputs agree"
@@ -143,9 +146,11 @@ def _pair_in_words(report: Report, r: Ratio) -> Answer:
     one, other = one_line(r.variant, _NAME), one_line(r.over, _NAME)
     checked = agreement_in_words(report, [r.variant, r.over])
     if r.verdict in ("faster", "slower"):
+        why = _why_no_size(r)
+        if why:
+            direction = f"{one} is {r.verdict} than {other}, {why}"
+            return Answer("✓", direction, one_line(f"{one} {r.verdict}", _BRIEF))
         brief = one_line(f"{one} {speed(r.median)}", _BRIEF)
-        if _is_of_a_busy_machine(r):
-            return Answer("✓", f"{one} is {r.verdict} than {other}, {_BUSY}", brief)
         inside = ", ".join(part for part in (_span_in_words(r), checked) if part)
         return Answer("✓", f"{one} is {speed(r.median)} than {other}{f' ({inside})' if inside else ''}", brief)
     if r.verdict == "same":
@@ -159,6 +164,15 @@ def _pair_in_words(report: Report, r: Ratio) -> Answer:
 def _is_of_a_busy_machine(r: Ratio) -> bool:
     """Say whether a verdict stands for its direction alone, since others used the machine."""
     return bool(r.note) and r.repeatable
+
+
+def _why_no_size(r: Ratio) -> str:
+    """Return why a verdict stands for its direction alone; empty: it has a size, too."""
+    if _is_of_a_busy_machine(r):
+        return _BUSY
+    if r.interval is not None and r.interval[1] > _WIDE * r.interval[0]:
+        return f"{_SOMEHOW}: {_span_in_words(r)}"
+    return ""
 
 
 def _unsure_in_words(report: Report, r: Ratio) -> str:
@@ -230,6 +244,8 @@ def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
     leads, brief = f"{one_line(name, _NAME)} is the fastest", one_line(f"{name} fastest", _BRIEF)
     if any(map(_is_of_a_busy_machine, wanted.values())):
         return Answer("✓", f"{leads}, {_BUSY}", brief)
+    if any(map(_why_no_size, wanted.values())):
+        return Answer("✓", f"{leads}, {_SOMEHOW}", brief)
     spans, bare = (
         " and ".join(
             f"{speed(r.median).removesuffix(' faster')}{f' ({span})' if (span := span_of(r)) else ''} "

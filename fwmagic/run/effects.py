@@ -13,7 +13,7 @@ from fwmagic import frameworks
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
 from fwmagic.cells.modules import is_of_user
-from fwmagic.cells.names import exposed_names, names_of_code, notebook_functions
+from fwmagic.cells.names import exposed_names, names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.outcome import root
 from fwmagic.cells.plans import Plans
 from fwmagic.cells.settings import is_put_back
@@ -88,8 +88,20 @@ def done_once(watch: Watch, who: str) -> list[str]:
     return [f"{who}{where}: {watch.lasting.reason}, which cannot be undone"]
 
 
-def donated(path: str) -> str:
-    """Return the reason to run a cell only once that hands an array over to a compiled function which uses it up."""
+def deletes(body: Body, namespace: Mapping[str, Any]) -> bool:
+    """Say whether the cell, or a function of the notebook that it calls, may delete arrays, as `x.delete()` does."""
+    codes = [body.code(body.tree), *(one.__code__ for one in notebook_functions(namespace, body.all_reads))]
+    return any("delete" in words_of_code(code) for code in codes)
+
+
+def gone(path: str, body: Body, namespace: Mapping[str, Any]) -> str:
+    """Return the reason to run a cell only once after which an array no longer exists.
+
+    It was handed over to a compiled function which uses it up, unless the cell, or a function of the notebook that it
+    calls, deletes arrays itself.
+    """
+    if deletes(body, namespace):
+        return f"the cell deletes `{path}`, which is gone after one run: delete it in a cell of its own"
     return (
         f"the cell donates `{path}`, which is gone after one run: thread the state through "
         f"(`{root(path)} = step({root(path)}, ...)`), or hand over a copy that is made outside of the clock"

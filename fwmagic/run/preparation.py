@@ -34,7 +34,7 @@ from fwmagic.report.findings import Work
 from fwmagic.run.checking import agreement, agreement_across, draws_of, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
-from fwmagic.run.effects import donated, seen_effect
+from fwmagic.run.effects import gone, seen_effect
 from fwmagic.run.section import Section
 
 # Work that is the same again is told from this share on.
@@ -164,8 +164,12 @@ class Preparation:
             _, outcome = first_run(program, self._window, only=True, watched=not options.repeat_effects)
         except Exception:  # as it will when the section is prepared, which notes it
             return True
-        gone = scene.snapshot.deleted()
-        why = donated(gone[0]) if gone else seen_effect(outcome.effect, options.repeat_effects)
+        lost = scene.snapshot.deleted()
+        why = (
+            gone(lost[0], section.body, scene.namespace)
+            if lost
+            else seen_effect(outcome.effect, options.repeat_effects)
+        )
         self._first_seconds[section.name] = outcome.seconds
         if why:
             self._once(section, next(iter(options.variants())), program, outcome, why)
@@ -400,9 +404,12 @@ class Preparation:
         common = reference.changed.keys() & ready.outcome.changed.keys()
         expected.update({path: reference.changed[path] for path in common})
         found.update({path: ready.outcome.changed[path] for path in common})
-        common = reference.plain.keys() & ready.outcome.plain.keys() - expected.keys()
-        expected.update({path: reference.plain[path] for path in common})
-        found.update({path: ready.outcome.plain[path] for path in common})
+        # What one of them did not change is there as it was.
+        before = scene.snapshot.plain_before(reference.plain.keys() ^ ready.outcome.plain.keys())
+        plainly, compiled = {**before, **reference.plain}, {**before, **ready.outcome.plain}
+        common = plainly.keys() & compiled.keys() - expected.keys()
+        expected.update({path: plainly[path] for path in common})
+        found.update({path: compiled[path] for path in common})
         names = (f"{section.name} eager", f"{section.name} compiled")
         result = agreement(expected, found, names, [section.framework], reference.random)
         plain = self._plain.get(section.name) or self._as_it_is(scene)

@@ -20,7 +20,7 @@ from fwmagic.cells.watch import Watch
 from fwmagic.measure.load import Load
 from fwmagic.report import Place, Report
 from fwmagic.run.draft import Draft, Show, interrupt_of_user
-from fwmagic.run.effects import donated, effects, lost_state, seen_effect
+from fwmagic.run.effects import effects, gone, lost_state, seen_effect
 from fwmagic.run.inputs import converted_inputs
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
@@ -68,7 +68,7 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     if body.is_empty:
         draft.change(state="done", note=f"Nothing to time: {body.why_empty}.")
         return SingleRun(committed.value, draft.report)
-    why_once = why_once or _seen_only_once(section, before, committed)
+    why_once = why_once or _seen_only_once(section, namespace, before, committed)
     load = Load()
     # What the plain run has changed may no longer be within reach, such as a list of a hook that removes itself.
     after = session.snapshot_of(body, framework, roots=committed.changed, copies=before.copies)
@@ -145,10 +145,10 @@ def why_only_once(section: Section, namespace: dict[str, Any], before: Snapshot)
     return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
 
 
-def _seen_only_once(section: Section, before: Snapshot, committed: _Committed) -> str:
+def _seen_only_once(section: Section, namespace: dict[str, Any], before: Snapshot, committed: _Committed) -> str:
     """Return why the plain run showed that the cell must not be run again, or an empty string."""
     if before.deleted():
-        return donated(before.deleted()[0])
+        return gone(before.deleted()[0], section.body, namespace)
     return seen_effect(committed.outcome.effect, section.options.repeat_effects)
 
 

@@ -19,7 +19,7 @@ from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
 from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
-from fwmagic.run.effects import done_once, effects, lost_state
+from fwmagic.run.effects import deletes, done_once, effects, lost_state
 from fwmagic.run.inputs import Converted, converted_inputs, shared_inputs
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
@@ -157,7 +157,8 @@ class Staging:
 
     def _can_run_again(self, section: Section, scene: Scene) -> bool:
         """Say whether a section leaves its arrays alone; else it was run the one time that it can be run, on copies."""
-        if not (scene.snapshot.donating or yours(scene).called is not None):
+        may_lose = scene.snapshot.donating or yours(scene).called is not None
+        if not (may_lose or deletes(section.body, self._session.namespace)):
             return True
         with self._on_copies(section, scene) as private:
             return private is scene or self._preparation.can_run_again(section, private)

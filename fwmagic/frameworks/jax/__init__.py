@@ -149,6 +149,8 @@ class Jax(Framework):
         leaves = leaves_of(outputs)
         if not any(isinstance(leaf, jax.Array) for leaf in leaves):
             return None
+        if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
+            return partial(_wait_for_leaves, Flattener())
         if isinstance(outputs, jax.Array):
             # The bare method, without a Python function around it: what surrounds a timed call must cost nothing.
             wait: Callable[[Any], Any] = type(outputs).block_until_ready
@@ -282,7 +284,7 @@ def _wait_for_flat(outputs: Any) -> None:
 
 def _wait_for_leaves(flatten: Flattener, outputs: Any) -> None:
     for output in flatten(outputs)[0]:
-        if isinstance(output, jax.Array):
+        if isinstance(output, jax.Array) and not output.is_deleted():
             output.block_until_ready()
 
 

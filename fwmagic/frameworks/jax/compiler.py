@@ -371,7 +371,9 @@ def explain(error: BaseException, filename: str) -> CannotCompile:
         why = _CHANGED
     if isinstance(error, RecursionError):
         why = "it goes too deep for a trace, as a result does that holds itself"
-    return CannotCompile(f"{type(error).__name__}: {why}", line_of(error, filename))
+    words = f"{type(error).__name__}: {why}"
+    foreseen = why != first_line(error) or isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError)
+    return CannotCompile(words if foreseen else f"jax.jit failed on it ({words})", line_of(error, filename))
 
 
 class Jitted:

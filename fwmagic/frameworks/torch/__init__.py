@@ -70,7 +70,15 @@ class Torch(Framework):
         return torch.from_numpy(aligned_copy(np.ascontiguousarray(array))).to(self._device(device))
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
-        """Return a tensor as a NumPy array; bfloat16 is widened to float32."""
+        """Return a tensor as a NumPy array; bfloat16 is widened to float32.
+
+        Raises
+        ------
+        ValueError
+            It has no memory, or that was freed or made smaller than the tensor is.
+        """
+        if array.is_meta or not state.is_readable(array):
+            raise ValueError("it has no memory")
         tensor = array.detach().resolve_conj().resolve_neg().to("cpu")
         if tensor.layout != torch.strided:
             tensor = tensor.to_dense()
@@ -83,9 +91,12 @@ class Torch(Framework):
         """Return a few numbers of a tensor, where it lies: on a CPU NumPy shares its memory."""
         if array.is_meta or array.layout != torch.strided or array.is_complex() or not array.numel():
             return None
+        if not state.is_readable(array):
+            return None
         tensor = array.detach()
         if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:
-            return spread_of_numbers(tensor.numpy())
+            # Not by `numpy()`, which lets the notebook resize the tensor no more.
+            return spread_of_numbers(np.from_dlpack(tensor.resolve_neg()))
         low, high = (float(one) for one in torch.aminmax(tensor))
         mean = float(tensor.mean(dtype=None if tensor.is_floating_point() else torch.float64))
         if math.isfinite(low) and math.isfinite(high):
@@ -95,8 +106,10 @@ class Torch(Framework):
         return Spread(low, mean, high, float(tensor[at]), at)
 
     def frozen(self, value: Any) -> Any:
-        """Return a detached copy of a tensor."""
-        return value.detach().clone() if isinstance(value, torch.Tensor) else super().frozen(value)
+        """Return a detached copy of a tensor; of one whose memory was freed, its form."""
+        if not isinstance(value, torch.Tensor):
+            return super().frozen(value)
+        return value.detach().clone() if state.is_readable(value) else torch.empty_like(value, device="meta")
 
     describe = staticmethod(state.describe)
     keep = staticmethod(state.keep)
@@ -148,7 +161,7 @@ class Torch(Framework):
     def nudge(self, arrays: Sequence[Any]) -> dict[int, Any]:
         """Change them in place, by the data alone: autograd would refuse a graph of which a part was changed."""
         for array in arrays:
-            if array.is_floating_point() and array.layout is torch.strided:
+            if array.is_floating_point() and array.layout is torch.strided and state.is_readable(array):
                 noise = torch.rand(array.shape, generator=torch.Generator().manual_seed(0)).to(
                     array.device, array.dtype
                 )

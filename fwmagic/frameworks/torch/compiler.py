@@ -379,6 +379,10 @@ def forgetting(value: Any) -> Callable[[], None] | None:
     return functools.partial(forget, code)
 
 
+# In these is what went wrong inside of the compilers, for whatever reason.
+_FAILURES = {"BackendCompilerFailed", "InternalTorchDynamoError", "TorchRuntimeError"}
+
+
 def explain(error: BaseException, filename: str) -> CannotCompile:
     """Return why Dynamo or Inductor raised, with the line of the user's file."""
     named = re.findall(rf'File "{re.escape(filename)}", line (\d+)', message_of(error))
@@ -386,7 +390,10 @@ def explain(error: BaseException, filename: str) -> CannotCompile:
     if line is None and named:
         line = int(named[-1])
     kind = type(error).__name__
-    return CannotCompile(f"{kind}: {_dynamo_sentence(message_of(error)) or 'no message'}", line)
+    words = f"{kind}: {_dynamo_sentence(message_of(error)) or 'no message'}"
+    # What Dynamo has foreseen has an error of its own, with a sentence for users.
+    foreseen = type(error).__module__ == "torch._dynamo.exc" and kind not in _FAILURES
+    return CannotCompile(words if foreseen else f"torch.compile failed on it ({words})", line)
 
 
 def _line(stack: Any, filename: str) -> int | None:

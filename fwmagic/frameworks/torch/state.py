@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -212,6 +213,17 @@ def _tensor_storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
     return tensor.untyped_storage() if tensor.layout is torch.strided and tensor.device.type != "meta" else None
 
 
+def is_readable(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor has all of its memory; to read one whose memory was freed ends the process."""
+    is_strided = not tensor.is_nested and tensor.layout is torch.strided
+    if not is_strided or tensor.is_meta or is_traceable_wrapper_subclass(tensor):
+        return True
+    with torch._C.DisableTorchFunctionSubclass():
+        steps = ((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        end = (tensor.storage_offset() + sum(steps) + 1) * tensor.element_size()
+        return tensor.numel() == 0 or end <= tensor.untyped_storage().nbytes()
+
+
 def keep(value: Any) -> Kept | None:
     """Save a tensor, its memory, a scripted module or a generator; None for all else, and for an opaque layout."""
     if isinstance(value, torch.Tensor):
@@ -284,7 +296,8 @@ def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     if isinstance(value, torch.storage.TypedStorage):
         return _storage_of_dtype, (value._untyped_storage, value.dtype)
     if isinstance(value, torch.UntypedStorage) and value.device.type != "meta":
-        numbers = torch.empty(0, dtype=torch.uint8, device=value.device).set_(value).cpu().numpy()
+        # Not by `numpy()`, which lets the notebook resize the tensor no more.
+        numbers = np.from_dlpack(torch.empty(0, dtype=torch.uint8, device=value.device).set_(value).cpu())
         return _storage_of_numbers, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, str(value.device))
     return None
 
