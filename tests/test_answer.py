@@ -126,7 +126,7 @@ def test_the_answer(report, line, brief):
 def test_a_ratio_stored_the_other_way_round_is_turned_to_the_baseline():
     report = a_report(ratios=(a_ratio(),), baseline="jax")
     assert answer_of(report).line == "✓ jax is 2.3x faster than torch (2.22-2.38x)"
-    assert "ratio to jax" in str(report)
+    assert "paired ratio to jax" in str(report)
 
 
 def test_the_fastest_is_said_of_three_but_not_of_two():
