@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +57,20 @@ def unsure(*names: str) -> Report:
     return replace(report, fastest=None, ratios=ratios)
 
 
+def some(*unsure: str, names: Sequence[str] = "abcd", verdict: str = "undecided") -> Report:
+    """Return a comparison of up to four in which pairs, each a letter a variant, are undecided or the same."""
+    times = (1e-3, 1.01e-3, 2.2e-3, 4e-3)[: len(names)]
+    ratios = []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        r, pair = times[j] / times[i], {"variant": names[j], "over": names[i]}
+        close = "abcd"[i] + "abcd"[j] in unsure
+        ratios.append(
+            a_ratio(verdict, 1.0, 0.97, 1.04, **pair) if close else a_ratio("slower", r, r * 0.98, r * 1.02, **pair)
+        )
+    variants = (a_variant(name, time=a_time(time)) for name, time in zip(names, times, strict=True))
+    return a_report(*variants, ratios=tuple(ratios), baseline=names[0], fastest=None)
+
+
 def uncompiled() -> Report:
     """Return a report of a cell that could not be compiled."""
     why = "TracerBoolConversionError: it branches on a value that is not known while tracing: use `jnp.where`"
@@ -97,12 +113,23 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
          "? not sure: jax is 0.40x to 0.79x as fast as torch: others used the machine", "not sure"),
         (pair("undecided", 0.951, 0.914, 0.956, repeatable=False),
          "? not sure: jax is 1.05x to 1.09x as fast as torch: parts of the run disagreed", "not sure"),
-        (unsure("v00", "v01"), "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
-        (unsure("v00", "v02"), "? not sure which is the fastest: v00 is 1.18x to 1.22x as fast as v02", "not sure"),
+        (unsure("v00", "v01"),
+         "? v00 or v01 is fastest (1.08-1.12x); both beat the other 10 by 6.9 % at least", "not sure"),
+        (unsure("v00", "v02"),
+         "? v00 or v02 is fastest (1.18-1.22x); v00 beats the other 10 by 7.8 % at least", "not sure"),
         (busy(unsure("v00", "v02")),
-         "? not sure which is the fastest: v00 or v02: others used the machine", "not sure"),
+         "? v00 or v02 is fastest (others used the machine); v00 beats the other 10", "not sure"),
         (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
-         "? not sure which is the fastest: v00 or v01: too few rounds", "not sure"),
+         "? v00 or v01 is fastest (too few rounds); both beat the other 10 by 6.9 % at least", "not sure"),
+        (some("ab"), "? a or b is fastest (0.97-1.04x); both beat c and d by 2.1x at least", "not sure"),
+        (some("ab", names="abc"), "? a or b is fastest (0.97-1.04x); both beat c by 2.1x at least", "not sure"),
+        (some("ab", verdict="same"), "= a and b: same time within 1 %; both beat c and d by 2.1x at least",
+         "2 equally fast"),
+        (some("ab", "ac", "bc"), "? a, b or c is fastest; all beat d by 1.7x at least", "not sure"),
+        (some("ab", "ac", "bc", names="abc"), "? a, b or c is fastest", "not sure"),
+        (some("ab", "bc"), "? a or b is fastest (0.97-1.04x); a beats c and d by 2.1x at least", "not sure"),
+        (some("ab", names=("torch:compiled", "jax:compiled", "torch:eager")),
+         "? torch:compiled or jax:compiled is fastest (0.97-1.04x); both beat torch:eager", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),

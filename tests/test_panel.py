@@ -129,9 +129,7 @@ class TestLiveRun:
         parts = [part for *_, a in amounts if a.bytes is not None for part in drawn_parts(a)]
         assert bars.count() == len(parts)
         widths = bars.evaluate_all("all => all.map(one => one.getBBox().width)")
-        assert max(widths) == pytest.approx(
-            widths[0] * max(parts) / parts[0], rel=0.1
-        )
+        assert max(widths) == pytest.approx(widths[0] * max(parts) / parts[0], rel=0.1)
         lines = shown.locator("figure[data-chart=timeline] .timelines_marks path")
         assert lines.count() == sum(len(one.timeline) > 0 for _, one in ledgers)
         shown.locator("figure[data-chart=memory] summary").click()
