@@ -35,6 +35,8 @@ _MEANT = {
 _INTERVAL = re.compile(r" \([^()]*\)")
 # So many characters of an error fit into two lines of a row.
 _MOST_WHY = 120
+# Who points at it sees more of it; the remarks have all.
+_MOST_POINTED = 600
 STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
@@ -124,7 +126,9 @@ def _why_html(variant: Variant, answer: str) -> str:
     failure = variant.failure
     if failure is None or one_line(failure.message) in answer:
         return ""
-    return f'<span class="fw-why">{escape(one_line(f"{failure.error}: {failure.message}", _MOST_WHY))}</span>'
+    why = f"{failure.error}: {failure.message}" if failure.error else failure.message
+    whole = escape(one_line(why, _MOST_POINTED))
+    return f'<span class="fw-why" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
 
 
 def _breakable_html(name: str) -> str:
