@@ -41,7 +41,7 @@ export function rebased(report: Report, name: string): Report {
 }
 
 /** Return the same ratio seen from its other side. */
-function turned(r: Ratio): Ratio {
+export function turned(r: Ratio): Ratio {
   const inverse = (value: number | null): number | null => (value ? 1 / value : null);
   return {
     ...r,
