@@ -332,7 +332,10 @@ def work_of(lab: Lab, notebook: str) -> float:
     lab.command("docmanager:open", {"path": notebook})
     lab.page.wait_for_timeout(5000)
     lab.page.evaluate(
-        "() => document.querySelectorAll('#fwmagic-panel summary').forEach((one, i) => setTimeout(() => one.click(), 200 * i))"
+        """() => {
+            const folds = document.querySelectorAll('#fwmagic-panel summary');
+            folds.forEach((one, i) => setTimeout(() => one.click(), 200 * i));
+        }"""
     )
     lab.page.wait_for_timeout(5000)
     took = used() - before
@@ -348,7 +351,7 @@ def work_of(lab: Lab, notebook: str) -> float:
     ],
 )
 def test_of_a_huge_report_as_much_is_read_and_shown_as_leaves_the_page_free(reader, lab_server, kind):
-    """Beside what JupyterLab itself does with such an output, which a control of the same size has under another type."""
+    """Beside what JupyterLab itself does with an output of this size, which the control has under another type."""
     value = huge(kind)
     other = output({"application/vnd.other+json": value, "text/plain": "as large"})
     lab_server.write("control.ipynb", [code("1", output_of(a_report())), code("2", other)])
