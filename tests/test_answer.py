@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +57,20 @@ def unsure(*names: str) -> Report:
     return replace(report, fastest=None, ratios=ratios)
 
 
+def some(*unsure: str, names: Sequence[str] = "abcd", verdict: str = "undecided") -> Report:
+    """Return a comparison of up to four in which pairs, each a letter a variant, are undecided or the same."""
+    times = (1e-3, 1.01e-3, 2.2e-3, 4e-3)[: len(names)]
+    ratios = []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        r, pair = times[j] / times[i], {"variant": names[j], "over": names[i]}
+        close = "abcd"[i] + "abcd"[j] in unsure
+        ratios.append(
+            a_ratio(verdict, 1.0, 0.97, 1.04, **pair) if close else a_ratio("slower", r, r * 0.98, r * 1.02, **pair)
+        )
+    variants = (a_variant(name, time=a_time(time)) for name, time in zip(names, times, strict=True))
+    return a_report(*variants, ratios=tuple(ratios), baseline=names[0], fastest=None)
+
+
 def uncompiled() -> Report:
     """Return a report of a cell that could not be compiled."""
     why = "TracerBoolConversionError: it branches on a value that is not known while tracing: use `jnp.where`"
@@ -99,12 +115,23 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
          "? not sure: jax is 0.40x to 0.79x as fast as torch: others used the machine", "not sure"),
         (pair("undecided", 0.951, 0.914, 0.956, repeatable=False),
          "? not sure: jax is 1.05x to 1.09x as fast as torch: parts of the run disagreed", "not sure"),
-        (unsure("v00", "v01"), "? not sure which is the fastest: v00 is 1.08x to 1.12x as fast as v01", "not sure"),
-        (unsure("v00", "v02"), "? not sure which is the fastest: v00 is 1.18x to 1.22x as fast as v02", "not sure"),
+        (unsure("v00", "v01"),
+         "? v00 or v01 is fastest (1.08-1.12x); both beat the other 10 by 6.9 % at least", "not sure"),
+        (unsure("v00", "v02"),
+         "? v00 or v02 is fastest (1.18-1.22x); v00 beats the other 10 by 7.8 % at least", "not sure"),
         (busy(unsure("v00", "v02")),
-         "? not sure which is the fastest: v00 or v02: others used the machine", "not sure"),
+         "? v00 or v02 is fastest (others used the machine); v00 beats the other 10", "not sure"),
         (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
-         "? not sure which is the fastest: v00 or v01: too few rounds", "not sure"),
+         "? v00 or v01 is fastest (too few rounds); both beat the other 10 by 6.9 % at least", "not sure"),
+        (some("ab"), "? a or b is fastest (0.97-1.04x); both beat c and d by 2.1x at least", "not sure"),
+        (some("ab", names="abc"), "? a or b is fastest (0.97-1.04x); both beat c by 2.1x at least", "not sure"),
+        (some("ab", verdict="same"), "= a and b: same time within 1 %; both beat c and d by 2.1x at least",
+         "2 equally fast"),
+        (some("ab", "ac", "bc"), "? a, b or c is fastest; all beat d by 1.7x at least", "not sure"),
+        (some("ab", "ac", "bc", names="abc"), "? a, b or c is fastest", "not sure"),
+        (some("ab", "bc"), "? a or b is fastest (0.97-1.04x); a beats c and d by 2.1x at least", "not sure"),
+        (some("ab", names=("torch:compiled", "jax:compiled", "torch:eager")),
+         "? torch:compiled or jax:compiled is fastest (0.97-1.04x); both beat torch:eager", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),
@@ -128,7 +155,7 @@ def test_the_answer(report, line, brief):
 def test_a_ratio_stored_the_other_way_round_is_turned_to_the_baseline():
     report = a_report(ratios=(a_ratio(),), baseline="jax")
     assert answer_of(report).line == "✓ jax is 2.3x faster than torch (2.22-2.38x)"
-    assert "ratio to jax" in str(report)
+    assert "paired ratio to jax" in str(report)
 
 
 def test_the_fastest_is_said_of_three_but_not_of_two():
@@ -277,13 +304,13 @@ def test_what_a_variant_raised_stands_where_its_samples_would_be():
     why = "operands could not be broadcast together with shapes (3,4) (5,)"
     told = replace(broken, failure=Failure("ValueError", why, 4, "first run"))
     page = replace(with_failure(), variants=(*others, told)).to_html()
-    assert f"<span class=fw-why>ValueError: {why}</span>" in page
+    assert f'<span class=fw-why title="ValueError: {why}">ValueError: {why}</span>' in page
     assert ".fw-why{" in page
     assert "fw-why" not in with_failure().to_html(), "the answer has it whole"
 
 
 def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
-    """A first look says it once; the details have it with the rest."""
+    """Neither in a first look nor in the details, which have the same answer above them."""
     differs = a_report(a_variant("torch"), a_variant("jax", agreement=DIFFERS), ratios=(a_ratio(),))
     blunt = a_report(a_variant("jax", compilation=Compilation("eager", "it branches on a value", 3)), baseline=None)
     for report, said in (
@@ -294,7 +321,10 @@ def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
         assert str(report).count(said) == 1
         assert "\n! " not in str(report)
         assert "Remarks</summary>" in report.to_html()
-        assert report.details().count(said) == 2
-    assert "use `jnp.where`" in str(uncompiled()), "what to do is not in the answer"
+        assert report.details().count(said) == 1
+    remark = next(line for line in str(uncompiled()).splitlines() if line.startswith("! "))
+    assert remark == "! compiled TracerBoolConversionError: use `jnp.where`", "what to do is not in the answer"
+    found = replace(differs, findings=tuple(of_report(differs, {})))
+    assert "! FW401 what to do: make both compute the same" in str(found)
     long = replace(with_failure().variants[-1], failure=Failure("ValueError", "a reason " * 20, 4, "first run"))
     assert "\n! failed" in str(replace(with_failure(), variants=(*with_failure().variants[:2], long)))

@@ -33,6 +33,14 @@ def test_in_use_held_and_the_rest_have_a_mark_each_on_one_scale():
     ]
 
 
+def test_what_is_known_as_from_one_to_another_is_drawn_to_both():
+    heading, row = of(Ledger("host", None, (Amount("in use", 10 * MIB, "", most=40 * MIB),)))
+    assert ", ╌ perhaps in use," in heading
+    assert row == "  torch, host  " + 10 * "█" + 30 * "╌"
+    (_, only) = of(Ledger("host", None, (Amount("in use", 0, "", most=MIB),)))
+    assert only.endswith("  " + 40 * "╌")
+
+
 def test_the_smallest_segment_is_seen():
     ledger = Ledger("host", None, (Amount("context", 1, ""), Amount("in use", MIB, "")))
     assert of(ledger)[1].endswith("▒" + 39 * "█")

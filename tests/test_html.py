@@ -305,6 +305,32 @@ def test_what_was_not_timed_has_no_picture():
     assert Page(to_html(a_report())).all("progress") == []
 
 
+def test_what_is_drawn_and_what_a_ratio_is_of_is_said_beside_it():
+    page = Page(to_html(a_report(ratios=(a_ratio(),))))
+    assert "●\xa0block ┃\xa0median ▒\xa095\xa0% interval" in page.words, "above the samples"
+    titles = [attributes.get("title") for attributes in page.all("th")]
+    assert "● is a block of calls, the first at the top" in titles
+    assert "within rounds of all variants in turn: no quotient of the times per call" in titles
+    assert "paired ratio to torch" in page.words
+    waiting = Page(to_html(a_report(a_variant("torch", status="waiting"), baseline=None, state="running")))
+    assert not any("title" in attributes for attributes in waiting.all("th")), "nothing of what is not there"
+
+
+def test_the_bar_of_memory_reaches_to_its_upper_bound():
+    """The lower one is solid, what lies between is faint, and the scale holds both."""
+
+    def page(amount):
+        return to_html(a_report(a_variant("torch", memory=(Ledger("host", None, (amount,)),)), baseline=None))
+
+    between = page(Amount("in use", 24 * 2**20, "", most=48 * 2**20))
+    assert re.search(r'fw-use stroke=#\w+ d="M0 5h494"/><path class=fw-perhaps stroke=#\w+ d="M500 5h494"', between)
+    assert 'title="Memory on host: in use 24.0 to 48.0 MiB"' in between
+    assert "thick bar: in use; faint: perhaps in use" in between
+    assert "<i>48.0 MiB</i>" in between
+    exact = page(Amount("in use", 24 * 2**20, ""))
+    assert "perhaps" not in exact
+
+
 def test_all_but_the_first_look_is_folded():
     page = Page(to_html(with_memory()))
     assert [tag for tag, _ in page.tags].count("summary") == 5

@@ -141,6 +141,16 @@ def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
     assert f"1 of {MOST_POINTS}" in groups(svg, "beyond")[0].get("aria-label")
 
 
+def test_what_memory_may_be_at_most_is_drawn_up_to_there_and_fainter():
+    known = (Ledger("host", None, (Amount("in use", 24 * 2**20, "", most=48 * 2**20),)),)
+    svg = to_svg(a_report(a_variant("torch", memory=known)), "memory")
+    sure, perhaps = groups(svg, "segments")
+    assert place(perhaps)[1] == pytest.approx(2 * place(sure)[1], abs=2)
+    assert float(perhaps.get("opacity", 1)) < 0.5 <= float(sure.get("opacity", 1))
+    assert {"in use", "perhaps in use"} <= set(words(svg))
+    assert "perhaps in use" not in words(to_svg(with_memory(), "memory"))
+
+
 def test_no_memory_stands_at_the_zero_of_its_axis():
     nothing = (Ledger("host", None, (Amount("in use", 0, "VmHWM"),)),)
     svg = to_svg(a_report(a_variant("torch", memory=nothing), a_variant("jax", memory=nothing)), "memory")

@@ -27,6 +27,7 @@ from fwmagic.report import (
     Agreement,
     Allocation,
     Amount,
+    Compilation,
     Failure,
     Finding,
     Ledger,
@@ -35,6 +36,7 @@ from fwmagic.report import (
     Stage,
     Variant,
 )
+from fwmagic.report.remarks import conditions, details
 from fwmagic.report.text import to_details, to_markdown, to_text
 from fwmagic.report.words import to_words
 
@@ -78,8 +80,32 @@ def remarks(report: Report, name: str) -> str:
         ),
     ],
 )
-def test_the_verdict_has_its_ratio_interval_and_rounds(ratio, sentence):
-    assert f"  verdict   {sentence}" in remarks(a_report(ratios=(ratio,)), "all variants")
+def test_a_verdict_beside_another_answer_has_its_ratio_interval_and_rounds(ratio, sentence):
+    report = replace(with_failure(), ratios=(ratio,))
+    assert str(report).startswith("✗ numpy failed")
+    assert f"  verdict  {sentence}" in remarks(report, "all variants")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (a_ratio(), "jax over torch: ratio 0.430, 95 % interval 0.420-0.450, 120 rounds"),
+        (a_ratio("same", 1.002, 0.997, 1.006), "jax over torch: ratio 1.002, 95 % interval 0.997-1.006, 120 rounds"),
+        (a_ratio("undecided", 0.995, 0.97, 1.02), "jax over torch: ratio 0.995, 95 % interval 0.970-1.020, 120 rounds"),
+        (
+            a_ratio(note="how much is not sure: crowded"),
+            "jax over torch: ratio 0.430, 95 % interval 0.420-0.450, 120 rounds; how much is not sure: crowded",
+        ),
+        (a_ratio("withheld", note="a constant was timed"), None),
+    ],
+)
+def test_a_verdict_that_is_the_answer_is_not_said_again_but_what_it_is_made_of(ratio, words):
+    report = a_report(ratios=(ratio,))
+    verdicts = [line.text for group in details(report) for line in group.lines if line.label == "verdict"]
+    assert verdicts == ([] if words is None else [words])
+    assert (words or "verdict") in report.to_html() or words is None
+    long = a_report(ratios=(a_ratio("withheld", note="a constant was timed " * 9),))
+    assert "verdict withheld: a constant was timed" in remarks(long, "all variants"), "the answer has it cut"
 
 
 def test_of_several_pairs_only_what_the_table_does_not_tell_is_said_and_once():
@@ -126,14 +152,49 @@ def test_failure_is_named_with_class_line_stage_and_message():
     answer, note = str(report).splitlines()[:2]
     assert answer == "✗ jax failed, line 4: TracerBoolConversionError: Attempted boolean conversion"
     assert note == "why"
-    assert "! failed  line 4: TracerBoolConversionError (trace): Attempted boolean conversion" in remarks(report, "jax")
+    assert remarks(report, "jax") == "jax\n  failed  stage: trace", "the answer has the rest"
+    first = replace(failed, name="numpy")
+    other = replace(failed, failure=replace(failure, message="another"))
+    block = remarks(replace(report, variants=(first, other)), "jax")
+    assert "! failed  line 4: TracerBoolConversionError (trace): another" in block
+
+
+def test_an_error_is_whole_in_one_place_of_each_view_and_goes_on_elsewhere():
+    message = "Attempted boolean conversion of a traced array:\n" + "\n".join(f"line of it {i}" for i in range(60))
+    failed = a_variant("jax", status="failed", failure=Failure("TracerError", message, 4, "trace"))
+    report = a_report(a_variant("torch"), failed, state="failed")
+    whole = f"line 4: TracerError (trace): {' '.join(message.split())}"
+    assert len(whole) > 600
+    assert whole in report.details()
+    page = report.to_html()
+    assert whole in page
+    (pointed,) = re.findall('<span class=fw-why title="(.*?)">', page)
+    assert 500 < len(pointed) <= 600
+    answer, *_, first, second, _ = str(report).splitlines()
+    assert answer.startswith("✗ jax failed, line 4: TracerError: Attempted boolean conversion of a traced array: l")
+    assert answer.endswith("…")
+    begun = answer.removesuffix("…").rpartition(": ")[2]
+    assert begun + first.partition("…")[2].removeprefix(" ").split(" ")[0] in whole
+    assert "Attempted" not in first + second, "a remark begins where the answer ends"
+    stored = report._repr_mimebundle_()[MIME]
+    assert stored["variants"][1]["failure"]["message"] == message.splitlines()[0]
+    lines = [line["text"] for group in stored["words"]["details"] for line in group["lines"]]
+    assert whole in lines
+    endless = replace(failed, failure=Failure("E", "x" * 10**5, 4, "trace"))
+    many = replace(report, variants=(endless,))
+    assert "x" * 10**5 in many.details()
+    assert sum(len(json.dumps(part)) for part in many._repr_mimebundle_().values()) < 10**5 + 15_000
 
 
 def test_run_once_and_not_timed_give_their_reason():
     once = a_variant("torch", status="run-once", note="it reads an open file", time=a_time(0.2, 1))
     report = a_report(once, a_variant("jax", status="not timed", note="JAX is not installed"))
-    assert "run-once  it reads an open file" in remarks(report, "torch")
-    assert "not timed  JAX is not installed" in remarks(report, "jax")
+    answer = str(report).splitlines()[0]
+    assert answer == "torch ran once in 200 ms: it reads an open file; jax was not timed: JAX is not installed"
+    assert report.details().count("open file") == report.details().count("not installed") == 1
+    long = replace(report, variants=(replace(once, note="it reads an open file " * 9), report["jax"]))
+    assert "run-once  it reads an open file" in remarks(long, "torch")
+    assert "not timed  JAX is not installed" in remarks(long, "jax")
     assert "200 ms (once)" in str(report)
 
 
@@ -238,8 +299,9 @@ def test_a_device_says_what_was_in_use_before_and_what_was_held_later():
 def test_little_memory_is_not_mentioned_but_why_it_is_not_known_is():
     little = Ledger("host", None, (Amount("in use", 2**20 - 1, "VmHWM", most=2**21),), note="a note")
     report = a_report(a_variant("jax", memory=(little,)))
-    assert "memory" not in report.details()
-    assert "memory" not in json.dumps(report._repr_mimebundle_()[MIME])
+    assert report.details().count("memory") == 1
+    assert "left out  memory: 2.00 MiB at most" in report.details()
+    assert "memory" not in report._repr_mimebundle_()[MIME]["words"]["charts"]
     unknown = Ledger("cuda:0", None, (Amount("in use", None, why="no driver"),))
     shown = a_report(a_variant("jax", memory=(little, unknown)))._repr_mimebundle_()
     assert "not available: in use (no driver)" in shown["text/html"]
@@ -275,10 +337,37 @@ def test_warmth_and_voided_blocks_are_said():
     assert "2 blocks in which something was compiled" in block
 
 
-def test_conditions_are_two_to_four_lines():
+@pytest.mark.parametrize(
+    ("variants", "said"),
+    [
+        ((a_variant("torch"),), "memory: not measured"),
+        (
+            (a_variant("torch", memory=(Ledger("host", None, (Amount("in use", 2048, ""),)),)),),
+            "memory: 2.00 KiB at most",
+        ),
+        (
+            (a_variant("torch", compilation=Compilation("eager")), a_variant("jax", compilation=None)),
+            "memory: not measured; compile: nothing was compiled",
+        ),
+        (
+            (a_variant("torch", compilation=Compilation("yours")),),
+            "memory: not measured; compile: its time is not known",
+        ),
+        (with_memory().variants, None),
+    ],
+)
+def test_why_a_column_is_left_out_is_among_the_conditions(variants, said):
+    report = a_report(*variants, baseline=None)
+    (found,) = [line.text for line in conditions(report) if line.label == "left out"] or [None]
+    assert found == said
+    assert said is None or said in report.to_html()
+    assert "left out" not in replace(report, state="running").details(), "it may still come"
+
+
+def test_conditions_are_two_to_five_lines():
     lines = to_details(a_report()).split("\n\n")[-1].splitlines()
     assert lines[0] == "conditions"
-    assert 2 <= len(lines) - 1 <= 4
+    assert 2 <= len(lines) - 1 <= 5
     text = " ".join(lines)
     for part in (
         "torch 2.13.0",

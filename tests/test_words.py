@@ -27,7 +27,7 @@ def test_the_parts_of_a_report():
     assert [group["name"] for group in words["details"]][-2:] == ["numpy", "all variants"]
     numpy = words["details"][-2]["lines"]
     assert {"label": "not warm", "text": "its time had not settled when the rounds began", "warning": True} in numpy
-    assert [line["label"] for line in words["conditions"]] == ["software", "devices", "load", "timing"]
+    assert [line["label"] for line in words["conditions"]] == ["software", "devices", "load", "timing", "left out"]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fwmagic.format import one_line, percent, ratio_between, seconds, setting, times
@@ -26,7 +27,6 @@ _BUSY = f"{_SOMEHOW}: {_OTHERS}"
 # Between the ends of an interval that tells more than a direction.
 _WIDE = 2.0
 
-_NOT_SURE = "not sure which is the fastest: "
 AGREE = "outputs agree"
 """What is said where all outputs were compared, and none differs."""
 
@@ -236,7 +236,7 @@ def agreement_in_words(report: Report, names: Sequence[str]) -> str:
 
 def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
     if report.fastest is None:
-        return Answer("?", f"{_NOT_SURE}{_leading_in_words(report)}", "not sure")
+        return _leaders_in_words(report)
     name = report.fastest
     known = [turned(r) if r.over == name else r for r in report.ratios if name in (r.variant, r.over)]
     ahead = sorted(known, key=lambda r: -r.median)
@@ -246,36 +246,94 @@ def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
         return Answer("✓", f"{leads}, {_BUSY}", brief)
     if any(map(_why_no_size, wanted.values())):
         return Answer("✓", f"{leads}, {_SOMEHOW}", brief)
-    spans, bare = (
-        " and ".join(
-            f"{speed(r.median).removesuffix(' faster')}{f' ({span})' if (span := span_of(r)) else ''} "
-            f"over {one_line(over, 20)}"
-            for over, r in wanted.items()
-        )
-        for span_of in (_span_in_words, lambda _: "")
-    )
-    return Answer("✓", _first_that_fits(*(f"{leads}, by {beaten}" for beaten in (spans, bare) if beaten), leads), brief)
+    # With the intervals of both, of the next one, or of none.
+    beaten = [" and ".join(_lead_in_words(r, i < most) for i, r in enumerate(wanted.values())) for most in (2, 1, 0)]
+    return Answer("✓", _first_that_fits(*(f"{leads}, by {one}" for one in beaten if one), leads), brief)
 
 
-def _leading_in_words(report: Report) -> str:
-    """Return which variant may be the fastest, which other one may be it as well, and why that is not known."""
+def _lead_in_words(r: Ratio, whole: bool) -> str:
+    span = _span_in_words(r) if whole else ""
+    by = speed(r.median).removesuffix(" faster")
+    return f"{by}{f' ({span})' if span else ''} over {one_line(r.over, 20)}"
+
+
+def _leaders_in_words(report: Report) -> Answer:
+    """Return which variants may be the fastest, and what is sure all the same: what they are quicker than."""
+    pairs = {pair: r for one in report.ratios for r in (one, turned(one)) if (pair := (r.variant, r.over))}
     quickest = [name for _, name in sorted((v.time.median, v.name) for v in report.variants if v.time is not None)]
     if len(quickest) <= 1:
-        return "too few were timed"
-    first, *others = quickest
-    over = {r.over: r for r in (turned(r) if r.over == first else r for r in report.ratios) if r.variant == first}
-    rival = next((name for name in others if name not in over or over[name].verdict != "faster"), others[0])
-    pair, names = over.get(rival), f"{one_line(first, 20)} or {one_line(rival, 20)}"
-    if pair is not None and _is_of_a_busy_machine(pair):
-        return _first_that_fits(f"{names}: {_OTHERS}", _OTHERS, beside=_NOT_SURE)
-    if pair is None or pair.interval is None:
-        return _first_that_fits(f"{names}: too few rounds", names, beside=_NOT_SURE)
-    return _between_in_words(pair, pair.interval)
+        return Answer("?", "not sure which is the fastest: too few were timed", "not sure")
+    unbeaten = [a for a in quickest if not any(pairs[a, b].verdict == "slower" for b in quickest if (a, b) in pairs)]
+    first = (unbeaten or quickest)[0]
+    rivals = [b for b in quickest if b != first and ((first, b) not in pairs or pairs[first, b].verdict != "faster")]
+    rivals = rivals or quickest[1:2]
+    others = [b for b in quickest if b != first and b not in rivals]
+    leaders = [first, *rivals]
+    if all((a, b) in pairs and pairs[a, b].verdict == "same" for a, b in itertools.combinations(leaders, 2)):
+        sign, brief = "=", f"{len(leaders)} equally fast"
+        lead = f"{_listed(leaders, 'and')}: same time within {setting(report.margin)}"
+        span = ""
+    else:
+        sign, brief = "?", "not sure"
+        lead = f"{_listed(leaders, 'or')} is fastest"
+        span = _rivalry_in_words(pairs.get((first, rivals[0])), len(rivals))
+    sure = list(_surely_in_words(leaders, others, pairs)) if others else []
+    texts = [*(f"{lead}{span}; {one}" for one in sure), *(f"{lead}; {one}" for one in sure), f"{lead}{span}", lead]
+    return Answer(sign, _first_that_fits(*texts), brief)
 
 
-def _first_that_fits(*texts: str, beside: str = "") -> str:
-    """Return the first text that is short enough beside a sign and other words, or else the last one."""
-    return next((text for text in texts if len(beside + text) <= MOST - 2), texts[-1])
+def _listed(names: Sequence[str], last: str) -> str:
+    """Return a few names, or of many the first one."""
+    few = [one_line(name, 20) for name in names]
+    if len(few) > 3:
+        return (
+            f"{few[0]} {last} one of {len(few) - 1} others" if last == "or" else f"{few[0]} and {len(few) - 1} others"
+        )
+    return f"{', '.join(few[:-1])} {last} {few[-1]}" if len(few) > 1 else few[0]
+
+
+def _rivalry_in_words(r: Ratio | None, rivals: int) -> str:
+    """Return in parentheses between what the two lie that may be the fastest, or why that is not known."""
+    if r is not None and _is_of_a_busy_machine(r):
+        return f" ({_OTHERS})"
+    if r is None or r.interval is None:
+        return " (too few rounds)"
+    low, high = (_factor(1 / bound) for bound in reversed(r.interval))
+    return f" ({low.removesuffix('x')}-{high})" if rivals == 1 else ""
+
+
+def _surely_in_words(
+    leaders: Sequence[str], others: Sequence[str], pairs: Mapping[tuple[str, str], Ratio]
+) -> Iterator[str]:
+    """Yield what the leaders are quicker than, and by how much at least: first as much as can be told."""
+    wins = [pairs[a, b] for a in leaders for b in others if (a, b) in pairs and pairs[a, b].verdict == "faster"]
+    everyone = len(wins) == len(leaders) * len(others)
+    if not everyone:  # the first one is quicker than all of them
+        wins = [r for r in wins if r.variant == leaders[0]]
+    who = one_line(leaders[0], 20) if not everyone or len(leaders) == 1 else "both" if len(leaders) == 2 else "all"
+    least = (
+        "" if any(map(_is_of_a_busy_machine, wins)) else _least_in_words(min(1 / (r.high or r.median) for r in wins))
+    )
+    beat = "beats" if who not in ("both", "all") else "beat"
+    whom = [_listed(others, "and")] if len(others) <= 3 else []
+    for told in (*whom, f"the other {len(others)}" if len(others) > 1 else "the other"):
+        if least:
+            yield f"{who} {beat} {told} by {least} at least"
+        yield f"{who} {beat} {told}"
+
+
+def _least_in_words(factor: float) -> str:
+    """Return what a speed is at least, rounded down."""
+    if factor <= 1:
+        return ""
+    if factor < _FACTOR:
+        return f"{math.floor(1000 * (factor - 1)) / 10:.1f} %"
+    return f"{math.floor(10 * factor) / 10:.1f}x" if factor < 10 else f"{math.floor(factor)}x"
+
+
+def _first_that_fits(*texts: str) -> str:
+    """Return the first text that is short enough beside a sign, or else the last one."""
+    return next((text for text in texts if len(text) <= MOST - 2), texts[-1])
 
 
 def _alone_in_words(variant: Variant) -> Answer:

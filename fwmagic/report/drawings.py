@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Literal, NamedTuple
 
-from fwmagic.format import seconds_between, size
+from fwmagic.format import seconds_between
 from fwmagic.report.ledger import Kind, Ledger
 from fwmagic.report.report import NEUTRAL, Time, Variant
 from fwmagic.report.scale import Scale
-from fwmagic.report.tables import device_in_words, segment_in_words
+from fwmagic.report.tables import bytes_in_words, device_in_words, segment_in_words
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT = 1000, 40
@@ -54,7 +54,7 @@ def strip(variant: Variant, time: Time, on: Scale) -> str:
     if time.interval is not None:
         described += f", 95 % interval {seconds_between(*time.interval)}"
         left, right = (_x(value, on) for value in time.interval)
-        interval = f'<rect x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" class="fw-interval"/>'
+        interval = f'<rect class="fw-interval" x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" />'
     if beyond:
         described += f"; {beyond} slower than the scale shows"
     middle = _x(time.median, on)
@@ -107,13 +107,13 @@ def memory(paint: str, ledger: Ledger, on: Extent) -> str:
 
     Free memory is not drawn: on a large device it would leave no room for anything else.
     """
-    start, lines = 0.0, {"use": "", "held": "", "rest": ""}
-    for kind, count in drawn_segments(ledger):
+    start, lines = 0.0, {"use": "", "perhaps": "", "held": "", "rest": ""}
+    for part, count in drawn_segments(ledger):
         width = _WIDTH * count / on.bytes
-        lines[whose(kind)] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
+        lines[part] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
         start += width
-    used = (amount for amount in ledger.peak if amount.kind == "in use" and amount.bytes)
-    described = ", ".join(f"{segment_in_words(ledger, amount)} {size(amount.bytes or 0)}" for amount in used)
+    used = (amount for amount in ledger.peak if amount.kind == "in use" and (amount.most or amount.bytes))
+    described = ", ".join(f"{segment_in_words(ledger, amount)} {bytes_in_words(amount)}" for amount in used)
     paths = "".join(
         f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else paint}" d="{line}"/>'
         for name, line in lines.items()
@@ -122,15 +122,21 @@ def memory(paint: str, ledger: Ledger, on: Extent) -> str:
     return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}{_END}"
 
 
-def whose(kind: Kind) -> Literal["use", "held", "rest"]:
-    """Return what a segment is to the variant: in use, held (its own, but not in use), or the rest."""
+#: What a segment is to the variant: in use, perhaps in use too, held (its own, but not in use), or the rest.
+Part = Literal["use", "perhaps", "held", "rest"]
+
+
+def drawn_segments(ledger: Ledger) -> Iterator[tuple[Part, int]]:
+    """Yield what the segments of a ledger's bar are, and their bytes."""
+    for amount in ledger.peak:
+        count = amount.bytes or 0
+        if count and amount.kind != "free":
+            yield _part(amount.kind), count
+        if amount.most is not None and amount.most > count:
+            yield "perhaps", amount.most - count
+
+
+def _part(kind: Kind) -> Part:
     if kind == "in use":
         return "use"
     return "rest" if kind in ("other processes", "reserved by the driver", "held by others here") else "held"
-
-
-def drawn_segments(ledger: Ledger) -> Iterator[tuple[Kind, int]]:
-    """Yield kind and bytes of the segments of a ledger's bar."""
-    for amount in ledger.peak:
-        if amount.bytes and amount.kind != "free":
-            yield amount.kind, amount.bytes

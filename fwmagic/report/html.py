@@ -14,7 +14,7 @@ from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, noted, stored_details
 from fwmagic.report.report import Report, Variant
 from fwmagic.report.scale import ends, scale
-from fwmagic.report.tables import compile_cell, device_in_words, figures, table, used_in_words, uses_memory
+from fwmagic.report.tables import PAIRED, compile_cell, device_in_words, figures, table, used_in_words, uses_memory
 from fwmagic.report.words import Sentence, headline, ranked
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
@@ -23,12 +23,20 @@ from fwmagic.report.words import Sentence, headline, ranked
 # A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out,
 # and so are quotation marks, each of which JSON makes two characters.
 _QUOTED = re.compile(r'="([\w#.%-]+)"(?=[ >])')
-_CLASS = re.compile(r"\.(fw-\w+)")
-_KEY = "a dot a block of calls, the first at the top; the line is their median, the box its 95 % interval"
+# What a rule of the style is for, as far as it says so at its start: a class, or else an element.
+_FOR = re.compile(r"\w*\.(fw-\w+)|(\w+)\{")
+_KEY = "●\N{NO-BREAK SPACE}block ┃\N{NO-BREAK SPACE}median ▒\N{NO-BREAK SPACE}95\N{NO-BREAK SPACE}% interval"
+# What else is to be known of what is drawn, and of a column: for who points at its head.
+_MEANT = {
+    "dots": "● is a block of calls, the first at the top",
+    PAIRED: "within rounds of all variants in turn: no quotient of the times per call",
+}
 # What stands in parentheses in an answer, such as an interval.
 _INTERVAL = re.compile(r" \([^()]*\)")
 # So many characters of an error fit into two lines of a row.
 _MOST_WHY = 120
+# Who points at it sees more of it; the remarks have all.
+_MOST_POINTED = 600
 STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
@@ -46,8 +54,8 @@ def to_html(report: Report) -> str:
 
 def _is_used(rule: str, body: str) -> bool:
     """Say whether a rule (a line of the style) is for something that a report has: a notebook stores each of them."""
-    named = _CLASS.match(rule)
-    return named is None or named[1] in body
+    named = _FOR.match(rule)
+    return named is None or (named[1] or f"<{named[2]}") in body
 
 
 def _bar_html(report: Report) -> str:
@@ -89,10 +97,11 @@ def _rows_html(report: Report) -> str:
     times = [variant.time for variant in report.variants if variant.time is not None]
     on = scale(times)
     shown = table(report)
-    head = [f"<th{_column_class(name)}>{_breakable_html(name)}" for name in shown.head]
+    head = [f"<th{_column_class(name)}{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
         low, high = ends(on, times)
-        head.insert(1, f'<th class="fw-axis" title="{_KEY}"><span>{low}</span> <span>{_figure_html(high)}</span>')
+        ends_html = f"<span>{low}</span> <span>{_figure_html(high)}</span>"
+        head.insert(1, f'<th class="fw-axis"{_meant_html("dots")}><i>{_KEY}</i> {ends_html}')
     rows, answer = [], answer_of(report).line
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
@@ -106,12 +115,20 @@ def _rows_html(report: Report) -> str:
     return f'<table class="fw-rows"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
+def _meant_html(name: str) -> str:
+    """Return what a column means, as an attribute of its head."""
+    meant = _MEANT.get(PAIRED if name.startswith(PAIRED) else name)
+    return "" if meant is None else f' title="{meant}"'
+
+
 def _why_html(variant: Variant, answer: str) -> str:
     """Return what a variant raised, where its samples would be, unless the answer tells all of it."""
     failure = variant.failure
     if failure is None or one_line(failure.message) in answer:
         return ""
-    return f'<span class="fw-why">{escape(one_line(f"{failure.error}: {failure.message}", _MOST_WHY))}</span>'
+    why = f"{failure.error}: {failure.message}" if failure.error else failure.message
+    whole = escape(one_line(why, _MOST_POINTED))
+    return f'<span class="fw-why" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
 
 
 def _breakable_html(name: str) -> str:
@@ -150,18 +167,22 @@ def _memory_html(variants: Sequence[Variant]) -> str:
 def _legend(ledgers: Iterable[Ledger]) -> Iterator[str]:
     """Yield what is drawn of memory: a run on a CPU has often only one kind."""
     yield "memory at the peak"
-    kinds = {drawings.whose(kind) for ledger in ledgers for kind, _ in drawings.drawn_segments(ledger)}
+    kinds = {kind for ledger in ledgers for kind, _ in drawings.drawn_segments(ledger)}
     if len(kinds) > 1:
-        names = {"use": "thick bar: in use", "held": "thinner: held, not in use", "rest": "line: of others"}
+        names = {
+            "use": "thick bar: in use",
+            "perhaps": "faint: perhaps in use",
+            "held": "thinner: held, not in use",
+            "rest": "line: of others",
+        }
         yield from (name for kind, name in names.items() if kind in kinds)
 
 
 def _framed_html(heading: str, rows: Iterable[str], ends: Iterable[str]) -> str:
     """Return rows of three columns under a heading, with the labels of an axis below the middle one."""
-    top = f'<i class="fw-wide"></i><i>{heading}</i><i class="fw-wide"></i>'
     labels = "".join(f"<i>{label}</i>" for label in ends)
-    bottom = f'<i class="fw-wide"></i><div class="fw-axis">{labels}</div>'
-    return f'<div class="fw-chart">{top}{"".join(rows)}{bottom}</div>'
+    axis = f'<div class="fw-axis">{labels}</div>'
+    return f'<p class="fw-soft">{heading}</p><div class="fw-chart">{"".join(rows)}{axis}</div>'
 
 
 def _in_use_for_html(ledger: Ledger) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,7 @@ from fwmagic.format import (
     setting,
     size,
 )
-from fwmagic.report.answer import answer_of, speed
+from fwmagic.report.answer import MOST, Answer, answer_of, speed
 from fwmagic.report.ledger import Amount, Ledger
 from fwmagic.report.report import (
     Agreement,
@@ -31,6 +32,7 @@ from fwmagic.report.report import (
 from fwmagic.report.tables import (
     NOT_AVAILABLE,
     bytes_in_words,
+    compile_cell,
     device_in_words,
     range_in_words,
     segment_in_words,
@@ -44,9 +46,10 @@ _COMPILED = {
     "functions": "the functions that it calls, in place",
     "eager": "no",
 }
-# Remarks that a finding takes the place of, and those whose last words may be in the answer.
+# Remarks that a finding takes the place of.
 _SAID_BY = {"FW302": "not warm", "FW401": "outputs"}
-_ANSWERED = ("failed", "outputs", "compiled")
+# The longest remark, and what a notebook stores at most of one that quotes an error.
+_LONGEST, _LONGEST_ERROR = 600, 2000
 #: The name of the remarks on all variants.
 ALL = "all variants"
 #: Of more variants than these, a notebook stores only what is to be noted on each.
@@ -95,11 +98,14 @@ class Group:
 def details(report: Report) -> list[Group]:
     """Return the remarks on each variant under its name, then those on the whole comparison.
 
-    What is the same for all of several variants is said once.
+    What is the same for all of several variants is said once, and what the answer tells is not said again.
     """
     names = {variant.name for variant in report.variants}
-    memory = uses_memory(report)
-    own = {v.name: [*_remarks_on_variant(v, memory), *_findings_in_words(report, {v.name})] for v in report.variants}
+    memory, answer = uses_memory(report), answer_of(report)
+    own = {
+        v.name: [*_remarks_on_variant(v, memory, answer.line), *_findings_in_words(report, {v.name}, answer.line)]
+        for v in report.variants
+    }
     for finding in report.findings:  # it says the same, and what to do
         if finding.code in _SAID_BY and finding.variant in own:
             own[finding.variant] = [line for line in own[finding.variant] if line.label != _SAID_BY[finding.code]]
@@ -107,7 +113,8 @@ def details(report: Report) -> list[Group]:
     shared = [line for line in first if others and all(line in lines for lines in others)]
     groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     named = {finding.variant for finding in report.findings}
-    groups.append((ALL, [*_verdict_remarks(report), *shared, *_findings_in_words(report, named - names | {None})]))
+    of_all = _findings_in_words(report, named - names | {None}, answer.line)
+    groups.append((ALL, [*_verdict_remarks(report, answer), *shared, *of_all]))
     return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
 
 
@@ -115,18 +122,30 @@ def noted(report: Report) -> list[Remark]:
     """Return what is to be noted beside the answer: first the findings that concern all numbers, then the rest."""
     lines = [(group.name, line) for group in details(report) for line in group.lines if line.warning]
     answer = answer_of(report).line
-    rest = [(name, line) for name, line in lines if line.label not in _ANSWERED or _end_of(line) not in answer]
-    return [line for _, line in sorted(rest, key=lambda one: one[0] != ALL or one[1].finding is None)]
+    first = sorted(lines, key=lambda one: one[0] != ALL or one[1].finding is None)
+    return [replace(one, text=_beyond(one.text, answer)) if one.label == "failed" else one for _, one in first]
 
 
-def _end_of(line: Remark) -> str:
-    """Return what a remark ends with: what was raised, what differs, or what to do about it."""
-    return line.text.rpartition(": ")[2]
+def _is_told(text: str, answer: str) -> bool:
+    """Say whether the answer has what a text ends with: what was raised, or what differs."""
+    return bool(text) and one_line(text.rpartition(": ")[2]) in answer
+
+
+def _beyond(text: str, answer: str) -> str:
+    """Return the parts of a remark that the answer does not have; of one that was cut there, the rest."""
+    shown, kept = answer.removesuffix("…"), []
+    for part in re.split(r"[:;] ", text):
+        cut = 0
+        if shown != answer:
+            cut = next((n for n in range(min(len(part), MOST), 3, -1) if shown.endswith(part[:n].rstrip())), 0)
+        if part not in answer:
+            kept.append(f"…{part[cut:].lstrip()}" if cut else part)
+    return ": ".join(kept)
 
 
 def stored_details(report: Report) -> list[Group]:
     """Return the remarks for a view that a notebook stores: of many variants, what is to be noted on each, no more."""
-    groups = details(report)
+    groups = [replace(group, lines=tuple(map(_stored_remark, group.lines))) for group in details(report)]
     if len(report.variants) <= MANY:
         return groups
     *own, last = groups if groups and groups[-1].name == ALL else [*groups, Group(ALL, ())]
@@ -135,11 +154,18 @@ def stored_details(report: Report) -> list[Group]:
     return [*(group for group in noted if group.lines), replace(last, lines=(*last.lines, more))]
 
 
-def _verdict_remarks(report: Report) -> Iterator[Remark]:
+def _stored_remark(line: Remark) -> Remark:
+    return replace(line, text=one_line(line.text, _LONGEST_ERROR))
+
+
+def _verdict_remarks(report: Report, answer: Answer) -> Iterator[Remark]:
     """Yield the verdict on a pair; of several pairs only what their table does not tell, once for all of one note."""
     ratios = list(report.over_baseline().values())
     if len(ratios) == 1:
-        yield Remark("verdict", _verdict_in_words(ratios[0], report.margin))
+        told = answer.sign in ("✓", "=", "?") or (ratios[0].verdict == "withheld" and ratios[0].note in answer.line)
+        words = _figures_in_words(ratios[0]) if told else _verdict_in_words(ratios[0], report.margin)
+        if words:
+            yield Remark("verdict", words)
         return
     for r in ratios:
         if r.regimes or not r.repeatable:
@@ -150,10 +176,21 @@ def _verdict_remarks(report: Report) -> Iterator[Remark]:
         yield Remark("verdict", f"{names}: {verdict}: {note}")
 
 
-def _verdict_in_words(r: Ratio, margin: float) -> str:
+def _figures_in_words(r: Ratio) -> str:
+    """Return what a verdict that the answer has is made of."""
+    if r.verdict == "withheld":
+        return ""
+    return f"{r.variant} over {r.over}: {_ratio_in_words(r)}{_more_in_words(r)}"
+
+
+def _ratio_in_words(r: Ratio) -> str:
     seen = f"{range_in_words(r)}, no interval"
     span = f"95 % interval {ratio_between(*r.interval)}" if r.interval is not None else seen
-    figures = f"(ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)})"
+    return f"ratio {ratio(r.median)}, {span}, {r.rounds} {_plural('round', r.rounds)}"
+
+
+def _verdict_in_words(r: Ratio, margin: float) -> str:
+    figures = f"({_ratio_in_words(r)})"
     pair = f"{r.variant} and {r.over}"
     if r.verdict in ("faster", "slower"):
         text = f"{r.variant} is {speed(r.median)} than {r.over} {figures}"
@@ -169,13 +206,17 @@ def _verdict_in_words(r: Ratio, margin: float) -> str:
         text = (
             f"{pair}: undecided: {r.variant} is {_span_in_words(*r.interval)} {figures}; a larger --budget may decide"
         )
+    return f"{text}{_more_in_words(r)}"
+
+
+def _more_in_words(r: Ratio) -> str:
     if r.regimes:
         low, high = r.regimes
         share = percent(low.share, 2)
-        return f"{text}; it moved between {ratio(low.median)}, in {share} of the rounds, and {ratio(high.median)}"
+        return f"; it moved between {ratio(low.median)}, in {share} of the rounds, and {ratio(high.median)}"
     if not r.repeatable:
-        return f"{text}; not repeatable: parts of this run disagreed, so the interval was widened"
-    return f"{text}; {r.note}" if r.note else text
+        return "; not repeatable: parts of this run disagreed, so the interval was widened"
+    return f"; {r.note}" if r.note else ""
 
 
 def _span_in_words(low: float, high: float) -> str:
@@ -185,18 +226,21 @@ def _span_in_words(low: float, high: float) -> str:
     return f"between {first} and {second}"
 
 
-def _remarks_on_variant(variant: Variant, memory: bool) -> Iterator[Remark]:
+def _remarks_on_variant(variant: Variant, memory: bool, answer: str) -> Iterator[Remark]:
     options = {name: value for name, value in variant.options.items() if name != "output"}
     if options:
         yield Remark("options", _pairs_in_words(options, "="))
     if variant.failure is not None:
         failure = variant.failure
         what = f"{failure.error} ({failure.stage})" if failure.error else failure.stage
-        yield Remark("failed", f"{_line_in_words(failure.line)}{what}: {failure.message}", True)
-    if variant.note and variant.status != "running":  # that is what the run is at, and stands above
+        told = one_line(failure.message) in answer
+        whole = f"{_line_in_words(failure.line)}{what}: {failure.message}"
+        yield Remark("failed", f"stage: {failure.stage}", False) if told else Remark("failed", whole, True)
+    # Of one that is at work, it is what the run is at.
+    if variant.note and variant.status != "running" and one_line(variant.note) not in answer:
         yield Remark(variant.status, variant.note)
     if variant.compilation is not None:
-        yield from _compilation_in_words(variant.compilation)
+        yield from _compilation_in_words(variant.compilation, answer)
     if variant.time is not None:
         yield Remark("timed", _blocks_in_words(variant.time))
         yield from _alone_remark(variant.time)
@@ -209,12 +253,14 @@ def _remarks_on_variant(variant: Variant, memory: bool) -> Iterator[Remark]:
             yield _peak_in_words(ledger)
             yield from _source_in_words(ledger)
             yield from _allocations_in_words(ledger)
-    if variant.agreement is not None:
-        differs = variant.agreement.status == "differs"
-        where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
-        yield Remark("outputs", f"{variant.agreement.sentence}{where}", differs)
     if variant.returned:
         yield Remark("returned", ", ".join(variant.returned))
+    if variant.agreement is not None:
+        differs = variant.agreement.status == "differs"
+        if differs and _is_told(variant.agreement.sentence, answer):
+            return
+        where = f" (at {variant.agreement.path})" if _adds(variant.agreement) else ""
+        yield Remark("outputs", f"{variant.agreement.sentence}{where}", differs)
 
 
 _LOOSE = 1.05  # what a tight loop of a few milliseconds tells of a time, as a factor
@@ -246,7 +292,7 @@ def _adds(agreement: Agreement) -> bool:
     return bool(agreement.path) and str(agreement.path) not in agreement.sentence
 
 
-def _compilation_in_words(compilation: Compilation) -> Iterator[Remark]:
+def _compilation_in_words(compilation: Compilation, answer: str) -> Iterator[Remark]:
     whole = compilation.way == "cell" and bool(compilation.reason)  # the reason tells how
     parts = [compilation.reason if whole else _COMPILED.get(compilation.way, compilation.way)]
     if compilation.compiled and not whole:
@@ -256,7 +302,12 @@ def _compilation_in_words(compilation: Compilation) -> Iterator[Remark]:
     if compilation.lifted:
         parts.append(f"{compilation.lifted} captured arrays made arguments")
     why = f": {_line_in_words(compilation.line)}{compilation.reason}" if compilation.reason and not whole else ""
-    yield Remark("compiled", f"{', '.join(parts)}{why}", compilation.way == "eager" and compilation.line is not None)
+    told = f"{', '.join(parts)}{why}"
+    refused = compilation.way == "eager" and compilation.line is not None
+    if refused and "not compiled: " in answer:  # it has the line, and what is there
+        told = _beyond(told, answer)
+    if told:
+        yield Remark("compiled", told, refused)
     for label, places in (("graph break", compilation.breaks), ("recompiled", compilation.recompiles)):
         for place in places:
             yield Remark(label, f"{_line_in_words(place.line)}{place.reason}", True)
@@ -311,15 +362,17 @@ def _allocations_in_words(ledger: Ledger) -> Iterator[Remark]:
         yield Remark("allocated", ", ".join(parts))
 
 
-def _findings_in_words(report: Report, variants: Set[str | None]) -> list[Remark]:
+def _findings_in_words(report: Report, variants: Set[str | None], answer: str) -> list[Remark]:
     return [
-        _finding_in_words(finding, place)
+        _finding_in_words(finding, place, answer)
         for place, finding in enumerate(report.findings)
         if finding.variant in variants
     ]
 
 
-def _finding_in_words(finding: Finding, place: int) -> Remark:
+def _finding_in_words(finding: Finding, place: int, answer: str) -> Remark:
+    if finding.code == "FW401" and _is_told(finding.sentence.rstrip("."), answer):
+        return Remark(finding.code, f"what to do: {finding.fix}", True)
     text = f"{_line_in_words(finding.line)}{finding.sentence.rstrip('.')}. What to do: {finding.fix}"
     return Remark(finding.code, text, True, place if text == _tidy_text(text) else None)
 
@@ -329,11 +382,12 @@ def _line_in_words(line: int | None) -> str:
 
 
 def _tidy_remark(line: Remark) -> Remark:
-    return Remark(one_line(line.label, 40), _tidy_text(line.text), line.warning, line.finding)
+    most = len(line.text) if line.label == "failed" else _LONGEST  # an error is told whole in one place
+    return Remark(one_line(line.label, 40), one_line(line.text, most), line.warning, line.finding)
 
 
 def _tidy_text(text: str) -> str:
-    return one_line(text, 600)
+    return one_line(text, _LONGEST)
 
 
 def conditions(report: Report) -> list[Remark]:
@@ -357,8 +411,22 @@ def conditions(report: Report) -> list[Remark]:
             *(source for source in sources if source != Time.source),
         ],
     }
+    if report.state != "running":
+        lines["left out"] = list(_left_out(report))
     joined = {label: "; ".join(part for part in parts if part) for label, parts in lines.items()}
-    return [Remark(label, one_line(text, 600)) for label, text in joined.items() if text]
+    return [Remark(label, one_line(text, _LONGEST)) for label, text in joined.items() if text]
+
+
+def _left_out(report: Report) -> Iterator[str]:
+    """Yield which columns of a first look are not there, and why."""
+    known = [one for v in report.variants for ledger in v.memory for one in ledger.peak if one.kind == "in use"]
+    counts = [count for one in known if (count := one.most if one.most is not None else one.bytes) is not None]
+    if report.variants and not uses_memory(report):
+        yield f"memory: {size(max(counts))} at most" if counts else "memory: not measured"
+    if all(compile_cell(variant) == NOT_AVAILABLE for variant in report.variants):
+        ways = {v.compilation.way for v in report.variants if v.compilation is not None}
+        if ways:
+            yield "compile: nothing was compiled" if ways == {"eager"} else "compile: its time is not known"
 
 
 def _threads_in_words(threads: Mapping[str, str]) -> str:

@@ -234,7 +234,7 @@ class Failure:
     error
         The class of the exception.
     message
-        Its message.
+        Its message; a stored report holds its first line here, and more of it in words.
     line
         Line of the user's cell, from 1; null: no line is known.
     stage
@@ -242,7 +242,7 @@ class Failure:
     """
 
     error: str
-    message: str
+    message: str = field(metadata={"thinned": lambda text, _: text.partition("\n")[0]})
     line: LineNumber | None
     stage: str
 

@@ -25,6 +25,8 @@ from fwmagic.report.report import (
 )
 
 NOT_AVAILABLE = "n/a"
+#: How a column of ratios is headed: they are no quotients of the times beside them.
+PAIRED = "paired ratio"
 # Less memory than this, in bytes, is not worth a look.
 _LEAST_MEMORY = 2**20
 Row = tuple[str, ...]
@@ -49,7 +51,7 @@ class Table:
 def table(report: Report) -> Table:
     """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
     ratios = report.over_baseline()
-    over = f"ratio to {one_line(report.baseline, 20)}" if report.baseline is not None else "ratio"
+    over = f"{PAIRED} to {one_line(report.baseline, 20)}" if report.baseline is not None else PAIRED
     columns = {
         "variant": [one_line(variant.name, 30) for variant in report.variants],
         "per call": [_each_cell(variant) for variant in report.variants],
@@ -71,7 +73,7 @@ def figures(report: Report) -> Table:
         "variant": [variant.name for variant in report.variants],
         "runs": [f"{variant.framework} {variant.mode}".strip() for variant in report.variants],
         "time per call": [_time_cell(variant) for variant in report.variants],
-        f"ratio to {over}": [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        f"{PAIRED} to {over}": [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
         "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
@@ -80,7 +82,7 @@ def figures(report: Report) -> Table:
         "compiled": [_compiled_cell(variant) for variant in report.variants],
     }
     if not ratios:
-        del columns[f"ratio to {over}"]
+        del columns[f"{PAIRED} to {over}"]
     return _without_empty(columns)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fwmagic.format import one_line, seconds, size
 from fwmagic.report.answer import as_of
-from fwmagic.report.drawings import Extent, drawn_ledgers, drawn_segments, extent, whose
+from fwmagic.report.drawings import Extent, Part, drawn_ledgers, drawn_segments, extent
 from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, details, noted, stages_in_words
 from fwmagic.report.report import Report, Variant
@@ -19,9 +19,9 @@ from fwmagic.report.words import headline, ranked
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
-# What is in use, held by the variant beside it, and of others; and how full a step of a course is.
+# What is in use, perhaps in use, held by the variant beside it, and of others; and how full a step of a course is.
 _WIDTH = 40
-_MARKS = {"use": "█", "held": "▒", "rest": "░"}
+_MARKS: dict[Part, str] = {"use": "█", "perhaps": "╌", "held": "▒", "rest": "░"}
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 # The columns of a terminal and of a strip of samples, its dots by how many samples they are, and the remarks.
@@ -123,16 +123,17 @@ def memory_text(variants: Iterable[Variant]) -> str:
         return ""
     width = max(len(name) for name, _, _ in shown)
     span = f"; right: over {seconds(on.seconds)}" if on.seconds else ""
-    heading = f"memory at the peak, 0 to {size(on.bytes)}: █ in use, ▒ held and not in use, ░ of others{span}"
+    perhaps = ", ╌ perhaps in use" if any(_MARKS["perhaps"] in bar for _, bar, _ in shown) else ""
+    heading = f"memory at the peak, 0 to {size(on.bytes)}: █ in use{perhaps}, ▒ held and not in use, ░ of others{span}"
     lines = [f"  {name.ljust(width)}  {bar.ljust(_WIDTH)}  {course}".rstrip() for name, bar, course in shown]
     return "\n".join([heading, *lines])
 
 
 def _bar_text(ledger: Ledger, on: Extent) -> str:
     end, text = 0, ""
-    for kind, count in drawn_segments(ledger):
+    for part, count in drawn_segments(ledger):
         end += count
-        text += _MARKS[whose(kind)] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
+        text += _MARKS[part] * (max(round(_WIDTH * end / on.bytes), len(text) + 1) - len(text))
     return text
 
 

@@ -134,7 +134,7 @@ def headline(report: Report) -> list[Sentence]:
     """Return the answer; whether the outputs of many agree; the note of a run that did not end as it should."""
     first = answer_of(report)
     sentences = [Sentence(first.line, first.warning)]
-    if len(report.variants) > _FEW and first.sign in ("✓", "?"):  # of two, the answer says it
+    if len(report.variants) > _FEW and first.sign in ("✓", "=", "?"):  # of two, the answer says it
         checked = agreement_in_words(report, [variant.name for variant in report.variants])
         sentences += [Sentence(f"all {checked}" if checked == AGREE else checked)] if checked else []
     if report.note and report.note not in first.line:

@@ -124,7 +124,7 @@ def failure_of(error: BaseException, line: int | None, stage: str) -> Failure:
     """Return what is reported of an exception; our own are told by their sentence alone."""
     message = message_of(error).strip() or "no message"
     kind = "" if isinstance(error, FwMagicError) else type(error).__name__
-    return Failure(kind, message.splitlines()[0], line, stage)
+    return Failure(kind, message, line, stage)
 
 
 def _shown_as(error: BaseException) -> BaseException:

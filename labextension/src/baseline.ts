@@ -5,7 +5,7 @@ import type { Ratio, Report } from './read';
 
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
 /** How the table of figures heads its column of ratios. */
-const HEAD = 'ratio to ';
+const HEAD = 'paired ratio to ';
 
 /** Return the report over the variant of this name: all pairs of a run are stored, each in one direction. */
 export function rebased(report: Report, name: string): Report {
@@ -41,7 +41,7 @@ export function rebased(report: Report, name: string): Report {
 }
 
 /** Return the same ratio seen from its other side. */
-function turned(r: Ratio): Ratio {
+export function turned(r: Ratio): Ratio {
   const inverse = (value: number | null): number | null => (value ? 1 / value : null);
   return {
     ...r,

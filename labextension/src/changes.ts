@@ -57,7 +57,7 @@ function answer(names: readonly string[], before: Report, after: Report, others:
   });
   const sure = ratios.filter(({ low, high }) => low !== undefined && (low > 1 || high < 1));
   const times = sure.map(({ name, median }) =>
-    median < 1 ? `${name} is ${ratio(1 / median)}x faster` : `${name} is ${ratio(median)}x slower`
+    median < 1 ? `${name} is ${ratio(1 / median)}x faster than in ①` : `${name} is ${ratio(median)}x slower than in ①`
   );
   const rest = ratios.filter(one => !sure.includes(one)).map(({ name }) => name);
   if (rest.length > 0) {

@@ -11,6 +11,8 @@ import { type Order, ordered } from './order';
 import { type Chart, sized } from './specs';
 import { draw } from './vega';
 
+/** So many rows of a table are shown: a stored report may have any number. */
+const MOST_ROWS = 250;
 /** Vega's widget has margins of its own. */
 const MARGIN = 20;
 
@@ -72,7 +74,7 @@ export function ChartView(props: {
       />
       <details open={failed}>
         <summary aria-label={`${trans.__('Table')} (${chart.title})`}>{trans.__('Table')}</summary>
-        <TableView head={chart.table.head} rows={chart.table.rows} label={chart.title} />
+        <TableView head={chart.table.head} rows={chart.table.rows} label={chart.title} trans={trans} />
       </details>
     </figure>
   );
@@ -93,6 +95,7 @@ export function TableView(props: {
   label: string;
   /** Whether a click on the head of a column puts the rows in its order, and another one in the opposite. */
   sortable?: boolean;
+  trans: TranslationBundle;
 }): React.JSX.Element {
   const [order, setOrder] = React.useState<Order | null>(null);
   const sort = (column: number): void => {
@@ -124,23 +127,28 @@ export function TableView(props: {
           </tr>
         </thead>
         <tbody>
-          {ordered(props.rows, order).map((row, i) => (
-            <tr key={i}>
-              {row.map((cell, j) =>
-                j === 0 ? (
-                  <th key={j} scope="row">
-                    {cell}
-                  </th>
-                ) : (
-                  <td key={j}>
-                    <Figure text={cell} />
-                  </td>
-                )
-              )}
-            </tr>
-          ))}
+          {ordered(props.rows, order)
+            .slice(0, MOST_ROWS)
+            .map((row, i) => (
+              <tr key={i}>
+                {row.map((cell, j) =>
+                  j === 0 ? (
+                    <th key={j} scope="row">
+                      {cell}
+                    </th>
+                  ) : (
+                    <td key={j}>
+                      <Figure text={cell} />
+                    </td>
+                  )
+                )}
+              </tr>
+            ))}
         </tbody>
       </table>
+      {props.rows.length > MOST_ROWS && (
+        <p>{props.trans.__('%1 more rows are not shown.', props.rows.length - MOST_ROWS)}</p>
+      )}
     </div>
   );
 }

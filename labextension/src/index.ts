@@ -14,7 +14,7 @@ import { save } from './file';
 import { pairToMarkdown, toMarkdown } from './markdown';
 import { NotebookRuns } from './notebook';
 import { ComparePanel, COMMANDS } from './panel';
-import { isReport } from './read';
+import { isReport, whole } from './read';
 
 const DOMAIN = 'fwmagic';
 const PANEL = 'fwmagic:panel';
@@ -145,7 +145,7 @@ function addCommands(app: JupyterFrontEnd, widget: ComparePanel, trans: Translat
     isEnabled: () => reports().length > 0,
     execute: () => {
       const all = reports();
-      const plain = all.map(report => ({ ...report, words: undefined }));
+      const plain = all.map(report => ({ ...whole(report), words: undefined }));
       const value = all.length > 1 ? { reports: plain, changes: changes(all[0], all[1]) } : plain[0];
       const name = all.map(report => report.run_id).join('-');
       save(`fwmagic-${name}.json`, 'application/json', JSON.stringify(value, null, 2));

@@ -3,14 +3,13 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { limited } from './limits';
-import type { Lines } from './read';
+import { leftOut, type Lines } from './read';
 import { place, seen, type Seen, type Visit, where } from './steps';
 import { type GoTo, Linked } from './view';
 
 export function LinesView(props: { lines: Lines; goTo: GoTo; trans: TranslationBundle }): React.JSX.Element {
-  const { goTo, trans } = props;
-  const { report: lines, left } = limited(props.lines);
+  const { lines, goTo, trans } = props;
+  const left = leftOut(lines);
   const [at, setAt] = React.useState(0);
   const code = React.useRef<HTMLDivElement>(null);
   const { visits } = lines;

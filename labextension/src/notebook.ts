@@ -14,13 +14,15 @@ import { chosen, keep, merged, type Run } from './runs';
 
 /** Milliseconds that changes of a notebook are gathered for: an update while a cell runs is one of at most five a second. */
 const GATHER = 100;
+/** Milliseconds that outputs are read for at a stretch; those of a long notebook come one after the other. */
+const STRETCH = 20;
 const ENDED = ['restarting', 'autorestarting', 'terminating', 'dead', 'idle'];
 const SHOWN = ['display_data', 'update_display_data', 'execute_result'];
 
 /** The runs of one open notebook, and which of them are chosen. */
 export class NotebookRuns {
-  /** What was read of each output; an output that changes is read again. */
-  private readonly outputs = new WeakMap<IOutputModel, Read>();
+  /** What was read of each output, null if it holds nothing of ours; an output that changes is read again. */
+  private readonly outputs = new WeakMap<IOutputModel, Read | null>();
   private readonly live = new Map<string, Report>();
   private readonly running = new Set<string>();
   /** Whether the kernel was seen without work: no run of before goes on. */
@@ -197,13 +199,22 @@ export class NotebookRuns {
 
   private scan(): void {
     const cells = this.panel.context.model.cells;
+    const end = performance.now() + STRETCH;
     this.stored = [];
     this.cells = new Map();
     for (let i = 0; i < cells.length; i++) {
       const cell = cells.get(i);
       const outputs = cell.type === 'code' ? (cell as ICodeCellModel).outputs : undefined;
       for (let j = 0; j < (outputs?.length ?? 0); j++) {
-        const found = outputs && this.readOutput(outputs.get(j));
+        const output = outputs?.get(j);
+        if (output === undefined) {
+          continue;
+        }
+        if (!this.outputs.has(output) && performance.now() > end) {
+          this.gather(); // the page is free meanwhile
+          return;
+        }
+        const found = this.readOutput(output);
         if (found) {
           this.stored.push(found);
         }
@@ -214,20 +225,22 @@ export class NotebookRuns {
     }
   }
 
-  private readOutput(output: IOutputModel): Read | undefined {
+  private readOutput(output: IOutputModel): Read | null {
     const known = this.outputs.get(output);
-    if (known) {
+    if (known !== undefined) {
       return known;
     }
-    const found = readData(output.data);
-    if (found) {
-      this.outputs.set(output, found);
-      output.changed.connect(() => {
-        this.outputs.delete(output);
-        this.gather();
-      });
-    }
+    const found = readData(output.data) ?? null;
+    this.outputs.set(output, found);
+    output.changed.connect(this.onOutput, this);
     return found;
+  }
+
+  private onOutput(output: IOutputModel): void {
+    if (this.outputs.get(output) !== undefined) {
+      this.outputs.delete(output);
+      this.gather();
+    }
   }
 
   private get key(): string {

@@ -8,7 +8,6 @@ import type { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
 
 import { ActionButton } from './button';
-import { limited } from './limits';
 import { LinesView } from './lines';
 import type { NotebookRuns } from './notebook';
 import { isLines, isReport, type Read, type Told } from './read';
@@ -143,9 +142,7 @@ function verdict({ report, unfinished }: Run, trans: TranslationBundle): string 
   }
   return report.state === 'running' && !unfinished
     ? trans.__('A comparison is running')
-    : (limited(report)
-        .report.words?.headline.map(sentence => sentence.text)
-        .join('. ') ?? '');
+    : (report.words?.headline.map(sentence => sentence.text).join('. ') ?? '');
 }
 
 function RunList(props: {

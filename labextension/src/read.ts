@@ -4,6 +4,7 @@ import type { Lines } from './generated/lines';
 import type { Report } from './generated/report';
 import validateLines from './generated/validateLines';
 import validateReport from './generated/validateReport';
+import { limited } from './limits';
 
 export const VERSION = 1;
 export const MIME = `application/vnd.fwmagic.report.v${VERSION}+json`;
@@ -24,6 +25,7 @@ export type Read =
   | { readonly kind: 'invalid'; readonly why: string };
 
 const reads = new WeakMap<object, Read>();
+const origins = new WeakMap<Told, { readonly value: object; readonly left: readonly string[] }>();
 
 export function isLines(told: Told): told is Lines {
   return 'visits' in told;
@@ -31,6 +33,16 @@ export function isLines(told: Told): told is Lines {
 
 export function isReport(told: Told): told is Report {
   return !isLines(told);
+}
+
+/** Return what is left out of a report that was read, as `940 of 1000 variants`; empty where all of it is there. */
+export function leftOut(told: Told): readonly string[] {
+  return origins.get(told)?.left ?? [];
+}
+
+/** Return the value that a report was read of: all that is stored of it. */
+export function whole(told: Told): object {
+  return origins.get(told)?.value ?? told;
 }
 
 /** Return what `value`, the data of one of our MIME types, is. */
@@ -47,13 +59,14 @@ function readObject(value: { version?: unknown }, ofLines: boolean): Read {
   if (typeof value.version === 'number' && value.version > VERSION) {
     return { kind: 'newer', version: value.version };
   }
-  // A copy, into which the validator puts the defaults that a stored report leaves out.
-  const filled: unknown = structuredClone(value);
+  // A copy, of what is huge only a part: the validator goes through it, and puts the defaults in that are left out.
+  const { value: filled, left } = limited(value);
   const validate = ofLines ? validateLines : validateReport;
   if (validate(filled)) {
     if (!isLines(filled)) {
       tellFindings(filled);
     }
+    origins.set(filled, { value, left });
     return { kind: 'report', report: filled };
   }
   const error = validate.errors?.at(0);

@@ -1,5 +1,6 @@
 /** The charts of one report, or of two on the same scales: the package's Vega-Lite specs with the report's rows in them. */
 
+import { turned } from './baseline';
 import files from './generated/charts';
 import type { Ratio, Report, Variant } from './read';
 
@@ -32,6 +33,9 @@ const GREY = '#707070';
 /** The height of a row: of two variants, times and memory together are to take 320 pixels at most. */
 const STEP = 26;
 
+/** So many devices of a variant are drawn: no machine has more, and a stored report may say so. Its table has them. */
+const LEDGERS = 20;
+
 type Row<T> = T & { readonly label: string };
 
 /** Return the charts that the reports (one, or two side by side) have figures for, in the order of the package. */
@@ -39,7 +43,8 @@ export function charts(reports: readonly Report[]): Chart[] {
   const shown = scale(reports);
   const variants = byVariant(
     reports,
-    (report, i) => report.variants.map(v => ({ ...labelled(v, v.name, reports, i), shown })),
+    (report, i) =>
+      report.variants.map(v => ({ ...labelled(v, v.name, reports, i), memory: v.memory.slice(0, LEDGERS), shown })),
     'name'
   );
   const pairs = byVariant(
@@ -111,6 +116,7 @@ function scale(reports: readonly Report[]): number[] | undefined {
 function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
   const colours = new Map(report.variants.map(v => [v.name, v.colour]));
   return report.ratios
+    .map(r => (r.variant === report.baseline ? turned(r) : r))
     .filter(r => report.baseline === null || r.over === report.baseline)
     .map(r => ({ ...r, colour: colours.get(r.variant) ?? '' }));
 }

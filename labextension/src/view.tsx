@@ -7,8 +7,7 @@ import * as React from 'react';
 import { rebased } from './baseline';
 import { changes } from './changes';
 import { ChartView, TableView } from './chart';
-import { limited } from './limits';
-import { isLines, type Report, type Told, type Words } from './read';
+import { isLines, leftOut, type Report, type Told, type Words } from './read';
 import { charts } from './specs';
 
 /** Goes to a line of the cell of a report; undefined where the notebook does not hold it. */
@@ -16,8 +15,8 @@ export type GoTo = ((line: number) => void) | undefined;
 
 /** So many kinds of what is left out are named. */
 const MOST_LEFT = 5;
-/** Remarks whose last words may be in the answer. */
-const ANSWERED = ['failed', 'outputs', 'compiled'];
+/** So many remarks are shown. */
+const MOST_REMARKS = 300;
 /** The longest name of a run in the list. */
 const LONGEST_NAME = 60;
 
@@ -39,9 +38,9 @@ export function ReportView(
   const { unfinished, goTo, ...surroundings } = props;
   const { trans } = surroundings;
   const [baseline, setBaseline] = React.useState('');
-  const shown = props.reports.map(limited);
-  const stored = shown.map(one => one.report);
+  const stored = props.reports;
   const reports = stored.length === 1 ? [rebased(stored[0], baseline)] : stored;
+  const left = stored.map(leftOut);
   return (
     <div className="fwm-report">
       {reports.map((report, i) => (
@@ -53,9 +52,9 @@ export function ReportView(
             goTo={goTo(report)}
             trans={trans}
           />
-          {shown[i].left.length > 0 && (
+          {left[i].length > 0 && (
             <p className="fwm-warning">
-              {trans.__('Too much to be shown whole. Left out: %1.', shown[i].left.slice(0, MOST_LEFT).join(', '))}
+              {trans.__('Too much to be shown whole. Left out: %1.', left[i].slice(0, MOST_LEFT).join(', '))}
             </p>
           )}
         </section>
@@ -168,7 +167,7 @@ function ChangesView(props: { before: Report; after: Report; trans: TranslationB
         <strong>{answer}.</strong>
       </p>
       {rows.length > 0 && (
-        <TableView head={[trans.__('what'), '①', '②']} rows={rows} label={trans.__('What changed')} />
+        <TableView head={[trans.__('what'), '①', '②']} rows={rows} label={trans.__('What changed')} trans={trans} />
       )}
       {code.length > 0 && (
         <pre className="fwm-diff" tabIndex={0} role="group" aria-label={trans.__('Changed lines of the cell')}>
@@ -219,28 +218,32 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
   if (words === undefined) {
     return null;
   }
-  // As in the output of the cell: what the answer ends with is not to be noted again.
-  const answer = words.headline.at(0)?.text ?? '';
-  const isTold = ({ label, text }: Words['conditions'][number]): boolean =>
-    ANSWERED.includes(label) && answer.includes(text.split(': ').at(-1) ?? '');
-  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning && !isTold(line)).length;
+  const [groups, more] = firstLines(words.details);
+  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning).length;
   return (
     <>
       {words.figures.rows.length > 0 && (
         <details>
           <summary>{trans.__('Figures')}</summary>
-          <TableView head={words.figures.head} rows={words.figures.rows} label={trans.__('Figures')} sortable />
+          <TableView
+            head={words.figures.head}
+            rows={words.figures.rows}
+            label={trans.__('Figures')}
+            sortable
+            trans={trans}
+          />
         </details>
       )}
       {words.details.length > 0 && (
         <details>
           <summary>{warnings > 0 ? trans.__('Remarks (%1)', warnings) : trans.__('Remarks')}</summary>
-          {words.details.map((group, i) => (
+          {groups.map((group, i) => (
             <div key={i}>
               <h3>{group.name}</h3>
               <Lines lines={group.lines} goTo={goTo} />
             </div>
           ))}
+          {more > 0 && <p>{trans.__('%1 more remarks are not shown.', more)}</p>}
         </details>
       )}
       <details>
@@ -249,6 +252,19 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
       </details>
     </>
   );
+}
+
+/** Return the groups as far as they are shown, and how many remarks are not. */
+function firstLines(groups: Words['details']): [Words['details'], number] {
+  let room = MOST_REMARKS;
+  let more = 0;
+  const shown = groups.flatMap(group => {
+    const lines = group.lines.slice(0, room);
+    room -= lines.length;
+    more += group.lines.length - lines.length;
+    return lines.length > 0 ? [{ ...group, lines }] : [];
+  });
+  return [shown, more];
 }
 
 function Lines(props: { lines: Words['conditions']; goTo: GoTo }): React.JSX.Element {

@@ -14,7 +14,7 @@ const three = report({
   ],
   words: words({
     figures: {
-      head: ['variant', 'time per call', 'ratio to torch'],
+      head: ['variant', 'time per call', 'paired ratio to torch'],
       rows: [
         ['torch', '1.00 ms', '1 (baseline)'],
         ['jax', '500 µs', '0.500 (0.480-0.520)'],
@@ -32,7 +32,7 @@ describe('rebased', () => {
     expect(turned).toMatchObject({ variant: 'torch', over: 'jax', median: 2, low: 1 / 0.52, verdict: 'slower' });
     expect(numpy).toBe(three.ratios[2]);
     expect(found.words?.figures).toEqual({
-      head: ['variant', 'time per call', 'ratio to jax'],
+      head: ['variant', 'time per call', 'paired ratio to jax'],
       rows: [
         ['torch', '1.00 ms', '2.00 (1.92-2.08)'],
         ['jax', '500 µs', '1 (baseline)'],

@@ -37,10 +37,10 @@ describe('changes', () => {
       variants: [variant('torch', 0.5e-3), variant('jax', 0.5e-3)]
     });
     expect(changes(report({ cell: '%%compare\n%%torch\nx' }), later).answer).toBe(
-      'torch is 2.00x faster; no sure change of jax; 2 changed lines of code'
+      'torch is 2.00x faster than in ①; no sure change of jax; 2 changed lines of code'
     );
     expect(changes(report(), report({ variants: [variant('torch', 2e-3)], budget: 5 })).answer).toBe(
-      'torch is 2.00x slower; 1 other difference'
+      'torch is 2.00x slower than in ①; 1 other difference'
     );
   });
 

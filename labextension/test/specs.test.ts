@@ -56,6 +56,28 @@ const all = report({
 });
 
 describe('charts', () => {
+  it('draws a ratio that is stored the other way round over the baseline, too', () => {
+    const other = { ...report().ratios[0], variant: 'torch', over: 'jax', median: 2, low: 1.9, high: 2.1 };
+    const ratios = charts([report({ ratios: [{ ...other, verdict: 'slower' }] })]).at(1);
+    const drawn = (ratios?.spec.datasets as { ratios: object[] }).ratios;
+    expect(drawn).toEqual([
+      expect.objectContaining({
+        label: 'jax',
+        over: 'torch',
+        median: 0.5,
+        low: 1 / 2.1,
+        high: 1 / 1.9,
+        verdict: 'faster'
+      })
+    ]);
+  });
+
+  it('draws as many devices of a variant as a machine has, and tells of all', () => {
+    const many = Array.from({ length: 500 }, () => ledger);
+    const memory = charts([{ ...all, variants: [{ ...all.variants[0], memory: many }] }])[3];
+    expect((memory.spec.datasets as { variants: { memory: object[] }[] }).variants[0].memory).toHaveLength(20);
+  });
+
   it('draws only what there are figures for', () => {
     expect(charts([report()]).map(chart => chart.name)).toEqual(['times', 'ratios']);
     expect(charts([report({ words: words({ charts: {} }) })])).toEqual([]);
