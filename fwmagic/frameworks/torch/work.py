@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
@@ -34,6 +36,8 @@ _WHOLE = {
 }
 # Those that only look at their argument, and of which a size does not tell whether they look at all of it.
 _PARTS = {"unfold", "as_strided"}
+# What hands the numbers of a tensor over to others than operations.
+_HANDS_OVER = {"numpy", "tolist", "untyped_storage", "storage", "data_ptr", "__array__", "__dlpack__", "__reduce_ex__"}
 # Along so many paths it works as long as at one more operation.
 _WRITTEN = 4
 
@@ -93,7 +97,8 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operations in their order, until there are more than `most`, or for so many seconds.
 
     Each is a call of Python, which a profiler takes for the framework's. `given` has the memory of what was there
-    before, by its place: address, bytes. Lines are those of the file `filename`.
+    before, by its place: address, bytes. Lines are those of the file `filename`. What becomes of a result outside of
+    operations, as by `w.data = y`, is told by its storage.
     """
 
     def __init__(self, most: float = math.inf, seconds: float = math.inf, filename: str = "") -> None:
@@ -103,6 +108,9 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._most = most
         self._until = time.perf_counter() + seconds
         self._places: Any = WeakIdKeyDictionary()
+        self._storages: Any = WeakIdKeyDictionary()  # the storage of each tensor when it got its place
+        self._written: dict[StorageWeakRef, int] = {}  # what has made a storage, or was the last to write to it
+        self._read: set[int] = set()  # what others than operations have read
         self._parts: Any = WeakIdKeyDictionary()  # which of the results of an operation a tensor is
         self._filename = filename
         self._known: dict[Any, int] = {}  # what has computed something, by what that was
@@ -128,8 +136,12 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
             arithmetic = float(formula(*args, **(kwargs or {}), out_val=outputs))
         results = _tensors((outputs,))
-        for place, output in enumerate(results):
-            self._places[output], self._parts[output] = len(self.noted), place
+        for part, output in enumerate(results):
+            self._put(output, len(self.noted), part)
+            if not func.is_view and (storage := _storage(output)) is not None:
+                self._written[storage] = len(self.noted)
+        if not results:  # a number, which is read
+            self._read.add(len(self.noted))
         name = func.name().partition("::")[2].partition(".")[0]
         again, line = first < len(self.noted), self._line()
         elementwise, looks = torch.Tag.pointwise in func.tags, bool(func.is_view)
@@ -157,12 +169,25 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return type(value), repr(value)
 
     def _place(self, tensor: torch.Tensor) -> int:
-        """Return the place of what made a tensor."""
-        if tensor not in self._places:
-            place = self._places[tensor] = -1 - len(self.given)
-            self.given[place] = _memory(tensor)
+        """Return the place of what made a tensor, or what it holds by now."""
+        storage = _storage(tensor)
+        if tensor not in self._places or hash(self._storages[tensor]) != hash(storage):
+            made = self._written.get(storage) if storage is not None else None
+            if made is None:
+                made = -1 - len(self.given)
+                self.given[made] = _memory(tensor)
+                self._put(tensor, made, 0)
+            else:  # it may look at a part of what was made
+                self._put(tensor, made, (tensor.storage_offset(), tensor.shape, tensor.stride()))
         found: int = self._places[tensor]
         return found
+
+    def _put(self, tensor: torch.Tensor, place: int, part: Any) -> None:
+        self._places[tensor], self._parts[tensor], self._storages[tensor] = place, part, _storage(tensor)
+
+    def hand_over(self, values: Any) -> None:
+        """Note that others than operations read these values."""
+        self._read.update(map(self._place, _tensors(values)))
 
     def total(self) -> float:
         """Return with how many operations Inductor has to do.
@@ -201,7 +226,12 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _needed(self) -> set[int]:
         """Return the places of what is read by something that is alive, or writes to what was there before."""
-        needed = {place for place in self._places.values() if place >= 0}
+        needed = {place for place in (*self._places.values(), *self._read) if place >= 0}
+        needed |= {
+            place
+            for storage, place in self._written.items()
+            if not storage.expired()  # type: ignore[no-untyped-call]
+        }
         needed |= {place for place, one in enumerate(self.noted) if one.mutates}
         for place in range(len(self.noted) - 1, -1, -1):
             if place in needed:
@@ -241,6 +271,19 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return float(sum(fresh.values()) + sum(read.values()))
 
 
+class _HandedOver(TorchFunctionMode):
+    """Tells of what hands numbers over to others than operations, which no operation shows."""
+
+    def __init__(self, noted: _Noted) -> None:
+        super().__init__()
+        self._noted = noted
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _HANDS_OVER:
+            self._noted.hand_over(args[:1])
+        return func(*args, **(kwargs or {}))
+
+
 def _share_of(some: Iterable[_Operation], every: float) -> tuple[float, int | None]:
     """Return the share of the seconds of every operation that some take, and the line that takes most of these."""
     by_line: Counter[int | None] = Counter()
@@ -263,6 +306,13 @@ def _tensors(values: Any) -> list[torch.Tensor]:
     return found
 
 
+def _storage(tensor: torch.Tensor) -> StorageWeakRef | None:
+    try:
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except (RuntimeError, NotImplementedError):  # of a kind that has none, such as a sparse one
+        return None
+
+
 def _memory(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the address of a tensor's memory, and how many bytes of it the tensor is."""
     try:
@@ -281,7 +331,7 @@ def worked_outside(run: Callable[[], Any], filename: str) -> Untraced:
     for _ in range(2):  # the less of both: another process may have had the core in one of them
         operations = _Noted(filename=filename)
         try:
-            with watched(("torch",)) as seen, operations:
+            with watched(("torch",)) as seen, operations, _HandedOver(operations):
                 results = run()
         except Exception:  # whatever it raises that it does not raise when nobody looks: then nothing is known
             return Untraced()
