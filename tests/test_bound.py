@@ -22,6 +22,7 @@ net = torch.nn.Linear(400, 400)
 conv = torch.nn.Conv2d(16, 32, 3)
 image = torch.ones(4, 16, 48, 48)
 inner = lambda x: jnp.tanh(x @ x)
+twice = jax.checkpoint(lambda x: x @ x + (x @ x) * 2)
 """
 CELLS = [
     ("jax", "(A @ A).sum()"),
@@ -63,7 +64,33 @@ NOT_MOVED = [
     ("torch", "l.T, l[0] * 2"),
     ("torch", "torch.empty(10_000_000), l[0] * 2"),
     ("torch", "l[0].expand(10_000, 4000), l[0] * 2"),
+    ("torch", "y = l.T\nz = l[:2] * 2\ny, z"),
+    ("torch", "{'a': l, 'b': l.view(-1), 'c': l[0] + 1}"),
+    ("torch", "l.unbind(0)[0] * 2, l.view(-1)[:9].sum(), l.T[0] + 1, next(iter(l)) - 1"),
+    ("torch", "y = l.detach()\nl[0] + 1, y, y[None], l[None].expand(9, -1, -1)"),
+    ("jax", "L, L[:2] * 2"),
+    ("jax", "jax.nn.relu(L[:2]), L.reshape(-1)[0]"),
+    ("jax", "jax.lax.cond(A[0, 0] > 2, lambda a: a.sum(), lambda a: a[0, 0], L)"),
+    ("jax", "jax.lax.while_loop(lambda s: s[0, 0] > 9, jnp.sin, L)[0]"),
 ]
+# Products that need not be done, or not so often as the text says; and how many have to be, of 2 * 400 ** 3 operations.
+PRODUCTS = [
+    ("jax", "jax.lax.while_loop(lambda s: s[0, 0] > 2, lambda s: s @ s, A)", 0),
+    ("jax", "jax.lax.while_loop(lambda s: (s @ s)[0, 0] < 2, lambda s: s + 1, A)", 1),
+    ("jax", "jax.lax.fori_loop(0, 0, lambda i, s: s @ s, A) + 1", 0),
+    ("jax", "jax.lax.fori_loop(0, 3, lambda i, s: s @ s, A)", 3),
+    ("jax", "jax.lax.scan(lambda c, _: (c + A @ A, None), A, None, length=9)[0]", 1),
+    ("jax", "jax.lax.scan(lambda d, _: (jax.lax.scan(lambda c, _: (c + d @ d + A @ A, None), d, None, 9)[0], None), "
+     "A, None, length=3)[0]", 4),
+    ("jax", "jax.lax.cond(A[0, 0] > 2, lambda a: a @ a @ a, lambda a: a @ a, A)", 1),
+    ("jax", "jax.lax.switch(A[0, 0].astype(int), [lambda a: a + 1, lambda a: a @ a], A) + 1", 0),
+    ("jax", "sum(A @ A for _ in range(9))", 1),
+    ("jax", "twice(A)", 1),
+    ("jax", "jax.grad(lambda w: (w @ A).sum())(A)", 1),
+    ("torch", "ys = [a @ a for _ in range(9)]\nys", 1),
+    ("torch", "ys = [(a + i) @ a for i in range(3)]\nys", 3),
+    ("torch", "for i in range(9):\n    y = (a + i) @ a\ny", 1),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -106,6 +133,15 @@ def test_what_need_not_be_gone_through_is_not_counted(notebook, framework, text,
     run(notebook, f"%%{framework} {QUICK} -o r\n{text}")
     assert notebook.user_ns["r"][framework].compilation.way == "cell"
     assert found[0].bytes < 1e6
+
+
+@pytest.mark.parametrize(("framework", "text", "products"), thinned(PRODUCTS, 4))
+def test_products_that_need_not_be_done_are_not_counted(notebook, framework, text, products, monkeypatch):
+    found = []
+    monkeypatch.setattr("fwmagic.run.place.least_seconds", lambda least, _: found.append(least) or 0.0)
+    run(notebook, f"%%{framework} {QUICK} -o r\n{text}")
+    assert notebook.user_ns["r"][framework].compilation.way == "cell"
+    assert found[0].operations == products * 2 * 400**3
 
 
 def test_it_has_no_part_in_a_verdict(notebook, monkeypatch):

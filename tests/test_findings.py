@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cells import run
 from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant
+from tiers import thinned
 
 import fwmagic
 from fwmagic.report import Agreement, findings
@@ -40,6 +41,21 @@ CODES = {
     "FW601",
 }
 QUICK = "--budget 0.1"
+CHANGED = """
+import collections, heapq, io, os
+import numpy as np
+A, rng = np.ones((9, 9)), np.random.default_rng(0)
+kept, seen, table, names = [], set(), {"old": 1}, ["a", "b"]
+queue, counts, buffer, raw = collections.deque(), collections.Counter(), io.StringIO(), bytearray()
+class Thing:
+    n = 0
+    def count(self): self.n += 1
+thing = Thing()
+def bump():
+    global total
+    total = total + 1
+total = 0
+"""
 
 
 def found(report, code):
@@ -101,6 +117,40 @@ class TestWork:
         (finding,) = of_cell(shell, f"%%compare {QUICK}\n%%numpy\nnothing()", "FW102")
         assert "returns nothing and changes nothing" in finding.sentence
         assert of_cell(shell, f"%%compare {QUICK}\n%%numpy\n1", "FW102") == []
+
+    @pytest.mark.parametrize("framework", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        "text",
+        thinned(
+            [
+                "kept.append(A.sum())",
+                "kept.append(3)",
+                "seen.add(3)",
+                "table.update(a=None)",
+                "queue.appendleft('x')",
+                "counts.update('abc')",
+                "heapq.heappush(kept, 3)",
+                "del table['old']",
+                "thing.n = None",
+                "setattr(thing, 'n', 3)",
+                "thing.count()",
+                "buffer.write('a')",
+                "raw.extend(b'ab')",
+                "names.remove('b')",
+                "bump()",
+                "os.environ['FWMAGIC_TEST'] = '1'",
+            ],
+            4,
+        ),
+    )
+    def test_not_fw102_what_changes_something_of_the_notebook(self, shell, framework, text):
+        run(shell, CHANGED)
+        if framework == "numpy":
+            assert of_cell(shell, f"%%compare {QUICK}\n%%numpy\n{text}", "FW102") == []
+        else:
+            assert of_cell(shell, f"%%{framework} {QUICK} --mode eager\n{text}", "FW102") == []
+        (finding,) = of_cell(shell, f"%%compare {QUICK}\n%%numpy\nif True:\n    rng.random(3)", "FW102")
+        assert "changes nothing" in finding.sentence
 
     def test_fw103_print_in_a_traced_cell(self, shell, capsys):
         text = "x = jnp.ones(3)\nprint(x.shape)\nx"

@@ -289,6 +289,44 @@ def pair(v): return v[0].sum(), heavy(v)
         _, (finding,) = self.found(shell, text)
         assert "computes what was computed before, which a compiler does once (" in finding.sentence
 
+    @pytest.mark.parametrize(
+        "text",
+        thinned(
+            [
+                "w.data = heavy(x)\nw.sum()",
+                "for p in net.parameters():\n    p.data = heavy(x)[:, :1].squeeze(1) * p.data\nnet[0].bias.sum()",
+                "w.set_(heavy(x))\nw.sum()",
+                "w.grad = heavy(x)\nx[0].sum()",
+                "w.grad = heavy(x).clone()\nw.grad.copy_(heavy(x + 1))\nx[0].sum()",
+                "net[0].weight = torch.nn.Parameter(heavy(x))\nx[0].sum()",
+                "net.load_state_dict({**net.state_dict(), '0.weight': heavy(x)}, assign=True)\nx[0].sum()",
+                "net.register_buffer('kept', heavy(x))\nx[0].sum()",
+                "optimizer.state[net[0].weight]['momentum_buffer'] = heavy(x)\nx[0].sum()",
+                "w.untyped_storage().copy_(heavy(x).untyped_storage())\nw.sum()",
+                "view[:] = heavy(x).numpy()\nw.sum()",
+                "torch.tanh(heavy(x), out=w)\nx[0].sum()",
+                "torch.utils.swap_tensors(w, heavy(x))\nw.sum()",
+                "k = heavy(x).sum().item()\nx[0].sum() * k",
+                "k = heavy(x)[0].tolist()[0]\nx[0].sum() * k",
+                "held[0] = heavy(x)\nx[0].sum()",
+            ],
+            4,
+        ),
+    )
+    def test_what_is_written_in_other_ways_than_by_an_operation_is_read(self, shell, text):
+        run(
+            shell,
+            f"{self.SETUP}\nw = torch.rand(200, 200)\nview, held = w.numpy(), [None]\n"
+            "optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)",
+        )
+        _, findings = self.found(shell, text)
+        assert findings == []
+
+    def test_what_is_not_read_is_named_beside_what_is_written(self, shell):
+        run(shell, "import torch\nw = torch.rand(200, 200)")
+        _, (finding,) = self.found(shell, "w.data = heavy(w) + 1\nheavy(x + 1)\nw.sum()")
+        assert finding.line == 3
+
     @pytest.mark.parametrize("text", ["y = heavy(x)\ny.shape", "y = heavy(x)\nassert y.shape == x.shape\nlen(y)"])
     def test_what_only_its_shape_is_asked_of_is_a_result(self, shell, text):
         variant, findings = self.found(shell, text)

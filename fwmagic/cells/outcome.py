@@ -59,7 +59,8 @@ class Outcome:
     `plain` are the numbers, texts and the like that changed objects hold now, by path.
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` are
     the results of a further run of a random cell, from generators that had moved on; None: there was none.
-    `compilations` is how many things were compiled in the run, of which later ones are free.
+    `compilations` is how many things were compiled in the run, of which later ones are free. `alters`: it changed
+    something of the notebook or its process, arrays or not, besides the names that it binds and random generators.
     """
 
     results: Mapping[str, Any]
@@ -70,6 +71,7 @@ class Outcome:
     again: Mapping[str, Any] | None = None
     compilations: int = 0
     plain: Mapping[str, Any] = field(default_factory=dict)
+    alters: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -117,6 +119,7 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             effect=watch.effect or (_filled(scene) or left_to_others(scene.snapshot, scene.body) if watched else None),
             compilations=scene.framework.compile_events() - compiled,
             plain={**program.left, **changes.plain_values(scene.body.assigned | scene.body.defined)},
+            alters=changes.alter(scene.body.assigned | scene.body.defined),
         )
         if not only and outcome.effect is None:
             program = _settled(program, changes, window, seconds)

@@ -408,6 +408,12 @@ class Changes:
         """Say whether anything is among these, besides names in `but` that were bound."""
         return any(not _is_names(entry) or _names_differ(entry, but) for entry in self._entries)
 
+    def alter(self, but: Collection[str]) -> bool:
+        """Say whether an object, a setting, or a name besides those in `but` is another one; no random generators."""
+        return self.settings_too or any(
+            not _is_generator(one) and (not _is_names(one) or _names_differ(one, but)) for one in self._entries
+        )
+
     def plain_values(self, but: Collection[str]) -> dict[str, Any]:
         """Return the numbers, texts and the like that these objects hold now, by path; of names, those not in `but`."""
         return self._snapshot.plain_values(self._entries, but)

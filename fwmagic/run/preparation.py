@@ -255,7 +255,7 @@ class Preparation:
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         mine = yours(scene)
         contender = self._made(section, scene, name, mode, mine.called)
-        work = replace(_prepared_work(section, scene, contender), dropped=mine.dropped)
+        work = replace(_prepared_work(section, scene, contender, self._references[section.name]), dropped=mine.dropped)
         if section.options.check:
             work = self._with_spoilt(work, section, scene, contender.outcome)
         return replace(contender, findings=tuple(findings.of_work(name, work)))
@@ -449,8 +449,8 @@ def _after(contender: Contender, spent: float) -> Contender:
     return replace(contender, compilation=replace(made, stages=(tried_before(spent), *made.stages)))
 
 
-def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work:
-    """Return what the first run of a variant showed of its work."""
+def _prepared_work(section: Section, scene: Scene, contender: Contender, plain: Outcome) -> Work:
+    """Return what the first run of a variant showed of its work, and the plain run of its section."""
     framework, body = section.framework, section.body
     outcome, way = contender.outcome, contender.compilation.way
     values = [value for value in (*outcome.results.values(), *outcome.changed.values()) if value is not None]
@@ -458,7 +458,7 @@ def _prepared_work(section: Section, scene: Scene, contender: Contender) -> Work
     drawn = bars(body)
     return Work(
         title=framework.title,
-        gave=bool(values),
+        gave=bool(values) or plain.alters,
         arrays=framework.is_plain or any(_holds_array(framework, one) for one in values) or _reaches(section, scene),
         print_line=next(iter(body.prints), contender.prints) if traced else None,
         traced_print=framework.traced_print,

@@ -223,6 +223,7 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         effect=watch.effect or _filled(before, body) or left_to_others(before, body),
         compilations=framework.compile_events() - compiled,
         plain=changes.plain_values(body.assigned | body.defined),
+        alters=changes.alter(body.assigned | body.defined),
     )
     definitions = {name: namespace[name] for name in names_made(body.definitions) if name in namespace}
     return _Committed(value, definitions, outcome, changes.objects)

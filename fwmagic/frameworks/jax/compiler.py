@@ -174,7 +174,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     used = used_arguments(closed.jaxpr)
     rest = unread(closed.jaxpr, filename)
     again = repeated(closed.jaxpr, filename)
-    least = Least(arithmetic(closed.jaxpr) * (1 - again[0]), gone_through(closed.jaxpr))
+    least = Least(arithmetic(closed.jaxpr, rest.variables), gone_through(closed.jaxpr))
     if not captured and len(used) == len(arguments) and not rest.variables:
         account = static(traced.lower().compile())
         return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, least=least)

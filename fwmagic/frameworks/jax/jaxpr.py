@@ -14,6 +14,11 @@ _BYTE, _FLOP, _LEAST = 0.1, 0.02, 64
 # Operations for each number of the result, where it is not one.
 _FACTORISATIONS = {"cholesky", "lu", "qr", "geqrf", "householder_product", "svd", "eigh", "eig", "schur", "hessenberg"}
 _CALLS = {"jit", "pjit"}
+# What runs all of the one program in it, once.
+_INLINED = {
+    *_CALLS,
+    *("closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "remat2"),
+}
 # Operations for which each number of the arguments is needed where each of the result is.
 _WHOLE = {
     *("abs", "add", "atan2", "cbrt", "ceil", "convert_element_type", "copy", "cos", "div", "erf", "exp"),
@@ -117,13 +122,7 @@ def unread(jaxpr: Any, filename: str = "") -> Unread:
     What differentiation leaves over, such as the value of a function of which only the gradient is wanted, is not
     what the text computes.
     """
-    needed = {id(atom) for atom in jaxpr.outvars}
-    dead: list[Any] = []
-    for equation in reversed(jaxpr.eqns):
-        if equation.effects or any(id(variable) in needed for variable in equation.outvars):
-            needed.update(id(atom) for atom in equation.invars)
-        elif not _is_of_a_gradient(equation):
-            dead.append(equation)
+    dead = [equation for equation in _dead(jaxpr) if not _is_of_a_gradient(equation)]
     if not dead:
         return Unread()
     costs = {id(equation): _cost(equation) for equation in dead}
@@ -138,8 +137,28 @@ def unread(jaxpr: Any, filename: str = "") -> Unread:
     return Unread(tuple(v for v in variables if hasattr(v.aval, "dtype")), share, tuple(sorted(lines)))
 
 
+def _dead(jaxpr: Any, also: Iterable[Any] = ()) -> list[Any]:
+    """Return the equations of which neither a result of a jaxpr nor one of the variables in `also` needs anything."""
+    needed = {id(atom) for atom in (*jaxpr.outvars, *also)}
+    dead = []
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or any(id(variable) in needed for variable in equation.outvars):
+            needed.update(id(atom) for atom in equation.invars)
+        else:
+            dead.append(equation)
+    return dead
+
+
 def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
     """Return the share of the work that is the same again, which XLA does once, and the first line that does it."""
+    again = [one for one in _again(jaxpr) if not one.effects and not _is_of_a_gradient(one)]
+    share = sum(map(_cost, again)) / (sum(map(_cost, jaxpr.eqns)) or 1.0)
+    lines = (line for equation in again if (line := _line(equation, filename)) is not None)
+    return share, next(lines, None)
+
+
+def _again(jaxpr: Any) -> list[Any]:
+    """Return the equations of a jaxpr that do the same as one before them."""
     numbers: dict[int, Any] = {}
     known: dict[Any, Any] = {}
     again: list[Any] = []
@@ -147,35 +166,70 @@ def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
         values = tuple(repr(a.val) if hasattr(a, "val") else numbers.get(id(a), id(a)) for a in equation.invars)
         key = (equation.primitive.name, values, tuple((k, _identity(v)) for k, v in sorted(equation.params.items())))
         first = known.setdefault(key, equation)
-        if first is not equation and not equation.effects and not _is_of_a_gradient(equation):
+        if first is not equation:
             again.append(equation)
         for place, variable in enumerate(equation.outvars):
             numbers[id(variable)] = (id(first), place)
-    share = sum(map(_cost, again)) / (sum(map(_cost, jaxpr.eqns)) or 1.0)
-    lines = (line for equation in again if (line := _line(equation, filename)) is not None)
-    return share, next(lines, None)
+    return again
 
 
-def arithmetic(jaxpr: Any) -> float:
-    """Return the operations of matrix products and convolutions of numbers of 32 or 64 bits, at least."""
-    total = 0.0
+def arithmetic(jaxpr: Any, also: Iterable[Any] = ()) -> float:
+    """Return the operations of matrix products and convolutions of numbers of 32 or 64 bits, at least.
+
+    Those count that a result or one of the variables in `also` needs. Of branches the least is taken, a loop of unknown
+    length turns zero times, and what is the same again, or the same in each turn of a loop, is done once.
+    """
+    return sum(_arithmetic(jaxpr, frozenset(), also))
+
+
+def _arithmetic(jaxpr: Any, varying: frozenset[int], also: Iterable[Any] = ()) -> tuple[float, float]:
+    """Return the operations that do not depend on the variables `varying`, and those that do."""
+    same, other = 0.0, 0.0
+    depend = set(varying)
+    left_out = {id(equation) for equation in (*_again(jaxpr), *_dead(jaxpr, also))}
     for equation in jaxpr.eqns:
-        inner = [arithmetic(body) for body, _ in _bodies(equation)]
-        if inner:  # of branches, one is taken
-            turns = float(equation.params.get("length", 1) or 1)
-            total += min(inner) if equation.primitive.name == "cond" else sum(inner) * turns
-        elif equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            wide = equation.invars[0].aval.dtype.itemsize >= _WIDE
-            total += _operations(equation) if wide else 0.0
-    return total
+        depends = [id(atom) in depend for atom in equation.invars]
+        depend.update(map(id, equation.outvars) if any(depends) else ())
+        if id(equation) not in left_out:
+            fixed, moving = _arithmetic_of(equation, depends)
+            same, other = same + fixed, other + moving
+    return same, other
+
+
+def _arithmetic_of(equation: Any, depends: list[bool]) -> tuple[float, float]:
+    """Return the operations of an equation that do not depend on the arguments that `depends` marks, and others."""
+    name = equation.primitive.name
+    bodies = [body for body, _ in _bodies(equation)]
+    total = lifted = 0.0
+    if name in _INLINED and len(bodies) == 1:
+        return _arithmetic(bodies[0], _marked(bodies[0].invars, depends))
+    if name == "scan":
+        (body,), turns, fixed = bodies, equation.params["length"], equation.params["num_consts"]
+        moving = frozenset(map(id, body.invars[fixed:]))
+        once, each = _arithmetic(body, moving)
+        lifted = _arithmetic(body, moving | _marked(body.invars, depends))[0] * min(turns, 1)
+        total = once * min(turns, 1) + each * turns
+    elif name == "cond":
+        total = min(map(arithmetic, bodies))
+    elif name == "while":
+        total = arithmetic(equation.params["cond_jaxpr"].jaxpr)
+    elif name in ("dot_general", "conv_general_dilated") and equation.invars[0].aval.dtype.itemsize >= _WIDE:
+        total = _operations(equation)
+    return (lifted, total - lifted) if any(depends) else (total, 0.0)
+
+
+def _marked(variables: Iterable[Any], marks: Iterable[bool]) -> frozenset[int]:
+    return frozenset(id(variable) for variable, mark in zip(variables, marks, strict=False) if mark)
 
 
 def gone_through(jaxpr: Any) -> float:
     """Return the bytes of the results that are made, and of what was given of which every number is needed for them."""
     given = {id(variable): variable for variable in (*jaxpr.invars, *jaxpr.constvars)}
+    again = {id(variable) for equation in _again(jaxpr) for variable in equation.outvars}
     made = {id(atom): atom for atom in jaxpr.outvars if id(atom) not in given and not hasattr(atom, "val")}
     needed = _needed(jaxpr, set(made)) & given.keys()
-    return sum(map(_bytes, made.values())) + sum(_bytes(given[key]) for key in needed)
+    fresh = (atom for key, atom in made.items() if key not in again)
+    return sum(map(_bytes, fresh)) + sum(_bytes(given[key]) for key in needed)
 
 
 def _needed(jaxpr: Any, whole: set[int]) -> set[int]:

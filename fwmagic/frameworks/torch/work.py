@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
@@ -32,7 +34,10 @@ _WHOLE = {
     *("logsumexp", "_softmax", "_log_softmax", "native_layer_norm", "mm", "bmm", "addmm", "mv", "dot", "cat"),
     *("sort", "cumsum", "cumprod", "clone", "_to_copy", "argmax", "argmin"),
 }
-_PARTS = {"select", "slice", "split", "split_with_sizes", "diagonal", "unfold", "as_strided", "copy_", "fill_", "zero_"}
+# Those that only look at their argument, and of which a size does not tell whether they look at all of it.
+_PARTS = {"unfold", "as_strided"}
+# What hands the numbers of a tensor over to others than operations.
+_HANDS_OVER = {"numpy", "tolist", "untyped_storage", "storage", "data_ptr", "__array__", "__dlpack__", "__reduce_ex__"}
 # Along so many paths it works as long as at one more operation.
 _WRITTEN = 4
 
@@ -66,8 +71,9 @@ class _Inlined:
 class _Operation:
     """One operation: its name, whether it is elementwise, or only looks at its argument in another way.
 
-    `made` are the places of those that made its arguments, below 0 for what was there before. `again`: an operation
-    before it has computed the same. `mutates`: it writes to an argument. `line` is the cell's, if it is known.
+    `part`: it looks at a part of it. `made` are the places of those that made its arguments, below 0 for what was there
+    before. `again`: an operation before it has computed the same. `mutates`: it writes to an argument. `line` is the
+    cell's, if it is known; `arithmetic` the operations on numbers of a matrix product or a convolution.
     """
 
     name: str
@@ -78,29 +84,33 @@ class _Operation:
     mutates: bool
     seconds: float
     line: int | None
+    part: bool = False
+    arithmetic: float = 0.0
 
     @property
     def is_whole(self) -> bool:
         """Whether each number of its arguments is needed where each of its result is."""
-        return (self.elementwise or self.name in _WHOLE) and self.name not in _PARTS
+        return self.elementwise or self.name in _WHOLE
 
 
 class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operations in their order, until there are more than `most`, or for so many seconds.
 
-    Each is a call of Python, which a profiler takes for the framework's. `arithmetic` counts the operations on numbers
-    of matrix products and convolutions; `given` has the memory of what was there before, by its place: address, bytes.
-    Lines are those of the file `filename`.
+    Each is a call of Python, which a profiler takes for the framework's. `given` has the memory of what was there
+    before, by its place: address, bytes. Lines are those of the file `filename`. What becomes of a result outside of
+    operations, as by `w.data = y`, is told by its storage.
     """
 
     def __init__(self, most: float = math.inf, seconds: float = math.inf, filename: str = "") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.noted: list[_Operation] = []
-        self.arithmetic = 0.0
         self.given: dict[int, tuple[int, int]] = {}
         self._most = most
         self._until = time.perf_counter() + seconds
         self._places: Any = WeakIdKeyDictionary()
+        self._storages: Any = WeakIdKeyDictionary()  # the storage of each tensor when it got its place
+        self._written: dict[StorageWeakRef, int] = {}  # what has made a storage, or was the last to write to it
+        self._read: set[int] = set()  # what others than operations have read
         self._parts: Any = WeakIdKeyDictionary()  # which of the results of an operation a tensor is
         self._filename = filename
         self._known: dict[Any, int] = {}  # what has computed something, by what that was
@@ -109,7 +119,8 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if len(self.noted) > self._most or time.perf_counter() > self._until:
             raise _Counted
-        made = tuple(map(self._place, _tensors((*args, *(kwargs or {}).values()))))
+        tensors = _tensors((*args, *(kwargs or {}).values()))
+        made = tuple(map(self._place, tensors))
         start = time.perf_counter()
         outputs = func(*args, **(kwargs or {}))
         seconds = time.perf_counter() - start
@@ -121,14 +132,22 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             first = self._known.setdefault((func, self._told((args, kwargs))), first)
         self._first[len(self.noted)] = first
         formula = _FORMULAS.get(getattr(func, "_overloadpacket", None))
+        arithmetic = 0.0
         if formula is not None and getattr(outputs, "dtype", None) in (torch.float32, torch.float64):
-            self.arithmetic += formula(*args, **(kwargs or {}), out_val=outputs)
-        for part, output in enumerate(_tensors((outputs,))):
-            self._places[output], self._parts[output] = len(self.noted), part
+            arithmetic = float(formula(*args, **(kwargs or {}), out_val=outputs))
+        results = _tensors((outputs,))
+        for part, output in enumerate(results):
+            self._put(output, len(self.noted), part)
+            if not func.is_view and (storage := _storage(output)) is not None:
+                self._written[storage] = len(self.noted)
+        if not results:  # a number, which is read
+            self._read.add(len(self.noted))
         name = func.name().partition("::")[2].partition(".")[0]
         again, line = first < len(self.noted), self._line()
         elementwise, looks = torch.Tag.pointwise in func.tags, bool(func.is_view)
-        self.noted.append(_Operation(name, elementwise, looks, made, again, mutates, seconds, line))
+        sizes = [sum(tensor.numel() for tensor in some[:1]) for some in (tensors, results)]
+        part = looks and (name in _PARTS or sizes[1] < sizes[0])
+        self.noted.append(_Operation(name, elementwise, looks, made, again, mutates, seconds, line, part, arithmetic))
         return outputs
 
     def _line(self) -> int | None:
@@ -150,12 +169,25 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return type(value), repr(value)
 
     def _place(self, tensor: torch.Tensor) -> int:
-        """Return the place of what made a tensor."""
-        if tensor not in self._places:
-            place = self._places[tensor] = -1 - len(self.given)
-            self.given[place] = _memory(tensor)
+        """Return the place of what made a tensor, or what it holds by now."""
+        storage = _storage(tensor)
+        if tensor not in self._places or hash(self._storages[tensor]) != hash(storage):
+            made = self._written.get(storage) if storage is not None else None
+            if made is None:
+                made = -1 - len(self.given)
+                self.given[made] = _memory(tensor)
+                self._put(tensor, made, 0)
+            else:  # it may look at a part of what was made
+                self._put(tensor, made, (tensor.storage_offset(), tensor.shape, tensor.stride()))
         found: int = self._places[tensor]
         return found
+
+    def _put(self, tensor: torch.Tensor, place: int, part: Any) -> None:
+        self._places[tensor], self._parts[tensor], self._storages[tensor] = place, part, _storage(tensor)
+
+    def hand_over(self, values: Any) -> None:
+        """Note that others than operations read these values."""
+        self._read.update(map(self._place, _tensors(values)))
 
     def total(self) -> float:
         """Return with how many operations Inductor has to do.
@@ -186,32 +218,70 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def left_out(self) -> tuple[tuple[float, int | None], tuple[float, int | None]]:
         """Return the shares of the work that nothing reads which is alive, and that is the same again, with lines."""
-        needed = {place for place in self._places.values() if place >= 0}
-        needed |= {place for place, one in enumerate(self.noted) if one.mutates}
-        for place in range(len(self.noted) - 1, -1, -1):
-            if place in needed:
-                needed.update(self.noted[place].made)
+        needed = self._needed()
         works = [(place, one) for place, one in enumerate(self.noted) if not one.looks]
         every = sum(one.seconds for _, one in works) or 1.0
         unread = _share_of((one for place, one in works if place not in needed), every)
         return unread, _share_of((one for place, one in works if place in needed and one.again), every)
 
+    def _needed(self) -> set[int]:
+        """Return the places of what is read by something that is alive, or writes to what was there before."""
+        needed = {place for place in (*self._places.values(), *self._read) if place >= 0}
+        needed |= {
+            place
+            for storage, place in self._written.items()
+            if not storage.expired()  # type: ignore[no-untyped-call]
+        }
+        needed |= {place for place, one in enumerate(self.noted) if one.mutates}
+        for place in range(len(self.noted) - 1, -1, -1):
+            if place in needed:
+                needed.update(self.noted[place].made)
+        return needed
+
+    def arithmetic(self) -> float:
+        """Return the operations on numbers of matrix products and convolutions that a compiler has to leave in."""
+        needed = self._needed()
+        return sum(one.arithmetic for place, one in enumerate(self.noted) if place in needed and not one.again)
+
     def gone_through(self, results: Any) -> float:
-        """Return the bytes of results that are made, and of what was given that has to be read as a whole for that."""
+        """Return the bytes of results that are made, and of what was given that has to be read as a whole for that.
+
+        A result that only looks at what was given is neither: nothing of it is read or written.
+        """
         before = {address for address, _ in self.given.values()}
-        places = {self._places[tensor]: tensor for tensor in _tensors((results,)) if tensor in self._places}
-        made = [_memory(tensor) for place, tensor in places.items() if place >= 0 and self.noted[place].is_whole]
-        needed = {*places}
+        shown = {self._places[tensor] for tensor in _tensors((results,)) if tensor in self._places}
+        fresh: dict[int, int] = {}
+        for tensor in _tensors((results,)):
+            place = self._places.get(tensor, -1)
+            address, size = _memory(tensor)
+            if place >= 0 and self.noted[place].is_whole and not self.noted[place].again and address not in before:
+                fresh[address] = max(size, fresh.get(address, 0))
+        needed = set[int]()
         for place in range(len(self.noted) - 1, -1, -1):
             one = self.noted[place]
-            if place in needed and (one.is_whole or (one.looks and one.name not in _PARTS)):
+            if one.looks and not one.part:
+                shown.update(one.made if place in shown else ())
+                needed.update(one.made if place in needed else ())
+            elif one.is_whole and place in shown | needed:
                 needed.update(one.made)
         read: dict[int, int] = {}
         for place, (address, size) in self.given.items():
             if place in needed:
                 read[address] = max(size, read.get(address, 0))
-        fresh = {address: size for address, size in made if address not in before}
         return float(sum(fresh.values()) + sum(read.values()))
+
+
+class _HandedOver(TorchFunctionMode):
+    """Tells of what hands numbers over to others than operations, which no operation shows."""
+
+    def __init__(self, noted: _Noted) -> None:
+        super().__init__()
+        self._noted = noted
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _HANDS_OVER:
+            self._noted.hand_over(args[:1])
+        return func(*args, **(kwargs or {}))
 
 
 def _share_of(some: Iterable[_Operation], every: float) -> tuple[float, int | None]:
@@ -236,6 +306,13 @@ def _tensors(values: Any) -> list[torch.Tensor]:
     return found
 
 
+def _storage(tensor: torch.Tensor) -> StorageWeakRef | None:
+    try:
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except (RuntimeError, NotImplementedError):  # of a kind that has none, such as a sparse one
+        return None
+
+
 def _memory(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the address of a tensor's memory, and how many bytes of it the tensor is."""
     try:
@@ -254,13 +331,13 @@ def worked_outside(run: Callable[[], Any], filename: str) -> Untraced:
     for _ in range(2):  # the less of both: another process may have had the core in one of them
         operations = _Noted(filename=filename)
         try:
-            with watched(("torch",)) as seen, operations:
+            with watched(("torch",)) as seen, operations, _HandedOver(operations):
                 results = run()
         except Exception:  # whatever it raises that it does not raise when nobody looks: then nothing is known
             return Untraced()
         # Waiting and files break the graph, and Dynamo draws random numbers anew.
         outside = max(seen.seconds - len(operations.noted) * _LOOKED_AT, 0.0)
-        least = Least(operations.arithmetic, operations.gone_through(results), *operations.left_out())
+        least = Least(operations.arithmetic(), operations.gone_through(results), *operations.left_out())
         found.append(replace(seen, never="", seconds=outside, least=least))
         if not found[0].is_worth_a_call:
             break
