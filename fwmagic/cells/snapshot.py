@@ -127,7 +127,7 @@ class Snapshot:
 
     def changes_of_structure(self) -> Changes:
         """Return which names, containers, attributes and closures hold something else now."""
-        return Changes(self, [entry for entry in self._structure if entry.differs()])
+        return Changes(self, [entry for entry in self._structure if entry.differs()], False, ())
 
     def changes(self, unseen: bool = False) -> Changes:
         """Return what differs now; all that could, if what does differ later is still `unseen`."""
@@ -410,7 +410,7 @@ class Changes:
 
     def alter(self, but: Collection[str]) -> bool:
         """Say whether an object, a setting, or a name besides those in `but` is another one; no random generators."""
-        return self.settings_too or any(
+        return bool(self.settings) or any(
             not _is_generator(one) and (not _is_names(one) or _names_differ(one, but)) for one in self._entries
         )
 
