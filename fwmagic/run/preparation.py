@@ -199,7 +199,9 @@ class Preparation:
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
-                if variant.status not in ("failed", "not timed") and (own is None or own.status == "agrees"):
+                # Of values that no two runs share, how they differ from the first section's is what there is to say.
+                known = own is not None and own.status != "agrees" and not _is_worse(result, own)
+                if variant.status not in ("failed", "not timed") and not known:
                     self._draft.variant(name, agreement=result)
 
     def draw_again(self, section: Section) -> None:
@@ -428,6 +430,11 @@ class Preparation:
         if section.body.clock is not None and result.status == "not compared":
             return replace(result, sentence=f"not compared: {section.body.clock.reason}")
         return result
+
+
+def _is_worse(across: Agreement, own: Agreement) -> bool:
+    """Say whether a variant that could not be compared with its plain run has other outputs than the first section."""
+    return own.status == "not compared" and across.status != "agrees"
 
 
 def _wanted(section: Section) -> CompileOptions:
