@@ -37,8 +37,8 @@ from fwmagic.run.draft import Draft
 from fwmagic.run.effects import donated, seen_effect
 from fwmagic.run.section import Section
 
-# Work that is the same again is told from this share on.
-_REPEATED = 0.01
+# Work that is the same again, or that nothing reads, is told from this share on: shares are estimates.
+_REPEATED = 0.03
 # A cell that took longer than this when it ran as written took that for compiling: nobody has asked for it twice.
 _WORTH_A_LOOK = 5.0
 
