@@ -493,7 +493,9 @@ class TestRandom:
         again = Draws(self.draws(2), self.draws(3))
         found = compare(self.draws(0), self.draws(1), random=True, again=again)
         assert found.status == "not compared"
-        assert found.sentence.endswith("; shapes, dtypes, means and spreads agree")
+        assert found.sentence.endswith(
+            "; shapes and dtypes agree, means and spreads differ by less than 20 times what two runs of one do"
+        )
         other = Draws(self.draws(2), self.draws(3, low=-3))
         found = compare(self.draws(0), self.draws(1, low=-3), random=True, again=other)
         assert (found.status, found.path) == ("differs", "y")
@@ -506,6 +508,28 @@ class TestRandom:
             )
             found = compare(one, two, random=True, again=Draws(three, four))
             assert found.status == "not compared", (seed, found.sentence)
+
+    def compared(self, one, other, runs=8):
+        """Compare what two functions of a generator draw, in so many runs of each."""
+        generator = np.random.default_rng(0)
+        first, second = ([{"y": draw(generator)} for _ in range(runs)] for draw in (one, other))
+        again = Draws(first[1], second[1], (tuple(first[2:]), tuple(second[2:])))
+        return compare(first[0], second[0], random=True, again=again)
+
+    @pytest.mark.parametrize("size", [1, 30, 1000])
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_what_is_drawn_alike_agrees_and_what_is_far_from_it_differs(self, size, shared):
+        def draw(mean, spread):
+            return lambda g: np.full(size, g.normal(mean, spread)) if shared else g.normal(mean, spread, size)
+
+        for _ in range(20):
+            found = self.compared(draw(0, 1), draw(0, 1))
+            assert "means and spreads agree" in found.sentence
+        found = self.compared(draw(0, 1), draw(9, 1))
+        assert (found.status, "in mean" in found.sentence) == ("differs", True)
+        if size == 1000 and not shared:
+            assert "in mean" in self.compared(draw(0, 1), draw(0.4, 1)).sentence
+            assert "in spread" in self.compared(draw(0, 1), draw(0, 1.3)).sentence
 
     def test_values_that_do_not_depend_on_chance_are_compared(self):
         mine, yours = {**self.draws(0), "n": x}, {**self.draws(1), "n": x + 1}

@@ -33,13 +33,29 @@ CELLS = {
         "torch\ntorch.rand(50000)", "numpy\nnp.random.randn(50000).astype('float32')", "differs", "in mean at Out"),
     "of another spread": (
         "torch\ntorch.randn(20000)", "numpy\n3 * np.random.randn(20000).astype('float32')", "differs", "in spread"),
+    "of nearly the same mean": (
+        "numpy\ndrawn.standard_normal(1000)", "numpy two\ndrawn.normal(0.5, 1, 1000)", "differs", "in mean at Out"),
+    "of twice the spread": (
+        "numpy\ndrawn.standard_normal(1000)", "numpy two\ndrawn.normal(0, 2, 1000)", "differs", "in spread at Out"),
+    "one number, of another mean": (
+        "torch\ntorch.dropout(torch.ones(9999), 0.5, True).mean()",
+        "numpy\n(np.random.rand(9999) < 0.7).mean(dtype='float32')", "differs", "in mean at Out"),
+    "the same numbers in another order, and a little larger": (
+        "numpy\nx[np.random.permutation(64)] + 1", "numpy two\nx[np.random.permutation(64)] * 1.05 + 1", "not compared",
+        "agree, means and spreads differ by less than 20 times"),
+    "an array that one of two sections changes": (
+        "numpy\n(x * 2).sum()", "numpy two\nx += 1\nx.sum()", "differs", "numpy and two differ at Out"),
+    "such a one, and chance": (
+        "numpy\nnp.random.default_rng().random(999)", "numpy two\nx += 1\nnp.random.default_rng().random(999)",
+        "not compared", "spreads agree"),
     "of another shape": (
         "torch\ntorch.rand(10)", "numpy\nnp.random.rand(11).astype('float32')", "differs", "differ in shape at Out"),
     "of another dtype": (
         "torch\ntorch.rand(10)", "numpy\nnp.random.rand(10)", "differs", "differ in dtype at Out: float32 and float64"),
     "of a shape that depends on chance": (
         "torch\ntorch.rand(100)[torch.rand(100) > 0.5]",
-        "numpy\nnp.random.rand(100).astype('float32')[np.random.rand(100) > 0.5]", "not compared", "shapes, dtypes"),
+        "numpy\nnp.random.rand(100).astype('float32')[np.random.rand(100) > 0.5]", "not compared",
+        "shapes and dtypes agree"),
     "moved by chance as a whole": (
         "torch\nt * torch.randn(1)", "numpy\nx * np.float32(np.random.randn())", "not compared", "and spreads agree"),
     "in part": (
@@ -119,7 +135,14 @@ def test_a_compiled_random_cell_is_compared_with_its_plain_run_by_mean_and_sprea
     run(book, "%%torch --budget 0.05 -o r\ntorch.rand(100, 100) * 2")
     found = book.user_ns["r"]["torch"]
     assert found.compilation.way == "cell"
-    assert found.agreement.sentence.endswith("; shapes, dtypes, means and spreads agree")
+    assert "; shapes, dtypes, means and spreads agree, " in found.agreement.sentence
+
+
+def test_compiled_random_sections_are_compared_with_each_other(book):
+    run(book, "%%compare --budget 0.05 -o r\n%%torch a\ntorch.randn(1000)\n%%torch b\ntorch.randn(1000) * 3 + 10")
+    found = book.user_ns["r"]["b"]
+    assert (found.compilation.way, found.agreement.status) == ("cell", "differs")
+    assert "a and b differ in mean at Out" in found.agreement.sentence
 
 
 APART = {

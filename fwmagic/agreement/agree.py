@@ -7,7 +7,7 @@ import enum
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,12 @@ _PLAIN = (str, bytes, type(None), enum.Enum)
 _MOST_NAMED = 3
 # A name at the top, or where in it something lies, such as `net.weight` or `hist[3]`.
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
-# Where random arrays differ in mean or spread by so many times what chance was seen to do, it is not chance.
+# Where random arrays differ in mean or spread by so many times what chance was seen to do, it is not chance: what two
+# runs of each show, or so many standard errors of the difference, of some runs and of independent values.
 _BEYOND_CHANCE = 20
+_ERRORS_OF_RUNS, _ERRORS_OF_VALUES = 10, 5
+# So many different runs of each show how far apart chance brings them; and what rounding makes of a mean, as a share.
+_RUNS, _ROUNDED = 4, 1e-4
 # Two ways to compute a value that cancels part by some times what a rounding of each number that goes in moves it by.
 _MOVES = 30
 _CHANCE = "draws random numbers or reads the clock"
@@ -44,10 +48,14 @@ _CHANCE = "draws random numbers or reads the clock"
 
 @dataclass(frozen=True)
 class Draws:
-    """Two trees of outputs, once more: each from generators that had moved on; None: it was not run again."""
+    """Two trees of outputs, once more: each from generators that had moved on; None: it was not run again.
+
+    `more` are those of still further runs of each.
+    """
 
     reference: Any = None
     outputs: Any = None
+    more: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
 
 def agree(
@@ -100,7 +108,9 @@ def agree(
     if not random or found.status != "differs":
         return found
     both = ((reference, again.reference), (outputs, again.outputs))
-    chance = _Chance(*(None if more is None else _pairs(tree, more, to_numpy) for tree, more in both))
+    once = [None if more is None else _pairs(tree, more, to_numpy) for tree, more in both]
+    further = [tuple(_pairs(tree, one, to_numpy) for one in again.more[i]) for i, (tree, _) in enumerate(both)]
+    chance = _Chance(once[0], once[1], further[0], further[1])
     by_chance = _Comparison(names, to_numpy, chance)
     by_chance.compare(reference, outputs)
     if any(_parts_in_structure(tree, more, to_numpy) for tree, more in both if more is not None):
@@ -143,6 +153,8 @@ class _Chance:
 
     reference: Pairs | None
     outputs: Pairs | None
+    more_of_reference: tuple[Pairs, ...] = ()
+    more_of_outputs: tuple[Pairs, ...] = ()
 
     def of(self, path: str) -> list[tuple[Array, Array]]:
         """Return what is known of an array: two pairs, if both variants have it in the same shape in every run."""
@@ -165,16 +177,38 @@ class _Chance:
     def moment(self, path: str, a: Array, b: Array) -> tuple[str, str] | None:
         """Return in which moment two random arrays differ by more than chance explains, and the words for it."""
         known = self.of(path)
-        if len(known) < 2 or min(a.values.size, b.values.size) < 2 or a.values.dtype.kind not in "fiu":
+        if len(known) < 2 or a.values.dtype.kind not in "fiub" or not min(a.values.size, b.values.size):
             return None
-        for moment, word in ((_mean, "in mean"), (_spread, "in spread")):
+        for moment, error, word in ((_mean, _error_of_mean, "in mean"), (_spread, _error_of_spread, "in spread")):
             x, y = moment(a.values), moment(b.values)
             seen = max(abs(moment(one.values) - moment(two.values)) for one, two in known)
-            # Of independent values, both moments are known to about this much.
-            within = max(seen, *(_spread(one.values) / math.sqrt(one.values.size) for one in (a, b)))
-            if math.isfinite(x + y + within) and abs(x - y) > _BEYOND_CHANCE * within:
+            runs = self._runs(path, moment)
+            alone = math.hypot(error(a.values), error(b.values))
+            if self.is_tested(path):
+                x, y = (sum(of_one) / len(of_one) for of_one in runs)
+                between = math.hypot(*(_spread_of(of_one) / math.sqrt(len(of_one)) for of_one in runs))
+                within = max(_ERRORS_OF_RUNS * between, _ERRORS_OF_VALUES * alone)
+            elif min(a.values.size, b.values.size) < 2:
+                return None
+            else:
+                within = _BEYOND_CHANCE * max(seen, *(_error_of_mean(one.values) for one in (a, b)))
+            within = max(within, _ROUNDED * max(abs(x), abs(y)))
+            if math.isfinite(x + y + within) and abs(x - y) > within:
                 return word, f"{x:.4g} and {y:.4g}, and from run to run by {seen:.2g} only"
         return None
+
+    def _runs(self, path: str, moment: Callable[[Any], float]) -> tuple[list[float], list[float]]:
+        """Return a moment of an array in every run of either variant."""
+        both = ((self.reference, self.more_of_reference), (self.outputs, self.more_of_outputs))
+        found: list[list[float]] = []
+        for first, more in both:
+            pairs = [some[path] for some in (*([first] if first is not None else []), *more) if path in some]
+            found.append([moment(pairs[0][0].values), *(moment(two.values) for _, two in pairs)] if pairs else [])
+        return found[0], found[1]
+
+    def is_tested(self, path: str) -> bool:
+        """Say whether so many runs of both variants gave something else each that their moments can be compared."""
+        return all(len(set(of_one)) >= _RUNS for of_one in self._runs(path, _mean))
 
 
 def _apart(a: Array, b: Array) -> float:
@@ -196,6 +230,24 @@ def _spread(values: Any) -> float:
     return float(values.astype("float64").std())
 
 
+def _error_of_mean(values: Any) -> float:
+    """Return how well the mean of independent values is known."""
+    return _spread(values) / math.sqrt(values.size)
+
+
+def _error_of_spread(values: Any) -> float:
+    """Return how well the spread of independent values is known: by their fourth moment."""
+    apart = (values.astype("float64") - _mean(values)) ** 2
+    spread = _spread(values)
+    return float(apart.std()) / (2 * spread * math.sqrt(values.size)) if spread else 0.0
+
+
+def _spread_of(numbers: list[float]) -> float:
+    """Return the standard deviation of what some numbers are a sample of."""
+    mean = sum(numbers) / len(numbers)
+    return math.sqrt(sum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
+
+
 class _Comparison:
     """The walk through two trees, and what it found on its way; with `chance`, values may differ by chance.
 
@@ -212,6 +264,7 @@ class _Comparison:
         self.blurred: dict[str, str] = {}
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
+        self.tested: list[bool] = []
         self.hidden: dict[str, Hidden] = {}
         self.off: dict[str, str] = {}
         self.floats: list[Any] = []
@@ -359,6 +412,8 @@ class _Comparison:
         if self.chance is not None:
             self.pairs[path] = a, b
             if not self.chance.is_fixed(path):
+                if len(self.chance.of(path)) == 2 and a.values.dtype.kind in "fiub":
+                    self.tested.append(self.chance.is_tested(path))
                 moment = self.chance.moment(path, a, b)
                 if moment is not None:
                     self.differ(moment[0], path, moment[1])
@@ -429,8 +484,12 @@ class _Comparison:
             sentence += f"; they also differ at {_list(more)}" if more else ""
             return Agreement(self.names[0], "differs", sentence, path, self.told[path])
         if self.chance is not None:
-            compared = "shapes and dtypes" if self.chance.is_unknown else "shapes, dtypes, means and spreads"
-            sentence = f"not compared value by value: the cell {_CHANCE}; {compared} agree"
+            compared = "shapes and dtypes agree"
+            if self.tested and all(self.tested):
+                compared = "shapes, dtypes, means and spreads agree, the latter as far as some runs of each can tell"
+            elif self.tested:
+                compared += f", means and spreads differ by less than {_BEYOND_CHANCE} times what two runs of one do"
+            sentence = f"not compared value by value: the cell {_CHANCE}; {compared}"
             return Agreement(self.names[0], "not compared", sentence)
         if not self.compared:
             nothing = "not compared: there are no outputs to compare"

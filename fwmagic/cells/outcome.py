@@ -40,8 +40,10 @@ _TRIES, _TRYING = 5, 0.02
 
 # A thread that a run has left at work is waited for so many seconds.
 _JOINING = 5.0
-# A random cell that takes longer, in seconds, is not run again only to see how far chance goes.
+# A random cell that takes longer, in seconds, is not run again only to see how far chance goes; others are run so many
+# times more, as long as that takes no more seconds.
 _AGAIN = 0.05
+_DRAWS, _DRAWING = 7, 0.1
 
 # A second call without the first one's state put back could wait for these for ever.
 _WAITED_FOR = (
@@ -58,7 +60,8 @@ class Outcome:
 
     `plain` are the numbers, texts and the like that changed objects hold now, by path.
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` are
-    the results of a further run of a random cell, from generators that had moved on; None: there was none.
+    the results of a further run of a random cell, from generators that had moved on; None: there was none. `more` are
+    those of still further ones.
     `compilations` is how many things were compiled in the run, of which later ones are free. `alters`: it changed
     something of the notebook or its process, arrays or not, besides the names that it binds and random generators.
     """
@@ -72,6 +75,7 @@ class Outcome:
     compilations: int = 0
     plain: Mapping[str, Any] = field(default_factory=dict)
     alters: bool = False
+    more: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -160,7 +164,7 @@ def left_to_others(snapshot: Snapshot, body: Body) -> Place | None:
 
 
 def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool = False) -> Outcome:
-    """Return the outcome of a random program with the results of a further run, if the cell is not long.
+    """Return the outcome of a random program with the results of further runs, if the cell is not long.
 
     All begins as in the first run, except that the random generators, or the clock, have moved on. `seeds`: so have the
     seeds that it sets itself; a compiled program would be compiled anew for that.
@@ -169,13 +173,17 @@ def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool 
     if not outcome.random or outcome.again is not None or (scene.seconds or outcome.seconds) > _AGAIN:
         return outcome
     program.enter()
+    runs: list[Mapping[str, Any]] = []
+    begun = time.perf_counter()
     try:
         with window():
             program.call(*program.args)
-        scene.snapshot.changes().restore_but_generators()
-        with window(), scene.framework.other_seeds() if seeds else nullcontext():
-            outputs = program.call(*program.args)
-        again = {name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()}
+        while not runs or (len(runs) < _DRAWS and time.perf_counter() - begun < _DRAWING):
+            scene.snapshot.changes().restore_but_generators()
+            with window(), scene.framework.other_seeds() if seeds else nullcontext():
+                outputs = program.call(*program.args)
+            results = program.collect(outputs).items()
+            runs.append({name: copied_results(value, scene.framework) for name, value in results})
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever the user's code raises when it is run once more
@@ -183,7 +191,7 @@ def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool 
     finally:
         program.exit()
         scene.restore()
-    return replace(outcome, again=again)
+    return replace(outcome, again=runs[0], more=tuple(runs[1:]))
 
 
 def moved_results(program: Program, outcome: Outcome, window: Window) -> Mapping[str, Any] | None:

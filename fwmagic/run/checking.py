@@ -48,10 +48,17 @@ def varying(
     return seen if found.status == "differs" else None
 
 
-def draws_of(one: Outcome, other: Outcome) -> Draws:
-    """Return what further runs of two programs gave: what draws no random numbers would give the same again."""
-    first, second = (outcome.again if outcome.random else outcome.results for outcome in (one, other))
-    return Draws(first, second)
+def draws_of(one: Outcome, other: Outcome, only: Sequence[str] | None = None) -> Draws:
+    """Return what further runs of two programs gave: what draws no random numbers would give the same again.
+
+    `only` are the names of the results that are compared; None: all are.
+    """
+    both = []
+    for outcome in (one, other):
+        runs = (outcome.again, *outcome.more) if outcome.random else (outcome.results,)
+        both.append([run if only is None or run is None else {n: run[n] for n in only if n in run} for run in runs])
+    first, second = both
+    return Draws(first[0], second[0], (tuple(first[1:]), tuple(second[1:])))
 
 
 def to_numpy_of(frameworks: Sequence[Framework]) -> ToNumpy:
@@ -88,6 +95,6 @@ def agreement_across(
         (first.name, section.name),
         [first.framework, section.framework],
         random,
-        draws_of(reference, outcome),
+        draws_of(reference, outcome, given),
         moved,
     )

@@ -241,7 +241,8 @@ def _portable_outcome(outcome: Outcome | None) -> Outcome | None:
     again = outcome.again or {}
     parts = (outcome.results, outcome.changed, again)
     results, changed, again = ({name: portable(value) for name, value in part.items()} for part in parts)
-    return replace(outcome, results=results, changed=changed, again=None if outcome.again is None else again)
+    more = tuple({name: portable(value) for name, value in part.items()} for part in outcome.more)
+    return replace(outcome, results=results, changed=changed, again=None if outcome.again is None else again, more=more)
 
 
 class Elsewhere:

@@ -37,8 +37,8 @@ from fwmagic.run.draft import Draft
 from fwmagic.run.effects import gone, seen_effect
 from fwmagic.run.section import Section
 
-# Work that is the same again is told from this share on.
-_REPEATED = 0.01
+# Work that is the same again, or that nothing reads, is told from this share on: shares are estimates.
+_REPEATED = 0.03
 # A cell that took longer than this when it ran as written took that for compiling: nobody has asked for it twice.
 _WORTH_A_LOOK = 5.0
 
@@ -203,7 +203,9 @@ class Preparation:
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
-                if variant.status not in ("failed", "not timed") and (own is None or own.status == "agrees"):
+                # Of values that no two runs share, how they differ from the first section's is what there is to say.
+                known = own is not None and own.status != "agrees" and not _is_worse(result, own)
+                if variant.status not in ("failed", "not timed") and not known:
                     self._draft.variant(name, agreement=result)
 
     def draw_again(self, section: Section) -> None:
@@ -435,6 +437,11 @@ class Preparation:
         if section.body.clock is not None and result.status == "not compared":
             return replace(result, sentence=f"not compared: {section.body.clock.reason}")
         return result
+
+
+def _is_worse(across: Agreement, own: Agreement) -> bool:
+    """Say whether a variant that could not be compared with its plain run has other outputs than the first section."""
+    return own.status == "not compared" and across.status != "agrees"
 
 
 def _wanted(section: Section) -> CompileOptions:

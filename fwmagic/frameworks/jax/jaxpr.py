@@ -13,6 +13,19 @@ LEAST_UNREAD = 0.01
 _BYTE, _FLOP, _LEAST = 0.1, 0.02, 64
 # Operations for each number of the result, where it is not one.
 _FACTORISATIONS = {"cholesky", "lu", "qr", "geqrf", "householder_product", "svd", "eigh", "eig", "schur", "hessenberg"}
+# What takes up to so many times as long as its numbers tell: it goes its own way through them, or turns unknown times.
+_HEAVY = 100.0
+_UNKNOWN = 1e5
+_HEAVIER = {
+    **dict.fromkeys(_FACTORISATIONS, _HEAVY),
+    **dict.fromkeys(("triangular_solve", "tridiagonal_solve", "sort", "top_k", "approx_top_k", "fft"), _HEAVY),
+    **dict.fromkeys(("gather", "scatter", "scatter-add", "random_bits", "threefry2x32", "erf_inv"), _HEAVY),
+    **dict.fromkeys(("lgamma", "digamma", "igamma", "igammac", "regularized_incomplete_beta"), _HEAVY),
+    **dict.fromkeys(("while", "pure_callback", "io_callback", "ffi_call", "custom_call", "pallas_call"), _UNKNOWN),
+}
+# Of these only the result is touched, and that by what comes next.
+_TAKES = {"slice", "dynamic_slice"}
+_SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
 _CALLS = {"jit", "pjit"}
 # What runs all of the one program in it, once.
 _INLINED = {
@@ -150,9 +163,13 @@ def _dead(jaxpr: Any, also: Iterable[Any] = ()) -> list[Any]:
 
 
 def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
-    """Return the share of the work that is the same again, which XLA does once, and the first line that does it."""
+    """Return the share of the work that is the same again, which XLA does once, and the first line that does it.
+
+    It is at least so large, whether what may be heavy is so or not.
+    """
     again = [one for one in _again(jaxpr) if not one.effects and not _is_of_a_gradient(one)]
-    share = sum(map(_cost, again)) / (sum(map(_cost, jaxpr.eqns)) or 1.0)
+    sums = ([sum(_cost(one, is_heavy) for one in some) for some in (again, jaxpr.eqns)] for is_heavy in (False, True))
+    share = min(part / (whole or 1.0) for part, whole in sums)
     lines = (line for equation in again if (line := _line(equation, filename)) is not None)
     return share, next(lines, None)
 
@@ -271,13 +288,21 @@ def _line(equation: Any, filename: str) -> int | None:
     return None
 
 
-def _cost(equation: Any) -> float:
-    """Return about how many nanoseconds an equation takes: what it reads and writes, and its operations on numbers."""
-    inner = sum(_cost(one) for body, _ in _bodies(equation) for one in body.eqns)
+def _cost(equation: Any, is_heavy: bool = False) -> float:
+    """Return about how many nanoseconds an equation takes: what it reads and writes, and its operations on numbers.
+
+    `is_heavy`: what may be heavy is.
+    """
+    name = equation.primitive.name
+    factor = _HEAVIER.get(name, 1.0) if is_heavy else 1.0
+    inner = sum(_cost(one, is_heavy) for body, _ in _bodies(equation) for one in body.eqns)
     if inner:
-        return inner * float(equation.params.get("length", 1) or 1)
-    moved = sum(_bytes(atom) for atom in (*equation.invars, *equation.outvars))
-    return max(moved, _LEAST) * _BYTE + _operations(equation) * _FLOP
+        return factor * inner * float(equation.params.get("length", 1) or 1)
+    if name in _SHAPES:
+        return _LEAST * _BYTE
+    given = () if name in _TAKES else equation.invars
+    moved = sum(_bytes(atom) for atom in (*given, *equation.outvars))
+    return factor * (max(moved, _LEAST) * _BYTE + _operations(equation) * _FLOP)
 
 
 def _bytes(atom: Any) -> float:
