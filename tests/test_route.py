@@ -74,6 +74,7 @@ def test_what_goes_another_way_when_it_is_traced_is_not_compiled(book, text, lin
         "y = X\nfor i in range(4):\n    y = counting(y) if i else layer(y)\ny",
         "ys = [layer(v) for v in (X, W) if v.ndim == 2]\nys",
         "y = X @ W\ntry:\n    n = {}['a']\nexcept KeyError:\n    n = 2\ny * n",
+        "try:\n    scale\nexcept NameError:\n    scale = 2.0\ny = X @ W * scale\ny",
         # JAX traces the step of a scan where the cell runs plainly, too
         "y = jax.lax.scan(step, X, jnp.ones(3))[0]\ny",
         "y = jax.grad(lambda w: (w @ W).sum() if w.ndim == 2 else w.sum())(X)\ny",

@@ -92,7 +92,9 @@ class Route:
                 elif event == "return":
                     stack.pop()
                 elif event == "exception":
-                    call.raised.append((value[0], frame.f_lineno))
+                    # A name that is not bound yet is a local one where the body is a function.
+                    kind = NameError if value[0] is UnboundLocalError else value[0]
+                    call.raised.append((kind, frame.f_lineno))
                 if steps > MOST_STEPS:
                     self._is_whole = False
                     sys.settrace(None)
