@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_what_a_section_raises_fails_its_variant_alone(shell, options, which):
         failure = report[name].failure
         assert (failure.error, failure.message[: len(text)]) == (kind, text)
         assert failure.line in lines[name]
-        assert f"{name}\n! failed" in report.details()
+        assert re.search(rf"^{re.escape(name)}\n[! ] failed", report.details(), re.MULTILINE), "of the first, its stage"
     assert report.ratio("after", over="before").rounds > 0
 
 
