@@ -6,6 +6,7 @@ import time
 
 import jax
 import pytest
+import torch
 from cells import run
 from tiers import QUICK_BACKEND, compiling_with, thinned
 
@@ -260,6 +261,14 @@ class Runs:
 obj = Runs()
 def pair(v): return v[0].sum(), heavy(v)
 """
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self):
+        """Several would wait for each other where others use the machine: longer than a body is looked at."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
 
     def found(self, shell, text):
         run(shell, self.SETUP)
