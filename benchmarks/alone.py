@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import statistics
 import time
@@ -20,8 +21,8 @@ _CELL = "%%{framework} --budget 0.05 --no-memory -o timed\n{text};"  # which sho
 #: Every second one of the cells that are timed beside an expert's function: ten of each framework.
 CELLS = [*JAX[::2], *TORCH[::2]]
 _TURNS = 3
-#: Seconds of a loop by hand, and the most calls in one.
-_LOOP, _MOST = 1e-2, 100_000
+#: Seconds of a loop by hand, as of a block, and the most calls in one.
+_LOOP, _MOST = 1e-3, 100_000
 
 
 def alone(rng: random.Random, quick: bool) -> Iterator[Run]:
@@ -56,25 +57,36 @@ def _turns(cell: Cell, rng: random.Random, effort: Effort) -> Iterator[tuple[str
 
 
 def _loop(program: Any, budget: float) -> list[float]:
-    """Return the seconds per call of loops of 10 ms, each call waited for; from the start state as often as needed.
+    """Return the seconds per call of loops of a millisecond, each call waited for; from the start state where needed.
 
-    Where state is put back, two calls come before the clock, as the report says of its own blocks.
+    As the report says of its own blocks, no garbage is collected, as with `%timeit`, and where state is put back, two
+    calls come before the clock.
     """
-    samples, calls = [], 1
-    call, args, wait = program.call, program.args, program.wait or (lambda outputs: outputs)
-    most, before = (_MOST, 0) if program.most_calls is None else (program.most_calls, min(2, program.most_calls - 1))
+    samples, calls, most = [], 1, program.most_calls
     end = time.perf_counter() + budget
-    while time.perf_counter() < end or not samples:
-        program.enter()
-        try:
-            for _ in range(before):
-                wait(call(*args))
-            start = time.perf_counter()
-            for _ in range(calls):
-                wait(call(*args))
-            each = (time.perf_counter() - start) / calls
-        finally:
-            program.exit()
-        samples.append(each)
-        calls = max(1, min(most, round(_LOOP / each)))
+    program.enter()
+    gc.disable()
+    try:
+        while time.perf_counter() < end or not samples:
+            if most is not None:
+                program.exit()
+                program.enter()
+                _calls(program, min(2, most - 1))
+            samples.append(_calls(program, calls) / calls)
+            calls = max(1, min(most or _MOST, round(_LOOP / samples[-1])))
+    finally:
+        gc.enable()
+        program.exit()
     return samples
+
+
+def _calls(program: Any, calls: int) -> float:
+    call, args, wait = program.call, program.args, program.wait
+    start = time.perf_counter()
+    if wait is None:
+        for _ in range(calls):
+            call(*args)
+    else:
+        for _ in range(calls):
+            wait(call(*args))
+    return time.perf_counter() - start
