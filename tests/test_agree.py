@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import array
+import copy
 import enum
 from collections import namedtuple
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import hypothesis.extra.numpy as arrays
@@ -399,6 +404,33 @@ def test_typed_random_keys_are_compared_by_their_data():
     assert compare([jax.random.key(0)], [jax.random.key(1)]).status == "differs"
     found = compare([jax.random.key(0, impl="rbg")], [jax.random.key(0)])
     assert found.sentence.endswith("differ in dtype at output[0]: key<rbg> and key<fry>")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({1, 2, 3}, {1, 2, 4}, "3 of 3 elements and 4 of 3 elements"),
+        (frozenset("ab"), frozenset("abc"), "none of 2 elements and 'c' of 3 elements"),
+        ({(1, "a")}, {(1, "b")}, None),
+        (Fraction(1, 3), Fraction(1, 4), "Fraction(1, 3) and Fraction(1, 4)"),
+        (Decimal("0.1"), Decimal("0.2"), "Decimal('0.1') and Decimal('0.2')"),
+        (date(2026, 1, 1), date(2026, 1, 2), "datetime.date(2026, 1, 1) and datetime.date(2026, 1, 2)"),
+        (Path("a"), Path("b"), None),
+    ],
+    ids=repr,
+)
+def test_what_is_equal_or_not_is_compared_by_that(one, other, words):
+    assert compare([one], [copy.deepcopy(one)]).status == "agrees"
+    found = compare([one], [other])
+    assert (found.status, found.path) == ("differs", "output[0]")
+    assert words is None or words in found.sentence
+    assert compare([Decimal("nan")], [Decimal("nan")]).status == "agrees"
+
+
+def test_what_only_larger_values_hide_is_not_called_exact():
+    found = compare(np.array([1e-12, 5.0]), np.array([3e-12, 5.0]))
+    assert found.status == "agrees"
+    assert "exactly" not in found.sentence
 
 
 def test_what_cannot_be_compared_is_named_and_the_rest_is_compared():

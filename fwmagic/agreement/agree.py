@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
 import enum
+import fractions
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from fwmagic.agreement.close import (
@@ -31,7 +35,11 @@ from fwmagic.report import Agreement
 _NUMBER = "float32"
 # In this order, because a bool is an int.
 _KINDS = {bool: "b", int: "iu", float: "f", complex: "c"}
-_PLAIN = (str, bytes, type(None), enum.Enum)
+# What is compared by `==`: texts, exact numbers, moments, and sets of these.
+_PLAIN = (
+    *(str, bytes, type(None), enum.Enum, PurePath, slice),
+    *(fractions.Fraction, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta),
+)
 _MOST_NAMED = 3
 # A name at the top, or where in it something lies, such as `net.weight` or `hist[3]`.
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
@@ -358,12 +366,17 @@ class _Comparison:
         """Compare two values of which at least one is neither an array nor a number."""
         if a is b:
             return
-        if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
-            if a != b and self.chance is None:
-                self.differ("", path, f"{_shown(a)} and {_shown(b)}", pair=(_shown(a), _shown(b)))
+        if _is_plain(a) and _is_plain(b):
+            if a != b and self.chance is None and (a == a or b == b):  # two that are no number are the same
+                shown = _shown(a), _shown(b)
+                if isinstance(a, Set) and isinstance(b, Set):
+                    shown = _shown_set(a, b), _shown_set(b, a)
+                self.differ("", path, " and ".join(shown), pair=shown)
             return
         for value in (a, b):
-            known = isinstance(value, (*_PLAIN, *_KINDS, Mapping)) or _is_sequence(value) or _has_fields(value)
+            known = (
+                _is_plain(value) or isinstance(value, (*_KINDS, Mapping)) or _is_sequence(value) or _has_fields(value)
+            )
             if not known and array(value, self.to_numpy) is None:
                 raise UnreadableError(f"objects of class {type(value).__name__} cannot be compared")
         self.differ("in structure", path, f"{self.described(a)} and {self.described(b)}")
@@ -494,7 +507,7 @@ class _Comparison:
         if not self.compared:
             nothing = "not compared: there are no outputs to compare"
             return Agreement(self.names[0], "not compared", uncompared or nothing)
-        close = "exactly"
+        close = "within tolerance" if self.hidden else "exactly"
         if self.used:
             largest, relative = self.farthest
             apart = f"the largest difference is {largest:.2g} (relative {relative:.2g})"
@@ -571,6 +584,25 @@ def _has_fields(value: Any) -> bool:
 
 def _fields(value: Any) -> dict[str, Any]:
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a value is compared by `==`, as the elements of a set are."""
+    if isinstance(value, set | frozenset):
+        return all(map(_is_element, value))
+    return isinstance(value, _PLAIN)
+
+
+def _is_element(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_element, value))
+    return isinstance(value, tuple(_KINDS)) or _is_plain(value)
+
+
+def _shown_set(elements: Set[Any], others: Set[Any]) -> str:
+    """Return what of a set is not in another one, in words."""
+    own = sorted(map(repr, elements - others))
+    return f"{_list(own)} of {len(elements)} elements" if own else f"none of {len(elements)} elements"
 
 
 def _shown(value: Any, most: int = 60) -> str:
