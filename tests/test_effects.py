@@ -16,7 +16,7 @@ from fwmagic.cells.snapshot import Snapshot
 from fwmagic.run.effects import effects, lost_state
 
 EFFECTS = [
-    ("x = 1\nopen('a')", "line 3: what `open` does cannot be undone"),
+    ("x = 1\npickle.dump(x, f)", "line 3: what `pickle.dump` does cannot be undone"),
     ("torch.save(1, 'a')", "line 2: what `torch.save` does cannot be undone"),
     ("import os\nos.remove('a')", "line 3: what `os.remove` does cannot be undone"),
     ("import os\nos.write(9, b'a')", "line 3: what `os.write` does cannot be undone"),
@@ -131,7 +131,7 @@ def helper(text):
 @pytest.mark.parametrize(
     ("text", "used"),
     [
-        ("def f(): open('log', 'a')", "open"),
+        ("def f(): socket.socket()", "socket"),
         ("def f(): net.save('x')", "save"),
         ("def g(): path.write_text('x')\ndef f(): g()", "write_text"),
     ],

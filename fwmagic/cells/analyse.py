@@ -22,7 +22,7 @@ _CLOCKS = (
 _HOST_RANDOM = ("random.", "np.random.", "numpy.random.")
 _STDIN = {"input", "sys.stdin.read", "sys.stdin.readline", "getpass.getpass", "getpass"}
 _EFFECTS = {
-    *("open", "pickle.dump", "json.dump", "exit", "quit", "atexit.register"),
+    *("pickle.dump", "json.dump", "exit", "quit", "atexit.register"),
     *("os.system", "os.remove", "os.unlink", "os.mkdir", "os.makedirs", "os.rename", "os.chdir", "os.putenv"),
     *("os.write", "os.writev", "os.pwrite", "os.pwritev", "os.sendfile", "os.ftruncate", "os.copy_file_range"),
 }

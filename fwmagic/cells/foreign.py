@@ -1,29 +1,48 @@
-"""Modules and classes of libraries: what a cell binds there, as a patch does, is noticed and taken away again."""
+"""Modules and classes of libraries: what a cell binds or adds there is noticed, and taken away again."""
 
 from __future__ import annotations
 
+import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
+from fwmagic import frameworks
 from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.settings import is_put_back
 
+_MOST_HELD = 10_000
+
 
 class Foreign:
-    """The public names of one module or class of a library, as they are now.
+    """The public names of one module or class of a library, as they are now, and the containers that they are bound to.
 
     A library may bind names to its own modules, classes and functions, as it does when they are first asked for, and
-    may bind numbers and the like anew.
+    may bind numbers and the like anew. What frameworks keep in their containers is their own affair.
     """
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
         self._held = dict(vars(owner))
+        self._contents = {} if self._package() in frameworks.BUILT_IN else dict(self._containers())
+
+    def _containers(self) -> Iterator[tuple[str, list[Any] | dict[Any, Any] | set[Any]]]:
+        """Yield copies of the lists, dicts and sets that public names are bound to, of those that are not very long."""
+        for name, value in self._held.items():
+            passed_by = name.startswith("_") or self._is_put_back(name)
+            if not passed_by and type(value) in (list, dict, set) and len(value) <= _MOST_HELD:
+                yield name, value.copy()
 
     def changed(self) -> list[str]:
+        """Return the names that are bound to, or hold, something else now which the library has not made."""
+        return [*self._bound(), *self._filled()]
+
+    def _filled(self) -> list[str]:
+        return [name for name, before in self._contents.items() if not _hold_the_same(self._held[name], before)]
+
+    def _bound(self) -> list[str]:
         """Return the names that are bound to something else now which the library has not made."""
         now: Mapping[str, Any] = vars(self._owner)
         if len(now) == len(self._held) and all(now.get(name, MISSING) is value for name, value in self._held.items()):
@@ -33,8 +52,12 @@ class Foreign:
         return [name for name, old, new in pairs if self._differs(old, new) and not self._is_its_own(old, new)]
 
     def restore(self) -> None:
-        """Bind these names as they were."""
-        for name in self.changed():
+        """Bind these names as they were, to what they held."""
+        for name in self._filled():
+            held, before = self._held[name], self._contents[name]
+            held.clear()
+            (held.extend if isinstance(held, list) else held.update)(before)
+        for name in self._bound():
             if name in self._held:
                 setattr(self._owner, name, self._held[name])
             else:
@@ -52,12 +75,23 @@ class Foreign:
         """Say whether an object is of a class of the same library, as what it makes when that is first asked for is."""
         if old is not MISSING and type(old) is not type(value):
             return False
+        return bool(type(value).__module__.partition(".")[0] == self._package())
+
+    def _package(self) -> str:
         name = self._owner.__name__ if isinstance(self._owner, ModuleType) else self._owner.__module__
-        return type(value).__module__.partition(".")[0] == name.partition(".")[0]
+        return str(name).partition(".")[0]
 
     @staticmethod
     def _differs(old: Any, new: Any) -> bool:
         return old is not new and (old is MISSING or callable(old)) and not _is_of_library(new)
+
+
+def _hold_the_same(one: Any, other: Any) -> bool:
+    """Say whether two containers of one kind hold the same objects."""
+    if isinstance(one, set):
+        return set(map(id, one)) == set(map(id, other))
+    both = (one, other) if isinstance(one, list) else ([*one, *one.values()], [*other, *other.values()])
+    return len(one) == len(other) and all(map(operator.is_, *both))
 
 
 def _is_of_library(value: Any) -> bool:

@@ -155,7 +155,7 @@ def left_to_others(snapshot: Snapshot, body: Body) -> Place | None:
     """Return what a run has changed of a library, or of what another thread uses, if anything."""
     path = snapshot.changed_in_libraries()
     if path:
-        return Place(None, f"binds `{path}` anew, which belongs to a library")
+        return Place(None, f"changes `{path}`, which belongs to a library")
     name = snapshot.module_taken()
     if name:
         return Place(None, f"takes `{name}` from `sys.modules`")

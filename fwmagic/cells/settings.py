@@ -401,6 +401,18 @@ def _attribute(owner: Any, name: str, late: bool = False) -> Setting:
     return Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), late)
 
 
+def _read_events() -> dict[str, list[Any]]:
+    """Return what IPython calls before and after cells."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return {} if shell is None else {name: [*held] for name, held in shell.events.callbacks.items()}
+
+
+def _write_events(saved: dict[str, list[Any]]) -> None:
+    callbacks = sys.modules["IPython"].get_ipython().events.callbacks
+    for name, held in saved.items():
+        callbacks[name][:] = held
+
+
 _MODULES = Setting(_read_modules, _write_modules, same=_same_modules)
 _SETTINGS = (
     Setting(_read_lists, _write_lists, same=_same_lists),
@@ -430,4 +442,5 @@ _SETTINGS = (
     Setting(_read_log, _write_log, same=_same_log),
     _attribute(logging.root.manager, "disable", late=True),
     Setting(_read_figures, _write_figures, same=_same_figures),
+    Setting(_read_events, _write_events),
 )

@@ -149,7 +149,7 @@ class Programs:
             raise CannotCompile(why)
         places = [body.disables_jit, body.clock]
         if framework.strategy == "namespace":
-            places += [body.host_random, *body.effects[:1]]
+            places += [body.host_random, *body.effects[:1], _file_opened(scene)]
         for place in places:
             if place is not None:
                 consequence = "" if place is body.disables_jit else ", which a trace would do once and never again"
@@ -157,6 +157,16 @@ class Programs:
         place = _class_changed(scene) if framework.strategy == "locals" else None
         if place is not None:
             raise CannotCompile(place.reason, place.line)
+
+
+def _file_opened(scene: Scene) -> Place | None:
+    """Return where a body opens a file, itself or in a notebook function that it calls, or None."""
+    for name in ("open", *scene.body.all_reads):
+        function = scene.namespace.get(name)
+        read = names_of_code(function.__code__).reads if isinstance(function, types.FunctionType) else ()
+        if name in scene.body.all_reads and (name == "open" or "open" in read):
+            return Place(first_use(scene.body, name), f"`{name}` {'reads' if name == 'open' else 'opens'} a file")
+    return None
 
 
 def _class_changed(scene: Scene) -> Place | None:

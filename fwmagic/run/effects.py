@@ -25,7 +25,7 @@ from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
 #: Names that a function reads if it writes files, starts processes, opens connections or draws figures.
-_GLOBALS = {"open", "subprocess", "shutil", "socket", "requests", "urllib", "sqlite3", "plt", "atexit"}
+_GLOBALS = {"subprocess", "shutil", "socket", "requests", "urllib", "sqlite3", "plt", "atexit"}
 _METHODS = {
     *("write_text", "write_bytes", "unlink", "mkdir", "makedirs", "system", "touch", "rmdir"),
     *("save", "savez", "savefig", "dump", "to_csv", "to_parquet", "add_scalar"),
@@ -34,6 +34,7 @@ _METHODS = {
 _UNTOLD = (
     *("os.write", "os.writev", "os.pwrite", "os.pwritev", "os.sendfile", "os.eventfd_write", "os.umask", "os.nice"),
     *("atexit.register", "signal.alarm", "signal.setitimer", "copyreg.pickle", "codecs.register", "tracemalloc.start"),
+    *("weakref.finalize", "logging.addLevelName", "mimetypes.add_type"),
 )
 
 
