@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,16 +42,27 @@ def varying(
 ) -> Outcome | None:
     """Return the outcome as that of a random program, if a further run gives something else; None: it does not."""
     seen = drawn_again(program, replace(outcome, random=True), window, seeds)
-    if seen.again is None:
-        return None
-    found = agreement(outcome.results, seen.again, ("one run", "another"), [section.framework], False)
-    return seen if found.status == "differs" else None
+    return seen if seen.again is not None and not is_same_again(seen, section.framework) else None
 
 
-def draws_of(one: Outcome, other: Outcome) -> Draws:
-    """Return what further runs of two programs gave: what draws no random numbers would give the same again."""
-    first, second = (outcome.again if outcome.random else outcome.results for outcome in (one, other))
-    return Draws(first, second)
+def is_same_again(outcome: Outcome, framework: Framework) -> bool:
+    """Say whether a further run was seen to give the same, as that of a cell that sets the seeds it draws from."""
+    if outcome.again is None:
+        return False
+    given, again = outcome.given, outcome.again
+    names = given.keys() & again.keys()
+    given, again = ({name: one[name] for name in names} for one in (given, again))
+    return agreement(given, again, ("one run", "another"), [framework], False).status != "differs"
+
+
+def draws_of(one: Outcome, other: Outcome, names: Collection[str], leads: bool = False) -> Draws:
+    """Return what further runs of two programs gave under some names; what draws no numbers would give the same again.
+
+    One that `leads` is what the other one was made from, as a plain run is of a compiled one.
+    """
+    every = (outcome.again if outcome.random else outcome.given for outcome in (one, other))
+    first, second = (known and {name: known[name] for name in names if name in known} for known in every)
+    return Draws(first, second, leads)
 
 
 def to_numpy_of(frameworks: Sequence[Framework]) -> ToNumpy:
@@ -88,6 +99,6 @@ def agreement_across(
         (first.name, section.name),
         [first.framework, section.framework],
         random,
-        draws_of(reference, outcome),
+        draws_of(reference, outcome, expected),
         moved,
     )

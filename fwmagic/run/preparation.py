@@ -31,7 +31,7 @@ from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
-from fwmagic.run.checking import agreement, agreement_across, draws_of, to_numpy_of, varying
+from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import donated, seen_effect
@@ -39,6 +39,8 @@ from fwmagic.run.section import Section
 
 # Work that is the same again is told from this share on.
 _REPEATED = 0.01
+# A random cell that takes longer than so many seconds is not run again to see whether it sets its own seeds.
+_SEEDED = 1.0
 # A cell that took longer than this when it ran as written took that for compiling: nobody has asked for it twice.
 _WORTH_A_LOOK = 5.0
 
@@ -410,16 +412,21 @@ class Preparation:
         result = agreement(expected, found, names, [section.framework], reference.random)
         plain = self._plain.get(section.name) or self._as_it_is(scene)
         if reference.random and result.status != "agrees":
-            reference = drawn_again(plain, reference, self._window, seeds=True)
+            reference = drawn_again(plain, reference, self._window, seeds=True, most=_SEEDED)
+            if is_same_again(reference, section.framework):  # it sets the seeds that it draws from
+                reference = replace(reference, random=False)
+                result = agreement(expected, found, names, [section.framework], False)
             self.refer(section, reference)
-            draws = draws_of(reference, drawn_again(ready.program, ready.outcome, self._window))
+        if reference.random and result.status != "agrees":
+            again = drawn_again(ready.program, ready.outcome, self._window)
+            draws = draws_of(reference, again, expected, leads=True)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs" and self._varies(section, plain):
             again = varying(ready.program, ready.outcome, section, self._window)
             if again is None and varying(plain, reference, section, self._window) is not None:
                 what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
                 return replace(result, sentence=what)
-            draws = draws_of(self._references[section.name], again or ready.outcome)
+            draws = draws_of(self._references[section.name], again or ready.outcome, expected)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs":
             moved = moved_results(plain, reference, self._window)
