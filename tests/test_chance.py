@@ -177,3 +177,10 @@ def test_what_rounding_alone_makes_is_no_difference(book, text):
     more = text.replace("y = x -", "y = x + 0.001 -").replace("y = t -", "y = t * 1.001 -")
     run(book, f"%%compare --budget 0.02 -o r\n{more.replace('.sum()', '')}")
     assert [*book.user_ns["r"]][-1].agreement.status == "differs"
+
+
+def test_what_only_has_a_method_of_a_generators_name_is_none(shell):
+    run(shell, "import types, jax.numpy as jnp\nX, mine = jnp.ones(3), types.ModuleType('mine')")
+    run(shell, "class Parser:\n    def get_state(self): return 1\n\nmine.get_state = lambda device: device")
+    run(shell, "%%jax --budget 0.05 -o r\nmine\nX.sum() if not isinstance(X, Parser) else X")
+    assert shell.user_ns["r"]["jax"].compilation.way == "cell"

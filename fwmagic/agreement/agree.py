@@ -105,7 +105,8 @@ def agree(
     if not random or found.status != "differs":
         return found
     both = ((reference, again.reference), (outputs, again.outputs))
-    chance = _Chance(*(None if more is None else _pairs(tree, more, to_numpy) for tree, more in both), again.leads)
+    first, second = (None if more is None else _pairs(tree, more, to_numpy) for tree, more in both)
+    chance = _Chance(first, second, again.leads)
     by_chance = _Comparison(names, to_numpy, chance)
     by_chance.compare(reference, outputs)
     known = [(_part_of(tree, more), more) for tree, more in both if more is not None]

@@ -297,7 +297,7 @@ class Preparation:
             found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
             return replace(found, other=self._whole(section, scene, name))
         try:
-            ready = self._compiled(section, scene, name)
+            ready, agreement = self._compared(section, scene, name)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
@@ -305,7 +305,6 @@ class Preparation:
             first = None if section.framework.cannot_compile() else body.first_line
             found = self._eager(section, scene, name, "eager", error.reason, error.line or first)
             return _after(found, error.spent)
-        agreement = self._check(section, scene, ready) if options.check else None
         if agreement is not None and agreement.status == "differs" and mode == "auto":
             reason = f"compiled, it computes something else: {agreement.sentence}"
             found = self._eager(section, scene, name, "eager", reason, body.first_line)
@@ -326,8 +325,21 @@ class Preparation:
         )
         return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
 
-    def _compiled(self, section: Section, scene: Scene, name: str) -> Ready:
-        """Compile a section.
+    def _compared(self, section: Section, scene: Scene, name: str) -> tuple[Ready, Agreement | None]:
+        """Compile a section, as `_compiled`, and compare it with its plain run, if that is wanted."""
+        ready = self._compiled(section, scene, name)
+        if not section.options.check:
+            return ready, None
+        found = self._check(section, scene, ready)
+        if found.status == "differs" and ready.kept is not None and ready.kept.fitted:  # what it took for fixed is not
+            ready = self._compiled(section, scene, name, anew=True)
+            found = self._check(section, scene, ready)
+        if ready.kept is not None:
+            ready.kept.fitted = found.status != "differs"
+        return ready, found
+
+    def _compiled(self, section: Section, scene: Scene, name: str, anew: bool = False) -> Ready:
+        """Compile a section, `anew` as in `Programs.compile`.
 
         Raises
         ------
@@ -340,7 +352,7 @@ class Preparation:
         """
         try:
             with Compiling(self._draft, name, section.framework):
-                ready = self._programs.compile(scene, _wanted(section), self._window)
+                ready = self._programs.compile(scene, _wanted(section), self._window, anew=anew)
                 with self._window():  # an interrupt that had to wait meant this compilation
                     return ready
         except (CompileInterrupted, KeyboardInterrupt):
@@ -418,8 +430,8 @@ class Preparation:
                 result = agreement(expected, found, names, [section.framework], False)
             self.refer(section, reference)
         if reference.random and result.status != "agrees":
-            again = drawn_again(ready.program, ready.outcome, self._window)
-            draws = draws_of(reference, again, expected, leads=True)
+            compiled = drawn_again(ready.program, ready.outcome, self._window)
+            draws = draws_of(reference, compiled, expected, leads=True)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs" and self._varies(section, plain):
             again = varying(ready.program, ready.outcome, section, self._window)
