@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.foreign import Foreign
 from fwmagic.cells.kinds import MISSING, BindingsKind
+from fwmagic.cells.modules import has_finalizer
 from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.settings import Settings
@@ -111,6 +113,8 @@ class Snapshot:
         FwMagicError
             Something refused to be put back; all else was, and it is named.
         """
+        if any(issubclass(type(one.target), type) and has_finalizer(one.target) for one in self._walk.entries):
+            gc.collect()  # what runs have left in circles is finalized now, not when all is put back
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
         for foreign in self._foreign:
             foreign.restore()

@@ -17,6 +17,7 @@ from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
+from fwmagic.cells.modules import finalizes
 from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, moved_results, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
@@ -104,6 +105,11 @@ class Preparation:
         """Take what a plain run of a section gave for its reference."""
         self._references[section.name] = outcome
 
+    def let_go(self) -> None:
+        """Forget the variants and what was found of them."""
+        for found in (self.contenders, self._references, self._plain):
+            found.clear()
+
     def prepare(self, section: Section, scene: Scene) -> None:
         """Make every variant of a section ready, or note why it is not.
 
@@ -139,7 +145,7 @@ class Preparation:
                 returned=contender.program.returned,
                 compilation=contender.compilation,
                 source=contender.program.source,
-                outputs=dict(contender.outcome.results),
+                outputs=_shown_outputs(contender.outcome),
             )
 
     def run_once(self, section: Section, scene: Scene, why: str) -> None:
@@ -182,7 +188,7 @@ class Preparation:
             why,
             source=program.source,
             returned=program.returned,
-            outputs=dict(outcome.results),
+            outputs=_shown_outputs(outcome),
         )
         for other in section.options.variants():
             if self._draft.report[other].status in ("waiting", "running"):
@@ -430,8 +436,8 @@ class Preparation:
                 result = agreement(expected, found, names, [section.framework], False)
             self.refer(section, reference)
         if reference.random and result.status != "agrees":
-            compiled = drawn_again(ready.program, ready.outcome, self._window)
-            draws = draws_of(reference, compiled, expected, leads=True)
+            more = drawn_again(ready.program, ready.outcome, self._window)
+            draws = draws_of(reference, more, expected, leads=True)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs" and self._varies(section, plain):
             again = varying(ready.program, ready.outcome, section, self._window)
@@ -450,6 +456,11 @@ class Preparation:
         if section.body.clock is not None and result.status == "not compared":
             return replace(result, sentence=f"not compared: {section.body.clock.reason}")
         return result
+
+
+def _shown_outputs(outcome: Outcome) -> dict[str, Any]:
+    """Return the results, but those with a finalizer of the user's: it would run when the state was put back."""
+    return {name: value for name, value in outcome.results.items() if not finalizes(value)}
 
 
 def _wanted(section: Section) -> CompileOptions:
