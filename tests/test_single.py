@@ -556,9 +556,9 @@ def test_a_kept_program_that_computes_something_else_now_is_compiled_anew(shell,
 def test_finalizers_of_what_measured_runs_make_leave_nothing_behind(shell):
     """Also of what the report would hold, and of what refers to itself."""
     run(shell, "import torch\nx, log = torch.ones(3), []")
-    run(shell, "class T:\n    def __del__(self): log.append(1)\n\nclass C(T):\n    def __init__(self): self.me = self")
+    run(shell, "class T:\n    def __del__(self, log=log): log.append(1)\n\nclass C(T): pass")
     for _ in range(2):
-        run(shell, "%%torch --mode eager --budget 0.02\nt = T()\nC()\nx.sum()")
-    run(shell, "%%compare --budget 0.02\n%%torch\nq = T()\nx.sum()\n%%torch two\nq, c = [T()], C()\nx.sum()")
+        run(shell, "%%torch --mode eager --budget 0.02\nt, c = T(), C()\nc.me = c\ndel c\nx.sum()")
+    run(shell, "%%compare --budget 0.02\n%%torch\nq = T()\nx.sum()\n%%torch two\nq, c = [T()], C()\nc.me = c\nx.sum()")
     run(shell, "import gc; gc.collect()")
     assert len(shell.user_ns["log"]) == 1 + 2  # the first `t`, and both circles

@@ -113,13 +113,17 @@ class Snapshot:
         FwMagicError
             Something refused to be put back; all else was, and it is named.
         """
-        if any(issubclass(type(one.target), type) and has_finalizer(one.target) for one in self._walk.entries):
-            gc.collect()  # what runs have left in circles is finalized now, not when all is put back
+        self.finalize()
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
         for foreign in self._foreign:
             foreign.restore()
         self._restore_generators()
         self._settings.restore()
+
+    def finalize(self) -> None:
+        """Have what was left in circles finalized now, and not when all is put back, if the user wrote a finalizer."""
+        if any(issubclass(type(one.target), type) and has_finalizer(one.target) for one in self._walk.entries):
+            gc.collect()
 
     def restore_structure(self) -> None:
         """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""
