@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import inspect
 import linecache
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from fwmagic.cells.ways import Programs
 from fwmagic.debug.debugging import run_debug
 from fwmagic.debug.view import LineView
 from fwmagic.display import display_for_shell
-from fwmagic.errors import FwMagicError
+from fwmagic.errors import FwMagicError, entries_of
 from fwmagic.frameworks import Framework
 from fwmagic.line import parse_header, parse_line, resolve_options, resolve_sections
 from fwmagic.report import Report
@@ -61,7 +62,10 @@ class Execution:
         if chosen.asks("debug"):
             return self._debug(section, source)
         with self._shown(chosen.output, framework) as show:
-            ran = run_single(self._session(source), section, show)
+            try:
+                ran = run_single(self._session(source), section, show)
+            except SyntaxError as error:
+                raise self._of_user(error, filename) from None
         if ran.error is not None:
             raise ran.error
         return ran.value
@@ -114,7 +118,7 @@ class Execution:
             comparison.run()
         errors = comparison.draft.errors
         if errors and not chosen[0].keep_going:
-            raise errors[0]
+            raise self._of_user(errors[0], filename)
 
     def _body(self, text: str, filename: str, line: int) -> Body:
         """Return a section's code analysed, magics and `!` lines made calls."""
@@ -133,6 +137,20 @@ class Execution:
                 f"The code from line {line} on is nested too deeply to be read ({type(error).__name__}), as a sum of "
                 "thousands of terms is: write it as several statements."
             ) from None
+
+    def _of_user(self, error: BaseException, filename: str) -> BaseException:
+        """Return an error of the user's code; a syntax error that it raised while it ran is shown before.
+
+        IPython shows all frames of one, ours included, and hides them of other errors.
+        """
+        entries = entries_of(error)
+        own = next((entry for entry in entries if entry.tb_frame.f_code.co_filename == filename), None)
+        if not isinstance(error, SyntaxError) or own is None:
+            return error
+        frames: Any = traceback.extract_tb(own)
+        lines = self._shell.SyntaxTB.structured_traceback(type(error), error, frames)
+        self._shell._showtraceback(type(error), error, lines)
+        return ShownSyntaxError(*error.args)
 
     def _analysed(self, text: str, filename: str, line: int) -> Body:
         """Return `_body` of a text, or raise what Python raises of it."""

@@ -570,6 +570,17 @@ class TestRandom:
         assert (found.status, found.path) == ("differs", "n[0, 0]")
         assert compare({"n": x}, {"n": x + 1}, random=True, again=Draws({"n": x}, {"n": x + 1})).path == "n[0, 0]"
 
+    def test_what_is_the_same_in_every_run_of_the_plain_program_has_to_be_so_in_what_is_compiled(self):
+        one, other = {**self.draws(0), "n": x}, {**self.draws(1), "n": x + 1}
+        again = {**self.draws(2), "n": x}, {**self.draws(3), "n": x + 2}
+        assert compare(one, other, random=True, again=Draws(*again)).status == "not compared"
+        assert compare(one, other, random=True, again=Draws(*again, leads=True)).path == "n[0, 0]"
+
+    def test_of_names_that_a_further_run_lacks_nothing_is_known(self):
+        one, other = {**self.draws(0), "n": x}, {**self.draws(1), "n": x + 1}
+        found = compare(one, other, random=True, again=Draws(self.draws(2), self.draws(3)))
+        assert (found.status, found.sentence.endswith("agree")) == ("not compared", True)
+
     def test_shapes_that_depend_on_chance_are_no_difference(self):
         again = Draws({"y": x[:3]}, {"y": x[:9]})
         assert compare({"y": x[:5]}, {"y": x[:7]}, random=True, again=again).status == "not compared"

@@ -98,12 +98,34 @@ def test_random_sections(book, case):
     assert (found.status, words in found.sentence) == (status, True), found.sentence
 
 
-@pytest.mark.parametrize("execution", [1, 2])
-def test_numbers_from_a_seed_in_the_cell_are_not_compared_with_those_of_the_compilers_generator(shell, execution):
-    for _ in range(execution):
-        run(shell, "%%torch --budget 0.05 -o r\ntorch.manual_seed(3)\ntorch.rand(3)")
-    found = shell.user_ns["r"]["torch"]
-    assert (found.compilation.way, found.agreement.status) == ("cell", "not compared")
+@pytest.mark.parametrize("seed", ["torch.manual_seed(3)", "given(3)"])
+def test_numbers_from_a_seed_in_the_cell_are_not_compared_with_those_of_the_compilers_generator(shell, seed):
+    run(shell, "import torch\nfrom torch import manual_seed as given")
+    for _ in range(2):
+        run(shell, f"%%torch --budget 0.05 -o r\n{seed}\ntorch.rand(3)")
+        found = shell.user_ns["r"]["torch"]
+        assert (found.compilation.way, found.agreement.status) == ("cell", "not compared")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("np.random.seed(1)\na = np.random.rand()\nt.sum() * a", "Out"),
+        ("np.random.seed(1)\na = np.random.rand()\nt.mul_(a)\nt.shape[0]", "t[0, 0]"),
+    ],
+)
+def test_a_cell_that_sets_the_seed_it_draws_from_is_compared_by_value(book, text, where):
+    for _ in range(2):  # the first run has left the generators as the second one leaves them
+        run(book, f"%%torch --budget 0.05 -o r\n{text}")
+        found = book.user_ns["r"]["torch"].compilation
+        words = f"compiled, it computes something else: torch eager and torch compiled differ at {where}: "
+        assert (found.way, found.reason.startswith(words)) == ("eager", True), found
+
+
+def test_an_array_that_is_changed_in_place_is_no_random_generator(book):
+    """Torch is there, too, and a saved array of NumPy's is none of its objects."""
+    run(book, "%%compare --budget 0.02 -o r\n%%numpy\n(x * 2).sum()\n%%numpy inplace\nx += 1\nx.sum()")
+    assert book.user_ns["r"]["inplace"].agreement.sentence.startswith("numpy and inplace differ at Out")
 
 
 def test_what_was_drawn_while_tracing_is_not_taken_for_the_cell(shell):
@@ -178,3 +200,10 @@ def test_what_rounding_alone_makes_is_no_difference(book, text):
     more = text.replace("y = x -", "y = x + 0.001 -").replace("y = t -", "y = t * 1.001 -")
     run(book, f"%%compare --budget 0.02 -o r\n{more.replace('.sum()', '')}")
     assert [*book.user_ns["r"]][-1].agreement.status == "differs"
+
+
+def test_what_only_has_a_method_of_a_generators_name_is_none(shell):
+    run(shell, "import types, jax.numpy as jnp\nX, mine = jnp.ones(3), types.ModuleType('mine')")
+    run(shell, "class Parser:\n    def get_state(self): return 1\n\nmine.get_state = lambda device: device")
+    run(shell, "%%jax --budget 0.05 -o r\nmine\nX.sum() if not isinstance(X, Parser) else X")
+    assert shell.user_ns["r"]["jax"].compilation.way == "cell"

@@ -287,6 +287,15 @@ class TestLines:
         at = next(i for i, line in enumerate(out) if line.strip() == "y = x +* 2")
         assert out[at + 1].index("^") - out[at].index("y") == 7
 
+    @pytest.mark.parametrize("head", ["%%torch", "%%compare\n%%numpy"])
+    def test_a_syntax_error_that_the_code_raises_shows_the_users_frames_alone(self, shell, head, capsys):
+        error = fail(shell, f"{head}\neval('1+')")
+        told = capsys.readouterr().out
+        assert isinstance(error, SyntaxError)
+        assert "SyntaxError: invalid syntax" in told
+        assert "eval('1+')" in told
+        assert "fwmagic" not in told.replace("fwmagic,", "")
+
     @pytest.mark.parametrize("text", ["return 3", "yield 3", "break"])
     def test_a_syntax_error_that_only_the_compiler_finds(self, shell, text):
         with untouched(shell):

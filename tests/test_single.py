@@ -509,3 +509,56 @@ def test_a_result_that_holds_itself_is_a_result(shell, magic, text):
     assert shell.user_ns["r"][magic].status == "timed"
     run(shell, f"%%compare --budget 0.05 -o r\n%%{magic} a\n{text}\n%%{magic} b\n{text}")
     assert shell.user_ns["r"]["b"].agreement.status == "agrees"
+
+
+AGAIN = {
+    "a hook made in the cell": (
+        "torch",
+        "net = torch.nn.Sequential(torch.nn.Linear(3, 3))\nx = torch.ones(3, 3)\nacts = {}",
+        "h = net[0].register_forward_hook(lambda m, i, o: acts.__setitem__('fc', o.detach()))\n"
+        "y = net(x)\nh.remove()\nacts['fc'].mean()",
+        "modules",
+    ),
+    "a generator's child": (
+        "jax",
+        "import numpy as np, jax.numpy as jnp\nX, parent = jnp.ones(3), np.random.default_rng(3)",
+        "child = parent.spawn(1)[0]\ny = X * child.random()\ny.sum()",
+        "eager",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
+def test_an_unchanged_cell_goes_the_same_way_again(shell, case):
+    magic, setup, text, way = AGAIN[case]
+    run(shell, f"import {magic}\n{setup}")
+    found = []
+    for _ in range(2):
+        run(shell, f"%%{magic} --budget 0.02 -o r\n{text}")
+        made = shell.user_ns["r"][magic].compilation
+        found.append((made.way, made.reason))
+    assert found[0] == found[1]
+    assert found[0][0] == way
+
+
+def test_a_kept_program_that_computes_something_else_now_is_compiled_anew(shell, monkeypatch):
+    """What a program takes for fixed may be where no fingerprint finds it."""
+    monkeypatch.setattr("fwmagic.cells.snapshot.Snapshot.fingerprint", lambda _: ())
+    run(shell, "import jax.numpy as jnp\nX = jnp.ones(3)")
+    for k in (2, 2, 3):
+        run(shell, f"k = {k}\n")
+        run(shell, "%%jax --budget 0.02 -o r\nX * k")
+        found = shell.user_ns["r"]["jax"]
+        assert (found.compilation.way, found.agreement.status) == ("cell", "agrees"), found.compilation.reason
+    assert found.compilation.reason == "the whole body is one compiled function"
+
+
+def test_finalizers_of_what_measured_runs_make_leave_nothing_behind(shell):
+    """Also of what the report would hold, and of what refers to itself."""
+    run(shell, "import torch\nx, log = torch.ones(3), []")
+    run(shell, "class T:\n    def __del__(self, log=log): log.append(1)\n\nclass C(T): pass")
+    for _ in range(2):
+        run(shell, "%%torch --mode eager --budget 0.02\nt, c = T(), C()\nc.me = c\ndel c\nx.sum()")
+    run(shell, "%%compare --budget 0.02\n%%torch\nq = T()\nx.sum()\n%%torch two\nq, c = [T()], C()\nc.me = c\nx.sum()")
+    run(shell, "import gc; gc.collect()")
+    assert len(shell.user_ns["log"]) == 1 + 2  # the first `t`, and both circles

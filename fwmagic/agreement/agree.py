@@ -58,12 +58,14 @@ _CHANCE = "draws random numbers or reads the clock"
 class Draws:
     """Two trees of outputs, once more: each from generators that had moved on; None: it was not run again.
 
-    `more` are those of still further runs of each.
+    `more` are those of still further runs of each. The trees may lack names of those that are compared, of which nothing
+    is known then. `leads`: the outputs have to be those of the reference where these are the same in every run.
     """
 
     reference: Any = None
     outputs: Any = None
     more: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+    leads: bool = False
 
 
 def agree(
@@ -118,13 +120,20 @@ def agree(
     both = ((reference, again.reference), (outputs, again.outputs))
     once = [None if more is None else _pairs(tree, more, to_numpy) for tree, more in both]
     further = [tuple(_pairs(tree, one, to_numpy) for one in again.more[i]) for i, (tree, _) in enumerate(both)]
-    chance = _Chance(once[0], once[1], further[0], further[1])
+    chance = _Chance(once[0], once[1], further[0], further[1], again.leads)
     by_chance = _Comparison(names, to_numpy, chance)
     by_chance.compare(reference, outputs)
-    if any(_parts_in_structure(tree, more, to_numpy) for tree, more in both if more is not None):
+    known = [(_part_of(tree, more), more) for tree, more in both if more is not None]
+    if any(_parts_in_structure(tree, more, to_numpy) for tree, more in known):
         sentence = f"not compared: the cell {_CHANCE}, and its outputs have other parts in every run"
         return Agreement(names[0], "not compared", sentence)
     return by_chance.result()
+
+
+def _part_of(tree: Any, known: Any) -> Any:
+    """Return those names of a tree that another one has, too; of no mapping, all."""
+    are_names = isinstance(tree, Mapping) and isinstance(known, Mapping)
+    return {name: tree[name] for name in tree if name in known} if are_names else tree
 
 
 def _parts_in_structure(tree: Any, other: Any, to_numpy: ToNumpy) -> bool:
@@ -163,6 +172,7 @@ class _Chance:
     outputs: Pairs | None
     more_of_reference: tuple[Pairs, ...] = ()
     more_of_outputs: tuple[Pairs, ...] = ()
+    leads: bool = False
 
     def of(self, path: str) -> list[tuple[Array, Array]]:
         """Return what is known of an array: two pairs, if both variants have it in the same shape in every run."""
@@ -173,9 +183,9 @@ class _Chance:
         return any(some is not None and path not in some for some in (self.reference, self.outputs))
 
     def is_fixed(self, path: str) -> bool:
-        """Say whether both arrays are the same in every run."""
-        known = self.of(path)
-        return len(known) == 2 and all(is_close(*pair) for pair in known)
+        """Say whether both arrays are, or have to be, the same in every run."""
+        some = (self.reference,) if self.leads else (self.reference, self.outputs)
+        return all(one is not None and path in one and is_close(*one[path]) for one in some)
 
     @property
     def is_unknown(self) -> bool:

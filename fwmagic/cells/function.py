@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from fwmagic.report import Place
 LAST = "Out"
 _LAST_LOCAL = "_fw_last"
 _PARTS = {"__code__", "__defaults__", "__kwdefaults__"}
+_copies = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False)
     module = ast.fix_missing_locations(ast.Module([definition], []))
     code = body.code(module)
     inner = next(const for const in code.co_consts if isinstance(const, types.CodeType))
+    if compiled:
+        inner = _code_of_its_own(inner)
     function = types.FunctionType(inner, _globals_of_function(inner, namespace) if compiled else namespace, "cell")
     return Function(function, tuple(parameters), returned, ast.unparse(module))
 
@@ -119,13 +123,22 @@ def _globals_of_function(code: types.CodeType, namespace: Mapping[str, Any]) -> 
 
 
 def _copied_function(function: types.FunctionType, own: dict[str, Any]) -> types.FunctionType:
-    # A code object of its own: Dynamo remembers what it compiled by code object, with the globals of that time.
-    code = function.__code__.replace()
+    code = _code_of_its_own(function.__code__)
     copy = types.FunctionType(code, own, function.__name__, function.__defaults__, function.__closure__)
     for name in ("__kwdefaults__", "__qualname__", "__annotations__", "__doc__", "__module__"):
         setattr(copy, name, getattr(function, name))
     copy.__dict__ = vars(function)  # shared: what the function keeps in attributes of its own is the notebook's
     return copy
+
+
+def _code_of_its_own(code: types.CodeType) -> types.CodeType:
+    """Return a copy of code, and of the code nested in it, that equals no other: it has one more constant.
+
+    Dynamo remembers what it compiled by code object, with the globals of that time; and what code consists of, for all
+    code that is equal, so that an unchanged cell would get the nested functions of its last execution.
+    """
+    inside = (_code_of_its_own(const) if isinstance(const, types.CodeType) else const for const in code.co_consts)
+    return code.replace(co_consts=(*inside, next(_copies)))
 
 
 def why_no_function(body: Body, namespace: Mapping[str, Any], reached: Iterable[Any] = ()) -> Place | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from fwmagic.libraries import is_of_library
 
+_NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 # Modules that Cython makes without an import.
 _OF_CYTHON = ("_cython_", "cython_runtime")
 
@@ -24,3 +26,30 @@ def is_of_user(module: ModuleType) -> bool:
     # A part of an extension need not have a file, but it goes by the name of its package; Cython's own part has none.
     package = sys.modules.get(module.__name__.partition(".")[0])
     return (package is None or package is module) and not module.__name__.startswith(_OF_CYTHON)
+
+
+def has_finalizer(class_: type) -> bool:
+    """Say whether the user wrote a `__del__` for objects of a class."""
+    owner = next((one for one in class_.__mro__ if "__del__" in vars(one)), None)
+    module = None if owner is None else sys.modules.get(str(owner.__module__))
+    return owner is not None and (module is None or module.__name__ == "__main__" or is_of_user(module))
+
+
+def finalizes(value: Any) -> bool:
+    """Say whether an object, or what it holds in containers and attributes, has a finalizer that the user wrote."""
+    pending, seen, kinds = [value], {id(value)}, set(_NUMBERS)
+    while pending:
+        one = pending.pop()
+        if type(one) not in kinds and has_finalizer(type(one)):
+            return True
+        kinds.add(type(one))
+        held: Any = getattr(one, "__dict__", None)
+        inside = [*held.values()] if issubclass(type(held), dict) else []
+        if issubclass(type(one), dict):
+            inside += [*one.values()]
+        elif issubclass(type(one), list | tuple | set | frozenset):
+            inside += [*one]
+        new = {id(item): item for item in inside if type(item) not in _NUMBERS and id(item) not in seen}
+        pending += new.values()
+        seen |= new.keys()
+    return False

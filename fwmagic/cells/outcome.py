@@ -59,8 +59,8 @@ class Outcome:
     """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
 
     `plain` are the numbers, texts and the like that changed objects hold now, by path.
-    `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` are
-    the results of a further run of a random cell, from generators that had moved on; None: there was none. `more` are
+    `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` is all
+    of `given` in a further run of a random cell, from generators that had moved on; None: there was none. `more` are
     those of still further ones.
     `compilations` is how many things were compiled in the run, of which later ones are free. `alters`: it changed
     something of the notebook or its process, arrays or not, besides the names that it binds and random generators.
@@ -76,6 +76,11 @@ class Outcome:
     plain: Mapping[str, Any] = field(default_factory=dict)
     alters: bool = False
     more: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Results, changed state and plain values in one."""
+        return {**self.plain, **self.changed, **self.results}
 
     @property
     def is_plain(self) -> bool:
@@ -106,24 +111,15 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             with window():
                 wait_for(watch.thread, _JOINING)
         changes = scene.look()
-        paths = changes.paths
-        random = drew_random(changes, scene.body)
-        left = state_values(scene.snapshot, paths, scene.body, scene.framework)
-        names = _names_of_state(program, paths)
+        found = _outcome(program, outputs, changes, drew_random(changes, scene.body), seconds)
+        names = _names_of_state(program, changes.paths)
         program = replace(program, wait=_also_state(program, scene.framework.waiter(outputs), names))
         hidden = scene.framework.made_besides(before, [outputs, _state(program, names)])
-        if program.changed is not None:
-            left = {path: copied_results(value, scene.framework) for path, value in program.changed(outputs).items()}
         scene.took(seconds)
-        outcome = Outcome(
-            results={name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()},
-            changed=left,
-            random=random,
-            seconds=seconds,
+        outcome = replace(
+            found,
             effect=watch.effect or (_filled(scene) or left_to_others(scene.snapshot, scene.body) if watched else None),
             compilations=scene.framework.compile_events() - compiled,
-            plain={**program.left, **changes.plain_values(scene.body.assigned | scene.body.defined)},
-            alters=changes.alter(scene.body.assigned | scene.body.defined),
         )
         if not only and outcome.effect is None:
             program = _settled(program, changes, window, seconds)
@@ -132,6 +128,23 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
     finally:
         watch.put_back_files()
         program.exit()
+
+
+def _outcome(program: Program, outputs: Any, changes: Changes, random: bool, seconds: float) -> Outcome:
+    """Return what a call has just given, and what state it left."""
+    body, framework = program.scene.body, program.scene.framework
+    if program.changed is None:
+        left = state_values(program.scene.snapshot, changes.paths, body, framework)
+    else:
+        left = {path: copied_results(value, framework) for path, value in program.changed(outputs).items()}
+    return Outcome(
+        results={name: copied_results(value, framework) for name, value in program.collect(outputs).items()},
+        changed=left,
+        random=random,
+        seconds=seconds,
+        plain={**program.left, **changes.plain_values(body.assigned | body.defined)},
+        alters=changes.alter(body.assigned | body.defined),
+    )
 
 
 def _as_in_a_cell(error: UnboundLocalError, body: Body) -> NameError:
@@ -163,14 +176,17 @@ def left_to_others(snapshot: Snapshot, body: Body) -> Place | None:
     return Place(first_use(body, root(path)), f"another thread uses `{path}`, too, a change of") if path else None
 
 
-def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool = False) -> Outcome:
-    """Return the outcome of a random program with the results of further runs, if the cell is not long.
+def drawn_again(
+    program: Program, outcome: Outcome, window: Window, seeds: bool = False, most: float = _AGAIN
+) -> Outcome:
+    """Return the outcome of a random program with what further runs gave, if the cell takes `most` seconds at most.
 
     All begins as in the first run, except that the random generators, or the clock, have moved on. `seeds`: so have the
-    seeds that it sets itself; a compiled program would be compiled anew for that.
+    seeds that it sets itself for the generators of its framework, from which a compiler may draw other numbers; a
+    compiled program would be compiled anew for that.
     """
     scene = program.scene
-    if not outcome.random or outcome.again is not None or (scene.seconds or outcome.seconds) > _AGAIN:
+    if not outcome.random or outcome.again is not None or (scene.seconds or outcome.seconds) > most:
         return outcome
     program.enter()
     runs: list[Mapping[str, Any]] = []
@@ -182,8 +198,7 @@ def drawn_again(program: Program, outcome: Outcome, window: Window, seeds: bool 
             scene.snapshot.changes().restore_but_generators()
             with window(), scene.framework.other_seeds() if seeds else nullcontext():
                 outputs = program.call(*program.args)
-            results = program.collect(outputs).items()
-            runs.append({name: copied_results(value, scene.framework) for name, value in results})
+            runs.append(_outcome(program, outputs, scene.snapshot.changes(), True, 0.0).given)
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever the user's code raises when it is run once more

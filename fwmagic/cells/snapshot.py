@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.foreign import Foreign
 from fwmagic.cells.kinds import MISSING, BindingsKind
+from fwmagic.cells.modules import has_finalizer
 from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.settings import Setting, Settings
@@ -113,6 +115,7 @@ class Snapshot:
         FwMagicError
             Something refused to be put back; all else was, and it is named.
         """
+        self.finalize()
         self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
         for foreign in self._foreign:
             foreign.restore()
@@ -120,6 +123,11 @@ class Snapshot:
             framework.set_flags(flags)
         self._restore_generators()
         self._settings.restore()
+
+    def finalize(self) -> None:
+        """Have what was left in circles finalized now, and not when all is put back, if the user wrote a finalizer."""
+        if any(issubclass(type(one.target), type) and has_finalizer(one.target) for one in self._walk.entries):
+            gc.collect()
 
     def restore_structure(self) -> None:
         """Put names, containers, attributes and closures back, and no array contents; raises like `restore`."""

@@ -25,9 +25,8 @@ _MOST_PARTS = 16  # of a path; one that is longer loses its middle
 #: Bytes of arrays that are saved only because some code may look up any name.
 MOST_UNNAMED = 2**30
 
-#: Objects of frameworks by their `id`, with their saved state and the framework that saved it: several walks share a
-#: copy that still holds.
-Copies = dict[int, tuple[Any, Kept, Framework]]
+#: Objects by their framework and their `id`, with their saved state: several walks share a copy that still holds.
+Copies = dict[tuple[str, int], tuple[Any, Kept]]
 
 
 class _PathPart(str):
@@ -322,11 +321,12 @@ class Walk:
         return False
 
     def _saved(self, value: Any, framework: Framework) -> Kept | None:
-        _, kept, owner = self._copies.get(id(value), (None, None, None))
-        if owner is not framework or kept is None or kept.changed():
+        place = framework.name, id(value)
+        _, kept = self._copies.get(place, (None, None))
+        if kept is None or kept.changed():
             kept = framework.keep(value)
             if kept is not None:
-                self._copies[id(value)] = value, kept, framework
+                self._copies[place] = value, kept
         return kept
 
     def _has_room(self, array: Any, framework: Framework) -> bool:

@@ -50,13 +50,25 @@ _MOSTLY = 0.5
 _FAR_QUICKER, _SLOWEST = 0.25, 10.0
 
 
+@dataclass
+class _KeptProgram:
+    """What is kept of a compiled section; `fitted`: it computed the same when it was last compared."""
+
+    compilation: Compilation
+    compiled: Callable[..., Any] | None = None
+    traced: Traced | None = None
+    withheld: str = ""
+    least: Least = field(default_factory=Least)
+    fitted: bool = False
+
+
 @dataclass(frozen=True)
 class Ready:
     """A program that was compiled, verified by its first run, and what that run gave.
 
     `prints` is the line of the cell that prints, or calls what does, while it is traced; None: there is none.
     `repeated` is the share of its work that is the same again, and the line;
-    `least` is what a call has to do at least.
+    `least` is what a call has to do at least. `kept` is what later executions of the cell take of it.
     """
 
     program: Program
@@ -66,17 +78,7 @@ class Ready:
     prints: int | None = None
     repeated: tuple[float, int | None] = (0.0, None)
     least: Least = field(default_factory=Least)
-
-
-@dataclass(frozen=True)
-class _KeptProgram:
-    """What is kept of a compiled section."""
-
-    compilation: Compilation
-    compiled: Callable[..., Any] | None = None
-    traced: Traced | None = None
-    withheld: str = ""
-    least: Least = field(default_factory=Least)
+    kept: _KeptProgram | None = None
 
 
 class Programs:
@@ -85,10 +87,13 @@ class Programs:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, _KeptProgram] = OrderedDict()
 
-    def compile(self, scene: Scene, options: CompileOptions, window: Window, look: bool = False) -> Ready:
+    def compile(
+        self, scene: Scene, options: CompileOptions, window: Window, look: bool = False, anew: bool = False
+    ) -> Ready:
         """Compile a section in the first way that works; `window` is where an interrupt may stop it.
 
-        Nobody has asked for a `look`: the whole is compiled, and only where that does not take long.
+        Nobody has asked for a `look`: the whole is compiled, and only where that does not take long. What is kept of an
+        earlier execution is taken if it still runs; `anew`: it is not, since it computes something else now.
 
         Raises
         ------
@@ -101,13 +106,10 @@ class Programs:
         modules = fingerprint_of_modules(scene.namespace, body.all_reads)
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
         kept = self._kept.pop(key, None)
-        anew = ""
-        if kept is not None:
-            again = _compiled_before(scene, kept, window)
-            if isinstance(again, Ready):
-                self._kept[key] = kept
-                return again
-            anew = f"; compiled anew, since what was compiled before no longer runs ({again})"
+        again = None if kept is None or anew else _compiled_before(scene, kept, window)
+        if kept is not None and again is not None:
+            self._kept[key] = kept
+            return again
         start = time.perf_counter()
         try:
             with framework.watch(body.filename) as log:
@@ -127,8 +129,7 @@ class Programs:
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
         stages = (Stage("prime", prime, "once in this process, before any cell"), *ready.compilation.stages)
-        made = replace(ready.compilation, stages=stages, reason=ready.compilation.reason + anew)
-        return replace(ready, compilation=made)
+        return replace(ready, compilation=replace(ready.compilation, stages=stages), kept=kept)
 
     def _compile_whole(
         self, scene: Scene, options: CompileOptions, window: Window, look: bool
@@ -230,8 +231,8 @@ def tried_before(seconds: float) -> Stage:
     return Stage("tried before", seconds, "time.perf_counter around what did not work")
 
 
-def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | str:
-    """Return the section with the program that was compiled for it before, or why that no longer works."""
+def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | None:
+    """Return the section with the program that was compiled for it before; None if that no longer works."""
     is_input = is_input_of(scene)
     scene.enter()
     try:
@@ -244,8 +245,8 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
             else:
                 program = program_as_function(scene, compiled=kept.compiled)
             program, outcome = first_run(program, window)
-    except Exception as error:  # what it holds on to is gone; or the cell raises, and does so again when compiled
-        return f"{type(error).__name__}: {one_line(message_of(error), 100)}"
+    except Exception:  # what it holds on to is gone; or the cell raises, and does so again when compiled
+        return None
     finally:
         scene.exit()
     stages = _compile_stages(log, outcome.seconds)
@@ -253,7 +254,7 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
     again_computed = kept.least.repeated if kept.traced is None else kept.traced.repeated
     prints = _line_that_prints(scene.body, kept.traced)
-    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.least)
+    return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.least, kept)
 
 
 def trains(scene: Scene) -> Place | None:

@@ -122,14 +122,18 @@ def _profiler() -> cProfile.Profile | None:
 
 
 def _state(generator: Any) -> bytes | None:
-    """Return the state of a random generator of Python or NumPy; None if it is none."""
-    if type(generator).__module__.partition(".")[0] not in ("builtins", "random", "numpy"):
+    """Return the state of a random generator of Python or NumPy, children included; None if it is none."""
+    kind = type(generator)
+    if generator is random or (issubclass(kind, random.Random) and not issubclass(kind, random.SystemRandom)):
+        return pickle.dumps(generator.getstate() if generator is random else random.Random.getstate(generator))
+    of_process = generator is sys.modules.get("numpy.random")
+    if not of_process and not kind.__module__.startswith("numpy.random."):
         return None
-    read = getattr(generator, "getstate", None) or getattr(generator, "get_state", None)
-    if read is not None:
-        return pickle.dumps(read())
-    owner = getattr(generator, "bit_generator", None)
-    return None if owner is None else pickle.dumps(owner.state)
+    if hasattr(generator, "get_state"):
+        return pickle.dumps(generator.get_state(legacy=False))
+    owner = getattr(generator, "bit_generator", generator)
+    seeds = getattr(owner, "seed_seq", owner)  # it counts the children, whose numbers follow from that count
+    return pickle.dumps((getattr(owner, "state", None), getattr(seeds, "n_children_spawned", None)))
 
 
 class _Calls:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,23 +42,30 @@ def varying(
 ) -> Outcome | None:
     """Return the outcome as that of a random program, if a further run gives something else; None: it does not."""
     seen = drawn_again(program, replace(outcome, random=True), window, seeds)
-    if seen.again is None:
-        return None
-    found = agreement(outcome.results, seen.again, ("one run", "another"), [section.framework], False)
-    return seen if found.status == "differs" else None
+    return seen if seen.again is not None and not is_same_again(seen, section.framework) else None
 
 
-def draws_of(one: Outcome, other: Outcome, only: Sequence[str] | None = None) -> Draws:
-    """Return what further runs of two programs gave: what draws no random numbers would give the same again.
+def is_same_again(outcome: Outcome, framework: Framework) -> bool:
+    """Say whether a further run was seen to give the same, as that of a cell that sets the seeds it draws from."""
+    if outcome.again is None:
+        return False
+    given, again = outcome.given, outcome.again
+    names = given.keys() & again.keys()
+    given, again = ({name: one[name] for name in names} for one in (given, again))
+    return agreement(given, again, ("one run", "another"), [framework], False).status != "differs"
 
-    `only` are the names of the results that are compared; None: all are.
+
+def draws_of(one: Outcome, other: Outcome, names: Collection[str], leads: bool = False) -> Draws:
+    """Return what further runs of two programs gave under some names; what draws no numbers would give the same again.
+
+    One that `leads` is what the other one was made from, as a plain run is of a compiled one.
     """
     both = []
     for outcome in (one, other):
-        runs = (outcome.again, *outcome.more) if outcome.random else (outcome.results,)
-        both.append([run if only is None or run is None else {n: run[n] for n in only if n in run} for run in runs])
+        runs = (outcome.again, *outcome.more) if outcome.random else (outcome.given,)
+        both.append([known and {name: known[name] for name in names if name in known} for known in runs])
     first, second = both
-    return Draws(first[0], second[0], (tuple(first[1:]), tuple(second[1:])))
+    return Draws(first[0], second[0], (tuple(first[1:]), tuple(second[1:])), leads)
 
 
 def to_numpy_of(frameworks: Sequence[Framework]) -> ToNumpy:
@@ -95,6 +102,6 @@ def agreement_across(
         (first.name, section.name),
         [first.framework, section.framework],
         random,
-        draws_of(reference, outcome, given),
+        draws_of(reference, outcome, expected),
         moved,
     )

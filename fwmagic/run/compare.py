@@ -107,21 +107,25 @@ class Comparison:
             staging.stated += self._done_once()
             for section in self._sections:
                 staging.stage(section, given)
-            load.start()
-            for section in self._sections:
-                staging.prepare(section)
-            self._preparation.compare_across(self._sections)
-            silence = partial(quiet, self._session.shell)
-            here = Here(
-                self._frameworks(), window, "; ".join(staging.stated), devices_of_sections(self._sections), silence
-            )
-            contenders = self._preparation.contenders
-            wanted = passes(self.options, window, several=len(contenders) > 1)
-            Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))
-            if self.options.first_difference:
-                staging.find_first_differences(self._sections)
+            self._measure(staging, load)
+            # What measured runs have made goes before the state is put back, as its finalizers may change that.
+            self._preparation.let_go()
         finally:
             staging.close()
+
+    def _measure(self, staging: Staging, load: Load) -> None:
+        """Make the variants of the staged sections ready, and time them."""
+        load.start()
+        for section in self._sections:
+            staging.prepare(section)
+        self._preparation.compare_across(self._sections)
+        silence, window = partial(quiet, self._session.shell), self._guard.window
+        here = Here(self._frameworks(), window, "; ".join(staging.stated), devices_of_sections(self._sections), silence)
+        contenders = self._preparation.contenders
+        wanted = passes(self.options, window, several=len(contenders) > 1)
+        Measuring(self.draft, here, self.options, load).run(here.entrants(contenders, wanted))
+        if self.options.first_difference:
+            staging.find_first_differences(self._sections)
 
     def _set_up(self) -> Mapping[str, Any]:
         """Run %%setup, quietly, and return what it bound; it is taken off the namespace again."""

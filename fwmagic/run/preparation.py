@@ -17,6 +17,7 @@ from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
 from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
+from fwmagic.cells.modules import finalizes
 from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, moved_results, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
@@ -31,7 +32,7 @@ from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
-from fwmagic.run.checking import agreement, agreement_across, draws_of, to_numpy_of, varying
+from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import gone, seen_effect
@@ -39,6 +40,8 @@ from fwmagic.run.section import Section
 
 # Work that is the same again, or that nothing reads, is told from this share on: shares are estimates.
 _REPEATED = 0.03
+# A random cell that takes longer than so many seconds is not run again to see whether it sets its own seeds.
+_SEEDED = 1.0
 # A cell that took longer than this when it ran as written took that for compiling: nobody has asked for it twice.
 _WORTH_A_LOOK = 5.0
 
@@ -102,6 +105,11 @@ class Preparation:
         """Take what a plain run of a section gave for its reference."""
         self._references[section.name] = outcome
 
+    def let_go(self) -> None:
+        """Forget the variants and what was found of them."""
+        for found in (self.contenders, self._references, self._plain):
+            found.clear()
+
     def prepare(self, section: Section, scene: Scene) -> None:
         """Make every variant of a section ready, or note why it is not.
 
@@ -137,7 +145,7 @@ class Preparation:
                 returned=contender.program.returned,
                 compilation=contender.compilation,
                 source=contender.program.source,
-                outputs=dict(contender.outcome.results),
+                outputs=_shown_outputs(contender.outcome),
             )
 
     def run_once(self, section: Section, scene: Scene, why: str) -> None:
@@ -184,7 +192,7 @@ class Preparation:
             why,
             source=program.source,
             returned=program.returned,
-            outputs=dict(outcome.results),
+            outputs=_shown_outputs(outcome),
         )
         for other in section.options.variants():
             if self._draft.report[other].status in ("waiting", "running"):
@@ -301,7 +309,7 @@ class Preparation:
             found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
             return replace(found, other=self._whole(section, scene, name))
         try:
-            ready = self._compiled(section, scene, name)
+            ready, agreement = self._compared(section, scene, name)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
@@ -309,7 +317,6 @@ class Preparation:
             first = None if section.framework.cannot_compile() else body.first_line
             found = self._eager(section, scene, name, "eager", error.reason, error.line or first)
             return _after(found, error.spent)
-        agreement = self._check(section, scene, ready) if options.check else None
         if agreement is not None and agreement.status == "differs" and mode == "auto":
             reason = f"compiled, it computes something else: {agreement.sentence}"
             found = self._eager(section, scene, name, "eager", reason, body.first_line)
@@ -330,8 +337,21 @@ class Preparation:
         )
         return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
 
-    def _compiled(self, section: Section, scene: Scene, name: str) -> Ready:
-        """Compile a section.
+    def _compared(self, section: Section, scene: Scene, name: str) -> tuple[Ready, Agreement | None]:
+        """Compile a section, as `_compiled`, and compare it with its plain run, if that is wanted."""
+        ready = self._compiled(section, scene, name)
+        if not section.options.check:
+            return ready, None
+        found = self._check(section, scene, ready)
+        if found.status == "differs" and ready.kept is not None and ready.kept.fitted:  # what it took for fixed is not
+            ready = self._compiled(section, scene, name, anew=True)
+            found = self._check(section, scene, ready)
+        if ready.kept is not None:
+            ready.kept.fitted = found.status != "differs"
+        return ready, found
+
+    def _compiled(self, section: Section, scene: Scene, name: str, anew: bool = False) -> Ready:
+        """Compile a section, `anew` as in `Programs.compile`.
 
         Raises
         ------
@@ -344,7 +364,7 @@ class Preparation:
         """
         try:
             with Compiling(self._draft, name, section.framework):
-                ready = self._programs.compile(scene, _wanted(section), self._window)
+                ready = self._programs.compile(scene, _wanted(section), self._window, anew=anew)
                 with self._window():  # an interrupt that had to wait meant this compilation
                     return ready
         except (CompileInterrupted, KeyboardInterrupt):
@@ -416,16 +436,21 @@ class Preparation:
         result = agreement(expected, found, names, [section.framework], reference.random)
         plain = self._plain.get(section.name) or self._as_it_is(scene)
         if reference.random and result.status != "agrees":
-            reference = drawn_again(plain, reference, self._window, seeds=True)
+            reference = drawn_again(plain, reference, self._window, seeds=True, most=_SEEDED)
+            if is_same_again(reference, section.framework):  # it sets the seeds that it draws from
+                reference = replace(reference, random=False)
+                result = agreement(expected, found, names, [section.framework], False)
             self.refer(section, reference)
-            draws = draws_of(reference, drawn_again(ready.program, ready.outcome, self._window))
+        if reference.random and result.status != "agrees":
+            more = drawn_again(ready.program, ready.outcome, self._window)
+            draws = draws_of(reference, more, expected, leads=True)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs" and self._varies(section, plain):
             again = varying(ready.program, ready.outcome, section, self._window)
             if again is None and varying(plain, reference, section, self._window) is not None:
                 what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
                 return replace(result, sentence=what)
-            draws = draws_of(self._references[section.name], again or ready.outcome)
+            draws = draws_of(self._references[section.name], again or ready.outcome, expected)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs":
             moved = moved_results(plain, reference, self._window)
@@ -442,6 +467,11 @@ class Preparation:
 def _is_worse(across: Agreement, own: Agreement) -> bool:
     """Say whether a variant that could not be compared with its plain run has other outputs than the first section."""
     return own.status == "not compared" and across.status != "agrees"
+
+
+def _shown_outputs(outcome: Outcome) -> dict[str, Any]:
+    """Return the results, but those with a finalizer of the user's: it would run when the state was put back."""
+    return {name: value for name, value in outcome.results.items() if not finalizes(value)}
 
 
 def _wanted(section: Section) -> CompileOptions:

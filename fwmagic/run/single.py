@@ -70,6 +70,7 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
         return SingleRun(committed.value, draft.report)
     why_once = why_once or _seen_only_once(section, namespace, before, committed)
     load = Load()
+    before.finalize()  # what the plain run has left, too
     # What the plain run has changed may no longer be within reach, such as a list of a hook that removes itself.
     after = session.snapshot_of(body, framework, roots=committed.changed, copies=before.copies)
     guard = InterruptGuard()

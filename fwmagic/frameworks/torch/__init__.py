@@ -171,13 +171,16 @@ class Torch(Framework):
 
     @contextlib.contextmanager
     def other_seeds(self) -> Iterator[None]:
-        """Let `torch.manual_seed` take the next seed: eager code and Inductor's draw other numbers from one seed."""
-        usual = torch.manual_seed
-        torch.manual_seed = lambda seed: usual(int(seed) + 1)
+        """Let `torch.manual_seed` take the next seed: eager code and Inductor's draw other numbers from one seed.
+
+        It is called by many names, and makes an `int` of its argument.
+        """
+        names = vars(torch.random)
+        names["int"] = lambda seed: int(seed) + 1
         try:
             yield
         finally:
-            torch.manual_seed = usual
+            del names["int"]
 
     def eager(self) -> AbstractContextManager[Any]:
         """Run compiled functions as Python."""
