@@ -97,6 +97,7 @@ class Snapshot:
         # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
         self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
         self._kept = [entry for entry in self._walk.entries if entry.kept is not None and id(entry) not in theirs]
+        self._recounts = [one.counters([e.target for e in self._kept if e.framework is one]) for one in frameworks]
         self._foreign = [Foreign(owner) for owner in self._walk.foreign]
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
@@ -111,7 +112,7 @@ class Snapshot:
         FwMagicError
             Something refused to be put back; all else was, and it is named.
         """
-        self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
+        self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()], recount=True)
         for foreign in self._foreign:
             foreign.restore()
         self._restore_generators()
@@ -278,11 +279,12 @@ class Snapshot:
         owner = next((one for one in self._frameworks if one.is_array(old) and one.is_array(new)), None)
         return owner is not None and owner.describe(old) == owner.describe(new)
 
-    def _put_back(self, entries: Iterable[Entry]) -> None:
+    def _put_back(self, entries: Iterable[Entry], recount: bool = False) -> None:
         failed: list[str] = []
         for entry in entries:
             try:
                 if entry.kept is not None:
+                    recount = True
                     entry.kept.restore()
                 elif entry.kind is not None:
                     entry.kind.write(entry.target, entry.keys, entry.values)
@@ -290,6 +292,8 @@ class Snapshot:
             except BaseException as error:
                 path = self._walk.path(self._walk.entries.index(entry))
                 failed.append(f"{path} ({type(error).__name__}: {message_of(error)})")
+        for counts in self._recounts if recount else ():  # also of an array that holds the same after a change
+            counts()
         if failed:
             raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
 

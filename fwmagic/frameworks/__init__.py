@@ -192,6 +192,13 @@ class Framework(ABC):
     def keep(self, value: Any) -> Kept | None:
         """Save `value` if it is an array or generator of this framework; None if it is not, or cannot be saved."""
 
+    def counters(self, arrays: Iterable[Any]) -> Callable[[], None]:
+        """Return what sets the counts of changes in place, which the library keeps of these arrays, to what they are.
+
+        It is called when the arrays hold again what they hold now: else the library would take them for changed.
+        """
+        return _nothing
+
     def is_stateless(self, value: Any) -> bool:
         """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
         return False
@@ -463,6 +470,10 @@ class Framework(ABC):
         copy.
         """
         return None
+
+
+def _nothing() -> None:
+    pass
 
 
 # How they are found

@@ -100,6 +100,7 @@ class Torch(Framework):
 
     describe = staticmethod(state.describe)
     keep = staticmethod(state.keep)
+    counters = staticmethod(state.counters)
     is_stateless = staticmethod(state.is_stateless)
     rng_state = staticmethod(state.rng_state)
     set_rng_state = staticmethod(state.set_rng_state)

@@ -1,0 +1,50 @@
+"""What the next cell of a notebook finds: the graph of autograd, modules of the user, as after one plain run."""
+
+from __future__ import annotations
+
+import pytest
+from cells import run
+
+from fwmagic.cells.snapshot import Snapshot
+from fwmagic.frameworks import get
+
+TORCH = get("torch")
+
+NET = """
+import torch
+torch.manual_seed(0)
+x, t = torch.randn(30, 8), torch.randint(0, 4, (30,))
+net = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Linear(6, 4))
+w, b = torch.randn(8, 4, requires_grad=True), torch.ones(4)
+"""
+LOSS = "loss = torch.nn.functional.cross_entropy(net(x), t)"
+STEP = "with torch.no_grad():\n    for p in net.parameters(): p.sub_(0.01 * p)"
+
+
+@pytest.mark.parametrize("mode", ["eager", "auto"])
+@pytest.mark.parametrize("cell", [LOSS, "b.mul_(2)\nloss = (x @ w * b).pow(2).mean()"], ids=["batch norm", "in place"])
+def test_the_graph_that_a_cell_leaves_can_be_gone_back_through(shell, cell, mode):
+    run(shell, NET)
+    run(shell, f"%%torch --budget 0.05 --no-memory --mode {mode}\n{cell}")
+    run(shell, "loss.backward()")
+
+
+def test_a_graph_from_before_a_comparison_can_be_gone_back_through(shell):
+    run(shell, f"{NET}\n{LOSS}")
+    run(shell, f"%%compare --budget 0.05 --no-memory\n%%torch one --mode eager\n{STEP}\n%%torch two\nnet(x).sum()")
+    run(shell, "loss.backward()")
+
+
+def test_what_was_really_changed_is_still_told(shell):
+    run(shell, f"{NET}\n{LOSS}")
+    run(shell, f"%%torch --budget 0.05 --no-memory --mode eager\n{STEP}")
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        run(shell, "loss.backward()")
+
+
+def test_a_tensor_made_for_inference_alone_has_no_count(shell):
+    run(shell, NET + "with torch.inference_mode(): still = torch.ones(3)")
+    snapshot = Snapshot(shell.user_ns, ["still", "b"], [TORCH])
+    shell.user_ns["b"].add_(0)
+    snapshot.restore()
+    assert shell.user_ns["b"]._version == 0
