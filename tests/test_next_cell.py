@@ -1,4 +1,4 @@
-"""What the next cell of a notebook finds: the graph of autograd, modules of the user, as after one plain run."""
+"""As in the notebook: the graph of autograd in the next cell, modules of the user, arrays that share memory."""
 
 from __future__ import annotations
 
@@ -48,3 +48,20 @@ def test_a_tensor_made_for_inference_alone_has_no_count(shell):
     shell.user_ns["b"].add_(0)
     snapshot.restore()
     assert shell.user_ns["b"]._version == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "start"),
+    [
+        ("--inputs base,view", ""),
+        ("", "%%setup\nbase = np.arange(10.)\nview = base[:3]\n"),
+    ],
+    ids=["inputs", "setup"],
+)
+def test_a_view_sees_what_a_section_writes_to_its_base(shell, head, start):
+    run(shell, "import numpy as np\nbase = np.arange(10.); view = base[:3]")
+    sections = "%%numpy a\nbase += 1\nview.sum()\n%%numpy b\nbase = base + 1\nbase[:3].sum()"
+    run(shell, f"%%compare --budget 0.05 --no-memory -o report {head}\n{start}{sections}")
+    report = shell.user_ns["report"]
+    assert [float(next(iter(variant.outputs.values()))) for variant in report] == [6.0, 6.0]
+    assert report["b"].agreement.status == "agrees"
