@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from cells import run
 
@@ -65,3 +67,30 @@ def test_a_view_sees_what_a_section_writes_to_its_base(shell, head, start):
     report = shell.user_ns["report"]
     assert [float(next(iter(variant.outputs.values()))) for variant in report] == [6.0, 6.0]
     assert report["b"].agreement.status == "agrees"
+
+
+LOOKS = {
+    "imports in a helper": "def u(v):\n    import counting\n    return v * counting.t()",
+    "imports a name in a helper": "def u(v):\n    from counting import t\n    return v * t()",
+    "importlib": "import importlib\ndef u(v):\n    return v * importlib.import_module('count' + 'ing').t()",
+    "sys.modules": "import sys\ndef u(v):\n    return v * sys.modules['count' + 'ing'].t()",
+}
+
+
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    (tmp_path / "counting.py").write_text("n = 0\ndef t():\n    global n\n    n += 1\n    return n\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield lambda: sys.modules["counting"].n
+    sys.modules.pop("counting", None)
+
+
+@pytest.mark.parametrize("helper", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("within", [True, False], ids=["called", "inline"])
+def test_a_module_that_no_name_leads_to_is_put_back(shell, counting, helper, within):
+    run(shell, f"import torch; x = torch.ones(3); import counting; del counting\n{helper}")
+    body = "u(x).sum()" if within else f"y = x\n{helper.split(':', 1)[1]}".replace("    ", "").replace("return v", "x")
+    run(shell, f"%%torch --budget 0.05 --no-memory --mode eager\n{body}")
+    assert counting() == 1
+    run(shell, f"%%compare --budget 0.05 --no-memory\n%%torch --mode eager\n{body}\n%%torch two\nx.sum()")
+    assert counting() == 1

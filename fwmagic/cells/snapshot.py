@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from fwmagic.cells.caches import Cache
@@ -74,7 +75,7 @@ class Snapshot:
         copies: Copies | None = None,
     ) -> None:
         self._namespace = namespace
-        self._roots = [(getattr(root, "__qualname__", type(root).__qualname__), root) for root in roots]
+        self._roots = [(_name_of(root), root) for root in roots]
         self._frameworks = list(frameworks)
         self.copies: Copies = {} if copies is None else copies
         self._walk = Walk(namespace, self._frameworks, keep=True, copies=self.copies)
@@ -418,6 +419,12 @@ class Changes:
     def still_hold(self, before: list[tuple[Entry, Any]], but: Collection[str] = ()) -> bool:
         """Say whether they hold what `held` returned before, where an array is as good as one like it."""
         return all(self._snapshot.alike_but_for_arrays(old, _read(entry, but)) for entry, old in before)
+
+
+def _name_of(root: Any) -> str:
+    if issubclass(type(root), ModuleType):
+        return str(root.__name__)
+    return str(getattr(root, "__qualname__", type(root).__qualname__))
 
 
 def _read(entry: Entry, but: Collection[str]) -> tuple[Sequence[Any], list[Any]]:
