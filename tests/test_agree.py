@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwmagic import frameworks
-from fwmagic.agreement.agree import Draws, agree, spoilt
+from fwmagic.agreement.agree import Draws, _Comparison, agree, spoilt
 
 Pair = namedtuple("Pair", "left right")
 Both = namedtuple("Both", "first second")
@@ -741,3 +741,25 @@ class TestMoved:
 
     def test_integers_never_agree_by_that(self):
         assert compare({"n": np.int64(2)}, {"n": np.int64(3)}, moved={"n": np.int64(9)}).status == "differs"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "place"),
+    [
+        ([0] * 200_000, [0] * 199_999 + [1], "L[199999]"),
+        ([0.0] * 200_000, [0.0] * 199_999 + [1.0], "L[199999]"),
+        ([{"k": 0} for _ in range(50_000)], [{"k": i // 49_999} for i in range(50_000)], "L[49999]['k']"),
+        ([(0, "a")] * 50_000, [*[(0, "a")] * 49_999, (0, "b")], "L[49999][1]"),
+        (dict.fromkeys(range(100_000), 0), dict.fromkeys(range(99_999), 0) | {99_999: 1}, "L[99999]"),
+    ],
+    ids=["ints", "floats", "dicts", "tuples", "a dict"],
+)
+def test_of_much_that_is_plain_only_what_differs_is_looked_at_one_by_one(monkeypatch, a, b, place):
+    seen = []
+    leaf = _Comparison.leaf
+    monkeypatch.setattr(_Comparison, "leaf", lambda *arguments: (seen.append(arguments[1]), leaf(*arguments)))
+    same = compare({"L": a}, {"L": copy.deepcopy(a)})
+    assert (same.status, len(seen)) == ("agrees", 0)
+    found = compare({"L": a}, {"L": b})
+    assert (found.status, found.path) == ("differs", place)
+    assert len(seen) <= 1

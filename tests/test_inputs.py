@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
-from fwmagic.run.inputs import canonical_dtype, checked_inputs, converted_inputs, shared_inputs
+from fwmagic.run.inputs import canonical_dtype, checked_inputs, converted_inputs, section_inputs, shared_inputs
 
 TORCH, JAX, NUMPY = (frameworks.get(name) for name in ("torch", "jax", "numpy"))
 ALL = [TORCH, JAX, NUMPY]
@@ -102,6 +102,65 @@ def test_what_is_no_array_is_refused(names, sentence):
     assert str(caught.value) == sentence
     with pytest.raises(FwMagicError):
         converted_inputs(names, values, [TORCH], TORCH, None)
+
+
+VIEWS = {
+    "part": lambda base: base[1:3],
+    "turned": lambda base: base.T,
+    "strided": lambda base: base[::2, 1::2],
+    "flat": lambda base: base.reshape(-1),
+}
+
+
+@pytest.mark.parametrize("together", [[TORCH, NUMPY], ALL], ids=["as they are", "narrowed"])
+@pytest.mark.parametrize("framework", [TORCH, NUMPY], ids=lambda f: f.name)
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_arrays_that_share_memory_still_do(kind, view, framework, together):
+    base = np.arange(24.0).reshape(4, 6)
+    values = {"view": kind(view(base)), "base": kind(base)}
+    arrays, _ = converted_inputs(["view", "base"], values, together, framework, None)
+    before = framework.to_numpy(arrays["view"]).copy()
+    assert np.array_equal(before, view(base))
+    arrays["base"] += 1
+    assert np.array_equal(framework.to_numpy(arrays["view"]), before + 1)
+    assert base[0, 0] == 0
+
+
+def test_arrays_of_setup_and_inputs_share_memory_in_containers_too():
+    base = np.arange(6, dtype=np.float32)
+    listed = [base[:2], base]
+    bound, sentence = section_inputs(
+        {"listed": listed, "again": listed}, ["base"], {"base": base}, [NUMPY], NUMPY, None, {}
+    )
+    assert bound["again"] is bound["listed"]
+    assert bound["listed"][1] is bound["base"]
+    bound["base"][0] = 7
+    assert bound["listed"][0][0] == 7
+    assert sentence == ""
+
+
+def test_a_view_that_only_shows_a_part_of_an_array_is_copied_alone():
+    base = np.zeros(1 << 20, np.float32)
+    arrays, _ = converted_inputs(["view"], {"view": base[:4]}, [NUMPY], NUMPY, None)
+    assert NUMPY.memory.memory_of(arrays["view"])[1] < 1 << 14
+
+
+def test_a_complex_array_and_its_real_part_share_memory_when_narrowed():
+    z = np.array([1 + 2j, 3 + 4j])
+    arrays, _ = converted_inputs(["z", "re"], {"z": z, "re": z.real}, ALL, NUMPY, None)
+    assert (arrays["z"].dtype, arrays["re"].dtype) == (np.complex64, np.float32)
+    arrays["re"][1] = 9
+    assert arrays["z"].tolist() == [1 + 2j, 9 + 4j]
+
+
+def test_what_cannot_share_memory_any_more_is_said():
+    base = np.arange(4.0)
+    arrays, sentence = converted_inputs(["b", "v"], {"b": base, "v": base[::-1]}, [TORCH], TORCH, None)
+    assert arrays["v"].tolist() == [3, 2, 1, 0]
+    assert sentence == "b and v share memory, but not as PyTorch's arrays"
+    _, sentence = converted_inputs(["b", "v"], {"b": base, "v": base[::-1]}, [NUMPY], NUMPY, None)
+    assert sentence == ""
 
 
 @pytest.mark.parametrize(

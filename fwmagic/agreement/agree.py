@@ -58,8 +58,8 @@ _CHANCE = "draws random numbers or reads the clock"
 class Draws:
     """Two trees of outputs, once more: each from generators that had moved on; None: it was not run again.
 
-    `more` are those of still further runs of each. The trees may lack names of those that are compared, of which nothing
-    is known then. `leads`: the outputs have to be those of the reference where these are the same in every run.
+    `more` are those of still further runs of each. The trees may lack names of those that are compared: then nothing is
+    known of these. `leads`: the outputs have to be those of the reference where these are the same in every run.
     """
 
     reference: Any = None
@@ -304,10 +304,14 @@ class _Comparison:
             if (id(a), id(b)) in seen:
                 continue
             try:
-                children = self.children(path, a, b)
+                numbers = _many_numbers(a, b)
+                children = self.children(path, a, b) if numbers is None else None
                 if children is not None:
                     seen[id(a), id(b)] = a, b
-                    stack += reversed(list(children))
+                    stack += reversed([child for child in children if not self.is_settled(child[1], child[2])])
+                elif numbers is not None:
+                    self.values(path or "output", *numbers)
+                    self.compared += 1
                 else:
                     self.leaf(path or "output", a, b)
             except UnreadableError as error:
@@ -330,6 +334,14 @@ class _Comparison:
             places = [f".{name}" for name in names] if names else [f"[{i}]" for i in range(len(a))]
             return ((f"{path or 'output'}{place}", x, y) for place, x, y in zip(places, a, b, strict=False))
         return None
+
+    def is_settled(self, a: Any, b: Any) -> bool:
+        """Say whether two values are numbers or text, or hold nothing else, and are the same: most of a long list."""
+        if self.chance is not None or not _same_plainly(a, b):
+            return False
+        self.floats += [a] if type(a) is float else []
+        self.compared += a is not None
+        return True
 
     def items(
         self, path: str, a: Mapping[Any, Any], b: Mapping[Any, Any], attributes: bool = False
@@ -566,6 +578,47 @@ def _short_pair(x: Any, y: Any) -> tuple[str, ...]:
         places = max(len(text.partition(".")[2]) for text in pair)
         return f"{one:.{places}f}", f"{other:.{places}f}"
     return pair
+
+
+# Of these, values that are equal and of one type are the same.
+_EXACT = frozenset((bool, int, str, bytes))
+# So many numbers in a list are compared as an array.
+_MANY = 1000
+
+
+def _same_plainly(a: Any, b: Any) -> bool:
+    """Say whether two values are the same, and no more than numbers or text, or a container of such."""
+    if type(a) is not type(b):
+        return False
+    if type(a) in _EXACT or a is None:
+        return bool(a == b)
+    if type(a) is float:
+        return a == b and math.isfinite(a)
+    if type(a) in (list, tuple) and a:
+        return _same_exact(a, b)
+    return type(a) is dict and bool(a) and _same_exact(list(a), list(b)) and _same_exact([*a.values()], [*b.values()])
+
+
+def _same_exact(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    # The types first: other objects may compare in ways of their own, or go as deep as they like.
+    return _EXACT.issuperset(map(type, a)) and [*map(type, a)] == [*map(type, b)] and a == b
+
+
+def _many_numbers(a: Any, b: Any) -> tuple[Array, Array] | None:
+    """Return two long lists of as many numbers of one type as arrays; None if they are anything else."""
+    lists = type(a) in (list, tuple) and type(b) in (list, tuple)
+    if not lists or len(a) != len(b) or len(a) < _MANY or len(types := {*map(type, a), *map(type, b)}) > 1:
+        return None
+    import numpy as np
+
+    dtype = np.dtype(types.pop())
+    if dtype.kind not in "bif":
+        return None
+    try:
+        x, y = np.array(a, dtype), np.array(b, dtype)
+    except OverflowError:
+        return None
+    return Array(x, x.shape, _NUMBER), Array(y, y.shape, _NUMBER)
 
 
 def _kinds(value: Any) -> str:

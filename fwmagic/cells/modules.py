@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from fwmagic.libraries import is_of_library
@@ -12,6 +12,26 @@ from fwmagic.libraries import is_of_library
 _NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 # Modules that Cython makes without an import.
 _OF_CYTHON = ("_cython_", "cython_runtime")
+
+
+def modules_of(code: CodeType, package: str = "") -> list[ModuleType]:
+    """Return the modules of the user that code may import, or look up, of those that have been imported.
+
+    Names in code tell which, of a module in a `package` also those beside it; where it computes a name, it may be any.
+    """
+    names, pending = set[str](), [code]
+    while pending:
+        current = pending.pop()
+        names.update(current.co_names)
+        pending += [const for const in current.co_consts if isinstance(const, CodeType)]
+    if {"import_module", "__import__"} & names or {"sys", "modules"} <= names:
+        found = list(sys.modules.values())
+    else:
+        # `import a.b` binds `a`, and `from a import b` may mean the module `a.b`.
+        roots = {name for name in names if name in sys.modules}
+        roots |= {f"{root}.{name}" for root in {*roots, package} - {""} for name in names}
+        found = [sys.modules[name] for name in sorted(roots) if name in sys.modules]
+    return [one for one in found if isinstance(one, ModuleType) and one.__name__ != "__main__" and is_of_user(one)]
 
 
 def is_of_user(module: ModuleType) -> bool:

@@ -424,6 +424,8 @@ def _copied(value: Any, framework: Framework, made: dict[int, Any]) -> Any:
         return kept
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)._make(_copied(item, framework, made) for item in value)  # type: ignore[attr-defined]
+    if type(value) in (list, dict) and PLAIN.issuperset(map(type, value.values() if type(value) is dict else value)):
+        return value.copy()
     if type(value) is tuple:
         return tuple(_copied(item, framework, made) for item in value)
     if type(value) is list:

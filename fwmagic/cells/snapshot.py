@@ -7,6 +7,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from fwmagic.cells.caches import Cache
@@ -78,7 +79,7 @@ class Snapshot:
         copies: Copies | None = None,
     ) -> None:
         self._namespace = namespace
-        self._roots = [(getattr(root, "__qualname__", type(root).__qualname__), root) for root in roots]
+        self._roots = [(_name_of(root), root) for root in roots]
         self._frameworks = list(frameworks)
         self.copies: Copies = {} if copies is None else copies
         self._walk = Walk(namespace, self._frameworks, keep=True, copies=self.copies)
@@ -101,6 +102,7 @@ class Snapshot:
         # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
         self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
         self._kept = [entry for entry in self._walk.entries if entry.kept is not None and id(entry) not in theirs]
+        self._recounts = [one.counters([e.target for e in self._kept if e.framework is one]) for one in frameworks]
         self._foreign = [Foreign(owner) for owner in self._walk.foreign]
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
@@ -116,7 +118,7 @@ class Snapshot:
             Something refused to be put back; all else was, and it is named.
         """
         self.finalize()
-        self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()])
+        self._put_back([entry for entry in [*self._structure, *self._kept] if entry.differs()], recount=True)
         for foreign in self._foreign:
             foreign.restore()
         for framework, flags in self._flags:
@@ -314,11 +316,12 @@ class Snapshot:
         owner = next((one for one in self._frameworks if one.is_array(old) and one.is_array(new)), None)
         return owner is not None and owner.describe(old) == owner.describe(new)
 
-    def _put_back(self, entries: Iterable[Entry]) -> None:
+    def _put_back(self, entries: Iterable[Entry], recount: bool = False) -> None:
         failed: list[str] = []
         for entry in entries:
             try:
                 if entry.kept is not None:
+                    recount = True
                     entry.kept.restore()
                 elif entry.kind is not None:
                     entry.kind.write(entry.target, entry.keys, entry.values)
@@ -328,6 +331,8 @@ class Snapshot:
             except BaseException as error:
                 path = self._walk.path(self._walk.entries.index(entry))
                 failed.append(f"{path} ({type(error).__name__}: {message_of(error)})")
+        for counts in self._recounts if recount else ():  # also of an array that holds the same after a change
+            counts()
         if failed:
             raise FwMagicError(f"These could not be put back as they were: {'; '.join(failed)}.")
 
@@ -456,6 +461,12 @@ class Changes:
     def still_hold(self, before: list[tuple[Entry, Any]], but: Collection[str] = ()) -> bool:
         """Say whether they hold what `held` returned before, where an array is as good as one like it."""
         return all(self._snapshot.alike_but_for_arrays(old, _read(entry, but)) for entry, old in before)
+
+
+def _name_of(root: Any) -> str:
+    if issubclass(type(root), ModuleType):
+        return str(root.__name__)
+    return str(getattr(root, "__qualname__", type(root).__qualname__))
 
 
 def _read(entry: Entry, but: Collection[str]) -> tuple[Sequence[Any], list[Any]]:

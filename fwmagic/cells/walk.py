@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
 from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
-from fwmagic.cells.modules import is_of_user
+from fwmagic.cells.modules import is_of_user, modules_of
 from fwmagic.cells.names import looks_up
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
@@ -272,11 +272,13 @@ class Walk:
             found += [(cell, index, _PathPart(f".{name}"), inner) for name, cell in _cells(value).items()]
             if value.__globals__ is self._namespace:
                 self.looks_up = self.looks_up or bool(looks_up(value.__code__))
+                found += self._imported(value, inner)
                 self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
             else:
                 module = sys.modules.get(value.__module__ or "")
                 if module is not None and vars(module) is value.__globals__ and is_of_user(module):
                     found.append((module, index, _PathPart(f" ({module.__name__})"), inner))
+                    found += self._imported(value, inner)
         self._push(found, own)
 
     def _remember(self, dispatching: types.FunctionType) -> None:
@@ -286,6 +288,11 @@ class Walk:
         if memo is not None and registry is not None:
             self._seen.add(id(memo))
             self.memos[id(registry.cell_contents)] = memo
+
+    def _imported(self, function: Any, inner: bool) -> list[tuple[Any, int, Any, bool]]:
+        """Return the modules of the user that a function may import, to be visited under their own names."""
+        modules = modules_of(function.__code__, function.__globals__.get("__package__") or "")
+        return [(one, -1, one.__name__, inner) for one in modules if vars(one) is not self._namespace]
 
     def _is_ours(self, name: str) -> bool:
         return name in self._namespace or not hasattr(builtins, name)

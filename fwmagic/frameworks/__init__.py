@@ -82,6 +82,8 @@ class Framework(ABC):
         The settings as the framework comes: a report names only what differs from them.
     hands_over
         Whether a call on a CPU is handed over to such a thread, which also allocates what the arrays need.
+    has_views
+        Whether an array may look into the memory of another one, which sees what is written to it.
     is_plain
         Whether a section that has none of its arrays is no mistake: it computes with what Python has, too.
     companions
@@ -126,6 +128,7 @@ class Framework(ABC):
     engine: ClassVar[str] = ""
     usual: ClassVar[Mapping[str, str]] = {}
     hands_over: ClassVar[bool] = False
+    has_views: ClassVar[bool] = False
     is_plain: ClassVar[bool] = False
     companions: ClassVar[tuple[str, ...]] = ()
     compilers: ClassVar[tuple[str, ...]] = ()
@@ -168,6 +171,15 @@ class Framework(ABC):
             The framework has no array like it.
         """
 
+    def from_memory(
+        self, block: np.ndarray[Any, Any], views: Sequence[np.ndarray[Any, Any]], device: str | None
+    ) -> list[Any]:
+        """Return arrays like the views, which look into one block of private memory, as they look into it.
+
+        None for a view that the framework cannot have. The default is that of one whose arrays never change.
+        """
+        return [self.from_numpy(view, device) for view in views]
+
     @abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return an array of this framework as a NumPy array (bfloat16 widened to float32)."""
@@ -191,6 +203,13 @@ class Framework(ABC):
     @abstractmethod
     def keep(self, value: Any) -> Kept | None:
         """Save `value` if it is an array or generator of this framework; None if it is not, or cannot be saved."""
+
+    def counters(self, arrays: Iterable[Any]) -> Callable[[], None]:
+        """Return what sets the counts of changes in place, which the library keeps of these arrays, to what they are.
+
+        It is called when the arrays hold again what they hold now: else the library would take them for changed.
+        """
+        return _nothing
 
     def is_stateless(self, value: Any) -> bool:
         """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
@@ -463,6 +482,10 @@ class Framework(ABC):
         copy.
         """
         return None
+
+
+def _nothing() -> None:
+    pass
 
 
 # How they are found

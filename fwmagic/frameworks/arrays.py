@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +41,66 @@ def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     copy = np.ndarray(array.shape, array.dtype, room, start, order=order)
     copy[...] = array
     return copy
+
+
+def memory_between(low: int, high: int) -> np.ndarray[Any, Any]:
+    """Return the bytes of this process's memory from one address to another, as a view."""
+    import numpy as np
+
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
+
+
+def sharing(arrays: Sequence[np.ndarray[Any, Any]]) -> list[list[int]]:
+    """Return the places of the arrays whose memory overlaps, by group; those that are alone are in none."""
+    import numpy as np
+
+    known = [place for place, one in enumerate(arrays) if one.nbytes and not one.dtype.hasobject]
+    bounds = {place: np.lib.array_utils.byte_bounds(arrays[place]) for place in known}
+    groups: list[list[int]] = []
+    end = 0
+    for place in sorted(known, key=bounds.__getitem__):
+        low, high = bounds[place]
+        if low >= end:
+            groups.append([])
+        groups[-1].append(place)
+        end = max(end, high)
+    return [sorted(group) for group in groups if len(group) > 1]
+
+
+def copied_together(
+    arrays: Sequence[np.ndarray[Any, Any]], dtypes: Sequence[Any]
+) -> tuple[np.ndarray[Any, Any], list[np.ndarray[Any, Any]]] | None:
+    """Return a private copy, on a page, of the memory that arrays share, and the arrays as its views, of these dtypes.
+
+    None where the dtypes change and the arrays do not all show the same numbers.
+    """
+    import numpy as np
+
+    bounds = [np.lib.array_utils.byte_bounds(one) for one in arrays]
+    low, high = min(one for one, _ in bounds), max(one for _, one in bounds)
+    memory, old, new = memory_between(low, high), 1, 1
+    if any(one.dtype != dtype for one, dtype in zip(arrays, dtypes, strict=True)):
+        pairs = zip(arrays, dtypes, strict=True)
+        kinds = {(np.empty(0, one.dtype).real.dtype, np.empty(0, dtype).real.dtype) for one, dtype in pairs}
+        steps = [(one.__array_interface__["data"][0] - low, *one.strides) for one in arrays]
+        if len(kinds) > 1 or any(step % min(kinds)[0].itemsize for some in steps for step in some):
+            return None
+        ((before, after),) = kinds
+        old, new = before.itemsize, after.itemsize
+        with np.errstate(all="ignore"):
+            memory = memory[: len(memory) // old * old].view(before).astype(after)
+    block = aligned_copy(memory)
+    views = [
+        np.ndarray(
+            one.shape,
+            dtype,
+            block,
+            (one.__array_interface__["data"][0] - low) // old * new,
+            [step // old * new for step in one.strides],
+        )
+        for one, dtype in zip(arrays, dtypes, strict=True)
+    ]
+    return block, views
 
 
 def is_numpy(value: Any) -> bool:

@@ -180,6 +180,7 @@ class NumPy(Framework):
     title = "NumPy"
     module = "numpy"
     colour = "#009E73"
+    has_views = True
     is_plain = True
     effects = ("np.save", "np.savez", "numpy.save")
     memory = _NumPyMemory()
@@ -196,6 +197,13 @@ class NumPy(Framework):
         """Return a copy."""
         self.device(device)
         return aligned_copy(array)
+
+    def from_memory(
+        self, block: np.ndarray[Any, Any], views: Sequence[np.ndarray[Any, Any]], device: str | None
+    ) -> list[Any]:
+        """Return the views themselves."""
+        self.device(device)
+        return [*views]
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return the array itself."""

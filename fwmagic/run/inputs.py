@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from fwmagic.cells.plans import PLAIN
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, loaded
-from fwmagic.frameworks.arrays import is_numbers
+from fwmagic.frameworks.arrays import copied_together, is_numbers, sharing
 
-Converted = dict[tuple[str, str | None, int], tuple[Any, Any]]
-"""Arrays that were converted, with what they were converted from, by framework, device and identity of that."""
+Converted = dict[tuple[str, str | None, tuple[int, ...]], tuple[list[Any], list[Any]]]
+"""Arrays that were converted, with what they were converted from, by framework, device and identities of these.
+
+Those that share memory were converted together.
+"""
 
 
 def converted_inputs(
@@ -35,11 +39,7 @@ def converted_inputs(
     FwMagicError
         A name is not bound, holds no array, or holds numbers that this dtype cannot.
     """
-    conversion = _Conversion(together, framework, device, {} if converted is None else converted)
-    arrays = {
-        name: conversion.array(numbers, values[name], name) for name, numbers in checked_inputs(names, values).items()
-    }
-    return arrays, conversion.sentence()
+    return section_inputs({}, names, values, together, framework, device, {} if converted is None else converted)
 
 
 def checked_inputs(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,20 +79,56 @@ def shared_inputs(
     FwMagicError
         An array holds numbers that the dtype of all frameworks cannot.
     """
+    return section_inputs(values, (), {}, together, framework, device, converted)
+
+
+def section_inputs(
+    given: Mapping[str, Any],
+    names: Iterable[str],
+    values: Mapping[str, Any],
+    together: Sequence[Framework],
+    framework: Framework,
+    device: str | None,
+    converted: Converted,
+) -> tuple[dict[str, Any], str]:
+    """Return what %%setup bound as `shared_inputs` does, and the arrays named as `converted_inputs` does.
+
+    What is one object, or looks into one memory, in the notebook is or does so here, too.
+    """
+    inputs = checked_inputs(names, values)
+    found = [source for name, value in given.items() for source in _arrays_in(value, name, set())]
     conversion = _Conversion(together, framework, device, converted)
+    conversion.convert([*found, *(_Source(values[name], numbers, name) for name, numbers in inputs.items())])
+    bound = {name: conversion.rebuilt(value) for name, value in given.items()}
+    return bound | {name: conversion.rebuilt(values[name]) for name in inputs}, conversion.sentence()
 
-    def convert(value: Any, path: str) -> Any:
-        if is_numbers(value):
-            return conversion.array(value, value, path)
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)._make(convert(item, f"{path}[{i}]") for i, item in enumerate(value))  # type: ignore[attr-defined]
-        if type(value) in (list, tuple):
-            return type(value)(convert(item, f"{path}[{i}]") for i, item in enumerate(value))
-        if type(value) is dict:
-            return {key: convert(item, f"{path}[{key!r}]") for key, item in value.items()}
-        return value
 
-    return {name: convert(value, name) for name, value in values.items()}, conversion.sentence()
+class _Source(NamedTuple):
+    """An array to be converted, its numbers, and the path that leads to it."""
+
+    value: Any
+    numbers: Any
+    path: str
+
+
+def _arrays_in(value: Any, path: str, seen: set[int]) -> Iterator[_Source]:
+    """Yield NumPy's arrays of numbers in a value, also those in lists, tuples and dicts, each once."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if is_numbers(value):
+        yield _Source(value, value, path)
+    elif _is_container(value) and not PLAIN.issuperset(map(type, _items(value))):
+        for key, item in zip(value if type(value) is dict else range(len(value)), _items(value), strict=True):
+            yield from _arrays_in(item, f"{path}[{key!r}]", seen)
+
+
+def _is_container(value: Any) -> bool:
+    return type(value) in (list, tuple, dict) or (isinstance(value, tuple) and hasattr(value, "_fields"))
+
+
+def _items(value: Any) -> Collection[Any]:
+    return value.values() if type(value) is dict else value
 
 
 class _Conversion:
@@ -105,23 +141,70 @@ class _Conversion:
         self._framework = framework
         self._device = device
         self._converted = converted
+        self._made: dict[int, Any] = {}
+        self._apart: list[str] = []
         self._changed: dict[str, tuple[Any, Any]] = {}
 
-    def array(self, numbers: Any, source: Any, path: str) -> Any:
-        """Return numbers, which are those of `source`, as an array of the framework."""
-        canonical = canonical_dtype(numbers.dtype, self._together)
-        if canonical != numbers.dtype:
-            self._changed[path] = numbers.dtype, canonical
-        key = self._framework.name, self._device, id(source)
-        if key not in self._converted:  # with the source, so that no other one has its identity
-            cast = _cast(numbers, canonical, path, self._together)
-            self._converted[key] = self._framework.from_numpy(cast, self._device), source
-        return self._converted[key][0]
+    def convert(self, sources: Sequence[_Source]) -> None:
+        """Convert arrays; those that share memory look into one copy of it."""
+        distinct = list({id(source.value): source for source in sources}.values())
+        groups = [[distinct[place] for place in places] for places in sharing([one.numbers for one in distinct])]
+        together = {id(source) for group in groups for source in group}
+        for group in [*groups, *([source] for source in distinct if id(source) not in together)]:
+            # With the sources, so that no other ones have their identities.
+            key = self._framework.name, self._device, tuple(id(source.value) for source in group)
+            if key not in self._converted:
+                self._converted[key] = self._group(group), [source.value for source in group]
+            self._made.update(zip(key[2], self._converted[key][0], strict=True))
+            self._tell(group)
+
+    def rebuilt(self, value: Any) -> Any:
+        """Return a value with the converted arrays in place of those that it holds."""
+        if id(value) in self._made:
+            return self._made[id(value)]
+        if not _is_container(value):
+            return value
+        if isinstance(value, tuple):
+            items = [self.rebuilt(item) for item in value]
+            return self._made.setdefault(id(value), getattr(type(value), "_make", tuple)(items))
+        made = self._made[id(value)] = type(value)()  # it may hold itself
+        if PLAIN.issuperset(map(type, _items(value))):
+            made.extend(value) if type(value) is list else made.update(value)
+        elif type(value) is list:
+            made.extend(map(self.rebuilt, value))
+        else:
+            made.update((key, self.rebuilt(item)) for key, item in value.items())
+        return made
+
+    def _group(self, group: Sequence[_Source]) -> list[Any]:
+        dtypes = [self._canonical(source) for source in group]
+        shared = copied_together([one.numbers for one in group], dtypes) if len(group) > 1 else None
+        views = [None] * len(group) if shared is None else self._framework.from_memory(*shared, self._device)
+        made = []
+        for source, dtype, view in zip(group, dtypes, views, strict=True):
+            if view is None or dtype != source.numbers.dtype:
+                numbers = _cast(source.numbers, dtype, source.path, self._together)
+            made.append(self._framework.from_numpy(numbers, self._device) if view is None else view)
+        return made
+
+    def _canonical(self, source: _Source) -> Any:
+        return canonical_dtype(source.numbers.dtype, self._together)
+
+    def _tell(self, group: Sequence[_Source]) -> None:
+        """Remember which dtypes changed, and what no longer shares memory."""
+        made = [self._made[id(source.value)] for source in group]
+        if len({self._framework.memory.memory_of(array)[0] for array in made}) > 1 and self._framework.has_views:
+            self._apart.append(" and ".join(source.path for source in group))
+        for source in group:
+            if self._canonical(source) != source.numbers.dtype:
+                self._changed[source.path] = source.numbers.dtype, self._canonical(source)
 
     def sentence(self) -> str:
-        """Say which arrays, by path, have another dtype now, and whose it is."""
-        if not self._changed:
-            return ""
+        """Say which arrays, by path, have another dtype now, and whose it is; and which share no memory any more."""
+        apart = [f"{paths} share memory, but not as {self._framework.title}'s arrays" for paths in self._apart]
+        return "; ".join([*([self._of_dtypes()] if self._changed else []), *apart])
+
+    def _of_dtypes(self) -> str:
         before = [dtype for dtype, _ in self._changed.values()]
         whose = [one.title for one in self._together if any(one.canonical_dtype(dtype) != dtype for dtype in before)]
         each = ", ".join(f"{path} from {before} to {after}" for path, (before, after) in self._changed.items())

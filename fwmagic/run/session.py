@@ -9,6 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.modules import modules_of
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import Copies
 from fwmagic.cells.ways import Programs
@@ -39,7 +40,8 @@ class Session:
 
         `copies` are saved arrays that snapshots of one run share.
         """
-        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies)
+        imported = [one for one in modules_of(body.code(body.tree)) if vars(one) is not self.namespace]
+        return Snapshot(self.namespace, body.names, with_loaded(*more), [*roots, *imported], body.unread, copies)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:

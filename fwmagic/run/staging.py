@@ -20,7 +20,7 @@ from fwmagic.frameworks import Framework
 from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import deletes, done_once, effects, lost_state
-from fwmagic.run.inputs import Converted, converted_inputs, shared_inputs
+from fwmagic.run.inputs import Converted, section_inputs
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
 from fwmagic.run.session import Session, distinct, seed_all
@@ -90,12 +90,11 @@ class Staging:
     def _scene(self, section: Section, given: Mapping[str, Any]) -> Scene:
         namespace, framework, body = self._session.namespace, section.framework, section.body
         device = section.options.device
-        bindings, stated = shared_inputs(given, self._together, framework, device, self._converted)
-        inputs, stated_inputs = converted_inputs(
-            section.options.inputs, namespace, self._together, framework, device, self._converted
+        bindings, stated = section_inputs(
+            given, section.options.inputs, namespace, self._together, framework, device, self._converted
         )
-        self.stated += [sentence for sentence in (stated, stated_inputs) if sentence and sentence not in self.stated]
-        overlay = Overlay(namespace, {**framework.names(), **bindings, **inputs})
+        self.stated += [stated] if stated and stated not in self.stated else []
+        overlay = Overlay(namespace, {**framework.names(), **bindings})
         if section.options.seed is not None:
             seed_all(section.options.seed, framework)
         overlay.on()

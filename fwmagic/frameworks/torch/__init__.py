@@ -28,6 +28,7 @@ class Torch(Framework):
     title = "PyTorch"
     module = "torch"
     colour = "#D55E00"
+    has_views = True
     strategy = "locals"
     engine = "torch"
     compilers = ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export")
@@ -68,6 +69,13 @@ class Torch(Framework):
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy as a tensor."""
         return torch.from_numpy(aligned_copy(np.ascontiguousarray(array))).to(self._device(device))
+
+    def from_memory(
+        self, block: np.ndarray[Any, Any], views: Sequence[np.ndarray[Any, Any]], device: str | None
+    ) -> list[Any]:
+        """Return tensors that look into one storage; none has steps backwards."""
+        storage = torch.from_numpy(block.view(np.uint8)).to(self._device(device)).untyped_storage()
+        return [_view_of(storage, view, view.__array_interface__["data"][0] - block.ctypes.data) for view in views]
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """Return a tensor as a NumPy array; bfloat16 is widened to float32.
@@ -113,6 +121,7 @@ class Torch(Framework):
 
     describe = staticmethod(state.describe)
     keep = staticmethod(state.keep)
+    counters = staticmethod(state.counters)
     is_stateless = staticmethod(state.is_stateless)
     rng_state = staticmethod(state.rng_state)
     set_rng_state = staticmethod(state.set_rng_state)
@@ -249,6 +258,16 @@ class Torch(Framework):
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise FwMagicError(f"--device {wanted}: torch sees {torch.cuda.device_count()} CUDA device(s) here.")
         return str(device)
+
+
+def _view_of(storage: torch.UntypedStorage, like: np.ndarray[Any, Any], offset: int) -> torch.Tensor | None:
+    """Return the tensor that looks into a storage as an array does into its memory; None if there can be none."""
+    size = like.itemsize
+    if offset % size or any(step < 0 or step % size for step in like.strides):
+        return None
+    dtype = torch.from_numpy(np.empty(0, like.dtype)).dtype
+    empty = torch.empty(0, dtype=dtype, device=storage.device)
+    return empty.set_(storage, offset // size, like.shape, [step // size for step in like.strides])
 
 
 FRAMEWORK = Torch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ _HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks
 # Machinery that changes as it compiles and must not be wound back.
 _MACHINERY = ("torch._", "torch.fx", "torch.autograd", "triton")
 
+
+# Torch's own way to set versions, which it exports for none but its distributed part.
+_preserved: Any = vars(torch.autograd)["_unsafe_preserve_version_counter"]
 
 # Up to 32,768 elements are compared on one thread.
 _PART = 2**14
@@ -235,6 +238,20 @@ def keep(value: Any) -> Kept | None:
     if isinstance(value, torch.jit.ScriptModule) and hasattr(value, "_concrete_type"):
         return _Scripted(value)
     return _TorchGenerator(value) if isinstance(value, torch.Generator) else None
+
+
+def counters(arrays: Iterable[Any]) -> Callable[[], None]:
+    """Return what sets the version of each tensor back, by which autograd tells that what it saved was changed.
+
+    A tensor that was made for inference alone has none.
+    """
+    with torch._C.DisableTorchFunctionSubclass():
+        counted = tuple(one for one in arrays if isinstance(one, torch.Tensor) and not one.is_inference())
+        return _preserved(counted).__exit__ if counted else _nothing
+
+
+def _nothing() -> None:
+    pass
 
 
 def is_stateless(value: Any) -> bool:
