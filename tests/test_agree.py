@@ -417,7 +417,7 @@ def test_typed_random_keys_are_compared_by_their_data():
         (date(2026, 1, 1), date(2026, 1, 2), "datetime.date(2026, 1, 1) and datetime.date(2026, 1, 2)"),
         (Path("a"), Path("b"), None),
     ],
-    ids=repr,
+    ids=["set", "frozenset", "tuples", "fraction", "decimal", "date", "path"],
 )
 def test_what_is_equal_or_not_is_compared_by_that(one, other, words):
     assert compare([one], [copy.deepcopy(one)]).status == "agrees"
