@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from fwmagic.cells.definitions import may_depend_on
 from fwmagic.cells.names import DEFINITIONS, LEADS_TO_NAMES, LOOKS_UP, exposed_names, is_star, names_of_statements
 from fwmagic.cells.uses import used_again, worked_on
 from fwmagic.errors import FwMagicError
@@ -206,6 +207,8 @@ def analyse(
 def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it.
 
+    One that may be made of what a statement before it changes in place stays, too.
+
     So does an import after a statement that may be about what is imported, or how: a path, a variable, a module.
     """
     definitions: list[ast.stmt] = [s for s in statements if isinstance(s, DEFINITIONS)]
@@ -228,6 +231,7 @@ def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tup
             before = statements[: statements.index(definition)]
             # Which names `from m import *` binds shows only when it has run.
             late = is_star(definition) and any(id(one) not in kept for one in before)
+            late = late or may_depend_on(definition, [one for one in before if id(one) not in kept])
             if (own.reads | own.writes) & taken or twice or late:
                 definitions.remove(definition)
                 moved = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
@@ -13,11 +14,51 @@ from fwmagic.cells.names import is_star, names_of_expression, names_of_statement
 from fwmagic.libraries import is_of_library
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Decorators under these names ask for nothing that a statement may have changed.
+_KNOWN = {
+    *("property", "staticmethod", "classmethod", "dataclass", "cache", "lru_cache", "cached_property", "wraps"),
+    *("contextmanager", "total_ordering", "singledispatch", "partial", "jit", "vmap", "no_grad", "inference_mode"),
+}
 
 
 def names_read_at_once(definitions: Iterable[ast.stmt]) -> list[str]:
     """Return the names that are read when the definitions are made, and not only when they are called."""
     return sorted(name for one in definitions for part in _run_at_once(one) for name in names_of_expression(part).reads)
+
+
+def may_depend_on(definition: ast.stmt, before: Iterable[ast.stmt]) -> bool:
+    """Say whether what is made may be another thing after these statements, since they may change objects in place.
+
+    A decorator, a default or an attribute of a class may look at what they change, itself or in a function that it
+    calls. What a module offers as a decorator or a base, such as `jax.jit` or `nn.Module`, does not.
+    """
+    acting = [statement for statement in before if any(map(_acts, ast.walk(statement)))]
+    if not acting or isinstance(definition, ast.Import | ast.ImportFrom):
+        return False
+    found, made = names_of_statements(acting), [*_made_at_once(definition)]
+    decorators = [part for one in made for part in one.decorator_list]
+    bases = [part for one in made if isinstance(one, ast.ClassDef) for part in one.bases]
+    offered = {id(part) for part in (*decorators, *bases) if _is_offer(part)}
+    parts = [part for part in _run_at_once(definition) if id(part) not in offered]
+    calls = [node.func for part in parts for node in ast.walk(part) if isinstance(node, ast.Call)]
+    run = {one.id for one in (*decorators, *calls) if isinstance(one, ast.Name)}
+    read = set[str]().union(*(names_of_expression(part).reads for part in parts))
+    return bool(run - _KNOWN - vars(builtins).keys() or read & (found.reads | found.writes))
+
+
+def _acts(node: ast.AST) -> bool:
+    """Say whether a part of a statement may change an object in place."""
+    is_place = isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load)
+    return (
+        is_place or isinstance(node, ast.AugAssign) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+    )
+
+
+def _is_offer(part: ast.expr) -> bool:
+    """Say whether a decorator or a base is a dotted name, a known one, or a call of one with no more than such."""
+    if isinstance(part, ast.Call):
+        return all(map(_is_offer, (part.func, *part.args, *(one.value for one in part.keywords))))
+    return isinstance(part, ast.Constant | ast.Attribute) or (isinstance(part, ast.Name) and part.id in _KNOWN)
 
 
 def names_made(definitions: Iterable[ast.stmt]) -> set[str]:
