@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,14 +152,19 @@ def unread(jaxpr: Any, filename: str = "") -> Unread:
 
 def _dead(jaxpr: Any, also: Iterable[Any] = ()) -> list[Any]:
     """Return the equations of which neither a result of a jaxpr nor one of the variables in `also` needs anything."""
-    needed = {id(atom) for atom in (*jaxpr.outvars, *also)}
+    return _liveness(jaxpr, (*jaxpr.outvars, *also))[0]
+
+
+def _liveness(jaxpr: Any, wanted: Iterable[Any]) -> tuple[list[Any], set[int]]:
+    """Return the equations of which nothing is needed for what is wanted, and the `id` of each variable that is."""
+    needed = set(map(id, wanted))
     dead = []
     for equation in reversed(jaxpr.eqns):
         if equation.effects or any(id(variable) in needed for variable in equation.outvars):
             needed.update(id(atom) for atom in equation.invars)
         else:
             dead.append(equation)
-    return dead
+    return dead, needed
 
 
 def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
@@ -196,43 +201,63 @@ def arithmetic(jaxpr: Any, also: Iterable[Any] = ()) -> float:
     Those count that a result or one of the variables in `also` needs. Of branches the least is taken, a loop of unknown
     length turns zero times, and what is the same again, or the same in each turn of a loop, is done once.
     """
-    return sum(_arithmetic(jaxpr, frozenset(), also))
+    return sum(_arithmetic(jaxpr, frozenset(), (*jaxpr.outvars, *also)))
 
 
-def _arithmetic(jaxpr: Any, varying: frozenset[int], also: Iterable[Any] = ()) -> tuple[float, float]:
-    """Return the operations that do not depend on the variables `varying`, and those that do."""
+def _arithmetic(jaxpr: Any, varying: frozenset[int], wanted: Iterable[Any]) -> tuple[float, float]:
+    """Return the operations for what is wanted that do not depend on the variables `varying`, and those that do."""
     same, other = 0.0, 0.0
     depend = set(varying)
-    left_out = {id(equation) for equation in (*_again(jaxpr), *_dead(jaxpr, also))}
+    dead, needed = _liveness(jaxpr, wanted)
+    left_out = {id(equation) for equation in (*_again(jaxpr), *dead)}
     for equation in jaxpr.eqns:
         depends = [id(atom) in depend for atom in equation.invars]
         depend.update(map(id, equation.outvars) if any(depends) else ())
         if id(equation) not in left_out:
-            fixed, moving = _arithmetic_of(equation, depends)
+            fixed, moving = _arithmetic_of(equation, depends, [id(one) in needed for one in equation.outvars])
             same, other = same + fixed, other + moving
     return same, other
 
 
-def _arithmetic_of(equation: Any, depends: list[bool]) -> tuple[float, float]:
-    """Return the operations of an equation that do not depend on the arguments that `depends` marks, and others."""
+def _arithmetic_of(equation: Any, depends: list[bool], needed: list[bool]) -> tuple[float, float]:
+    """Return the operations of an equation that do not depend on the arguments that `depends` marks, and others.
+
+    `needed` marks the results that something needs.
+    """
     name = equation.primitive.name
     bodies = [body for body, _ in _bodies(equation)]
     total = lifted = 0.0
     if name in _INLINED and len(bodies) == 1:
-        return _arithmetic(bodies[0], _marked(bodies[0].invars, depends))
+        return _arithmetic(bodies[0], _marked(bodies[0].invars, depends), _chosen(bodies[0].outvars, needed))
     if name == "scan":
         (body,), turns, fixed = bodies, equation.params["length"], equation.params["num_consts"]
         moving = frozenset(map(id, body.invars[fixed:]))
-        once, each = _arithmetic(body, moving)
-        lifted = _arithmetic(body, moving | _marked(body.invars, depends))[0] * min(turns, 1)
+        wanted = _wanted_of_turns(body, fixed, equation.params["num_carry"], needed)
+        once, each = _arithmetic(body, moving, wanted)
+        lifted = _arithmetic(body, moving | _marked(body.invars, depends), wanted)[0] * min(turns, 1)
         total = once * min(turns, 1) + each * turns
     elif name == "cond":
-        total = min(map(arithmetic, bodies))
+        total = min(sum(_arithmetic(body, frozenset(), _chosen(body.outvars, needed))) for body in bodies)
     elif name == "while":
         total = arithmetic(equation.params["cond_jaxpr"].jaxpr)
     elif name in ("dot_general", "conv_general_dilated") and equation.invars[0].aval.dtype.itemsize >= _WIDE:
         total = _operations(equation)
     return (lifted, total - lifted) if any(depends) else (total, 0.0)
+
+
+def _wanted_of_turns(body: Any, fixed: int, carried: int, needed: Sequence[bool]) -> list[Any]:
+    """Return which results of the body of a scan are needed: by its own results, or by a later turn."""
+    flags = list(needed)
+    while True:
+        _, inside = _liveness(body, _chosen(body.outvars, flags))
+        wanted = [id(body.invars[fixed + k]) in inside or flags[k] for k in range(carried)]
+        if wanted == flags[:carried]:
+            return _chosen(body.outvars, flags)
+        flags[:carried] = wanted
+
+
+def _chosen(atoms: Iterable[Any], flags: Iterable[bool]) -> list[Any]:
+    return [atom for atom, flag in zip(atoms, flags, strict=False) if flag]
 
 
 def _marked(variables: Iterable[Any], marks: Iterable[bool]) -> frozenset[int]:
