@@ -311,7 +311,7 @@ def pair(v): return v[0].sum(), heavy(v)
         thinned(
             [
                 "w.data = heavy(x)\nw.sum()",
-                "for p in net.parameters():\n    p.data = heavy(x)[:, :1].squeeze(1) * p.data\nnet[0].bias.sum()",
+                "for i, p in enumerate(net.parameters()):\n    p.data = heavy(x + i)[:, 0] * p.data\nw.sum()",
                 "w.set_(heavy(x))\nw.sum()",
                 "w.grad = heavy(x)\nx[0].sum()",
                 "w.grad = heavy(x).clone()\nw.grad.copy_(heavy(x + 1))\nx[0].sum()",
@@ -367,6 +367,15 @@ def pair(v): return v[0].sum(), heavy(v)
         ),
     )
     def test_nothing_is_said_of_other_work(self, shell, text):
+        _, findings = self.found(shell, text)
+        assert findings == []
+
+    @pytest.mark.parametrize(
+        "text", ["y = norm(x)\ny.sum()", "h = torch.func.hessian(lambda v: (v**3).sum())(x[0, :50])\nh"]
+    )
+    @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+    def test_nothing_is_said_of_what_a_library_does_besides(self, shell, text):
+        run(shell, "import torch\nnorm = torch.nn.BatchNorm1d(200)")
         _, findings = self.found(shell, text)
         assert findings == []
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced, watched
+from fwmagic.libraries import is_of_library
 
 # Operations are noted for so many seconds at most.
 _COUNTING = 0.5
@@ -73,7 +75,8 @@ class _Operation:
 
     `part`: it looks at a part of it. `made` are the places of those that made its arguments, below 0 for what was there
     before. `again`: an operation before it has computed the same. `mutates`: it writes to an argument. `line` is the
-    cell's, if it is known; `arithmetic` the operations on numbers of a matrix product or a convolution.
+    cell's, if it is known; `arithmetic` the operations on numbers of a matrix product or a convolution. Operations of
+    one `call` are those of one call that the user's code makes of a library.
     """
 
     name: str
@@ -86,6 +89,7 @@ class _Operation:
     line: int | None
     part: bool = False
     arithmetic: float = 0.0
+    call: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -115,6 +119,8 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._filename = filename
         self._known: dict[Any, int] = {}  # what has computed something, by what that was
         self._first: dict[int, int] = {}  # of what was computed again, where it was first
+        self._calls = 0
+        self._call: FrameType | None = None  # the last call of a library that the user's code has made
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if len(self.noted) > self._most or time.perf_counter() > self._until:
@@ -144,10 +150,13 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._read.add(len(self.noted))
         name = func.name().partition("::")[2].partition(".")[0]
         again, line = first < len(self.noted), self._line()
+        call = self._number_of_call()
         elementwise, looks = torch.Tag.pointwise in func.tags, bool(func.is_view)
         sizes = [sum(tensor.numel() for tensor in some[:1]) for some in (tensors, results)]
         part = looks and (name in _PARTS or sizes[1] < sizes[0])
-        self.noted.append(_Operation(name, elementwise, looks, made, again, mutates, seconds, line, part, arithmetic))
+        self.noted.append(
+            _Operation(name, elementwise, looks, made, again, mutates, seconds, line, part, arithmetic, call)
+        )
         return outputs
 
     def _line(self) -> int | None:
@@ -156,6 +165,15 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         while frame is not None and frame.f_code.co_filename != self._filename:
             frame = frame.f_back
         return None if frame is None else frame.f_lineno
+
+    def _number_of_call(self) -> int:
+        """Return which call of a library by the user's code is under way; each of an operation is one, too."""
+        frame, inner = sys._getframe(2), None
+        while frame.f_back is not None and is_of_library(frame.f_code.co_filename):
+            frame, inner = frame.f_back, frame
+        if inner is None or inner is not self._call:
+            self._calls, self._call = self._calls + 1, inner
+        return self._calls
 
     def _told(self, value: Any) -> Any:
         """Return what tells arguments from others: tensors by what has computed them first."""
@@ -217,15 +235,21 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return max(len(self.noted), written / _WRITTEN)
 
     def left_out(self) -> tuple[tuple[float, int | None], tuple[float, int | None]]:
-        """Return the shares of the work that nothing reads which is alive, and that is the same again, with lines."""
+        """Return the shares of the work that nothing reads which is alive, and that is the same again, with lines.
+
+        What a library does besides in a call whose result is read is its own affair, such as the statistics of a layer.
+        """
         needed = self._needed()
         works = [(place, one) for place, one in enumerate(self.noted) if not one.looks]
         every = sum(one.seconds for _, one in works) or 1.0
-        unread = _share_of((one for place, one in works if place not in needed), every)
-        return unread, _share_of((one for place, one in works if place in needed and one.again), every)
+        read = {one.call for place, one in works if place in needed}
+        new = {one.call for _, one in works if not one.again}
+        unread = _share_of((one for _, one in works if one.call not in read), every)
+        return unread, _share_of((one for _, one in works if one.call in read - new), every)
 
     def _needed(self) -> set[int]:
         """Return the places of what is read by something that is alive, or writes to what was there before."""
+        self._call = None  # a frame keeps its values alive
         needed = {place for place in (*self._places.values(), *self._read) if place >= 0}
         needed |= {
             place
