@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import sys
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -17,21 +19,27 @@ _OF_CYTHON = ("_cython_", "cython_runtime")
 def modules_of(code: CodeType, package: str = "") -> list[ModuleType]:
     """Return the modules of the user that code may import, or look up, of those that have been imported.
 
-    Names in code tell which, of a module in a `package` also those beside it; where it computes a name, it may be any.
+    Names and texts in code tell which; of a module in a `package` also those beside it. A computed name does not tell.
     """
-    names, pending = set[str](), [code]
+    words = _words_of_imports(code)
+    # `import a.b` binds `a`, and `from a import b` may mean the module `a.b`.
+    roots = {word for word in words if word in sys.modules}
+    roots |= {f"{root}.{word}" for root in {*roots, package} - {""} for word in words}
+    found = [sys.modules[name] for name in sorted(roots) if name in sys.modules]
+    return [one for one in found if isinstance(one, ModuleType) and one.__name__ != "__main__" and is_of_user(one)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _words_of_imports(code: CodeType) -> frozenset[str]:
+    """Return the names and texts in code that imports something, or looks it up; none of other code."""
+    words, pending, imports = set[str](), [code], False
     while pending:
         current = pending.pop()
-        names.update(current.co_names)
+        imports = imports or any(one.opname == "IMPORT_NAME" for one in dis.get_instructions(current))
+        words.update(current.co_names, (const for const in current.co_consts if isinstance(const, str)))
         pending += [const for const in current.co_consts if isinstance(const, CodeType)]
-    if {"import_module", "__import__"} & names or {"sys", "modules"} <= names:
-        found = list(sys.modules.values())
-    else:
-        # `import a.b` binds `a`, and `from a import b` may mean the module `a.b`.
-        roots = {name for name in names if name in sys.modules}
-        roots |= {f"{root}.{name}" for root in {*roots, package} - {""} for name in names}
-        found = [sys.modules[name] for name in sorted(roots) if name in sys.modules]
-    return [one for one in found if isinstance(one, ModuleType) and one.__name__ != "__main__" and is_of_user(one)]
+    looks_up = {"import_module", "__import__"} & words or {"sys", "modules"} <= words
+    return frozenset(words) if imports or looks_up else frozenset()
 
 
 def is_of_user(module: ModuleType) -> bool:
