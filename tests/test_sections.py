@@ -300,7 +300,7 @@ class TestRunOnce:
         found = compare(shell, text)
         assert not log.exists()
         assert [variant.status for variant in found] == ["run-once", "timed"]
-        assert "line 3: what `open` does cannot be undone" in found["a"].note
+        assert "line 3: writes `" in found["a"].note
         assert found.ratios == ()
         found = compare(shell, text, "--repeat-effects")
         assert [variant.status for variant in found] == ["timed", "timed"]

@@ -12,6 +12,7 @@ import random
 import sys
 import textwrap
 import tracemalloc
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -296,13 +297,14 @@ def test_where_any_name_may_be_looked_up_all_are_saved(names):
     assert snapshot.unrestorable == []  # nobody has named it
 
 
-def test_what_belongs_to_libraries_and_python_is_not_entered(monkeypatch):
+def test_of_libraries_and_python_only_what_their_names_hold_is_put_back(monkeypatch):
     monkeypatch.setattr(textwrap, "planted", [1], raising=False)
+    monkeypatch.setattr(textwrap, "deep", SimpleNamespace(held=[1]), raising=False)
     before = dict(sys.modules)
     namespace = notebook("import textwrap, sys\nmodules = sys.modules", dedent=textwrap.dedent)
-    cell = "textwrap.planted.append(2); modules['planted'] = textwrap"
+    cell = "textwrap.planted.append(2); textwrap.deep.held.append(2); modules['planted'] = textwrap"
     round_trip(namespace, "textwrap modules dedent sys", cell)
-    assert textwrap.planted == [1, 2]
+    assert (textwrap.planted, textwrap.deep.held) == ([1], [1, 2])
     assert sys.modules.pop("planted") is textwrap
     assert dict(sys.modules) == before
 
