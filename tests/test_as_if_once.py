@@ -921,10 +921,14 @@ COMPARED = {
 }
 
 
+class Unseen(list):
+    """A list in a library that is not put back, since its class is another one: what each call has found."""
+
+
 @contextmanager
 def prepared(case: Case) -> Iterator[Notebook]:
     with notebook() as book:
-        textwrap.found = []
+        textwrap.found = Unseen()
         book.shell.run_line_magic("load_ext", "fwmagic")
         book.shell.run_line_magic("config", "FwMagics.memory = False")
         for text in (IMPORTS, textwrap.dedent(case.setup)):
