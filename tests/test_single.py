@@ -286,6 +286,20 @@ class TestRunOnce:
         assert report(shell).ratios == ()
         assert report(shell).state == "done"
 
+    @pytest.mark.parametrize(("magic", "array"), [("torch", "torch.ones(3)"), ("jax", "jnp.ones(3)")])
+    def test_reading_a_file_is_no_effect_and_no_constant(self, shell, tmp_path, magic, array):
+        (tmp_path / "numbers").write_text("4")
+        run(
+            shell,
+            "import torch, jax.numpy as jnp\ndef number(path):\n    with open(path) as file: return int(file.read())",
+        )
+        assert run(shell, f"%%{magic} {QUICK} -o r\n(number(r'{tmp_path / 'numbers'}') * {array}).sum()") == 12
+        variant = only(shell)
+        assert variant.status == "timed"
+        if magic == "jax":
+            assert (variant.compilation.way, variant.compilation.line) == ("eager", 2)
+            assert variant.compilation.reason.startswith("`number` opens a file, which a trace would do once")
+
     def test_an_iterator_has_given_one_item(self, shell):
         run(shell, "rest = iter([1, 2, 3])")
         assert run(shell, f"%%jax {QUICK}\nnext(rest)") == 1
