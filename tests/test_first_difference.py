@@ -589,7 +589,7 @@ def test_outputs_that_part_nowhere_are_said_so(shell):
 
 
 def test_a_section_that_is_run_only_once_is_left_out(shell):
-    run(shell, cell_of("x + 1", "import os\nopen(os.devnull).close()\nx + 2"))
+    run(shell, cell_of("x + 1", "import logging\nlogging.addLevelName(7, 'l')\nx + 2"))
     assert shell.user_ns["r"]["jax"].agreement.status == "differs"
     assert [one for one in shell.user_ns["r"].findings if one.code == "FW403"] == []
 
