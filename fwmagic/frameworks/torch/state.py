@@ -25,8 +25,8 @@ _HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks
 _MACHINERY = ("torch._", "torch.fx", "torch.autograd", "triton")
 
 
-# Torch's own way to set versions, which it exports for none but its distributed part.
-_preserved: Any = vars(torch.autograd)["_unsafe_preserve_version_counter"]
+# Torch's own way to set versions, which it exports for none but its distributed part; where it is gone, they stay.
+_preserved: Any = getattr(torch.autograd, "_unsafe_preserve_version_counter", None)
 
 # Up to 32,768 elements are compared on one thread.
 _PART = 2**14
@@ -247,7 +247,7 @@ def counters(arrays: Iterable[Any]) -> Callable[[], None]:
     """
     with torch._C.DisableTorchFunctionSubclass():
         counted = tuple(one for one in arrays if isinstance(one, torch.Tensor) and not one.is_inference())
-        return _preserved(counted).__exit__ if counted else _nothing
+        return _preserved(counted).__exit__ if counted and _preserved is not None else _nothing
 
 
 def _nothing() -> None:
