@@ -403,14 +403,19 @@ def _attribute(owner: Any, name: str, late: bool = False) -> Setting:
 
 def _read_events() -> dict[str, list[Any]]:
     """Return what IPython calls before and after cells."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return {} if shell is None else {name: [*held] for name, held in shell.events.callbacks.items()}
+    return {name: [*held] for name, held in _callbacks().items()}
 
 
 def _write_events(saved: dict[str, list[Any]]) -> None:
-    callbacks = sys.modules["IPython"].get_ipython().events.callbacks
-    for name, held in saved.items():
-        callbacks[name][:] = held
+    callbacks = _callbacks()
+    for name in saved.keys() & callbacks.keys():
+        callbacks[name][:] = saved[name]
+
+
+def _callbacks() -> dict[str, list[Any]]:
+    """Return what IPython's shell calls, by event, in lists of its own; nothing where no shell runs."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return {} if shell is None else dict(shell.events.callbacks)
 
 
 _MODULES = Setting(_read_modules, _write_modules, same=_same_modules)
