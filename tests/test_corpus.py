@@ -255,13 +255,10 @@ def test_the_answer_is_one_short_line_that_names_the_cell(cell: Cell, backend: s
     assert len(answer.splitlines()) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("framework", "least", "backend"),
-    [
-        ("jax", 29, backend_of),
-        ("torch", 31, backend_of),
-        pytest.param("torch", 31, lambda cell: "inductor", marks=pytest.mark.slow),
-    ],
+    [("jax", 29, backend_of), ("torch", 31, backend_of), ("torch", 31, lambda cell: "inductor")],
     ids=["jax", "torch", "torch-inductor"],
 )
 def test_so_many_cells_of_the_facts_end_compiled(framework: str, least: int, backend: Callable[[Cell], str]):
