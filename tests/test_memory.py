@@ -61,12 +61,12 @@ class TestByDefault:
     def test_both_variants_are_on_one_scale_in_the_text(self, shell):
         report = report_of(shell, compare("", *CELLS.items()))
         text = report.details()
-        # Up to the upper bound, where memory that was freed before may have been used again.
-        assert re.search(r"memory at the peak, 0 to [3-7]\d\.\d MiB", text)
-        bars = [line for line in text.splitlines() if ", host" in line and "█" in line]
+        # Up to the upper bound, where memory that was freed before may have been used again: as much as there is of it.
+        assert re.search(r"memory at the peak, 0 to \d+(\.\d+)? MiB", text)
+        bars = [line for line in text.splitlines() if ", host" in line and ("█" in line or "╌" in line)]
         assert len(bars) == 3
-        assert {line.count("█") for line in bars} <= set(range(16, 90))
-        assert re.search(r"\+3[12]\.\d MiB \(host\)", text)
+        assert max(line.count("█") for line in bars) > 0
+        assert re.search(r"3[12]\.\d( to \d+(\.\d+)?)? MiB \(host\)", text)
 
     def test_a_cell_of_one_framework(self, shell):
         report = report_of(shell, f"%%torch --mode eager --budget 0.1\n{CELLS['torch']}")
