@@ -16,11 +16,16 @@ from hypothesis import strategies as st
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
-from fwmagic.run.inputs import canonical_dtype, checked_inputs, converted_inputs, section_inputs, shared_inputs
+from fwmagic.run.inputs import canonical_dtype, checked_inputs, converted_inputs, section_inputs
 
 TORCH, JAX, NUMPY = (frameworks.get(name) for name in ("torch", "jax", "numpy"))
 ALL = [TORCH, JAX, NUMPY]
 Pair = namedtuple("Pair", ["left", "right"])
+
+
+def shared_inputs(values, together, framework, device, converted):
+    """Return what a %%setup that bound these gives a section without `--inputs`."""
+    return section_inputs(values, (), {}, together, framework, device, converted)
 
 
 @pytest.mark.parametrize("framework", ALL, ids=lambda f: f.name)

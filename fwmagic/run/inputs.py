@@ -63,25 +63,6 @@ def checked_inputs(names: Iterable[str], values: Mapping[str, Any]) -> dict[str,
     return arrays
 
 
-def shared_inputs(
-    values: Mapping[str, Any],
-    together: Sequence[Framework],
-    framework: Framework,
-    device: str | None,
-    converted: Converted,
-) -> tuple[dict[str, Any], str]:
-    """Return what %%setup bound, its NumPy arrays (also those in lists, tuples and dicts) as arrays of `framework`.
-
-    Two sections of one framework get the same arrays, as those of `converted_inputs` do.
-
-    Raises
-    ------
-    FwMagicError
-        An array holds numbers that the dtype of all frameworks cannot.
-    """
-    return section_inputs(values, (), {}, together, framework, device, converted)
-
-
 def section_inputs(
     given: Mapping[str, Any],
     names: Iterable[str],
@@ -91,9 +72,15 @@ def section_inputs(
     device: str | None,
     converted: Converted,
 ) -> tuple[dict[str, Any], str]:
-    """Return what %%setup bound as `shared_inputs` does, and the arrays named as `converted_inputs` does.
+    """Return what %%setup bound, and the arrays named as `converted_inputs` does.
 
-    What is one object, or looks into one memory, in the notebook is or does so here, too.
+    Of what %%setup bound, NumPy's arrays, also those in lists, tuples and dicts, are converted. What is one object, or
+    looks into one memory, in the notebook is or does so here, too.
+
+    Raises
+    ------
+    FwMagicError
+        As `converted_inputs` does, or an array of %%setup holds numbers that this dtype cannot.
     """
     inputs = checked_inputs(names, values)
     found = [source for name, value in given.items() for source in _arrays_in(value, name, set())]
