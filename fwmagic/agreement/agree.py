@@ -10,11 +10,12 @@ import fractions
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from fwmagic.agreement.chance import BEYOND_CHANCE, Chance, Pairs
 from fwmagic.agreement.close import (
     Array,
     Closeness,
@@ -23,7 +24,6 @@ from fwmagic.agreement.close import (
     UnreadableError,
     array,
     closeness,
-    is_close,
     is_residue,
     not_finite,
 )
@@ -43,12 +43,6 @@ _PLAIN = (
 _MOST_NAMED = 3
 # A name at the top, or where in it something lies, such as `net.weight` or `hist[3]`.
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
-# Where random arrays differ in mean or spread by so many times what chance was seen to do, it is not chance: what two
-# runs of each show, or so many standard errors of the difference, of some runs and of independent values.
-_BEYOND_CHANCE = 20
-_ERRORS_OF_RUNS, _ERRORS_OF_VALUES = 10, 5
-# So many different runs of each show how far apart chance brings them; and what rounding makes of a mean, as a share.
-_RUNS, _ROUNDED = 4, 1e-4
 # Two ways to compute a value that cancels part by some times what a rounding of each number that goes in moves it by.
 _MOVES = 30
 _CHANCE = "draws random numbers or reads the clock"
@@ -120,7 +114,7 @@ def agree(
     both = ((reference, again.reference), (outputs, again.outputs))
     once = [None if more is None else _pairs(tree, more, to_numpy) for tree, more in both]
     further = [tuple(_pairs(tree, one, to_numpy) for one in again.more[i]) for i, (tree, _) in enumerate(both)]
-    chance = _Chance(once[0], once[1], further[0], further[1], again.leads)
+    chance = Chance(once[0], once[1], further[0], further[1], again.leads)
     by_chance = _Comparison(names, to_numpy, chance)
     by_chance.compare(reference, outputs)
     known = [(_part_of(tree, more), more) for tree, more in both if more is not None]
@@ -138,7 +132,7 @@ def _part_of(tree: Any, known: Any) -> Any:
 
 def _parts_in_structure(tree: Any, other: Any, to_numpy: ToNumpy) -> bool:
     """Say whether one of two trees of outputs has parts that the other has not."""
-    comparison = _Comparison(("", ""), to_numpy, _Chance(None, None))
+    comparison = _Comparison(("", ""), to_numpy, Chance(None, None))
     comparison.compare(tree, other)
     return any("differ in structure" in sentence for sentence in comparison.differences.values())
 
@@ -154,79 +148,11 @@ def _share_of(path: str, share: float) -> str:
     return f"{'all' if share == 1 else percent(share, 2)} of {path}"
 
 
-Pairs = Mapping[str, tuple[Array, Array]]
-
-
 def _pairs(tree: Any, other: Any, to_numpy: ToNumpy) -> Pairs:
     """Return the arrays and numbers that two trees have at the same paths, in the same shapes."""
-    comparison = _Comparison(("", ""), to_numpy, _Chance(None, None))
+    comparison = _Comparison(("", ""), to_numpy, Chance(None, None))
     comparison.compare(tree, other)
     return comparison.pairs
-
-
-@dataclass(frozen=True)
-class _Chance:
-    """What further runs of two random variants gave: by path, an array with that of the further run; None: no run."""
-
-    reference: Pairs | None
-    outputs: Pairs | None
-    more_of_reference: tuple[Pairs, ...] = ()
-    more_of_outputs: tuple[Pairs, ...] = ()
-    leads: bool = False
-
-    def of(self, path: str) -> list[tuple[Array, Array]]:
-        """Return what is known of an array: two pairs, if both variants have it in the same shape in every run."""
-        return [some[path] for some in (self.reference, self.outputs) if some is not None and path in some]
-
-    def decides_shape(self, path: str) -> bool:
-        """Say whether an array was seen to have another shape in another run."""
-        return any(some is not None and path not in some for some in (self.reference, self.outputs))
-
-    def is_fixed(self, path: str) -> bool:
-        """Say whether both arrays are, or have to be, the same in every run."""
-        some = (self.reference,) if self.leads else (self.reference, self.outputs)
-        return all(one is not None and path in one and is_close(*one[path]) for one in some)
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether one of the two was not run again, so that nothing is known of its moments."""
-        return self.reference is None or self.outputs is None
-
-    def moment(self, path: str, a: Array, b: Array) -> tuple[str, str] | None:
-        """Return in which moment two random arrays differ by more than chance explains, and the words for it."""
-        known = self.of(path)
-        if len(known) < 2 or a.values.dtype.kind not in "fiub" or not min(a.values.size, b.values.size):
-            return None
-        for moment, error, word in ((_mean, _error_of_mean, "in mean"), (_spread, _error_of_spread, "in spread")):
-            x, y = moment(a.values), moment(b.values)
-            seen = max(abs(moment(one.values) - moment(two.values)) for one, two in known)
-            runs = self._runs(path, moment)
-            alone = math.hypot(error(a.values), error(b.values))
-            if self.is_tested(path):
-                x, y = (sum(of_one) / len(of_one) for of_one in runs)
-                between = math.hypot(*(_spread_of(of_one) / math.sqrt(len(of_one)) for of_one in runs))
-                within = max(_ERRORS_OF_RUNS * between, _ERRORS_OF_VALUES * alone)
-            elif min(a.values.size, b.values.size) < 2:
-                return None
-            else:
-                within = _BEYOND_CHANCE * max(seen, *(_error_of_mean(one.values) for one in (a, b)))
-            within = max(within, _ROUNDED * max(abs(x), abs(y)))
-            if math.isfinite(x + y + within) and abs(x - y) > within:
-                return word, f"{x:.4g} and {y:.4g}, and from run to run by {seen:.2g} only"
-        return None
-
-    def _runs(self, path: str, moment: Callable[[Any], float]) -> tuple[list[float], list[float]]:
-        """Return a moment of an array in every run of either variant."""
-        both = ((self.reference, self.more_of_reference), (self.outputs, self.more_of_outputs))
-        found: list[list[float]] = []
-        for first, more in both:
-            pairs = [some[path] for some in (*([first] if first is not None else []), *more) if path in some]
-            found.append([moment(pairs[0][0].values), *(moment(two.values) for _, two in pairs)] if pairs else [])
-        return found[0], found[1]
-
-    def is_tested(self, path: str) -> bool:
-        """Say whether so many runs of both variants gave something else each that their moments can be compared."""
-        return all(len(set(of_one)) >= _RUNS for of_one in self._runs(path, _mean))
 
 
 def _apart(a: Array, b: Array) -> float:
@@ -240,32 +166,6 @@ def _apart(a: Array, b: Array) -> float:
     return apart if math.isfinite(apart) else 0.0
 
 
-def _mean(values: Any) -> float:
-    return float(values.astype("float64").mean())
-
-
-def _spread(values: Any) -> float:
-    return float(values.astype("float64").std())
-
-
-def _error_of_mean(values: Any) -> float:
-    """Return how well the mean of independent values is known."""
-    return _spread(values) / math.sqrt(values.size)
-
-
-def _error_of_spread(values: Any) -> float:
-    """Return how well the spread of independent values is known: by their fourth moment."""
-    apart = (values.astype("float64") - _mean(values)) ** 2
-    spread = _spread(values)
-    return float(apart.std()) / (2 * spread * math.sqrt(values.size)) if spread else 0.0
-
-
-def _spread_of(numbers: list[float]) -> float:
-    """Return the standard deviation of what some numbers are a sample of."""
-    mean = sum(numbers) / len(numbers)
-    return math.sqrt(sum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
-
-
 class _Comparison:
     """The walk through two trees, and what it found on its way; with `chance`, values may differ by chance.
 
@@ -273,7 +173,7 @@ class _Comparison:
     """
 
     def __init__(
-        self, names: tuple[str, str], to_numpy: ToNumpy, chance: _Chance | None = None, moved: Pairs | None = None
+        self, names: tuple[str, str], to_numpy: ToNumpy, chance: Chance | None = None, moved: Pairs | None = None
     ) -> None:
         self.names = names
         self.to_numpy = to_numpy
@@ -523,7 +423,7 @@ class _Comparison:
             if self.tested and all(self.tested):
                 compared = "shapes, dtypes, means and spreads agree, the latter as far as some runs of each can tell"
             elif self.tested:
-                compared += f", means and spreads differ by less than {_BEYOND_CHANCE} times what two runs of one do"
+                compared += f", means and spreads differ by less than {BEYOND_CHANCE} times what two runs of one do"
             sentence = f"not compared value by value: the cell {_CHANCE}; {compared}"
             return Agreement(self.names[0], "not compared", sentence)
         if not self.compared:
