@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -156,9 +157,8 @@ class Jax(Framework):
             wait: Callable[[Any], Any] = type(outputs).block_until_ready
             return wait
         if isinstance(outputs, list | tuple) and all(isinstance(value, jax.Array) for value in outputs):
-            if len(outputs) == 1:
-                return _wait_for_one
-            return _wait_for_flat
+            # What `jax.block_until_ready` calls, once it has looked what there is: a Python loop takes longer.
+            return getattr(sys.modules.get("jaxlib.xla_client"), "batched_block_until_ready", _wait_for_flat)
         # JAX asks any leaf whether it can be waited for: an attribute of the user's own object may raise.
         known = all(isinstance(leaf, jax.Array | np.ndarray | int | float | str) for leaf in leaves)
         return jax.block_until_ready if known and is_tree(outputs) else partial(_wait_for_leaves, Flattener())
@@ -271,10 +271,6 @@ class Jax(Framework):
         if index and not (index.isdecimal() and int(index) < len(devices)):
             raise FwMagicError(f"--device {wanted}: JAX sees {len(devices)} {platform} device(s) here.")
         return devices[int(index or 0)]
-
-
-def _wait_for_one(outputs: Any) -> None:
-    outputs[0].block_until_ready()
 
 
 def _wait_for_flat(outputs: Any) -> None:
