@@ -361,6 +361,12 @@ def test_it_stops_when_decided_but_not_before_its_share_of_the_budget(share, lea
     assert least <= found.spent <= most
 
 
+def test_long_calls_are_looked_at_as_soon_as_they_can_be_decided() -> None:
+    world = World()
+    found = run(world, [Program(world, "a", 0.05, 0.01), Program(world, "b", 0.1, 0.01)], 10.0, least=0.01)
+    assert (found.stopped, found.ratios[0].verdict, found.ratios[0].rounds) == ("decided", "slower", 6)
+
+
 def test_a_clear_difference_that_drifts_is_decided_all_the_same() -> None:
     world = World()
 

@@ -255,7 +255,8 @@ class _Engine:
             if still > _STILL:
                 self._rounds.clear()  # nothing was measured, and no figure is better than one that is made up
                 return "the clock stood still"
-            if spent >= self._look:
+            # With fewer rounds nothing can be decided, and it would be long until the next look.
+            if spent >= self._look and len(self._rounds) >= stats.LEAST_BATCHES:
                 self._look = _LOOK * spent
                 if self._rounds.decided(self._alive()):
                     return "decided"
