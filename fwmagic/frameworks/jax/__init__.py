@@ -90,12 +90,12 @@ class Jax(Framework):
         return value.__jax_array__() if hasattr(type(value), "__jax_array__") else None
 
     def canonical_dtype(self, dtype: Any) -> Any:
-        """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on."""
-        return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+        """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on, in the machine's byte order."""
+        return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy on the device, in JAX's canonical dtype."""
-        dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+        dtype = self.canonical_dtype(array.dtype)
         return jax.device_put(aligned_copy(np.asarray(array, dtype)), self._device(device))
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
