@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, same_state
+from fwmagic.frameworks import Framework, Kept, same_state
 from fwmagic.frameworks.arrays import aligned_copy, off_by_a_rounding
 from fwmagic.frameworks.memory import Memory
 
@@ -281,8 +281,8 @@ class NumPy(Framework):
         return {name: libraries[name]["name"] for name in ("blas", "lapack") if name in libraries}
 
     def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-        """Return how to rebuild a big array of numbers in another process."""
-        if type(value) is not np.ndarray or value.dtype.hasobject or value.nbytes < LEAST_PACKED:
+        """Return how to rebuild an array of numbers, or of text, in another process."""
+        if type(value) is not np.ndarray or value.dtype.hasobject or not value.nbytes:
             return None
         turned = value.flags.f_contiguous and not value.flags.c_contiguous
         return _unpacked, (slot(value.T if turned else value), turned, value.flags.writeable)
@@ -295,7 +295,8 @@ def _blas_pools() -> list[dict[str, Any]]:
 
 
 def _unpacked(numbers: Any, turned: bool, writeable: bool) -> Any:
-    array = np.array(numbers.T, order="F") if turned else np.array(numbers)
+    turned_back = numbers.T if turned else numbers
+    array = turned_back if numbers.flags.writeable else turned_back.copy(order="F" if turned else "C")
     array.setflags(write=writeable)
     return array
 
