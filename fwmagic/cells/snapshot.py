@@ -352,6 +352,8 @@ class Snapshot:
             if len(keys) != len(entry.keys):
                 return [path]
             differing = [key for key in keys if not _alike(entry.values[key], values[key])]
+            if not differing and entry.differs():  # a set whose `pop` goes on elsewhere
+                return [path]
         else:
             before = {id(key): (key, value) for key, value in zip(entry.keys, entry.values, strict=True)}
             after = {id(key): (key, value) for key, value in zip(keys, values, strict=True)}

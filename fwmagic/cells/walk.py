@@ -203,7 +203,7 @@ class Walk:
         plan = self._plans.of(type(value))
         if plan.is_class:
             if self._plans.is_notebook(value):
-                kinds = ABSTRACT if "_abc_impl" in vars(value) else (CLASS,)
+                kinds = ABSTRACT if "_abc_impl" in vars(value) else CLASS
                 self._enter(value, kinds, parent, key, True, inner)
                 # Its bases, and its own class, which may keep what it makes.
                 self._push([(one, parent, key, inner) for one in (*value.__mro__[1:-1], type(value))], own)

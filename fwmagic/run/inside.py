@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import gc
+import importlib
 import linecache
 import pickle
 import random
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import cloudpickle
 from IPython.display import display
 
 from fwmagic import frameworks
@@ -222,10 +224,33 @@ def _unpacked_inside(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     linecache.cache[sent.filename] = (len(sent.source), None, sent.source.splitlines(keepends=True), sent.filename)
     held = unpack_parcel(sent.parcel, namespace)
     namespace.update(held["namespace"])
+    for name, attributes in held["modules"].items():
+        _bring_up_to_date(name, attributes)
     random.setstate(held["random"])
     for name, state in held["generators"].items():
         frameworks.get(name).set_rng_state(state)
     return namespace, held
+
+
+def _bring_up_to_date(name: str, attributes: Mapping[str, Any]) -> None:
+    """Import a module of the user, and bind what the kernel's has come to hold since it was imported there.
+
+    What is as in a module that was just imported is left alone: its own functions may have kept it elsewhere, too.
+    """
+    try:
+        module = importlib.import_module(name)
+    except Exception:  # whatever it raises: who imports it in this process is told
+        return
+    fresh = vars(module)
+    changed = {key: one for key, one in attributes.items() if key not in fresh or not _is_pickled_as(fresh[key], one)}
+    fresh.update(changed)
+
+
+def _is_pickled_as(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(cloudpickle.dumps(one) == cloudpickle.dumps(other))
+    except Exception:  # what arrived can be pickled, so that the other one cannot
+        return False
 
 
 def _context_inside(framework: Framework, options: Options) -> Figure:

@@ -69,9 +69,11 @@ class Parcel:
     """Objects packed for another process, which reads them by `unpack_parcel(parcel.address)`; closing frees memory.
 
     All objects are in one pickle, so that what is one object here is one object there, and arrays that look into one
-    memory here, of whatever frameworks on the CPU, do so there. Functions whose globals are
-    `namespace` get the other process's for theirs. On Linux the memory has no name in the file system, so that nothing
-    can be left behind.
+    memory here, of whatever frameworks on the CPU, do so there. Functions whose globals are `namespace` get the other
+    process's for theirs. On Linux the memory has no name in the file system, so that nothing can be left behind.
+
+    What cannot be sent is taken out of the dictionaries in `spare`; `left_out` has, for each of these, the sentences on
+    such names.
 
     Raises
     ------
@@ -80,8 +82,14 @@ class Parcel:
     """
 
     def __init__(
-        self, values: dict[str, Any], frameworks: Sequence[Framework], namespace: dict[str, Any] | None = None
+        self,
+        values: dict[str, Any],
+        frameworks: Sequence[Framework],
+        namespace: dict[str, Any] | None = None,
+        spare: Sequence[dict[str, Any]] = (),
     ) -> None:
+        self.left_out: list[dict[str, str]] = [{} for _ in spare]
+        self._spare = spare
         self._frameworks = frameworks
         self._namespace = {} if namespace is None else namespace
         self._file = _ParcelFile()
@@ -113,32 +121,45 @@ class Parcel:
 
     def _pickled(self, values: dict[str, Any]) -> tuple[bytes, list[_Placed], int]:
         """Return the pickle, the arrays with their places before it, and where these end."""
+        first = self._tried(values)
+        if isinstance(first, BaseException) and self._leave_out():
+            first = self._tried(values)
+        if isinstance(first, BaseException):
+            raise FwMagicError(_unsendable(*(self._culprit(values) or ("something", first)))) from first
+        blocks = shared_blocks([array for _, array in first.arrays])
+        if not blocks:
+            return first.file.getvalue(), first.arrays, first.end
+        # The first one is kept meanwhile, so that nothing else gets the addresses of the arrays that it has.
+        pickler = self._pickler(blocks)
+        pickler.dump(values)
+        return pickler.file.getvalue(), pickler.arrays, pickler.end
+
+    def _tried(self, value: Any) -> _ParcelPickler | BaseException:
+        """Return the pickler that has packed a value, or what was raised meanwhile."""
+        pickler = self._pickler()
         try:
-            pickler = self._pickler()
-            pickler.dump(values)
-            blocks = shared_blocks([array for _, array in pickler.arrays])
-            if blocks:  # the first pickler is kept meanwhile, so that nothing else gets the addresses of its arrays
-                first, pickler = pickler, self._pickler(blocks)
-                pickler.dump(values)
-                del first
+            pickler.dump(value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever an object raises when it is pickled
-            name, why = self._culprit(values) or ("something", error)
-            raise FwMagicError(
-                f"`{name}` cannot be sent to a process of its own ({type(why).__name__}: {message_of(why)}): "
-                "make it in the section or in %%setup, or leave out --isolate and what implies it."
-            ) from error
-        return pickler.file.getvalue(), pickler.arrays, pickler.end
+            return error
+        return pickler
+
+    def _leave_out(self) -> bool:
+        """Take out of the spare names what cannot be sent; say whether there was any."""
+        for names, left_out in zip(self._spare, self.left_out, strict=True):
+            tried = ((name, self._tried(value)) for name, value in names.items())
+            failed = {name: error for name, error in tried if isinstance(error, BaseException)}
+            left_out |= {name: _unsendable(name, error) for name, error in failed.items()}
+            for name in failed:
+                del names[name]
+        return any(self.left_out)
 
     def _culprit(self, values: dict[str, Any]) -> tuple[str, BaseException] | None:
         """Return the first name whose value cannot be pickled by itself, and why; looks into dictionaries of names."""
         for name, value in values.items():
-            try:
-                self._pickler().dump(value)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # whatever it raises when it is pickled
+            error = self._tried(value)
+            if isinstance(error, BaseException):
                 inside = self._culprit(value) if type(value) is dict and all(map(_is_text, value)) else None
                 return inside or (name, error)
         return None
@@ -255,6 +276,13 @@ class _ParcelUnpickler(pickle.Unpickler):
             low, high = where
             self._blocks[where] = aligned_copy(_ParcelSlot(low, "u1", (high - low,)).view(self._memory))
         return self._blocks[where]
+
+
+def _unsendable(name: str, error: BaseException) -> str:
+    return (
+        f"`{name}` cannot be sent to a process of its own ({type(error).__name__}: {message_of(error)}): "
+        "make it in the section or in %%setup, or leave out --isolate and what implies it."
+    )
 
 
 def _is_text(key: Any) -> bool:
