@@ -242,6 +242,20 @@ MODULES = [
         "n = len(helper2.calls)",
     ),
     Case(
+        "module-that-is-imported-while-it-runs",
+        "torch",
+        "y = lazily(x)",
+        """
+        Path("helper3.py").write_text("calls = []\\ndef scaled(v):\\n    calls.append(1); return v * len(calls)\\n")
+        sys.path.insert(0, "")
+        import importlib; sys.modules.pop("helper3", None); importlib.invalidate_caches()
+        def lazily(v):
+            import helper3
+            return helper3.scaled(v)
+        """,
+        "import helper3; n = len(helper3.calls)",
+    ),
+    Case(
         "import-of-what-the-cell-makes",
         "torch",
         """

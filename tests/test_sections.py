@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 import time
 from types import SimpleNamespace
@@ -80,6 +81,16 @@ class TestVariants:
         assert found["torch"].compilation.way == found["jax"].compilation.way == "cell"
         assert "W from float64 to float32" in found.conditions.inputs
         assert set(found.conditions.versions) >= {"python", "torch", "jax", "numpy"}
+
+
+def test_what_a_section_imports_first_is_left_as_its_import_left_it(shell, monkeypatch, tmp_path):
+    code = "calls = []\ndef scaled(v):\n    calls.append(1)\n    return v * len(calls)\n"
+    (tmp_path / "fwmagic_lazy.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    body = "try:\n    import fwmagic_lazy\nexcept ImportError:\n    pass\nfwmagic_lazy.scaled(np.ones(3))"
+    found = compare(shell, f"%%numpy a\n{body}\n%%numpy b\nnp.ones(3)")
+    assert found["b"].agreement.status == "agrees"
+    assert sys.modules.pop("fwmagic_lazy").calls == []
 
 
 class TestSetup:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dis
 import functools
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -40,6 +43,26 @@ def _words_of_imports(code: CodeType) -> frozenset[str]:
         pending += [const for const in current.co_consts if isinstance(const, CodeType)]
     looks_up = {"import_module", "__import__"} & words or {"sys", "modules"} <= words
     return frozenset(words) if imports or looks_up else frozenset()
+
+
+@contextmanager
+def on_import(take_in: Callable[[ModuleType], None]) -> Iterator[None]:
+    """Call a function with each module of the user that is imported in the block, once its code has run.
+
+    What compilers write and load is not among them: it lies where Python does not look for modules.
+    """
+    execute = SourceFileLoader.exec_module
+
+    def exec_module(loader: Any, module: ModuleType) -> None:
+        execute(loader, module)
+        if is_of_user(module) and any(Path(loader.path).is_relative_to(Path(folder).absolute()) for folder in sys.path):
+            take_in(module)
+
+    SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        SourceFileLoader.exec_module = execute  # type: ignore[method-assign]
 
 
 def is_of_user(module: ModuleType) -> bool:
