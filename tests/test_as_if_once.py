@@ -301,6 +301,15 @@ MODULES = [
         note="line 2: `swap` sets `math.tau`, which belongs to a module",
     ),
     Case(
+        "what-a-module-deep-in-a-library-holds",
+        "torch",
+        "html.entities.entitydefs['own'] = 'x'\ny = x * 2",
+        "import html.entities",
+        "n = html.entities.entitydefs.pop('own')",
+        status="run-once",
+        note="`html.entities.entitydefs`",
+    ),
+    Case(
         "attribute-of-a-library-by-setattr",
         "torch",
         "y = x * 2\nsetattr(math, 'spare', 1)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from importlib.machinery import SourceFileLoader
 
 import numpy
 import pytest
@@ -55,7 +56,7 @@ def test_libraries_do_not_count(module):
 def test_modules_that_are_imported_meanwhile_are_put_back_to_what_their_import_made(tmp_path, monkeypatch):
     (tmp_path / "later.py").write_text("calls = []\ndef f():\n    calls.append(1)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    snapshot = Snapshot({}, [], [])
+    snapshot, before = Snapshot({}, [], []), dict(vars(SourceFileLoader))
     with on_import(snapshot.take_in):
         later = importlib.import_module("later")
         later.f()
@@ -63,4 +64,5 @@ def test_modules_that_are_imported_meanwhile_are_put_back_to_what_their_import_m
     assert snapshot.changes().paths == ["later.K", "later.calls"]
     snapshot.restore()
     assert (later.calls, hasattr(later, "K")) == ([], False)
+    assert dict(vars(SourceFileLoader)) == before
     del sys.modules["later"]
