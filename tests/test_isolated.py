@@ -250,13 +250,15 @@ class TestWhatReachesTheWorker:
         assert [float(variant.outputs["Out"]) for variant in shell.user_ns["report"]] == [5.0, 5.0]
 
     def test_what_was_bound_in_a_module_of_the_user_is_bound_there(self, shell, monkeypatch, tmp_path):
-        text = "import threading\nK, seen, lock, absent = 7, [], threading.Lock(), object()\n"
-        text += "def f(v, by=absent): return v * (K + len(seen) if by is absent else by)\n"
+        text = "import threading\nK, seen, known, lock, absent = 7, [], {'n': 0}, threading.Lock(), object()\n"
+        text += "def f(v, by=absent): return v * (K + len(seen) + known['n'] if by is absent else by)\n"
         (tmp_path / "fwmagic_sent.py").write_text(text)
         monkeypatch.syspath_prepend(tmp_path)
         run(shell, "import fwmagic_sent\nfwmagic_sent.K = 9\nfwmagic_sent.seen.append(1)\nimport numpy as np")
-        run(shell, "%%compare --isolate --budget 0.1 -o report\n%%numpy\nfwmagic_sent.f(np.ones(2))")
-        assert shell.user_ns["report"]["numpy"].outputs["Out"].tolist() == [10.0, 10.0]
+        run(shell, "from fwmagic_sent import known")
+        body = "known['n'] = 1\nfwmagic_sent.f(np.ones(2))"
+        run(shell, f"%%compare --isolate --budget 0.1 -o report\n%%numpy\n{body}")
+        assert shell.user_ns["report"]["numpy"].outputs["Out"].tolist() == [11.0, 11.0]
 
 
 CRASHES = {

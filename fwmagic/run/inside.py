@@ -20,6 +20,7 @@ import cloudpickle
 from IPython.display import display
 
 from fwmagic import frameworks
+from fwmagic.cells.kinds import CONTAINERS, attributes_of
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
@@ -235,15 +236,21 @@ def _unpacked_inside(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
 def _bring_up_to_date(name: str, attributes: Mapping[str, Any]) -> None:
     """Import a module of the user, and bind what the kernel's has come to hold since it was imported there.
 
-    What is as in a module that was just imported is left alone: its own functions may have kept it elsewhere, too.
+    What holds nothing and is pickled alike is left alone: the module's own functions may compare it by identity. All
+    else is bound, since the notebook may have a name for the same object.
     """
     try:
         module = importlib.import_module(name)
     except Exception:  # whatever it raises: who imports it in this process is told
         return
     fresh = vars(module)
-    changed = {key: one for key, one in attributes.items() if key not in fresh or not _is_pickled_as(fresh[key], one)}
-    fresh.update(changed)
+    fresh.update({k: one for k, one in attributes.items() if _holds(one) or not _is_pickled_as(fresh.get(k), one)})
+
+
+def _holds(value: Any) -> bool:
+    """Say whether an object is one that can hold something else later: a container, an array, one with attributes."""
+    is_array = any(framework.is_array(value) for framework in frameworks.loaded())
+    return is_array or type(value) in CONTAINERS or bool(attributes_of(value))
 
 
 def _is_pickled_as(one: Any, other: Any) -> bool:
