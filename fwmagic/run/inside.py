@@ -244,7 +244,7 @@ def _bring_up_to_date(name: str, attributes: Mapping[str, Any]) -> None:
     except Exception:  # whatever it raises: who imports it in this process is told
         return
     fresh = vars(module)
-    fresh.update({k: one for k, one in attributes.items() if _holds(one) or not _is_pickled_as(fresh.get(k), one)})
+    fresh.update({k: v for k, v in attributes.items() if k not in fresh or _holds(v) or not _is_alike(fresh[k], v)})
 
 
 def _holds(value: Any) -> bool:
@@ -253,7 +253,7 @@ def _holds(value: Any) -> bool:
     return is_array or type(value) in CONTAINERS or bool(attributes_of(value))
 
 
-def _is_pickled_as(one: Any, other: Any) -> bool:
+def _is_alike(one: Any, other: Any) -> bool:
     try:
         return one is other or bool(cloudpickle.dumps(one) == cloudpickle.dumps(other))
     except Exception:  # what arrived can be pickled, so that the other one cannot
