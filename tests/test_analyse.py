@@ -230,7 +230,7 @@ def test_a_body_without_traits():
 
 
 def test_prints_by_line():
-    assert body("print(1)\nx = 2\nprint(x)").prints == (2, 4)
+    assert body("print(1)\ndisplay(2)\nprint(x)").prints == (2, 4)
 
 
 @pytest.mark.parametrize(

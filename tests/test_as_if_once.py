@@ -242,6 +242,20 @@ MODULES = [
         "n = len(helper2.calls)",
     ),
     Case(
+        "module-that-is-imported-while-it-runs",
+        "torch",
+        "y = lazily(x)",
+        """
+        Path("helper3.py").write_text("calls = []\\ndef scaled(v):\\n    calls.append(1); return v * len(calls)\\n")
+        sys.path.insert(0, "")
+        import importlib; sys.modules.pop("helper3", None); importlib.invalidate_caches()
+        def lazily(v):
+            import helper3
+            return helper3.scaled(v)
+        """,
+        "import helper3; n = len(helper3.calls)",
+    ),
+    Case(
         "import-of-what-the-cell-makes",
         "torch",
         """
@@ -285,6 +299,15 @@ MODULES = [
         "n = math.tau\nmath.tau = math.pi * 2",
         status="run-once",
         note="line 2: `swap` sets `math.tau`, which belongs to a module",
+    ),
+    Case(
+        "what-a-module-deep-in-a-library-holds",
+        "torch",
+        "html.entities.entitydefs['own'] = 'x'\ny = x * 2",
+        "import html.entities",
+        "n = html.entities.entitydefs.pop('own')",
+        status="run-once",
+        note="`html.entities.entitydefs`",
     ),
     Case(
         "attribute-of-a-library-by-setattr",

@@ -227,12 +227,38 @@ class TestWhatReachesTheWorker:
         run(shell, cell + "np.array([int(os.environ['FWMAGIC_TEST']), len(os.getcwd())])")
         assert list(shell.user_ns["report"]["numpy"].outputs["Out"]) == [7, len(str(tmp_path))]
 
-    def test_what_cannot_be_sent_is_an_error_before_anything_runs(self, shell):
-        run(shell, "import threading\nlock = threading.Lock()\nimport numpy as np")
+    def test_what_cannot_be_sent_fails_only_the_section_that_needs_it(self, shell):
+        run(
+            shell, "import threading\nlock = threading.Lock()\nimport numpy as np\ndef use(v): return lock.locked() + v"
+        )
+        cell = (
+            "%%compare --isolate --budget 0.1\n%%numpy reads\nlock.locked()\nnp.ones(3)\n"
+            "%%numpy calls\nuse(np.ones(3))\n%%numpy binds\nlock = 1\nnp.ones(3) * lock\n%%numpy other\nnp.ones(3)"
+        )
         with untouched(shell):
-            error = fail(shell, "%%compare --isolate\n%%numpy\nlock.locked()\nnp.ones(3)")
+            error = fail(shell, cell)
         assert isinstance(error, UsageError)
         assert "`lock` cannot be sent to a process of its own" in str(error)
+        report = shown(shell)[-1]
+        assert [variant.status for variant in report] == ["failed", "failed", "timed", "timed"]
+
+    def test_arrays_that_share_memory_share_it_there(self, shell):
+        run(shell, "import numpy as np, torch\nA = np.zeros(4)\nrow = A[1:3]\nt = torch.from_numpy(A)")
+        bodies = "%%numpy\nA[1] = 5.0\nrow[0] * 1\n%%torch\nt[1] = 5.0\nrow[0] * 1"
+        run(shell, f"%%compare --isolate --budget 0.1 -o report\n{bodies}")
+        assert shell.user_ns["A"].tolist() == [0.0] * 4
+        assert [float(variant.outputs["Out"]) for variant in shell.user_ns["report"]] == [5.0, 5.0]
+
+    def test_what_was_bound_in_a_module_of_the_user_is_bound_there(self, shell, monkeypatch, tmp_path):
+        text = "import threading\nK, seen, known, lock, absent = 7, [], {'n': 0}, threading.Lock(), object()\n"
+        text += "def f(v, by=absent): return v * (K + len(seen) + known['n'] if by is absent else by)\n"
+        (tmp_path / "fwmagic_sent.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        run(shell, "import fwmagic_sent\nfwmagic_sent.K = 9\nfwmagic_sent.seen.append(1)\nimport numpy as np")
+        run(shell, "from fwmagic_sent import known")
+        body = "known['n'] = 1\nfwmagic_sent.f(np.ones(2))"
+        run(shell, f"%%compare --isolate --budget 0.1 -o report\n%%numpy\n{body}")
+        assert shell.user_ns["report"]["numpy"].outputs["Out"].tolist() == [11.0, 11.0]
 
 
 CRASHES = {

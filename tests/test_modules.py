@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from importlib.machinery import SourceFileLoader
 
 import numpy
 import pytest
 
 from fwmagic.cells.fingerprint import fingerprint_of_modules
-from fwmagic.cells.modules import is_of_user
+from fwmagic.cells.modules import is_of_user, on_import
+from fwmagic.cells.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -49,3 +51,18 @@ def test_a_function_that_was_redefined_counts(module):
 
 def test_libraries_do_not_count(module):
     assert fingerprint_of_modules({"np": numpy, "sys": sys, "x": 3}, ["np", "sys", "x", "unknown"]) == ()
+
+
+def test_modules_that_are_imported_meanwhile_are_put_back_to_what_their_import_made(tmp_path, monkeypatch):
+    (tmp_path / "later.py").write_text("calls = []\ndef f():\n    calls.append(1)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    snapshot, before = Snapshot({}, [], []), dict(vars(SourceFileLoader))
+    with on_import(snapshot.take_in):
+        later = importlib.import_module("later")
+        later.f()
+        later.K = 3
+    assert snapshot.changes().paths == ["later.K", "later.calls"]
+    snapshot.restore()
+    assert (later.calls, hasattr(later, "K")) == ([], False)
+    assert dict(vars(SourceFileLoader)) == before
+    del sys.modules["later"]

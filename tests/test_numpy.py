@@ -52,6 +52,8 @@ def test_any_array_comes_back_bit_for_bit(data):
         ("np.array([[1], None, 'a', float('nan')], dtype=object)", "v[0].append(2); v[1] = 3; v[3] = 1"),
         ("np.array([(1, [2])], dtype=[('n', int), ('o', object)])", "v['o'][0].append(3); v['n'] = 9"),
         ("np.zeros(2, np.dtype([('a', 'i1'), ('b', 'f8')], align=True))", "v['b'] = 1"),
+        ("np.zeros(2, [('a', 'i1'), ('b', 'f8')])", "v.dtype.names = ('p', 'q'); v['p'] = 1"),
+        ("np.zeros(2, [('a', [('x', 'i1')], 3)])", "v.dtype['a'].base.names = ('y',); v['a']['y'] = 1"),
         ("np.ma.masked_array([1.0, 2.0], mask=[False, True])", "v[0] = np.ma.masked; v.mask[1] = False"),
         ("np.frombuffer(bytearray(8), np.uint8)[::2]", "v[:] = 3"),
         ("np.lib.stride_tricks.as_strided(np.arange(8), (3, 3), (8, 16))", "v[1, 1] = 100"),
@@ -182,3 +184,19 @@ def test_its_import_leaves_the_environment_as_it_was():
     environment = {name: value for name, value in os.environ.items() if name != "KMP_DUPLICATE_LIB_OK"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     subprocess.run([sys.executable, "-c", code], env=environment | {"KMP_DUPLICATE_LIB_OK": "FALSE"}, check=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "cell"),
+    [
+        ("np.polynomial.Polynomial([1.0, 2.0])", "v.coef[0] += 1"),
+        ("np.polynomial.Chebyshev([1.0, 2.0])", "v.coef = np.ones(3)"),
+        ("np.poly1d([1.0, 2.0])", "v[0] = 9"),
+        ("np.vectorize(len)", "v.pyfunc = str"),
+    ],
+)
+def test_objects_of_numpys_classes_that_can_be_changed(make, cell):
+    namespace = notebook(f"import numpy as np\nv = {make}")
+    before = repr(vars(namespace["v"]))
+    assert all(path.startswith("v") for path in round_trip(namespace, "v", cell, [NUMPY]))
+    assert repr(vars(namespace["v"])) == before

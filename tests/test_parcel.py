@@ -19,10 +19,9 @@ from leftovers import shared_memory
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import LEAST_PACKED
 from fwmagic.worker.parcel import Parcel, unpack_parcel
 
-BIG = 2 * LEAST_PACKED
+BIG = 1 << 17
 
 
 def sent(**values):
@@ -46,6 +45,29 @@ class TestArrays:
         assert found.view[0] == 5.0
         assert found.alias[0, 1] == 5.0
         assert found.view.stride() == base.T[1].stride()
+
+    def test_arrays_that_share_their_memory_still_do(self, size):
+        whole = np.zeros((size, 2))
+        tensor = torch.zeros(size)
+        apart = np.ones(size)
+        row, again = whole[:, 1], whole.view("i8")
+        found = sent(view=row, whole=whole, again=again, numbers=tensor.numpy(), tensor=tensor[1:], apart=apart)
+        found.whole[1, 1] = 5.0
+        assert found.view[1] == 5.0
+        assert found.again.view("f8")[1, 1] == 5.0
+        assert found.view.strides == row.strides
+        found.tensor[0] = 7.0
+        assert found.numbers.tolist()[:3] == [0.0, 7.0, 0.0]
+        assert not np.shares_memory(found.apart, found.whole)
+        assert whole[1, 1] == tensor[1] == 0.0
+
+    def test_a_view_that_must_not_be_written_to_still_sees_what_is(self, size):
+        whole = np.zeros(size)
+        view = whole[:2]
+        view.setflags(write=False)
+        found = sent(whole=whole, view=view)
+        found.whole[1] = 5.0
+        assert (found.view[1], found.view.flags.writeable) == (5.0, False)
 
     def test_parameters_are_those_of_the_optimizer(self, size):
         net = torch.nn.Linear(size, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -13,9 +14,11 @@ from fwmagic import frameworks
 from fwmagic.cells.analyse import analyse
 from fwmagic.cells.function import LAST
 from fwmagic.cells.outcome import Outcome
+from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs
 from fwmagic.options import Options
 from fwmagic.report import Agreement
+from fwmagic.run.checking import clocked
 from fwmagic.run.draft import Draft
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
@@ -27,6 +30,50 @@ CALLS = itertools.count(1)
 def ticket():
     """Return another number at each call, out of sight of a notebook's state."""
     return next(CALLS)
+
+
+TIMED = """
+import functools, time, torch
+def timed(function):
+    @functools.wraps(function)
+    def call(*args):
+        start = time.perf_counter()
+        result = function(*args)
+        call.last = {kept}
+        return result
+    return call
+@timed
+def product(v): return v @ v
+x = torch.ones(100, 100)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "is_time"), [("time.perf_counter() - start", True), ("time.time()", True), ("float(ticket())", False)]
+)
+def test_a_time_that_a_function_keeps_is_told_as_such(shell, kept, is_time):
+    shell.user_ns["ticket"] = ticket
+    run(shell, TIMED.format(kept=kept))
+    run(shell, f"%%torch {QUICK} -o r\ny = product(x)\ny.sum()")
+    compilation = shell.user_ns["r"]["torch"].compilation
+    assert compilation.way == "eager"
+    assert ("`product.last` is what a clock gave" in compilation.reason) is is_time
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "is_time"),
+    [
+        (0.011, [0.012, 0.09], True),
+        (0.011, [0.012, 0.011], False),  # nothing moves on
+        (0.011, [0.012, 0.5], False),  # longer than a run takes
+        (time.time(), [time.time() - 3, time.time() - 2], True),
+        (11, [12, 13], False),
+    ],
+)
+def test_what_may_be_a_time(first, others, is_time):
+    again, *more = ({"f.last": value} for value in others)
+    seen = Outcome({}, {}, True, 0.01, again=again, more=tuple(more), plain={"f.last": first})
+    assert clocked(seen, Snapshot({}, [], [])) == ["f.last"] * is_time
 
 
 class TestCompiledDifferently:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 import time
 from types import SimpleNamespace
@@ -82,13 +83,22 @@ class TestVariants:
         assert set(found.conditions.versions) >= {"python", "torch", "jax", "numpy"}
 
 
+def test_what_a_section_imports_first_is_left_as_its_import_left_it(shell, monkeypatch, tmp_path):
+    code = "calls = []\ndef scaled(v):\n    calls.append(1)\n    return v * len(calls)\n"
+    (tmp_path / "fwmagic_lazy.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    body = "try:\n    import fwmagic_lazy\nexcept ImportError:\n    pass\nfwmagic_lazy.scaled(np.ones(3))"
+    found = compare(shell, f"%%numpy a\n{body}\n%%numpy b\nnp.ones(3)")
+    assert found["b"].agreement.status == "agrees"
+    assert sys.modules.pop("fwmagic_lazy").calls == []
+
+
 class TestSetup:
     def test_an_error_of_ours_is_not_said_to_be_its(self, shell):
         run(shell, "import threading\nlock = threading.Lock()")
         fail(shell, f"%%compare {QUICK} --isolate\n%%setup\nx = 1\n%%numpy\nlock, np.ones(3)")
-        note = shown(shell)[-1].note
-        assert note.startswith("`lock` cannot be sent to a process of its own")
-        assert note.endswith("; the notebook is as before the cell")
+        (variant,) = shown(shell)[-1]
+        assert variant.failure.message.startswith("`lock` cannot be sent to a process of its own")
 
     def test_it_runs_once(self, shell, monkeypatch):
         monkeypatch.setattr(textwrap, "log", SimpleNamespace(noted=[]), raising=False)  # so deep, nothing is put back

@@ -6,6 +6,7 @@ import array
 import collections
 import decimal
 import functools
+import gc
 import io
 import itertools
 import random
@@ -334,15 +335,77 @@ def test_cycles_and_very_long_chains():
             namespace["head"] = namespace["head"].next
 
 
-@pytest.mark.parametrize("elements", [{1, 2, 3}, set(range(0, 400, 9))], ids=len)
-def test_a_set_is_refilled_in_the_order_that_it_had(elements):
-    elements.add(elements.pop() + 10)  # which leaves a gap, and lies where it would not lie in a new set
-    before, namespace = [*elements], {"S": elements}
-    snapshot = Snapshot(namespace, ["S"], [])
-    elements.pop()
-    elements.update(range(100, 200))
+def _as_made(numbers: random.Random) -> set[str]:
+    """Return a set that much was put into and taken out of, the same one for the same numbers."""
+    made = {str(numbers.random()) for _ in range(numbers.choice([1, 3, 8, 40, 300]))}
+    for _ in range(numbers.randrange(2 * len(made))):
+        if made and numbers.random() < 0.5:
+            made.pop()
+        else:
+            made.add(str(numbers.random()))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_set_is_refilled_as_it_was_for_loops_for_pop_and_for_what_is_added(seed):
+    plain, ours = _as_made(random.Random(seed)), _as_made(random.Random(seed))
+    snapshot = Snapshot({"S": ours}, ["S"], [])
+    numbers = random.Random(-seed)
+    for _ in range(numbers.randrange(400)):
+        if ours and numbers.random() < 0.4:
+            ours.pop()
+        else:
+            ours.add(str(numbers.random()))
+    ours.add("last")
     snapshot.restore()
-    assert [*elements] == before
+    assert snapshot.changes().nothing()
+    assert [*ours] == [*plain]
+    for one in (plain, ours):
+        one.update(map(str, range(seed)))
+    assert [*ours] == [*plain]
+    assert [ours.pop() for _ in range(len(ours))] == [plain.pop() for _ in range(len(plain))]
+
+
+def test_a_set_that_holds_the_same_but_pops_another_one_has_changed():
+    namespace = notebook("s = {1, 2, 3}")
+    snapshot = Snapshot(namespace, ["s"], [])
+    run(namespace, "s.add(s.pop())")
+    assert snapshot.changes().paths == ["s"]
+    snapshot.restore()
+    assert namespace["s"].pop() == 1
+
+
+def test_the_elements_of_a_set_are_held_as_often_as_before():
+    elements = [object() for _ in range(40)]
+    counts = [sys.getrefcount(one) for one in elements]
+    held = set(elements)
+    snapshot = Snapshot({"S": held}, ["S"], [])
+    for _ in range(3):
+        held.pop()
+        held.update(map(object.__new__, [object] * 99))
+        snapshot.restore()
+    del snapshot, held
+    gc.collect()
+    assert [sys.getrefcount(one) for one in elements] == counts
+
+
+def test_names_texts_and_bases_of_functions_and_classes():
+    namespace = notebook("""
+        class One: k = 1
+        class Two: k = 2
+        class Part(One): "text"
+        def f(): "text"
+    """)
+    cell = """
+        f.__doc__ = f.__name__ = f.__qualname__ = f.__module__ = 'other'
+        Part.__name__ = Part.__qualname__ = Part.__doc__ = 'other'
+        Part.__bases__ = (Two,)
+    """
+    changed = round_trip(namespace, "f Part Two", textwrap.dedent(cell))
+    assert {"f.__doc__", "f.__name__", "f.__qualname__", "f.__module__"} <= set(changed)
+    f, part = namespace["f"], namespace["Part"]
+    assert (f.__doc__, f.__name__, f.__qualname__) == ("text", "f", "f")
+    assert (part.__doc__, part.__name__, part.k) == ("text", "Part", 1)
 
 
 def test_a_set_is_refilled_after_the_attributes_that_its_hashes_depend_on():

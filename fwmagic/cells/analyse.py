@@ -292,7 +292,7 @@ def _trait_of_call(
         first("host_random", node, f"`{name}` draws random numbers outside of the framework")
     if method in {"backward", "step"}:
         first("trains" if method == "backward" else "steps", node, f"`.{method}()` trains")
-    if name in {"print", "display"}:
+    if name == "print":  # what `display` shows is no part of the work, and shown by the plain run
         found["prints"].append(line)
     if name in effects or name.startswith(_EFFECT_MODULES) or method in methods:
         found["effects"].append(Place(line, f"what `{name or method}` does cannot be undone"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import array
-import bisect
 import collections
 import ctypes
 import decimal
@@ -15,12 +14,13 @@ import logging
 import operator
 import random
 import re
-import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
+
+from fwmagic.cells.sets import elements_of, refill, same_elements
 
 _Lock, _RLock = type(threading.Lock()), type(threading.RLock())
 #: The types of locks.
@@ -34,10 +34,6 @@ class _Missing:
 
 #: Stands for a name, a slot or a cell that holds nothing.
 MISSING: Final = _Missing()
-
-
-# A set keeps its first elements inside of itself, and more in a table of their hashes and addresses.
-_EMPTY_SET, _PLACE, _LEAST_PLACES = sys.getsizeof(set()), 16, 8
 
 
 class Kind:
@@ -113,74 +109,32 @@ class _TupleKind(_SequenceKind):
         return f".{names[key]}" if key < len(names) else f"[{key}]"
 
 
-class _Elements(list[Any]):
-    """The elements of a set in their order, and `laid`: a set that has them in the same places, if a copy can."""
-
-    laid: frozenset[Any] | set[Any]
-
-
 class _SetKind(_SequenceKind):
     hashes = True
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
-        values = _Elements(self._base.__iter__(target))
-        values.laid = self._base.copy(target)
+        values = elements_of(target)
         return range(len(values)), values
 
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        """Refill a set in the order that it had, on which `pop` and loops depend; no order is known to work always.
-
-        Filled from another set, it takes over the places of that. Where those were others, one element is put in after
-        the other, and then those first that are where their hash wants them: the others had to make way.
-        """
-        for elements in _orders(target, values):
-            set.clear(target)
-            set.update(target, elements)
-            if all(map(operator.is_, set.__iter__(target), values)):
-                return
+        refill(target, values)
 
     def label(self, target: Any, key: Any) -> str:
         return "[...]"
 
     def same(self, keys: Sequence[Any], values: list[Any], now_keys: Sequence[Any], now_values: list[Any]) -> bool:
-        return len(values) == len(now_values) and set(map(id, values)) == set(map(id, now_values))
+        return same_elements(values, now_values)
 
 
-def _orders(target: set[Any], values: Sequence[Any]) -> Iterator[Iterable[Any]]:
-    """Yield the elements of a set in the orders in which they may be put into it, to end up in the order they had."""
-    if isinstance(values, _Elements):
-        yield values.laid
-    yield values
-    yield _at_home_first(values, sys.getsizeof(target))
-
-
-def _at_home_first(values: Sequence[Any], size: int) -> list[Any]:
-    """Return the elements of a set of so many bytes in another order: first those whose hashes go up with their places.
-
-    They are the longest such row; the last bits of a hash are the place where an element is looked for first.
-    """
-    places = max((size - _EMPTY_SET) // _PLACE, _LEAST_PLACES)
-    ends: list[tuple[int, int]] = []  # of the rows of each length, the least last place, and where it is
-    before: list[int] = []
-    for index, value in enumerate(values):
-        home = hash(value) % places
-        length = bisect.bisect_left(ends, (home, -1))
-        before.append(ends[length - 1][1] if length else -1)
-        ends[length : length + 1] = [(home, index)]
-    row: list[int] = []
-    index = ends[-1][1] if ends else -1
-    while index >= 0:
-        row.append(index)
-        index = before[index]
-    at_home = set(row)
-    return [values[i] for i in reversed(row)] + [value for i, value in enumerate(values) if i not in at_home]
-
-
-class _FrozenSetKind(_SetKind):
+class _FrozenSetKind(_SequenceKind):
     mutable = False
+    hashes = True
 
     def rebuild(self, target: Any, values: list[Any]) -> Any:
         return frozenset.__new__(type(target), values)
+
+    def label(self, target: Any, key: Any) -> str:
+        return "[...]"
 
 
 class _MappingKind(Kind):
@@ -597,15 +551,24 @@ def _wrapper_kind(base: type, *names: str) -> tuple[Kind, ...]:
 ATTRIBUTES: Final = _AttributesKind("attributes")
 LOGGER: Final = _LoggerKind("attributes")
 DICTIONARY: Final = _DictionaryKind("attributes")
-CLASS: Final = _ClassKind("class")
+CLASS: Final[tuple[Kind, ...]] = (
+    _ClassKind("class"),
+    _MembersKind("class", _members_kind(type, "__name__", "__qualname__", "__bases__")),
+)
 ABSTRACT: Final[tuple[Kind, ...]] = (
-    (CLASS, _RegistryKind("registry")) if all((_registry_of, _clear_registry, _clear_known)) else (CLASS,)
+    (*CLASS, _RegistryKind("registry")) if all((_registry_of, _clear_registry, _clear_known)) else CLASS
 )
 MODULE: Final = _ModuleKind("module")
 
 _DEFAULT = _MembersKind("defaultdict", _members_kind(collections.defaultdict, "default_factory"))
 # Its closure and the globals that it reads are found by the walk.
-_FUNCTION = _MembersKind("function", _members_kind(types.FunctionType, "__code__", "__defaults__", "__kwdefaults__"))
+_FUNCTION = _MembersKind(
+    "function",
+    [
+        *_members_kind(types.FunctionType, "__code__", "__defaults__", "__kwdefaults__"),
+        *_members_kind(types.FunctionType, "__name__", "__qualname__", "__module__", "__doc__"),
+    ],
+)
 
 #: The kinds of built-in types that refer to others by attributes of their own, by type.
 REFERRING: Final[Mapping[type, tuple[Kind, ...]]] = {

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dis
 import functools
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from fwmagic.frameworks import BUILT_IN
 from fwmagic.libraries import is_of_library
 
 _NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
@@ -29,6 +33,30 @@ def modules_of(code: CodeType, package: str = "") -> list[ModuleType]:
     return [one for one in found if isinstance(one, ModuleType) and one.__name__ != "__main__" and is_of_user(one)]
 
 
+def parts_named(code: CodeType, namespace: Mapping[str, Any]) -> list[ModuleType]:
+    """Return the modules in packages of libraries that code names, as `html.entities` where `html` is bound.
+
+    Those of the frameworks are left to them.
+    """
+    words = _names_in(code)
+    found, pending = [], [one for one in map(namespace.get, words) if isinstance(one, ModuleType)]
+    while pending:
+        package = pending.pop()
+        if package.__name__.partition(".")[0] not in BUILT_IN and not is_of_user(package):
+            inside = (vars(package).get(word) for word in words)
+            parts = [one for one in inside if isinstance(one, ModuleType)]
+            parts = [one for one in parts if one.__name__.startswith(f"{package.__name__}.")]
+            found += parts
+            pending += parts
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_in(code: CodeType) -> frozenset[str]:
+    inside = (_names_in(const) for const in code.co_consts if isinstance(const, CodeType))
+    return frozenset(code.co_names).union(*inside)
+
+
 @functools.lru_cache(maxsize=4096)
 def _words_of_imports(code: CodeType) -> frozenset[str]:
     """Return the names and texts in code that imports something, or looks it up; none of other code."""
@@ -40,6 +68,29 @@ def _words_of_imports(code: CodeType) -> frozenset[str]:
         pending += [const for const in current.co_consts if isinstance(const, CodeType)]
     looks_up = {"import_module", "__import__"} & words or {"sys", "modules"} <= words
     return frozenset(words) if imports or looks_up else frozenset()
+
+
+@contextmanager
+def on_import(take_in: Callable[[ModuleType], None]) -> Iterator[None]:
+    """Call a function with each module of the user that is imported in the block, once its code has run.
+
+    What compilers write and load is not among them: it lies where Python does not look for modules.
+    """
+    execute, own = SourceFileLoader.exec_module, "exec_module" in vars(SourceFileLoader)
+
+    def exec_module(loader: Any, module: ModuleType) -> None:
+        execute(loader, module)
+        if is_of_user(module) and any(Path(loader.path).is_relative_to(Path(folder).absolute()) for folder in sys.path):
+            take_in(module)
+
+    SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        if own:
+            SourceFileLoader.exec_module = execute  # type: ignore[method-assign]
+        else:  # it is that of a base
+            del SourceFileLoader.exec_module
 
 
 def is_of_user(module: ModuleType) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.function import first_use
 from fwmagic.cells.kinds import LOCKS, attributes_of
+from fwmagic.cells.modules import on_import
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.program import Program
 from fwmagic.cells.scene import Scene
@@ -99,7 +100,8 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
     program.enter()
     try:
         before, compiled = alive(scene.framework), scene.framework.compile_events()
-        with window(), watch if watched else nullcontext():
+        imports = on_import(scene.snapshot.take_in)
+        with window(), watch if watched else nullcontext(), imports:
             start = time.perf_counter()
             try:
                 outputs = program.call(*program.args)

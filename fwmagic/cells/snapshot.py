@@ -97,17 +97,23 @@ class Snapshot:
         # What another thread may change meanwhile is never put back: that would take away what it has done.
         self._shared = [] if shared is None else [e for e in self._walk.entries[1:] if shared.reached(e.target)]
         theirs = set(map(id, self._shared))
-        structure = [entry for entry in self._walk.entries if entry.kind is not None and entry.kind.mutable]
-        structure = [entry for entry in structure if id(entry) not in theirs]
-        # A set or dict is refilled last: the hashes of what it holds may depend on attributes that changed.
-        self._structure = sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
-        self._kept = [entry for entry in self._walk.entries if entry.kept is not None and id(entry) not in theirs]
+        own = [entry for entry in self._walk.entries if id(entry) not in theirs]
+        self._structure = _refilled_last(own)
+        self._kept = [entry for entry in own if entry.kept is not None]
         self._recounts = [one.counters([e.target for e in self._kept if e.framework is one]) for one in frameworks]
         self._foreign = [Foreign(owner) for owner in self._walk.foreign]
         self._random = random.getstate()
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
         self._flags = [(framework, framework.flags()) for framework in self._frameworks]
         self._settings = Settings()
+
+    def take_in(self, module: ModuleType) -> None:
+        """Save what a module holds as well, which was just imported."""
+        known = len(self._walk.entries)
+        self._walk.run((), [(module.__name__, module)])
+        found = self._walk.entries[known:]
+        self._structure = _refilled_last([*self._structure, *found])
+        self._kept += [entry for entry in found if entry.kept is not None]
 
     def restore(self) -> None:
         """Put everything back; of the arrays, only those that differ bit for bit are copied.
@@ -352,6 +358,8 @@ class Snapshot:
             if len(keys) != len(entry.keys):
                 return [path]
             differing = [key for key in keys if not _alike(entry.values[key], values[key])]
+            if not differing and entry.differs():  # a set whose `pop` goes on elsewhere
+                return [path]
         else:
             before = {id(key): (key, value) for key, value in zip(entry.keys, entry.values, strict=True)}
             after = {id(key): (key, value) for key, value in zip(keys, values, strict=True)}
@@ -461,6 +469,15 @@ class Changes:
     def still_hold(self, before: list[tuple[Entry, Any]], but: Collection[str] = ()) -> bool:
         """Say whether they hold what `held` returned before, where an array is as good as one like it."""
         return all(self._snapshot.alike_but_for_arrays(old, _read(entry, but)) for entry, old in before)
+
+
+def _refilled_last(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries of Python's objects that can change, sets and dicts last.
+
+    The hashes of what these hold may depend on attributes that changed.
+    """
+    structure = [entry for entry in entries if entry.kind is not None and entry.kind.mutable]
+    return sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
 
 
 def _name_of(root: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
 from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
-from fwmagic.cells.modules import is_of_user, modules_of
+from fwmagic.cells.modules import is_of_user, modules_of, parts_named
 from fwmagic.cells.names import looks_up
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans
 from fwmagic.frameworks import Framework, Kept
@@ -203,7 +203,7 @@ class Walk:
         plan = self._plans.of(type(value))
         if plan.is_class:
             if self._plans.is_notebook(value):
-                kinds = ABSTRACT if "_abc_impl" in vars(value) else (CLASS,)
+                kinds = ABSTRACT if "_abc_impl" in vars(value) else CLASS
                 self._enter(value, kinds, parent, key, True, inner)
                 # Its bases, and its own class, which may keep what it makes.
                 self._push([(one, parent, key, inner) for one in (*value.__mro__[1:-1], type(value))], own)
@@ -273,6 +273,8 @@ class Walk:
             if value.__globals__ is self._namespace:
                 self.looks_up = self.looks_up or bool(looks_up(value.__code__))
                 found += self._imported(value, inner)
+                parts = parts_named(value.__code__, self._namespace)
+                found += [(one, -1, one.__name__, inner) for one in parts]
                 self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
             else:
                 module = sys.modules.get(value.__module__ or "")

@@ -33,9 +33,6 @@ BUILT_IN = {name: f"fwmagic.frameworks.{name}" for name in ("torch", "jax", "num
 # A statement that imports, at the beginning of a line.
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
 
-#: Arrays of fewer bytes go to another process inside of the pickle, as any other object.
-LEAST_PACKED = 1 << 16
-
 
 # State
 
@@ -479,7 +476,7 @@ class Framework(ABC):
         """Return how another process rebuilds an array, as `object.__reduce__` does, with its numbers in `slot`.
 
         None: `value` is to be pickled as usual. A function that rebuilds gets the numbers as an array that it must
-        copy.
+        copy, or, where that can be written to, must take as it is: another one looks into the same memory.
         """
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fwmagic.frameworks import LEAST_PACKED, Framework, Kept, same_state
+from fwmagic.frameworks import Framework, Kept, same_state
 from fwmagic.frameworks.arrays import aligned_copy, off_by_a_rounding
 from fwmagic.frameworks.memory import Memory
 
@@ -26,16 +26,20 @@ if _before is None:
 
 
 class _NumPyArray:
-    """The contents, shape, dtype and write flag of an array; a view leaves its contents to the array it looks into."""
+    """The contents, shape, dtype, names of fields and write flag of an array.
+
+    A view leaves its contents to the array it looks into.
+    """
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self._array = array
         self._base = array.base if isinstance(array.base, np.ndarray) else None
         self._form = _array_form(array)
+        self._fields = _fields_of(array.dtype)
         self._saved = None if self._base is not None else _array_contents(array)
 
     def changed(self) -> bool:
-        if _array_form(self._array) != self._form:
+        if _array_form(self._array) != self._form or any(dtype.names != names for dtype, names in self._fields):
             return True
         return self._saved is not None and not _equal_arrays(self._saved, _array_contents(self._array, copy=False))
 
@@ -48,6 +52,8 @@ class _NumPyArray:
             warnings.filterwarnings("ignore", "Setting the", DeprecationWarning)
             if array.dtype != dtype:
                 array.dtype = dtype  # type: ignore[misc]
+            for one, names in self._fields:
+                one.names = names
             if array.shape != shape:
                 if self._base is None:
                     array.resize(shape, refcheck=False)
@@ -68,6 +74,14 @@ class _NumPyArray:
 
 def _array_form(array: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     return array.shape, array.dtype, array.flags.writeable
+
+
+def _fields_of(dtype: np.dtype[Any]) -> list[tuple[np.dtype[Any], tuple[str, ...]]]:
+    """Return a dtype with fields, and those inside of it, each with the names that it gives them: these can change."""
+    if dtype.names is None:
+        return []
+    inside = [one for name in dtype.names for one in _fields_of(dtype[name].base)]
+    return [(dtype, dtype.names), *inside]
 
 
 def _array_contents(array: np.ndarray[Any, Any], *, copy: bool = True) -> np.ndarray[Any, Any]:
@@ -124,6 +138,8 @@ class _NumPyGenerator:
         yield from self._children
 
 
+# A flag of types that a `class` statement has made: a polynomial can be changed, a universal function cannot.
+_IN_PYTHON = 1 << 9
 _GENERATORS = (
     np.random.Generator,
     np.random.BitGenerator,
@@ -236,10 +252,11 @@ class NumPy(Framework):
         return None
 
     def is_stateless(self, value: Any) -> bool:
-        """Say whether it is a dtype, a scalar, a universal function or the like."""
+        """Say whether it is a dtype, a scalar, a universal function or the like, and of no class written in Python."""
         if isinstance(value, (*_GENERATORS, np.ndarray)) or hasattr(type(value), "__next__"):
             return False
-        return isinstance(value, np.generic | np.dtype) or type(value).__module__.partition(".")[0] == "numpy"
+        is_of_numpy = type(value).__module__.partition(".")[0] == "numpy" and not type(value).__flags__ & _IN_PYTHON
+        return isinstance(value, np.generic | np.dtype) or is_of_numpy
 
     def rng_state(self) -> Any:
         """Return the state of the generator behind `np.random.rand` and its like."""
@@ -281,8 +298,8 @@ class NumPy(Framework):
         return {name: libraries[name]["name"] for name in ("blas", "lapack") if name in libraries}
 
     def pack(self, value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-        """Return how to rebuild a big array of numbers in another process."""
-        if type(value) is not np.ndarray or value.dtype.hasobject or value.nbytes < LEAST_PACKED:
+        """Return how to rebuild an array of numbers, or of text, in another process."""
+        if type(value) is not np.ndarray or value.dtype.hasobject or not value.nbytes:
             return None
         turned = value.flags.f_contiguous and not value.flags.c_contiguous
         return _unpacked, (slot(value.T if turned else value), turned, value.flags.writeable)
@@ -295,7 +312,8 @@ def _blas_pools() -> list[dict[str, Any]]:
 
 
 def _unpacked(numbers: Any, turned: bool, writeable: bool) -> Any:
-    array = np.array(numbers.T, order="F") if turned else np.array(numbers)
+    turned_back = numbers.T if turned else numbers
+    array = turned_back if numbers.flags.writeable else turned_back.copy(order="F" if turned else "C")
     array.setflags(write=writeable)
     return array
 

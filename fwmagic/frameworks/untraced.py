@@ -18,7 +18,6 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from fwmagic.format import seconds as in_seconds
 from fwmagic.frameworks.least import Least
 from fwmagic.libraries import is_of_library
 
@@ -72,9 +71,7 @@ class Untraced:
         if seconds is None or self.seconds < _LEAST or self.seconds < _SHARE * (self.seconds + seconds):
             return ""
         calls = f" ({self.calls:,} calls)" if self.calls > 1 else ""
-        return (
-            f"{self.what}{calls} takes about {in_seconds(self.seconds)} outside of {title} in each run, {consequence}"
-        )
+        return f"{self.what}{calls} computes outside of {title} in each run, {consequence}"
 
     @property
     def is_worth_a_call(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import gc
+import importlib
 import linecache
 import pickle
 import random
@@ -15,9 +16,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import cloudpickle
 from IPython.display import display
 
 from fwmagic import frameworks
+from fwmagic.cells.kinds import CONTAINERS, attributes_of
 from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
@@ -221,10 +224,39 @@ def _unpacked_inside(sent: Sent) -> tuple[dict[str, Any], dict[str, Any]]:
     linecache.cache[sent.filename] = (len(sent.source), None, sent.source.splitlines(keepends=True), sent.filename)
     held = unpack_parcel(sent.parcel, namespace)
     namespace.update(held["namespace"])
+    for name, attributes in held["modules"].items():
+        _bring_up_to_date(name, attributes)
     random.setstate(held["random"])
     for name, state in held["generators"].items():
         frameworks.get(name).set_rng_state(state)
     return namespace, held
+
+
+def _bring_up_to_date(name: str, attributes: Mapping[str, Any]) -> None:
+    """Import a module of the user, and bind what the kernel's has come to hold since it was imported there.
+
+    What holds nothing and is pickled alike is left alone: the module's own functions may compare it by identity. All
+    else is bound, since the notebook may have a name for the same object.
+    """
+    try:
+        module = importlib.import_module(name)
+    except Exception:  # whatever it raises: who imports it in this process is told
+        return
+    fresh = vars(module)
+    fresh.update({k: v for k, v in attributes.items() if k not in fresh or _holds(v) or not _is_alike(fresh[k], v)})
+
+
+def _holds(value: Any) -> bool:
+    """Say whether an object is one that can hold something else later: a container, an array, one with attributes."""
+    is_array = any(framework.is_array(value) for framework in frameworks.loaded())
+    return is_array or type(value) in CONTAINERS or bool(attributes_of(value))
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(cloudpickle.dumps(one) == cloudpickle.dumps(other))
+    except Exception:  # what arrived can be pickled, so that the other one cannot
+        return False
 
 
 def _context_inside(framework: Framework, options: Options) -> Figure:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fwmagic import frameworks
+from fwmagic.cells.kinds import MODULE
 from fwmagic.cells.outcome import Outcome, Window
 from fwmagic.cells.walk import Walk
-from fwmagic.errors import message_of
+from fwmagic.errors import FwMagicError, message_of
 from fwmagic.measure.calls import Block
 from fwmagic.measure.load import Load
 from fwmagic.memory.policies import policy_environment
@@ -58,6 +59,8 @@ class Isolation:
         self._stated = stated
         self._apart = Apart(self._options.threads)
         self._workers: list[Worker] = []
+        self._given: Mapping[str, Any] = {}
+        self._left_out: Mapping[str, str] = {}
 
     def run(self, given: Mapping[str, Any], load: Load) -> None:
         """Get all variants ready, one after the other, and time them; at the end no worker is left."""
@@ -84,15 +87,33 @@ class Isolation:
         walk = Walk(namespace, adapters, keep=False)
         walk.run(dict.fromkeys(name for section in self._sections for name in section.body.names), ())
         names = [name for name in walk.entries[0].keys if name in namespace and name != _OF_THE_SHELL]
-        values = {
+        found = [(entry.target.__name__, entry) for entry in walk.entries if entry.kind is MODULE]
+        imported = [(name, one) for name, one in found if one.target.__spec__ and sys.modules.get(name) is one.target]
+        values: dict[str, Any] = {
             "namespace": {name: namespace[name] for name in names},
+            "modules": {name: dict(zip(one.keys, one.values, strict=True)) for name, one in imported},
             "given": dict(given),
             "bodies": {section.name: section.body for section in self._sections},
             "random": random.getstate(),
             "generators": {framework.name: framework.rng_state() for framework in adapters},
         }
+        spare = [values["namespace"], values["given"]]
         with self._window():
-            return Parcel(values, adapters, namespace)
+            parcel = Parcel(values, adapters, namespace, [*spare, *values["modules"].values()])
+        of_notebook, of_setup, *_ = parcel.left_out
+        self._given = given
+        self._left_out = {name: why for name, why in of_notebook.items() if name not in given} | of_setup
+        return parcel
+
+    def _missing(self, section: Section) -> str:
+        """Say which object that the section needs cannot be sent, or nothing."""
+        if not self._left_out:
+            return ""
+        body, given = section.body, self._given
+        walk = Walk(self._session.namespace, [section.framework], keep=False)
+        read = body.reads | (body.all_reads - body.assigned - body.defined)
+        walk.run(sorted(read), [(name, given[name]) for name in sorted(read & given.keys())])
+        return next((self._left_out[name] for name in walk.entries[0].keys if name in self._left_out), "")
 
     def _section(self, section: Section, parcel: Parcel) -> Iterator[IsolatedVariant]:
         """Get a section's variants ready, and yield those that can be timed."""
@@ -125,6 +146,10 @@ class Isolation:
         if _OF_THE_SHELL in section.body.all_reads:
             why = "magics and `!` commands need the notebook's own process; leave out --isolate and what implies it"
             self._draft.variant(name, status="not timed", note=f"not run: {why}")
+            return None
+        missing = self._missing(section)
+        if missing:
+            self._draft.failed(name, FwMagicError(missing), "first run")
             return None
         self._draft.variant(name, status="running")
         worker: Worker | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
-from fwmagic.cells.modules import modules_of
+from fwmagic.cells.modules import modules_of, parts_named
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import Copies
 from fwmagic.cells.ways import Programs
@@ -40,8 +40,10 @@ class Session:
 
         `copies` are saved arrays that snapshots of one run share.
         """
-        imported = [one for one in modules_of(body.code(body.tree)) if vars(one) is not self.namespace]
-        return Snapshot(self.namespace, body.names, with_loaded(*more), [*roots, *imported], body.unread, copies)
+        code = body.code(body.tree)
+        imported = [one for one in modules_of(code) if vars(one) is not self.namespace]
+        roots = [*roots, *imported, *parts_named(code, self.namespace)]
+        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:

@@ -13,6 +13,7 @@ from fwmagic.cells.caches import Cache, copies_of
 from fwmagic.cells.definitions import may_act, names_made
 from fwmagic.cells.function import LAST, first_use
 from fwmagic.cells.interrupts import InterruptGuard
+from fwmagic.cells.modules import on_import
 from fwmagic.cells.outcome import Outcome, Window, copied_results, drew_random, left_to_others, root, state_values
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.snapshot import Snapshot
@@ -200,7 +201,8 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
     originals = {name: namespace[name] for name in inputs}
     namespace.update(inputs)
     try:
-        with framework.on_device(options.device), Watch(namespace, body.filename) as watch:
+        imports = on_import(before.take_in)
+        with framework.on_device(options.device), Watch(namespace, body.filename) as watch, imports:
             compiled = framework.compile_events()
             start = time.perf_counter()
             exec(statements, namespace)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 import mmap
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cloudpickle
 
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework
+from fwmagic.frameworks.arrays import aligned_copy, memory_between, sharing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,19 +39,41 @@ class ParcelAddress:
 
 @dataclass(frozen=True)
 class _ParcelSlot:
-    """Where in a parcel the numbers of an array are."""
+    """Where in a parcel the numbers of an array are.
+
+    Those that share memory are views of one block of it: `block` is where that begins and ends, and `offset` and
+    `strides` are those of the view in it.
+    """
 
     offset: int
     dtype: Any
     shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    block: tuple[int, int] | None = None
+
+    def view(self, memory: Any) -> np.ndarray[Any, Any]:
+        """Return the array as a view of memory in which it is."""
+        import numpy as np
+
+        return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)
+
+    def as_id(self) -> tuple[Any, ...]:
+        """Return what stands for the slot in a pickle."""
+        return self.offset, self.dtype, self.shape, self.strides, self.block
+
+
+_Placed: TypeAlias = "tuple[_ParcelSlot, np.ndarray[Any, Any]]"
 
 
 class Parcel:
     """Objects packed for another process, which reads them by `unpack_parcel(parcel.address)`; closing frees memory.
 
-    All objects are in one pickle, so that what is one object here is one object there. Functions whose globals are
-    `namespace` get the other process's for theirs. On Linux the memory has no name in the file system, so that nothing
-    can be left behind.
+    All objects are in one pickle, so that what is one object here is one object there, and arrays that look into one
+    memory here, of whatever frameworks on the CPU, do so there. Functions whose globals are `namespace` get the other
+    process's for theirs. On Linux the memory has no name in the file system, so that nothing can be left behind.
+
+    What cannot be sent is taken out of the dictionaries in `spare`; `left_out` has, for each of these, the sentences on
+    such names.
 
     Raises
     ------
@@ -57,8 +82,14 @@ class Parcel:
     """
 
     def __init__(
-        self, values: dict[str, Any], frameworks: Sequence[Framework], namespace: dict[str, Any] | None = None
+        self,
+        values: dict[str, Any],
+        frameworks: Sequence[Framework],
+        namespace: dict[str, Any] | None = None,
+        spare: Sequence[dict[str, Any]] = (),
     ) -> None:
+        self.left_out: list[dict[str, str]] = [{} for _ in spare]
+        self._spare = spare
         self._frameworks = frameworks
         self._namespace = {} if namespace is None else namespace
         self._file = _ParcelFile()
@@ -81,49 +112,72 @@ class Parcel:
         self.close()
 
     def _write(self, values: dict[str, Any]) -> ParcelAddress:
-        pickled, arrays = self._pickled(values)
-        start = sum(_padded(array.nbytes) for array in arrays)
+        pickled, arrays, start = self._pickled(values)
         with self._file.mapped(start + len(pickled)) as memory:
-            offset = 0
-            for array in arrays:
-                _view_in_parcel(memory, array.dtype, array.shape, offset)[...] = array
-                offset += _padded(array.nbytes)
+            for slot, array in arrays:
+                slot.view(memory)[...] = array
             memory[start : start + len(pickled)] = pickled
         return ParcelAddress(self._file.path, start, len(pickled))
 
-    def _pickled(self, values: dict[str, Any]) -> tuple[bytes, list[np.ndarray[Any, Any]]]:
-        file = io.BytesIO()
-        pickler = self._pickler(file)
+    def _pickled(self, values: dict[str, Any]) -> tuple[bytes, list[_Placed], int]:
+        """Return the pickle, the arrays with their places before it, and where these end."""
+        first = self._tried(values)
+        if isinstance(first, BaseException) and self._leave_out():
+            first = self._tried(values)
+        if isinstance(first, BaseException):
+            raise FwMagicError(_unsendable(*(self._culprit(values) or ("something", first)))) from first
+        blocks = shared_blocks([array for _, array in first.arrays])
+        if not blocks:
+            return first.file.getvalue(), first.arrays, first.end
+        # The first one is kept meanwhile, so that nothing else gets the addresses of the arrays that it has.
+        pickler = self._pickler(blocks)
+        pickler.dump(values)
+        return pickler.file.getvalue(), pickler.arrays, pickler.end
+
+    def _tried(self, value: Any) -> _ParcelPickler | BaseException:
+        """Return the pickler that has packed a value, or what was raised meanwhile."""
+        pickler = self._pickler()
         try:
-            pickler.dump(values)
+            pickler.dump(value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever an object raises when it is pickled
-            name, why = self._culprit(values) or ("something", error)
-            raise FwMagicError(
-                f"`{name}` cannot be sent to a process of its own ({type(why).__name__}: {message_of(why)}): "
-                "make it in the section or in %%setup, or leave out --isolate and what implies it."
-            ) from error
-        return file.getvalue(), pickler.arrays
+            return error
+        return pickler
+
+    def _leave_out(self) -> bool:
+        """Take out of the spare names what cannot be sent; say whether there was any."""
+        for names, left_out in zip(self._spare, self.left_out, strict=True):
+            tried = ((name, self._tried(value)) for name, value in names.items())
+            failed = {name: error for name, error in tried if isinstance(error, BaseException)}
+            left_out |= {name: _unsendable(name, error) for name, error in failed.items()}
+            for name in failed:
+                del names[name]
+        return any(self.left_out)
 
     def _culprit(self, values: dict[str, Any]) -> tuple[str, BaseException] | None:
         """Return the first name whose value cannot be pickled by itself, and why; looks into dictionaries of names."""
         for name, value in values.items():
-            try:
-                self._pickler(io.BytesIO()).dump(value)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # whatever it raises when it is pickled
+            error = self._tried(value)
+            if isinstance(error, BaseException):
                 inside = self._culprit(value) if type(value) is dict and all(map(_is_text, value)) else None
                 return inside or (name, error)
         return None
 
-    def _pickler(self, file: io.BytesIO) -> _ParcelPickler:
-        return _ParcelPickler(file, self._frameworks, self._namespace)
+    def _pickler(self, blocks: Sequence[tuple[int, int]] = ()) -> _ParcelPickler:
+        return _ParcelPickler(self._frameworks, self._namespace, blocks)
+
+
+def shared_blocks(arrays: Sequence[np.ndarray[Any, Any]]) -> list[tuple[int, int]]:
+    """Return where the memory begins and ends that several of the arrays look into, in the order of addresses."""
+    import numpy as np
+
+    bounds = ([np.lib.array_utils.byte_bounds(arrays[place]) for place in places] for places in sharing(arrays))
+    return [(min(low for low, _ in group), max(high for _, high in group)) for group in bounds]
 
 
 def unpack_parcel(address: ParcelAddress, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the objects of a parcel; their arrays are copies in memory of this process's frameworks.
+    """Return the objects of a parcel; their arrays are in memory of this process's frameworks.
 
     Functions whose globals were the sender's namespace get `namespace` for theirs.
     """
@@ -156,16 +210,24 @@ class _ParcelFile:
 
 
 class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles the notebook's functions by value, and hands big arrays to their framework."""
+    """Pickles the notebook's functions by value, and hands arrays to their framework.
 
-    def __init__(self, file: io.BytesIO, frameworks: Sequence[Framework], namespace: dict[str, Any]) -> None:
-        super().__init__(file, protocol=5)
+    Of those in one of the `blocks` of memory, all of the block is put beside the pickle, once.
+    """
+
+    def __init__(
+        self, frameworks: Sequence[Framework], namespace: dict[str, Any], blocks: Sequence[tuple[int, int]]
+    ) -> None:
+        self.file = io.BytesIO()
+        super().__init__(self.file, protocol=5)
         # What cloudpickle takes for the globals of functions from this namespace; it stands for the other process's.
         self._there = {"__name__": "__main__"}
         self.globals_ref[id(namespace)] = self._there
-        self.arrays: list[np.ndarray[Any, Any]] = []
+        self.arrays: list[_Placed] = []
+        self.end = 0
         self._frameworks = frameworks
-        self._offset = 0
+        self._blocks = blocks
+        self._places = [self._place(memory_between(low, high)) for low, high in blocks]
 
     def reducer_override(self, obj: Any) -> Any:
         for framework in self._frameworks:
@@ -177,12 +239,21 @@ class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def persistent_id(self, obj: Any) -> Any:
         if obj is self._there:
             return "namespace"
-        return (obj.offset, obj.dtype, obj.shape) if type(obj) is _ParcelSlot else None
+        return obj.as_id() if type(obj) is _ParcelSlot else None
 
     def _slot(self, array: np.ndarray[Any, Any]) -> _ParcelSlot:
-        slot = _ParcelSlot(self._offset, array.dtype, array.shape)
-        self.arrays.append(array)
-        self._offset += _padded(array.nbytes)
+        address = array.__array_interface__["data"][0]
+        place = bisect.bisect(self._blocks, (address, sys.maxsize)) - 1
+        if not array.nbytes or place < 0 or address >= self._blocks[place][1]:
+            return self._place(array)
+        low, block = self._blocks[place][0], self._places[place]
+        where = block.offset, block.offset + block.shape[0]
+        return _ParcelSlot(address - low, array.dtype, array.shape, array.strides, where)
+
+    def _place(self, array: np.ndarray[Any, Any]) -> _ParcelSlot:
+        slot = _ParcelSlot(self.end, array.dtype, array.shape)
+        self.arrays.append((slot, array))
+        self.end += _padded(array.nbytes)
         return slot
 
 
@@ -191,22 +262,31 @@ class _ParcelUnpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(memory[address.start : address.start + address.size]))
         self._memory = memory
         self._namespace = namespace
+        self._blocks: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
 
     def persistent_load(self, pid: Any) -> Any:
         if pid == "namespace":
             return self._namespace
-        offset, dtype, shape = pid
-        return _view_in_parcel(self._memory, dtype, shape, offset)
+        slot = _ParcelSlot(*pid)
+        return slot.view(self._memory if slot.block is None else self._block(slot.block))
+
+    def _block(self, where: tuple[int, int]) -> np.ndarray[Any, Any]:
+        """Return a copy of a block of memory, the same one each time."""
+        if where not in self._blocks:
+            low, high = where
+            self._blocks[where] = aligned_copy(_ParcelSlot(low, "u1", (high - low,)).view(self._memory))
+        return self._blocks[where]
+
+
+def _unsendable(name: str, error: BaseException) -> str:
+    return (
+        f"`{name}` cannot be sent to a process of its own ({type(error).__name__}: {message_of(error)}): "
+        "make it in the section or in %%setup, or leave out --isolate and what implies it."
+    )
 
 
 def _is_text(key: Any) -> bool:
     return type(key) is str
-
-
-def _view_in_parcel(memory: mmap.mmap, dtype: Any, shape: tuple[int, ...], offset: int) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    return np.ndarray(shape, dtype, memory, offset)
 
 
 def _padded(size: int) -> int:

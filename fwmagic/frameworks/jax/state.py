@@ -11,7 +11,7 @@ import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 
-from fwmagic.frameworks import LEAST_PACKED, Kept
+from fwmagic.frameworks import Kept
 from fwmagic.frameworks.arrays import off_by_a_rounding
 
 _JITTED = type(jax.jit(lambda: None))
@@ -133,7 +133,7 @@ def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     numbers = np.asarray(value)
     (device,) = value.devices()
     place = (device.platform, device.id) if getattr(value, "committed", False) else None
-    return _array, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, place)
+    return _array, (slot(numbers), place)
 
 
 def _array(numbers: Any, place: tuple[str, int] | None) -> Any:

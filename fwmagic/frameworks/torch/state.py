@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fwmagic.errors import FwMagicError
-from fwmagic.frameworks import LEAST_PACKED, Kept
+from fwmagic.frameworks import Kept
 
 _PARTS = {
     torch.sparse_coo: ("_indices", "_values"),
@@ -315,7 +315,7 @@ def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     if isinstance(value, torch.UntypedStorage) and value.device.type != "meta":
         # Not by `numpy()`, which lets the notebook resize the tensor no more.
         numbers = np.from_dlpack(torch.empty(0, dtype=torch.uint8, device=value.device).set_(value).cpu())
-        return _storage_of_numbers, (slot(numbers) if numbers.nbytes >= LEAST_PACKED else numbers, str(value.device))
+        return _storage_of_numbers, (slot(numbers), str(value.device))
     return None
 
 
@@ -328,6 +328,9 @@ def _storage_of_dtype(storage: Any, dtype: torch.dtype) -> Any:
 
 
 def _storage_of_numbers(numbers: Any, device: str) -> Any:
-    here = torch.empty(numbers.size, dtype=torch.uint8)
-    here.numpy()[...] = numbers
+    if numbers.flags.writeable and numbers.size:
+        here = torch.from_numpy(numbers)
+    else:
+        here = torch.empty(numbers.size, dtype=torch.uint8)
+        here.numpy()[...] = numbers
     return here.to(device).untyped_storage()
