@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import decimal
 import gc
 import importlib
@@ -12,6 +13,8 @@ import site
 import socket
 import sys
 import threading
+import time
+import urllib.request
 import warnings
 import wave  # noqa: F401
 from types import ModuleType, SimpleNamespace
@@ -38,6 +41,8 @@ def before():
     log.setLevel(0)
     signal.signal(signal.SIGUSR1, handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.unfreeze()
+    time.tzset()
 
 
 CHANGES = [
@@ -66,6 +71,12 @@ CHANGES = [
     lambda: sys.modules.update(of_mine=SimpleNamespace()),
     lambda: sys.modules.update(wave=ModuleType("wave")),
     lambda: sys.modules.pop("wave"),
+    lambda: gc.set_debug(gc.DEBUG_UNCOLLECTABLE),
+    lambda: gc.freeze(),
+    lambda: threading.stack_size(2**20),
+    lambda: [os.environ.update(TZ="Asia/Tokyo"), time.tzset()],
+    lambda: urllib.request.install_opener(SimpleNamespace()),
+    lambda: vars(asyncio.events).update(_event_loop_policy=SimpleNamespace()),
 ]
 
 

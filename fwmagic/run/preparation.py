@@ -453,7 +453,7 @@ class Preparation:
             draws = draws_of(self._references[section.name], again or ready.outcome, expected)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs":
-            moved = moved_results(plain, reference, self._window)
+            moved = moved_results(plain, reference, self._window, ready.least.spacing)
             result = agreement(expected, found, names, [section.framework], False, moved=moved)
         lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
