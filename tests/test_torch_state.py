@@ -187,6 +187,7 @@ def test_unusual_tensors_come_back(make, cell):
     assert isinstance(TORCH.describe(v), str)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 @pytest.mark.parametrize(
     ("make", "cell", "tells"),
     [

@@ -246,8 +246,10 @@ class _Comparison:
     def items(
         self, path: str, a: Mapping[Any, Any], b: Mapping[Any, Any], attributes: bool = False
     ) -> Iterator[tuple[str, Any, Any]]:
-        """Yield the pairs under the keys of both; a key of one side only is a difference."""
+        """Yield pairs under the keys of both, but those that are settled; a key of one side only is a difference."""
         for key in [*a, *(key for key in b if key not in a)]:
+            if key in a and key in b and self.is_settled(a[key], b[key]):
+                continue
             names_itself = not path and isinstance(key, str) and _PATH.fullmatch(key)
             inside = f"{path}.{key}" if attributes else key if names_itself else f"{path or 'output'}[{key!r}]"
             if key in a and key in b:

@@ -228,7 +228,11 @@ def _moved_modules(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
         return {}
     differ = [(name, module) for name, module in saved.items() if now.get(name, MISSING) is not module]
     gone = {name: module for name, module in differ if name not in now or _is_another(name, now)}
-    made = (name for name in now.keys() - saved.keys() if _is_by_hand(name, now[name], now))
+    # In one expression: a compilation imports thousands, and this is asked some twenty times while a cell is compared.
+    no_import = [
+        name for name, one in now.items() if not isinstance(one, ModuleType) or one.__dict__.get("__spec__") is None
+    ]
+    made = (name for name in no_import if name not in saved and _is_by_hand(name, now[name], now))
     return {**gone, **dict.fromkeys(made, MISSING)}
 
 
@@ -240,7 +244,7 @@ def _is_another(name: str, now: dict[str, Any]) -> bool:
 def _is_by_hand(name: str, module: Any, now: dict[str, Any]) -> bool:
     """Say whether a module was put among the imported ones by other means than an import, and by no library."""
     if isinstance(module, ModuleType) and vars(module).get("__spec__") is not None:
-        return False  # most are such, hundreds after a compilation: nothing else is asked of them
+        return False
     package = now.get(name.partition(".")[0])
     if package is not module and isinstance(package, ModuleType) and not is_of_user(package):
         return False

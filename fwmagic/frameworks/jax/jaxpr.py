@@ -331,7 +331,7 @@ def coarsest(jaxpr: Any) -> float:
         dtypes = (getattr(variable.aval, "dtype", None) for variable in equation.outvars)
         short = (one for one in dtypes if one is not None and jnp.issubdtype(one, jnp.floating) and one.itemsize <= 2)
         spacings = [float(jnp.finfo(one).eps) for one in short]  # type: ignore[no-untyped-call]
-        found = max(found, *spacings, *(coarsest(body) for body, _ in _bodies(equation)))
+        found = max([found, *spacings, *(coarsest(body) for body, _ in _bodies(equation))])
     return found
 
 
