@@ -218,30 +218,36 @@ def _write_variables(saved: dict[str, str]) -> None:
             os.environ[name] = value
 
 
-def _read_modules() -> dict[str, Any]:
-    return dict(sys.modules)
+class _Modules(dict[str, Any]):
+    """The imported modules; `alike` are those of the last time at which nothing but imports had made others of them.
+
+    There are thousands of modules after a compilation, and this is asked some twenty times while a cell is compared.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.modules)
+        self.alike = [*self, *self.values()]
 
 
-def _moved_modules(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def _moved_modules(saved: _Modules, now: _Modules) -> dict[str, Any]:
     """Return what the modules were that differ by hand, not by an import: that is done once in a process."""
-    if len(saved) == len(now) and all(map(operator.is_, saved.values(), now.values())):
+    if len(now.alike) == len(saved.alike) and all(map(operator.is_, now.alike, saved.alike)):
         return {}
     differ = [(name, module) for name, module in saved.items() if now.get(name, MISSING) is not module]
     gone = {name: module for name, module in differ if name not in now or _is_another(name, now)}
-    # In one expression: a compilation imports thousands, and this is asked some twenty times while a cell is compared.
-    no_import = [
-        name for name, one in now.items() if not isinstance(one, ModuleType) or one.__dict__.get("__spec__") is None
-    ]
-    made = (name for name in no_import if name not in saved and _is_by_hand(name, now[name], now))
-    return {**gone, **dict.fromkeys(made, MISSING)}
+    made = (name for name in now.keys() - saved.keys() if _is_by_hand(name, now[name], now))
+    moved = {**gone, **dict.fromkeys(made, MISSING)}
+    if not moved:
+        saved.alike = now.alike
+    return moved
 
 
-def _is_another(name: str, now: dict[str, Any]) -> bool:
+def _is_another(name: str, now: _Modules) -> bool:
     """Say whether what is in the place of a module now was put there; a compiler loads what it has written anew."""
     return _is_by_hand(name, now[name], now) or not vars(now[name]).get("__file__")
 
 
-def _is_by_hand(name: str, module: Any, now: dict[str, Any]) -> bool:
+def _is_by_hand(name: str, module: Any, now: _Modules) -> bool:
     """Say whether a module was put among the imported ones by other means than an import, and by no library."""
     if isinstance(module, ModuleType) and vars(module).get("__spec__") is not None:
         return False
@@ -251,12 +257,12 @@ def _is_by_hand(name: str, module: Any, now: dict[str, Any]) -> bool:
     return not isinstance(module, ModuleType) or is_of_user(module)
 
 
-def _same_modules(saved: dict[str, Any], now: dict[str, Any]) -> bool:
+def _same_modules(saved: _Modules, now: _Modules) -> bool:
     return not _moved_modules(saved, now)
 
 
-def _write_modules(saved: dict[str, Any]) -> None:
-    for name, module in _moved_modules(saved, dict(sys.modules)).items():
+def _write_modules(saved: _Modules) -> None:
+    for name, module in _moved_modules(saved, _Modules()).items():
         if module is MISSING:
             del sys.modules[name]
         else:
@@ -459,7 +465,7 @@ def _callbacks() -> dict[str, list[Any]]:
     return {} if shell is None else dict(shell.events.callbacks)
 
 
-_MODULES = Setting(_read_modules, _write_modules, same=_same_modules)
+_MODULES = Setting(_Modules, _write_modules, same=_same_modules)
 _SETTINGS = (
     Setting(_read_lists, _write_lists, same=_same_lists),
     Setting(_read_builtins, _write_builtins),
