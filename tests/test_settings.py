@@ -200,3 +200,16 @@ def test_a_module_that_a_library_loads_anew_is_no_setting():
         assert sys.modules[name] is before
     finally:
         sys.modules[name] = before
+
+
+def test_modules_that_imports_alone_have_made_are_looked_at_once(monkeypatch):
+    sys.modules.pop("colorsys", None)
+    settings = Settings()
+    importlib.import_module("colorsys")
+    looked_at = []
+    monkeypatch.setattr("fwmagic.cells.settings._is_by_hand", lambda name, *_: looked_at.append(name) or False)
+    assert not settings.moved()
+    assert "colorsys" in looked_at
+    looked_at.clear()
+    assert not settings.moved()
+    assert not looked_at

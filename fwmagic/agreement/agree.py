@@ -205,6 +205,8 @@ class _Comparison:
                 continue
             try:
                 numbers = _many_numbers(a, b)
+                if numbers is None and a is b and type(a) is dict:  # where they are looked for what is not finite
+                    numbers = _many_numbers([*a.values()], [*b.values()])
                 children = self.children(path, a, b) if numbers is None else None
                 if children is not None:
                     seen[id(a), id(b)] = a, b
