@@ -721,8 +721,22 @@ class TestOneSided:
             assert (found.status, found.path) == ("agrees", None), found.sentence
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_long_dict_is_looked_through_for_what_is_not_finite_as_a_whole(bad, monkeypatch):
+    one_by_one = []
+    monkeypatch.setattr("fwmagic.agreement.agree._number", lambda value: one_by_one.append(value))
+    assert spoilt({"D": dict.fromkeys(range(20_000), bad)}, lambda _: None) == "all of D"
+    assert not one_by_one
+
+
 class TestMoved:
     """What a rounding of the inputs moves as far as two results are apart is no difference."""
+
+    def test_a_rounding_to_sixteen_bits_explains_no_more_than_itself(self):
+        ones, moved = {"Out": np.float32(100)}, {"Out": np.float32(102)}
+        for off, status in ((1.5, "agrees"), (3, "differs")):
+            found = compare(ones, {"Out": np.float32(100 + off)}, moved=moved, coarsely=True)
+            assert found.status == status, found.sentence
 
     def test_a_sum_that_cancels_agrees_and_says_so(self):
         found = compare({"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved={"Out": np.float32(1e-4)})

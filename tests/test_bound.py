@@ -97,6 +97,16 @@ PRODUCTS = [
     ("torch", "for i in range(9):\n    y = (a + i) @ a\ny", 1),
 ]  # fmt: skip
 
+# What a compiler folds away.
+PRODUCTS += [
+    ("jax", "jnp.where(True, A, A @ A)[0].sum()", 0),
+    ("jax", "jnp.where(jnp.arange(400) < 500, A[0], (A @ A)[0]).sum()", 0),
+    ("jax", "jnp.where(A[0] > 0, A[0], (A @ A)[0]).sum()", 1),
+    ("jax", "((A @ A) * 0).sum()", 0),
+    ("torch", "((a @ a) * 0).sum()", 0),
+    ("torch", "torch.zeros_like(a @ a).sum()", 0),
+]
+
 
 @pytest.fixture
 def notebook(shell, idle):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import types
 
@@ -46,6 +48,20 @@ def test_bytes_that_a_function_writes_are_an_effect(text):
 @pytest.mark.parametrize("text", ["print(1)", "x.append(1)", "net(x)", "np.random.rand()", "[*range(3)]", "display(1)"])
 def test_what_can_be_undone_is_no_effect(text):
     assert effects(body(text), {}, False) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f = io.BytesIO()\ntorch.save(x, f)",
+        "torch.save(x, f=io.BytesIO())",
+        "with io.StringIO() as f:\n    json.dump([], f)",
+    ],
+)
+def test_what_is_written_to_memory_is_no_effect(text):
+    names = {"torch": torch, "io": io, "json": json}
+    assert effects(body(text), names, False) == ""
+    assert effects(body(f"{text}\nif x: f = 'a.pt'\ntorch.save(x, f)"), names, False)
 
 
 @pytest.mark.parametrize("text", ["input()", "x = int(input('?'))", "import sys\nsys.stdin.readline()"])

@@ -63,11 +63,11 @@ def test_a_time_that_a_function_keeps_is_told_as_such(shell, kept, is_time):
 @pytest.mark.parametrize(
     ("first", "others", "is_time"),
     [
-        (0.011, [0.012, 0.09], True),
-        (0.011, [0.012, 0.011], False),  # nothing moves on
-        (0.011, [0.012, 0.5], False),  # longer than a run takes
-        (time.time(), [time.time() - 3, time.time() - 2], True),
-        (11, [12, 13], False),
+        pytest.param(0.011, [0.012, 0.09], True, id="seconds"),
+        pytest.param(0.011, [0.012, 0.011], False, id="nothing moves on"),
+        pytest.param(0.011, [0.012, 0.5], False, id="longer than a run takes"),
+        pytest.param(time.time(), [time.time() - 3, time.time() - 2], True, id="a date"),
+        pytest.param(11, [12, 13], False, id="whole numbers"),
     ],
 )
 def test_what_may_be_a_time(first, others, is_time):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import decimal
 import gc
 import importlib
@@ -12,6 +13,8 @@ import site
 import socket
 import sys
 import threading
+import time
+import urllib.request
 import warnings
 import wave  # noqa: F401
 from types import ModuleType, SimpleNamespace
@@ -38,6 +41,8 @@ def before():
     log.setLevel(0)
     signal.signal(signal.SIGUSR1, handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.unfreeze()
+    time.tzset()
 
 
 CHANGES = [
@@ -66,6 +71,12 @@ CHANGES = [
     lambda: sys.modules.update(of_mine=SimpleNamespace()),
     lambda: sys.modules.update(wave=ModuleType("wave")),
     lambda: sys.modules.pop("wave"),
+    lambda: gc.set_debug(gc.DEBUG_UNCOLLECTABLE),
+    lambda: gc.freeze(),
+    lambda: threading.stack_size(2**20),
+    lambda: [os.environ.update(TZ="Asia/Tokyo"), time.tzset()],
+    lambda: urllib.request.install_opener(SimpleNamespace()),
+    lambda: vars(asyncio.events).update(_event_loop_policy=SimpleNamespace()),
 ]
 
 
@@ -189,3 +200,16 @@ def test_a_module_that_a_library_loads_anew_is_no_setting():
         assert sys.modules[name] is before
     finally:
         sys.modules[name] = before
+
+
+def test_modules_that_imports_alone_have_made_are_looked_at_once(monkeypatch):
+    sys.modules.pop("colorsys", None)
+    settings = Settings()
+    importlib.import_module("colorsys")
+    looked_at = []
+    monkeypatch.setattr("fwmagic.cells.settings._is_by_hand", lambda name, *_: looked_at.append(name) or False)
+    assert not settings.moved()
+    assert "colorsys" in looked_at
+    looked_at.clear()
+    assert not settings.moved()
+    assert not looked_at

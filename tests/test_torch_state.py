@@ -187,6 +187,55 @@ def test_unusual_tensors_come_back(make, cell):
     assert isinstance(TORCH.describe(v), str)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize(
+    ("make", "cell", "tells"),
+    [
+        ("1j * torch.ones(3)", "v.data = v.conj()", "v.is_conj(), v.tolist()"),
+        ("torch.ones(3)", "v.data = torch._neg_view(v)", "v.is_neg(), v.tolist()"),
+        ("torch.sparse_coo_tensor([[0, 0]], [1.0, 2.0], (3,))", "v._coalesced_(True)", "v.is_coalesced()"),
+    ],
+)
+def test_how_a_tensor_reads_its_memory_comes_back(make, cell, tells):
+    namespace = notebook(f"import torch\nv = {make}")
+    before = eval(tells, namespace)
+    snapshot = Snapshot(namespace, ["v"], ALL)
+    run(namespace, cell)
+    assert eval(tells, namespace) != before
+    assert snapshot.changes().paths == ["v"]
+    snapshot.restore()
+    assert eval(tells, namespace) == before
+    assert not snapshot.changes().paths
+
+
+SWITCHES = {
+    "torch.backends.mkldnn.set_flags(False)": "torch._C._get_mkldnn_enabled()",
+    "torch.backends.cuda.enable_flash_sdp(False)": "torch.backends.cuda.flash_sdp_enabled()",
+    "torch.backends.mha.set_fastpath_enabled(False)": "torch.backends.mha.get_fastpath_enabled()",
+    "torch.autocast('cpu').__enter__()": "(torch.ones(2, 2) @ torch.ones(2, 2)).dtype",
+    "torch.sparse.check_sparse_tensor_invariants.enable()": "torch.sparse.check_sparse_tensor_invariants.is_enabled()",
+    "torch.distributions.Distribution.set_default_validate_args(False)": "torch.distributions.Normal._validate_args",
+    "torch.multiprocessing.set_sharing_strategy('file_system')": "torch.multiprocessing.get_sharing_strategy()",
+    "torch.hub.set_dir('/elsewhere')": "torch.hub.get_dir()",
+    "torch.__future__.set_swap_module_params_on_conversion(True)": (
+        "torch.__future__.get_swap_module_params_on_conversion()"
+    ),
+}
+
+
+@pytest.mark.parametrize("cell", SWITCHES)
+def test_what_torch_is_set_to_comes_back(cell):
+    namespace = notebook("import torch")
+    before = eval(SWITCHES[cell], namespace)
+    snapshot = Snapshot(namespace, ["torch"], ALL)
+    run(namespace, cell)
+    assert eval(SWITCHES[cell], namespace) != before
+    changes = snapshot.changes()
+    changes.restore()
+    assert eval(SWITCHES[cell], namespace) == before
+    assert not snapshot.moved_settings()
+
+
 def test_tensors_without_memory_or_of_an_opaque_layout():
     namespace = notebook(m=torch.ones(3, device="meta"))
     round_trip(namespace, "m", "m.resize_(5)")

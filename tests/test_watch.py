@@ -12,6 +12,7 @@ import threading
 import pytest
 from cells import run
 
+from fwmagic.cells import written
 from fwmagic.cells.threads import left_at_work, wait_for
 from fwmagic.cells.watch import Watch
 
@@ -271,3 +272,17 @@ def test_what_stands_for_a_thread_that_python_did_not_start_is_nobodys_work():
     for one in threading.enumerate():
         if one not in before:
             wait_for(one, 0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="known on Linux only")
+def test_a_folder_that_takes_long_is_left_alone_for_a_while(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fwmagic.cells.written._slow", {})
+    looks = []
+    usual = written._below
+    monkeypatch.setattr("fwmagic.cells.written._below", lambda folder: looks.append(folder) or usual(folder))
+    monkeypatch.setattr("fwmagic.cells.written._LONGEST", -1.0)
+    for _ in range(3):
+        written.Written()
+    assert looks == [tmp_path]

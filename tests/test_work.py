@@ -474,3 +474,11 @@ def test_print_in_a_function_that_is_traced_is_told(notebook):
     run(notebook, f"%%jax {QUICK} -o r\ny = X + 1\nloud(y)")
     (finding,) = (one for one in notebook.user_ns["r"].findings if one.code == "FW103")
     assert finding.line == 3
+
+
+def test_sixteen_bits_on_the_way_to_more_are_no_difference(shell, idle):
+    run(shell, "import jax, jax.numpy as jnp\nX = jax.random.normal(jax.random.key(0), (300, 300))")
+    text = "h = X.astype(jnp.bfloat16)\n(h @ h).astype(jnp.float32).sum()"
+    run(shell, f"%%jax --budget 0.1 --no-memory -o r\n{text}")
+    (variant,) = shell.user_ns["r"]
+    assert (variant.compilation.way, variant.agreement.status) == ("cell", "agrees"), variant.agreement.sentence

@@ -45,6 +45,8 @@ _MOST_NAMED = 3
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 # Two ways to compute a value that cancels part by some times what a rounding of each number that goes in moves it by.
 _MOVES = 30
+# So many times where the rounding is that of floats of 16 bits, which moves by percents: more would hide a difference.
+_COARSE_MOVES = 1
 _CHANCE = "draws random numbers or reads the clock"
 
 
@@ -71,6 +73,7 @@ def agree(
     random: bool = False,
     again: Draws | None = None,
     moved: Any = None,
+    coarsely: bool = False,
 ) -> Agreement:
     """Compare two trees of outputs, of one framework or of two.
 
@@ -104,8 +107,11 @@ def agree(
     moved : object, optional
         What the reference is where all numbers that it was computed from are off by a rounding. Floats that differ by
         no more than some times as much agree: no way of computing them tells these digits.
+    coarsely : bool, optional
+        Whether that rounding is one to floats of 16 bits or less, which moves the reference by percents.
     """
     comparison = _Comparison(names, to_numpy, moved=None if moved is None else _pairs(reference, moved, to_numpy))
+    comparison.moves = _COARSE_MOVES if coarsely else _MOVES
     comparison.compare(reference, outputs)
     found = comparison.result()
     again = again or Draws()
@@ -179,6 +185,7 @@ class _Comparison:
         self.to_numpy = to_numpy
         self.chance = chance
         self.moved = moved or {}
+        self.moves = _MOVES
         self.blurred: dict[str, str] = {}
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
@@ -205,6 +212,8 @@ class _Comparison:
                 continue
             try:
                 numbers = _many_numbers(a, b)
+                if numbers is None and a is b and type(a) is dict:  # where they are looked for what is not finite
+                    numbers = _many_numbers([*a.values()], [*b.values()])
                 children = self.children(path, a, b) if numbers is None else None
                 if children is not None:
                     seen[id(a), id(b)] = a, b
@@ -246,8 +255,10 @@ class _Comparison:
     def items(
         self, path: str, a: Mapping[Any, Any], b: Mapping[Any, Any], attributes: bool = False
     ) -> Iterator[tuple[str, Any, Any]]:
-        """Yield the pairs under the keys of both; a key of one side only is a difference."""
+        """Yield pairs under the keys of both, but those that are settled; a key of one side only is a difference."""
         for key in [*a, *(key for key in b if key not in a)]:
+            if key in a and key in b and self.is_settled(a[key], b[key]):
+                continue
             names_itself = not path and isinstance(key, str) and _PATH.fullmatch(key)
             inside = f"{path}.{key}" if attributes else key if names_itself else f"{path or 'output'}[{key!r}]"
             if key in a and key in b:
@@ -364,8 +375,10 @@ class _Comparison:
             off = one_sided(a, b) if found.used else ""
             self.off.update({path: off} if off else {})
             return
-        if path in self.moved and 0 < found.largest <= (blur := _MOVES * _apart(*self.moved[path])):
-            self.blurred[path] = f"by {found.largest:.2g}, and a rounding of the inputs moves it by {blur / _MOVES:.2g}"
+        if path in self.moved and 0 < found.largest <= (blur := self.moves * _apart(*self.moved[path])):
+            self.blurred[path] = (
+                f"by {found.largest:.2g}, and a rounding of the inputs moves it by {blur / self.moves:.2g}"
+            )
             return
         x, y = a.values[found.index], b.values[found.index]
         if x != x or y != y:

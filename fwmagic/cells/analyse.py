@@ -38,6 +38,8 @@ _EFFECT_METHODS = {
 }
 # Modules by which a program sets what an import finds, or what that does.
 _OF_IMPORTS = {"sys", "os", "importlib", "site", "get_ipython"}
+# What writes to one of these writes to no file.
+_BUFFERS = {"io.BytesIO", "io.StringIO", "BytesIO", "StringIO"}
 _NAMESPACE = {"locals", "vars", "dir"} | LOOKS_UP
 _AWAITING = {ast.Await: "await", ast.AsyncFor: "async for", ast.AsyncWith: "async with"}
 
@@ -255,7 +257,7 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
             if name.endswith(uncompiled):
                 first("disables_jit", node, f"the cell runs under its own `{name}`")
         if isinstance(node, ast.Call):
-            _trait_of_call(node, effects, methods, found, first)
+            _trait_of_call(node, set() if into_memory(node, tree) else effects, methods, found, first)
         match node:
             case ast.Name(id=name) if name in LOOKS_UP | LEADS_TO_NAMES:
                 first("uses_namespace", node, f"the body uses `{name}`")
@@ -300,6 +302,23 @@ def _trait_of_call(
         found["effects"].append(Place(line, "what a magic or `!` command does cannot be undone"))
     if name in _NAMESPACE:
         first("uses_namespace", node, f"the body uses `{name}()`")
+
+
+def into_memory(call: ast.Call, tree: ast.AST) -> bool:
+    """Say whether a call is given a buffer in memory, in place of a file: made in it, or by all that binds its name."""
+    for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+        made: list[ast.expr | None] = [argument]
+        if isinstance(argument, ast.Name):
+            bindings = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.withitem)]
+            values = {
+                id(target): one.value for one in bindings if isinstance(one, ast.Assign) for target in one.targets
+            }
+            values |= {id(one.optional_vars): one.context_expr for one in bindings if isinstance(one, ast.withitem)}
+            bound = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == argument.id]
+            made = [values.get(id(node)) for node in bound if isinstance(node.ctx, ast.Store)]
+        if made and all(isinstance(one, ast.Call) and dotted(one.func) in _BUFFERS for one in made):
+            return True
+    return False
 
 
 def dotted(node: ast.AST) -> str:

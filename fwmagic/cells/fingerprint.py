@@ -47,14 +47,18 @@ def _entry_fingerprint(entry: Entry, places: dict[int, int]) -> Any:
         if entry.framework is None or not entry.framework.is_array(target):
             return _Same(target)
         return (entry.framework.name, entry.framework.describe(target))
-    values = [_value_fingerprint(value, places) for value in entry.values]
+    values = _values_fingerprint(entry.values, places)
     held = frozenset(values) if issubclass(type(target), set | frozenset) else tuple(values)
-    keys = (
-        len(entry.keys)
-        if isinstance(entry.keys, range)
-        else tuple(_value_fingerprint(key, places) for key in entry.keys)
-    )
+    keys = len(entry.keys) if isinstance(entry.keys, range) else tuple(_values_fingerprint(entry.keys, places))
     return (kind.name, _object_fingerprint(target, kind), keys, held)
+
+
+def _values_fingerprint(values: Sequence[Any], places: dict[int, int]) -> list[Any]:
+    """Return the fingerprints of values; of many that are numbers of one kind, or texts, these themselves."""
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and not kinds.isdisjoint(_BY_VALUE):
+        return [*kinds, *values]
+    return [_value_fingerprint(value, places) for value in values]
 
 
 def _object_fingerprint(target: Any, kind: Kind) -> Any:

@@ -99,12 +99,17 @@ def is_of_user(module: ModuleType) -> bool:
         return False
     file = vars(module).get("__file__")
     if file is not None:
-        return Path(str(file)).is_absolute() and not is_of_library(str(file))
+        return _is_file_of_user(str(file))
     if vars(module).get("__spec__") is not None or module.__name__ == "__main__":
         return False
     # A part of an extension need not have a file, but it goes by the name of its package; Cython's own part has none.
     package = sys.modules.get(module.__name__.partition(".")[0])
     return (package is None or package is module) and not module.__name__.startswith(_OF_CYTHON)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_file_of_user(file: str) -> bool:
+    return Path(file).is_absolute() and not is_of_library(file)
 
 
 def has_finalizer(class_: type) -> bool:

@@ -211,9 +211,10 @@ def drawn_again(
     return replace(outcome, again=runs[0], more=tuple(runs[1:]))
 
 
-def moved_results(program: Program, outcome: Outcome, window: Window) -> Mapping[str, Any] | None:
+def moved_results(program: Program, outcome: Outcome, window: Window, spacing: float = 0.0) -> Mapping[str, Any] | None:
     """Return the results where each number that the program reads is off by a rounding; None of a long one.
 
+    The rounding is that of its dtype, or of floats with a larger relative `spacing` that it makes of them.
     How far they move is how far two ways to compute the same may part.
     """
     scene = program.scene
@@ -222,7 +223,7 @@ def moved_results(program: Program, outcome: Outcome, window: Window) -> Mapping
     program.enter()
     try:
         arrays = [value for _, value in scene.snapshot.leaves(scene.framework.is_array)]
-        moved = scene.framework.nudge(arrays)
+        moved = scene.framework.nudge(arrays, spacing)
         scene.snapshot.substitute(moved)
         with window():
             outputs = program.call(*(moved.get(id(value), value) for value in program.args))

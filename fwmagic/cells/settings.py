@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -145,6 +146,31 @@ def _write_collecting(on: bool) -> None:
     (gc.enable if on else gc.disable)()
 
 
+def _read_stack_size() -> int:
+    size = threading.stack_size()  # which sets it to none as well
+    threading.stack_size(size)
+    return size
+
+
+def _write_stack_size(size: int) -> None:
+    threading.stack_size(size)
+
+
+def _write_frozen(was: bool) -> None:
+    if not was:
+        gc.unfreeze()
+
+
+def _of_module(module: str, name: str) -> Setting:
+    """Return a private global of a module of Python, None where that has not been imported."""
+
+    def write(value: Any) -> None:
+        if module in sys.modules:
+            setattr(sys.modules[module], name, value)
+
+    return Setting(lambda: getattr(sys.modules.get(module), name, None), write)
+
+
 def _read_folder() -> Path | None:
     try:
         return Path.cwd()
@@ -164,6 +190,11 @@ def _read_environment() -> dict[str, str]:
 def _write_environment(saved: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(saved)
+
+
+def _write_zone(_: tuple[str, str]) -> None:
+    if hasattr(time, "tzset"):  # not on Windows
+        time.tzset()  # which reads the variable that was put back
 
 
 def _moved_variables(saved: dict[str, str], now: dict[str, str]) -> dict[str, str | None]:
@@ -187,39 +218,51 @@ def _write_variables(saved: dict[str, str]) -> None:
             os.environ[name] = value
 
 
-def _read_modules() -> dict[str, Any]:
-    return dict(sys.modules)
+class _Modules(dict[str, Any]):
+    """The imported modules; `alike` are those of the last time at which nothing but imports had made others of them.
+
+    There are thousands of modules after a compilation, and this is asked some twenty times while a cell is compared.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.modules)
+        self.alike = [*self, *self.values()]
 
 
-def _moved_modules(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def _moved_modules(saved: _Modules, now: _Modules) -> dict[str, Any]:
     """Return what the modules were that differ by hand, not by an import: that is done once in a process."""
-    if len(saved) == len(now) and all(map(operator.is_, saved.values(), now.values())):
+    if len(now.alike) == len(saved.alike) and all(map(operator.is_, now.alike, saved.alike)):
         return {}
-    gone = {name: module for name, module in saved.items() if name not in now or _is_another(name, module, now)}
+    differ = [(name, module) for name, module in saved.items() if now.get(name, MISSING) is not module]
+    gone = {name: module for name, module in differ if name not in now or _is_another(name, now)}
     made = (name for name in now.keys() - saved.keys() if _is_by_hand(name, now[name], now))
-    return {**gone, **dict.fromkeys(made, MISSING)}
+    moved = {**gone, **dict.fromkeys(made, MISSING)}
+    if not moved:
+        saved.alike = now.alike
+    return moved
 
 
-def _is_another(name: str, module: Any, now: dict[str, Any]) -> bool:
-    """Say whether another one was put in the place of a module; a compiler loads what it has written anew."""
-    found = now[name]
-    return found is not module and (_is_by_hand(name, found, now) or not vars(found).get("__file__"))
+def _is_another(name: str, now: _Modules) -> bool:
+    """Say whether what is in the place of a module now was put there; a compiler loads what it has written anew."""
+    return _is_by_hand(name, now[name], now) or not vars(now[name]).get("__file__")
 
 
-def _is_by_hand(name: str, module: Any, now: dict[str, Any]) -> bool:
+def _is_by_hand(name: str, module: Any, now: _Modules) -> bool:
     """Say whether a module was put among the imported ones by other means than an import, and by no library."""
+    if isinstance(module, ModuleType) and vars(module).get("__spec__") is not None:
+        return False
     package = now.get(name.partition(".")[0])
     if package is not module and isinstance(package, ModuleType) and not is_of_user(package):
         return False
-    return not isinstance(module, ModuleType) or (vars(module).get("__spec__") is None and is_of_user(module))
+    return not isinstance(module, ModuleType) or is_of_user(module)
 
 
-def _same_modules(saved: dict[str, Any], now: dict[str, Any]) -> bool:
+def _same_modules(saved: _Modules, now: _Modules) -> bool:
     return not _moved_modules(saved, now)
 
 
-def _write_modules(saved: dict[str, Any]) -> None:
-    for name, module in _moved_modules(saved, dict(sys.modules)).items():
+def _write_modules(saved: _Modules) -> None:
+    for name, module in _moved_modules(saved, _Modules()).items():
         if module is MISSING:
             del sys.modules[name]
         else:
@@ -228,10 +271,11 @@ def _write_modules(saved: dict[str, Any]) -> None:
 
 # What a timer sends, which may still run: without a handler that would end the process.
 _OF_TIMERS = {getattr(signal, name, None) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF")}
+_SIGNALS = tuple(map(int, signal.valid_signals() - _OF_TIMERS))
 
 
 def _read_signals() -> dict[int, Any]:
-    return {int(number): signal.getsignal(number) for number in signal.valid_signals() - _OF_TIMERS}
+    return {number: signal.getsignal(number) for number in _SIGNALS}
 
 
 def _moved_signals(saved: dict[int, Any], now: dict[int, Any]) -> dict[int, Any]:
@@ -319,13 +363,16 @@ def _read_log() -> dict[str, tuple[Any, ...]]:
 
 
 def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
+    if not (logger.level or logger.handlers or logger.filters or logger.disabled) and logger.propagate:
+        return _UNTOUCHED  # most of the hundreds of them, and then there is nothing to compare
     handlers = tuple((one, one.level, one.formatter, tuple(one.filters)) for one in logger.handlers)
     return logger.level, handlers, tuple(logger.filters), logger.propagate, logger.disabled
 
 
 def _moved_loggers(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return how the loggers were that differ; a new one of a library was set up by that while it was imported."""
-    differ = ((name, state) for name, state in now.items() if not _same(saved.get(name, _UNTOUCHED), state))
+    others = [(name, state) for name, state in now.items() if saved.get(name, _UNTOUCHED) is not state]
+    differ = ((name, state) for name, state in others if not _same(saved.get(name, _UNTOUCHED), state))
     moved = {name: (_without_own(name, saved.get(name, _UNTOUCHED), state), state) for name, state in differ}
     return {
         name: before
@@ -418,7 +465,7 @@ def _callbacks() -> dict[str, list[Any]]:
     return {} if shell is None else dict(shell.events.callbacks)
 
 
-_MODULES = Setting(_read_modules, _write_modules, same=_same_modules)
+_MODULES = Setting(_Modules, _write_modules, same=_same_modules)
 _SETTINGS = (
     Setting(_read_lists, _write_lists, same=_same_lists),
     Setting(_read_builtins, _write_builtins),
@@ -433,10 +480,16 @@ _SETTINGS = (
     Setting(sys.get_asyncgen_hooks, lambda saved: sys.set_asyncgen_hooks(*saved)),
     Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
     Setting(gc.isenabled, _write_collecting, late=True),
+    Setting(gc.get_debug, gc.set_debug),
+    Setting(lambda: gc.get_freeze_count() > 0, _write_frozen),
+    Setting(_read_stack_size, _write_stack_size),
+    _of_module("asyncio.events", "_event_loop_policy"),
+    _of_module("urllib.request", "_opener"),
     Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
     Setting(_read_folder, _write_folder),
     Setting(_read_environment, _write_variables, same=_same_variables),
     Setting(_read_environment, _write_environment, late=True),  # a compiler sets variables of its own
+    Setting(lambda: time.tzname, _write_zone),
     _MODULES,
     Setting(_read_signals, _write_signals, same=_same_signals),
     Setting(_read_contexts, _write_contexts, late=True),

@@ -13,7 +13,7 @@ from typing import Any
 from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.foreign import Foreign
-from fwmagic.cells.kinds import MISSING, BindingsKind
+from fwmagic.cells.kinds import MISSING, BindingsKind, same_contents
 from fwmagic.cells.modules import has_finalizer
 from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
@@ -360,6 +360,9 @@ class Snapshot:
             differing = [key for key in keys if not _alike(entry.values[key], values[key])]
             if not differing and entry.differs():  # a set whose `pop` goes on elsewhere
                 return [path]
+        elif same_contents(entry.keys, keys):
+            pairs = zip(keys, entry.values, values, strict=True)
+            differing = [key for key, old, new in pairs if old is not new and not _alike(old, new)]
         else:
             before = {id(key): (key, value) for key, value in zip(entry.keys, entry.values, strict=True)}
             after = {id(key): (key, value) for key, value in zip(keys, values, strict=True)}

@@ -18,11 +18,15 @@ _OPEN_FILES, _PLACES = Path("/proc/self/fd"), Path("/proc/self/fdinfo")
 # The folder is looked at if it holds no more files and folders, and if that takes no longer than so many seconds.
 _MOST_FILES, _MOST_FOLDERS = 2000, 100
 _LONGEST = 0.05
+# A folder that took longer is left alone for so many seconds.
+_PATIENCE = 60.0
 # What the shell, a database and Jupyter save meanwhile.
 _OF_OTHERS = ("history.sqlite", ".ipynb", "-journal")
 
 _State = tuple[int, int]  # size, and time of change
 _Open = tuple[_State, str]  # and the place in it
+
+_slow: dict[Path, float] = {}  # until when a folder is left alone
 
 
 class Written:
@@ -32,6 +36,7 @@ class Written:
         self._sum = _bytes_so_far()
         self._folder = _folder()
         self._open = {} if self._sum is None else _open_files()
+        self._streams = set() if self._sum is None else _streams()
         self._files = None if self._sum is None else _files_in(self._folder)
 
     def path(self, asked: Collection[str]) -> str:
@@ -42,16 +47,29 @@ class Written:
         written = 0 if self._sum is None else (_bytes_so_far() or 0) - self._sum
         if written <= 0:
             return ""
-        open_files, files = _open_files(), _files_in(self._folder)
-        changed = [path for path, now in open_files.items() if _by_this(written, self._open.get(path, now), now)]
-        if files is not None and self._files is not None:
-            changed += [path for path, now in files.items() if _by(written, self._files.get(path), now)]
+        changed = [path for path, now in _open_files().items() if _by_this(written, self._open.get(path, now), now)]
+        changed += self._changed_in_folder(written)
         folder = self._folder or Path("/")
         known = {folder / path for path in asked}
         path = next((path for path in changed if path not in known), None)
         if path is None:
             return ""
         return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+    def _changed_in_folder(self, written: int) -> Iterator[Path]:
+        files = None if self._files is None else _files_in(self._folder)
+        if files is None or self._files is None:
+            return
+        passed_by = self._streams | _streams()
+        for path, now in files.items():
+            before = self._files.get(path)
+            is_own = _by(written, None if before is None else _state(before), _state(now))
+            if is_own and (now.st_dev, now.st_ino) not in passed_by and not path.endswith(_OF_OTHERS):
+                yield Path(path)
+
+
+def _state(of_file: os.stat_result) -> _State:
+    return of_file.st_size, of_file.st_mtime_ns
 
 
 def _by(written: int, before: _State | None, now: _State) -> bool:
@@ -92,7 +110,7 @@ def _open_files() -> dict[Path, _Open]:
             continue
         which, path = (of_file.st_dev, of_file.st_ino), link.readlink()
         if which not in streams | of_parent and not path.name.endswith(_OF_OTHERS):
-            found[path] = (of_file.st_size, of_file.st_mtime_ns), _place(link.name)
+            found[path] = _state(of_file), _place(link.name)
     return found
 
 
@@ -115,22 +133,24 @@ def _files_of(process: int) -> set[tuple[int, int]]:
     return found
 
 
-def _files_in(folder: Path | None) -> dict[Path, _State] | None:
-    """Return the state of the files of a folder, and of the folders in it, but for those of streams.
+def _files_in(folder: Path | None) -> dict[str, os.stat_result] | None:
+    """Return what the system tells of the files of a folder, and of the folders in it; nothing is asked of them here.
 
-    None: there is no folder, there are too many, or the file system is slow.
+    None: there is no folder, there are too many, or the file system is slow, or was a moment ago: a cell is run
+    several times.
     """
-    if folder is None:
+    begun = time.perf_counter()
+    if folder is None or begun < _slow.get(folder, 0.0):
         return None
     found = {}
-    streams, begun = _streams(), time.perf_counter()
     for count, entry in enumerate(_below(folder)):
-        if count >= _MOST_FILES or time.perf_counter() - begun > _LONGEST:
+        if time.perf_counter() - begun > _LONGEST:
+            _slow[folder] = begun + _PATIENCE
+            return None
+        if count >= _MOST_FILES:
             return None
         with contextlib.suppress(OSError):  # it is gone already
-            of_file = entry.stat()
-            if (of_file.st_dev, of_file.st_ino) not in streams and not entry.name.endswith(_OF_OTHERS):
-                found[Path(entry.path)] = of_file.st_size, of_file.st_mtime_ns
+            found[entry.path] = entry.stat()
     return found
 
 

@@ -224,9 +224,10 @@ class Framework(ABC):
         """Return a copy of an array, for a call that may use it up; None if no call does that to such arrays."""
         return None
 
-    def nudge(self, arrays: Sequence[Any]) -> dict[int, Any]:
+    def nudge(self, arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
         """Change the numbers of arrays by about one rounding each, by chance, but alike every time.
 
+        The rounding is that of their dtype, or of floats with a larger relative spacing, to which they are cast.
         Return what is to stand for those that cannot be changed in place, by the `id` of these.
         """
         return {}

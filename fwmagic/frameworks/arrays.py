@@ -142,13 +142,14 @@ def _sum_dtype(values: np.ndarray[Any, Any]) -> Any:
 OFF = 2.7
 
 
-def off_by_a_rounding(numbers: Any) -> Any:
+def off_by_a_rounding(numbers: Any, spacing: float = 0.0) -> Any:
     """Return floats of NumPy that are larger by about one unit in their last place, each by the same chance always.
 
+    It is the last place of floats of another relative spacing, if that is larger.
     All to one side, and on the whole by no whole number of units: what is taken off them, such as their mean, is to be
     rounded in another way, too.
     """
     import numpy as np
 
     noise = np.random.default_rng(0).random(numbers.shape, dtype=np.float32)
-    return (numbers * (1 + np.finfo(numbers.dtype).eps * OFF * noise)).astype(numbers.dtype)
+    return (numbers * (1 + max(float(np.finfo(numbers.dtype).eps), spacing) * OFF * noise)).astype(numbers.dtype)

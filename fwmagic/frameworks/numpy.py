@@ -225,11 +225,11 @@ class NumPy(Framework):
         """Return the array itself."""
         return np.asarray(array)
 
-    def nudge(self, arrays: Sequence[Any]) -> dict[int, Any]:
+    def nudge(self, arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
         """Change them in place."""
         for array in arrays:
             if array.dtype.kind == "f" and array.flags.writeable:
-                array[...] = off_by_a_rounding(array)
+                array[...] = off_by_a_rounding(array, spacing)
         return {}
 
     def describe(self, array: Any) -> str:

@@ -30,11 +30,21 @@ def agreement(
     random: bool,
     again: Draws | None = None,
     moved: Any = None,
+    coarsely: bool = False,
 ) -> Agreement:
     """Compare two trees of results."""
     to_numpy = to_numpy_of(frameworks)
     try:
-        return agree(expected, found, names=names, to_numpy=to_numpy, random=random, again=again, moved=moved)
+        return agree(
+            expected,
+            found,
+            names=names,
+            to_numpy=to_numpy,
+            random=random,
+            again=again,
+            moved=moved,
+            coarsely=coarsely,
+        )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever methods of the results raise that are the user's own

@@ -10,7 +10,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from fwmagic import frameworks
-from fwmagic.cells.analyse import Body, dotted
+from fwmagic.cells.analyse import Body, dotted, into_memory
 from fwmagic.cells.function import first_use
 from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.names import exposed_names, names_of_code, notebook_functions, words_of_code
@@ -53,7 +53,9 @@ def effects(body: Body, namespace: dict[str, Any], repeat_effects: bool) -> str:
         if whose:
             return f"line {line}: `{path}` belongs to {whose}, which is not put back ({_ANYWAY})"
     for node in [] if repeat_effects else ast.walk(body.tree):
-        if isinstance(node, ast.Call) and _is_effect(dotted(node.func), names):
+        if not isinstance(node, ast.Call) or into_memory(node, body.tree):
+            continue
+        if _is_effect(dotted(node.func), names):
             return f"line {node.lineno}: what `{dotted(node.func)}` does cannot be undone ({_ANYWAY})"
     methods = _METHODS.union(name for one in frameworks.loaded() for name in one.effects if "." not in name)
     for function in notebook_functions(namespace, body.all_reads):

@@ -459,8 +459,10 @@ class Preparation:
             draws = draws_of(self._references[section.name], again or ready.outcome, expected)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs":
-            moved = moved_results(plain, reference, self._window)
-            result = agreement(expected, found, names, [section.framework], False, moved=moved)
+            spacing = ready.least.spacing
+            moved = moved_results(plain, reference, self._window, spacing)
+            is_coarse = spacing > 0
+            result = agreement(expected, found, names, [section.framework], False, moved=moved, coarsely=is_coarse)
         lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
             sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"

@@ -22,6 +22,7 @@ from fwmagic.frameworks.compiled import MOST_TRACED, CompileLog, Static, Traced
 from fwmagic.frameworks.jax.jaxpr import (
     arithmetic,
     captured_constants,
+    coarsest,
     evaluate,
     gone_through,
     repeated,
@@ -174,7 +175,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     used = used_arguments(closed.jaxpr)
     rest = unread(closed.jaxpr, filename)
     again = repeated(closed.jaxpr, filename)
-    least = Least(arithmetic(closed.jaxpr, rest.variables), gone_through(closed.jaxpr))
+    least = Least(arithmetic(closed.jaxpr, rest.variables), gone_through(closed.jaxpr), spacing=coarsest(closed.jaxpr))
     if not captured and len(used) == len(arguments) and not rest.variables:
         account = static(traced.lower().compile())
         return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, least=least)

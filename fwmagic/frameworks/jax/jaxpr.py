@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 #: What nothing reads is kept where it is more than this share of the work.
 LEAST_UNREAD = 0.01
 # Nanoseconds a byte that is read or written, and an operation on numbers; what one equation costs at least, in bytes.
@@ -167,6 +169,47 @@ def _liveness(jaxpr: Any, wanted: Iterable[Any]) -> tuple[list[Any], set[int]]:
     return dead, needed
 
 
+def _folded(jaxpr: Any, wanted: Iterable[Any], given: frozenset[int]) -> tuple[list[Any], set[int], set[int]]:
+    """Return what `_liveness` does, where XLA folds away what it can.
+
+    Also the `id` of each variable that is the same in each call: what is made of no argument but those `given`.
+    """
+    fixed = set(given)
+    for equation in jaxpr.eqns:
+        if not equation.effects and all(hasattr(atom, "val") or id(atom) in fixed for atom in equation.invars):
+            fixed.update(map(id, equation.outvars))
+    needed = set(map(id, wanted))
+    dead = []
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects:
+            needed.update(map(id, equation.invars))
+        elif any(wanted := [id(variable) in needed for variable in equation.outvars]):
+            needed.update(map(id, _read(equation, wanted, fixed)))
+        else:
+            dead.append(equation)
+    return dead, needed, fixed
+
+
+def _read(equation: Any, needed: list[bool], fixed: set[int]) -> list[Any]:
+    """Return the arguments that have to be read for the results that `needed` marks: not what XLA folds away."""
+    name, atoms = equation.primitive.name, list(equation.invars)
+    bodies = [body for body, _ in _bodies(equation)]
+    if name in _INLINED and len(bodies) == 1 and len(bodies[0].invars) == len(atoms):
+        inside = _fixed_inside(bodies[0], equation, fixed)
+        _, read, _ = _folded(bodies[0], _chosen(bodies[0].outvars, needed), inside)
+        return [atom for atom, variable in zip(atoms, bodies[0].invars, strict=True) if id(variable) in read]
+    if name == "select_n" and (hasattr(atoms[0], "val") or id(atoms[0]) in fixed):
+        return []  # which of the others is taken is known before anything runs
+    if name == "mul" and any(hasattr(atom, "val") and not jnp.any(atom.val) for atom in atoms):
+        return []
+    return atoms
+
+
+def _fixed_inside(body: Any, equation: Any, fixed: set[int]) -> frozenset[int]:
+    """Return which variables of a program inside stand for arguments that are the same in each call."""
+    return _marked(body.invars, [hasattr(atom, "val") or id(atom) in fixed for atom in equation.invars])
+
+
 def repeated(jaxpr: Any, filename: str = "") -> tuple[float, int | None]:
     """Return the share of the work that is the same again, which XLA does once, and the first line that does it.
 
@@ -204,31 +247,38 @@ def arithmetic(jaxpr: Any, also: Iterable[Any] = ()) -> float:
     return sum(_arithmetic(jaxpr, frozenset(), (*jaxpr.outvars, *also)))
 
 
-def _arithmetic(jaxpr: Any, varying: frozenset[int], wanted: Iterable[Any]) -> tuple[float, float]:
-    """Return the operations for what is wanted that do not depend on the variables `varying`, and those that do."""
+def _arithmetic(
+    jaxpr: Any, varying: frozenset[int], wanted: Iterable[Any], given: frozenset[int] = frozenset()
+) -> tuple[float, float]:
+    """Return the operations for what is wanted that do not depend on the variables `varying`, and those that do.
+
+    Those `given` are the same in each call.
+    """
     same, other = 0.0, 0.0
     depend = set(varying)
-    dead, needed = _liveness(jaxpr, wanted)
+    dead, needed, constant = _folded(jaxpr, wanted, given)
     left_out = {id(equation) for equation in (*_again(jaxpr), *dead)}
     for equation in jaxpr.eqns:
         depends = [id(atom) in depend for atom in equation.invars]
         depend.update(map(id, equation.outvars) if any(depends) else ())
         if id(equation) not in left_out:
-            fixed, moving = _arithmetic_of(equation, depends, [id(one) in needed for one in equation.outvars])
+            flags = [id(one) in needed for one in equation.outvars]
+            fixed, moving = _arithmetic_of(equation, depends, flags, constant)
             same, other = same + fixed, other + moving
     return same, other
 
 
-def _arithmetic_of(equation: Any, depends: list[bool], needed: list[bool]) -> tuple[float, float]:
+def _arithmetic_of(equation: Any, depends: list[bool], needed: list[bool], constant: set[int]) -> tuple[float, float]:
     """Return the operations of an equation that do not depend on the arguments that `depends` marks, and others.
 
-    `needed` marks the results that something needs.
+    `needed` marks the results that something needs; `constant` are variables that are the same in each call.
     """
     name = equation.primitive.name
     bodies = [body for body, _ in _bodies(equation)]
     total = lifted = 0.0
     if name in _INLINED and len(bodies) == 1:
-        return _arithmetic(bodies[0], _marked(bodies[0].invars, depends), _chosen(bodies[0].outvars, needed))
+        given = _fixed_inside(bodies[0], equation, constant)
+        return _arithmetic(bodies[0], _marked(bodies[0].invars, depends), _chosen(bodies[0].outvars, needed), given)
     if name == "scan":
         (body,), turns, fixed = bodies, equation.params["length"], equation.params["num_consts"]
         moving = frozenset(map(id, body.invars[fixed:]))
@@ -272,6 +322,17 @@ def gone_through(jaxpr: Any) -> float:
     needed = _needed(jaxpr, set(made)) & given.keys()
     fresh = (atom for key, atom in made.items() if key not in again)
     return sum(map(_bytes, fresh)) + sum(_bytes(given[key]) for key in needed)
+
+
+def coarsest(jaxpr: Any) -> float:
+    """Return the spacing of the coarsest floats of 16 bits or less that are made, relative to them; 0: of none."""
+    found = 0.0
+    for equation in jaxpr.eqns:
+        dtypes = (getattr(variable.aval, "dtype", None) for variable in equation.outvars)
+        short = (one for one in dtypes if one is not None and jnp.issubdtype(one, jnp.floating) and one.itemsize <= 2)
+        spacings = [float(jnp.finfo(one).eps) for one in short]  # type: ignore[no-untyped-call]
+        found = max([found, *spacings, *(coarsest(body) for body, _ in _bodies(equation))])
+    return found
 
 
 def _needed(jaxpr: Any, whole: set[int]) -> set[int]:

@@ -108,11 +108,11 @@ def spare(value: Any) -> Any:
     return rebuild(*arguments)
 
 
-def nudge(arrays: Sequence[Any]) -> dict[int, Any]:
+def nudge(arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
     """Return arrays like those of floats, changed by about one rounding each, by the `id` of these."""
     floats = [one for one in arrays if isinstance(one, jax.Array) and one.dtype.name in ("float32", "float64")]
     return {
-        id(one): jax.device_put(off_by_a_rounding(np.asarray(one)), one.sharding)
+        id(one): jax.device_put(off_by_a_rounding(np.asarray(one), spacing), one.sharding)
         for one in floats
         if not isinstance(one, jax.core.Tracer) and not one.is_deleted()
     }

@@ -172,7 +172,7 @@ class Torch(Framework):
             return value, "forward"
         return None
 
-    def nudge(self, arrays: Sequence[Any]) -> dict[int, Any]:
+    def nudge(self, arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
         """Change them in place, by the data alone: autograd would refuse a graph of which a part was changed."""
         for array in arrays:
             if array.is_floating_point() and array.layout is torch.strided and state.is_readable(array):
@@ -180,7 +180,7 @@ class Torch(Framework):
                     array.device, array.dtype
                 )
                 with contextlib.suppress(RuntimeError):  # it looks at one place several times, or cannot be changed
-                    array.data.mul_(1 + torch.finfo(array.dtype).eps * OFF * noise)
+                    array.data.mul_(1 + max(torch.finfo(array.dtype).eps, spacing) * OFF * noise)
         return {}
 
     @contextlib.contextmanager

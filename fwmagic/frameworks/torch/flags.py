@@ -74,6 +74,65 @@ def _write_hooks(saved: Mapping[str, list[Any]]) -> None:
         place.update(saved.get(name, ()))
 
 
+def _read_autocast() -> tuple[Any, ...]:
+    """Return how deep in `torch.autocast` this is, and what that is set to for each kind of device."""
+    depth = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    devices = ((kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda"))
+    return depth, torch.is_autocast_cache_enabled(), tuple(devices)
+
+
+def _write_autocast(saved: tuple[Any, ...]) -> None:
+    depth, caches, devices = saved
+    torch.set_autocast_cache_enabled(caches)
+    for kind, is_on, dtype in devices:
+        torch.set_autocast_enabled(kind, is_on)
+        torch.set_autocast_dtype(kind, dtype)
+    while _read_autocast()[0] > depth:
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
+
+
+def _write_invariants(on: bool) -> None:
+    checks = torch.sparse.check_sparse_tensor_invariants
+    (checks.enable if on else checks.disable)()  # type: ignore[no-untyped-call]
+
+
+def _attribute(module: str, path: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """Return what reads and what writes an attribute of a module of torch, if it has been imported and has that."""
+    *owners, name = path.split(".")
+
+    def owner() -> Any:
+        found = sys.modules.get(module)
+        for one in owners:
+            found = getattr(found, one, None)
+        return found
+
+    def write(value: Any) -> None:
+        if hasattr(owner(), name):
+            setattr(owner(), name, value)
+
+    return lambda: getattr(owner(), name, None), write
+
+
+def _switches() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Return what reads and what writes each switch of torch's own, of those that this version has."""
+    names = ("mkldnn", "cudnn", "nnpack")
+    switches = [
+        *((torch._C, f"_get_{one}_enabled", f"_set_{one}_enabled") for one in names),
+        *((torch._C, f"_get_{one}_deterministic", f"_set_{one}_deterministic") for one in names),
+        (torch._C, "_get_cudnn_benchmark", "_set_cudnn_benchmark"),
+        *((torch.backends.cuda, f"{one}_sdp_enabled", f"enable_{one}_sdp") for one in _ATTENTIONS),
+        (torch.backends.mha, "get_fastpath_enabled", "set_fastpath_enabled"),
+        (torch.multiprocessing, "get_sharing_strategy", "set_sharing_strategy"),
+        *((torch.__future__, f"get_{one}", f"set_{one}") for one in _OF_CONVERSION),
+    ]
+    return {get: (getattr(owner, get), getattr(owner, put)) for owner, get, put in switches if hasattr(owner, get)}
+
+
+_ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")
+_OF_CONVERSION = ("swap_module_params_on_conversion", "overwrite_module_params_on_conversion")
+
 _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "threads": (torch.get_num_threads, torch.set_num_threads),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
@@ -85,4 +144,9 @@ _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "printing": (_read_printing, _write_printing),
     "hooks": (_read_hooks, _write_hooks),
     "warn always": (torch.is_warn_always_enabled, torch.set_warn_always),
+    "autocast": (_read_autocast, _write_autocast),
+    "invariants": (torch.sparse.check_sparse_tensor_invariants.is_enabled, _write_invariants),
+    "distributions": _attribute("torch.distributions.distribution", "Distribution._validate_args"),
+    "hub": _attribute("torch.hub", "_hub_dir"),
+    **_switches(),
 }

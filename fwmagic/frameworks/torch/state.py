@@ -199,10 +199,13 @@ def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _tensor_form(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Return how the tensor looks into its memory; a nested or sparse one has no strides."""
+    """Return how the tensor looks into its memory, and as what; a nested or sparse one has no strides."""
+    seen_as = tensor.is_conj(), tensor.is_neg(), getattr(tensor, "names", None)  # later versions name no axes
     if tensor.is_nested or tensor.layout is not torch.strided:
-        return tensor.dtype, tensor.device, tensor.layout
-    return tensor.dtype, tensor.device, tensor.layout, _tensor_shape(tensor), tensor.stride(), tensor.storage_offset()
+        is_coalesced = tensor.layout is torch.sparse_coo and tensor.is_coalesced()
+        return tensor.dtype, tensor.device, tensor.layout, seen_as, is_coalesced
+    places = _tensor_shape(tensor), tensor.stride(), tensor.storage_offset()
+    return tensor.dtype, tensor.device, tensor.layout, seen_as, *places
 
 
 def _tensor_shape(tensor: torch.Tensor) -> list[int]:

@@ -40,6 +40,9 @@ _WHOLE = {
 _PARTS = {"unfold", "as_strided"}
 # What hands the numbers of a tensor over to others than operations.
 _HANDS_OVER = {"numpy", "tolist", "untyped_storage", "storage", "data_ptr", "__array__", "__dlpack__", "__reduce_ex__"}
+# What takes no numbers from its argument, but its form.
+_OF_FORM = {f"{made}_like" for made in ("empty", "zeros", "ones", "full", "rand", "randn", "randint")}
+_OF_FORM |= {f"new_{made}" for made in ("empty", "zeros", "ones", "full", "empty_strided")}
 # Along so many paths it works as long as at one more operation.
 _WRITTEN = 4
 
@@ -76,7 +79,8 @@ class _Operation:
     `part`: it looks at a part of it. `made` are the places of those that made its arguments, below 0 for what was there
     before. `again`: an operation before it has computed the same. `mutates`: it writes to an argument. `line` is the
     cell's, if it is known; `arithmetic` the operations on numbers of a matrix product or a convolution. Operations of
-    one `call` are those of one call that the user's code makes of a library.
+    one `call` are those of one call that the user's code makes of a library. `spacing` is that of the floats of 16 bits
+    or less which it makes, relative to them. `zeroes`: it multiplies by the number zero.
     """
 
     name: str
@@ -90,6 +94,8 @@ class _Operation:
     part: bool = False
     arithmetic: float = 0.0
     call: int = 0
+    spacing: float = 0.0
+    zeroes: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -126,7 +132,8 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(self.noted) > self._most or time.perf_counter() > self._until:
             raise _Counted
         tensors = _tensors((*args, *(kwargs or {}).values()))
-        made = tuple(map(self._place, tensors))
+        name = func.name().partition("::")[2].partition(".")[0]
+        made = () if name in _OF_FORM else tuple(map(self._place, tensors))
         start = time.perf_counter()
         outputs = func(*args, **(kwargs or {}))
         seconds = time.perf_counter() - start
@@ -148,14 +155,27 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._written[storage] = len(self.noted)
         if not results:  # a number, which is read
             self._read.add(len(self.noted))
-        name = func.name().partition("::")[2].partition(".")[0]
         again, line = first < len(self.noted), self._line()
         call = self._number_of_call()
         elementwise, looks = torch.Tag.pointwise in func.tags, bool(func.is_view)
         sizes = [sum(tensor.numel() for tensor in some[:1]) for some in (tensors, results)]
         part = looks and (name in _PARTS or sizes[1] < sizes[0])
         self.noted.append(
-            _Operation(name, elementwise, looks, made, again, mutates, seconds, line, part, arithmetic, call)
+            _Operation(
+                name,
+                elementwise,
+                looks,
+                made,
+                again,
+                mutates,
+                seconds,
+                line,
+                part,
+                arithmetic,
+                call,
+                max(map(_spacing, results), default=0.0),
+                name == "mul" and any(isinstance(one, int | float) and not one for one in args),
+            )
         )
         return outputs
 
@@ -247,8 +267,11 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         unread = _share_of((one for _, one in works if one.call not in read), every)
         return unread, _share_of((one for _, one in works if one.call in read - new), every)
 
-    def _needed(self) -> set[int]:
-        """Return the places of what is read by something that is alive, or writes to what was there before."""
+    def _needed(self, folded: bool = False) -> set[int]:
+        """Return the places of what is read by something that is alive, or writes to what was there before.
+
+        `folded`: not of what is multiplied by zero, which a compiler leaves out.
+        """
         self._call = None  # a frame keeps its values alive
         needed = {place for place in (*self._places.values(), *self._read) if place >= 0}
         needed |= {
@@ -258,13 +281,13 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         needed |= {place for place, one in enumerate(self.noted) if one.mutates}
         for place in range(len(self.noted) - 1, -1, -1):
-            if place in needed:
+            if place in needed and not (folded and self.noted[place].zeroes):
                 needed.update(self.noted[place].made)
         return needed
 
     def arithmetic(self) -> float:
         """Return the operations on numbers of matrix products and convolutions that a compiler has to leave in."""
-        needed = self._needed()
+        needed = self._needed(folded=True)
         return sum(one.arithmetic for place, one in enumerate(self.noted) if place in needed and not one.again)
 
     def gone_through(self, results: Any) -> float:
@@ -286,7 +309,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if one.looks and not one.part:
                 shown.update(one.made if place in shown else ())
                 needed.update(one.made if place in needed else ())
-            elif one.is_whole and place in shown | needed:
+            elif one.is_whole and not one.zeroes and place in shown | needed:
                 needed.update(one.made)
         read: dict[int, int] = {}
         for place, (address, size) in self.given.items():
@@ -346,6 +369,11 @@ def _memory(tensor: torch.Tensor) -> tuple[int, int]:
         return 0, 0
 
 
+def _spacing(tensor: torch.Tensor) -> float:
+    """Return how far apart floats of 16 bits or less are, relative to them; 0 for any other tensor."""
+    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() and tensor.element_size() <= 2 else 0.0
+
+
 def worked_outside(run: Callable[[], Any], filename: str) -> Untraced:
     """Run something plainly, and return what that did outside of torch: Dynamo may take its results for fixed.
 
@@ -361,7 +389,8 @@ def worked_outside(run: Callable[[], Any], filename: str) -> Untraced:
             return Untraced()
         # Waiting and files break the graph, and Dynamo draws random numbers anew.
         outside = max(seen.seconds - len(operations.noted) * _LOOKED_AT, 0.0)
-        least = Least(operations.arithmetic(), operations.gone_through(results), *operations.left_out())
+        spacing = max((one.spacing for one in operations.noted), default=0.0)
+        least = Least(operations.arithmetic(), operations.gone_through(results), *operations.left_out(), spacing)
         found.append(replace(seen, never="", seconds=outside, least=least))
         if not found[0].is_worth_a_call:
             break
