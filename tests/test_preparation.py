@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from contextlib import nullcontext
 
 import pytest
@@ -14,11 +13,9 @@ from fwmagic import frameworks
 from fwmagic.cells.analyse import analyse
 from fwmagic.cells.function import LAST
 from fwmagic.cells.outcome import Outcome
-from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.ways import Programs
 from fwmagic.options import Options
 from fwmagic.report import Agreement
-from fwmagic.run.checking import clocked
 from fwmagic.run.draft import Draft
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
@@ -30,49 +27,6 @@ CALLS = itertools.count(1)
 def ticket():
     """Return another number at each call, out of sight of a notebook's state."""
     return next(CALLS)
-
-
-TIMED = """
-import functools, time, torch
-def timed(function):
-    @functools.wraps(function)
-    def call(*args):
-        start = time.perf_counter()
-        result = function(*args)
-        call.last = {kept}
-        return result
-    return call
-@timed
-def product(v): return v @ v
-x = torch.ones(100, 100)
-"""
-
-
-@pytest.mark.parametrize(
-    ("kept", "way"),
-    [("time.perf_counter() - start", "cell"), ("time.time()", "cell"), ("result.sum() * ticket()", "eager")],
-)
-def test_a_time_that_a_function_keeps_is_no_other_result(shell, kept, way):
-    shell.user_ns["ticket"] = ticket
-    run(shell, TIMED.format(kept=kept))
-    run(shell, f"%%torch {QUICK} -o r\ny = product(x)\ny.sum()")
-    assert shell.user_ns["r"]["torch"].compilation.way == way
-
-
-@pytest.mark.parametrize(
-    ("first", "others", "is_time"),
-    [
-        pytest.param(0.011, [0.012, 0.09], True, id="seconds"),
-        pytest.param(0.011, [0.012, 0.011], False, id="nothing moves on"),
-        pytest.param(0.011, [0.012, 0.5], False, id="longer than a run takes"),
-        pytest.param(time.time(), [time.time() - 3, time.time() - 2], True, id="a date"),
-        pytest.param(11, [12, 13], False, id="whole numbers"),
-    ],
-)
-def test_what_may_be_a_time(first, others, is_time):
-    again, *more = ({"f.last": value} for value in others)
-    seen = Outcome({}, {}, True, 0.01, again=again, more=tuple(more), plain={"f.last": first})
-    assert clocked(seen, Snapshot({}, [], [])) == ["f.last"] * is_time
 
 
 class TestCompiledDifferently:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,15 +10,11 @@ from fwmagic.agreement.agree import Draws, agree
 from fwmagic.agreement.close import ToNumpy
 from fwmagic.cells.outcome import Outcome, Window, drawn_again
 from fwmagic.cells.program import Program
-from fwmagic.cells.snapshot import Snapshot
 from fwmagic.errors import message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework
 from fwmagic.report import Agreement
 from fwmagic.run.section import Section
-
-# A run may take so many times as long as another one, and all runs of a cell so many seconds.
-_LONGER, _AGO = 10, 600.0
 
 
 def agreement(
@@ -68,27 +63,6 @@ def is_same_again(outcome: Outcome, framework: Framework) -> bool:
     names = given.keys() & again.keys()
     given, again = ({name: one[name] for name in names} for one in (given, again))
     return agreement(given, again, ("one run", "another"), [framework], False).status != "differs"
-
-
-def clocked(outcome: Outcome, snapshot: Snapshot) -> list[str]:
-    """Return the paths of what a clock gave, by runs of one program: another number each time, and none that is odd.
-
-    It is, or has grown by, no more than a run takes, or it is of now.
-    """
-    runs = [run for run in (outcome.given, outcome.again, *outcome.more) if run is not None]
-    before, now = snapshot.plain_before(outcome.plain.keys()), (time.time(), time.perf_counter())
-
-    def is_time(value: float, start: Any) -> bool:
-        taken = value - start if isinstance(start, float) else value
-        return 0 < taken < _LONGER * outcome.seconds or any(0 <= one - value < _AGO for one in now)
-
-    found = {path: [run.get(path) for run in runs] for path in outcome.plain}
-    return [
-        path
-        for path, values in found.items()
-        if len({*values}) == len(runs) > 1
-        and all(isinstance(value, float) and is_time(value, before.get(path)) for value in values)
-    ]
 
 
 def draws_of(one: Outcome, other: Outcome, names: Collection[str], leads: bool = False) -> Draws:

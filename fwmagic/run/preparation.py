@@ -33,7 +33,7 @@ from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
-from fwmagic.run.checking import agreement, agreement_across, clocked, draws_of, is_same_again, to_numpy_of, varying
+from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import gone, seen_effect
@@ -447,13 +447,6 @@ class Preparation:
             draws = draws_of(reference, more, expected, leads=True)
             result = agreement(expected, found, names, [section.framework], True, draws)
         elif result.status == "differs" and self._varies(section, plain):
-            for path in clocked(self._references[section.name], scene.snapshot):
-                expected.pop(path, None)
-                found.pop(path, None)
-            but_for_times = agreement(expected, found, names, [section.framework], False)
-            if but_for_times.status == "agrees":
-                self.refer(section, reference)  # nothing else varies
-                return but_for_times
             again = varying(ready.program, ready.outcome, section, self._window)
             if again is None and varying(plain, reference, section, self._window) is not None:
                 what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
