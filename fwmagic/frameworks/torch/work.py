@@ -80,7 +80,7 @@ class _Operation:
     before. `again`: an operation before it has computed the same. `mutates`: it writes to an argument. `line` is the
     cell's, if it is known; `arithmetic` the operations on numbers of a matrix product or a convolution. Operations of
     one `call` are those of one call that the user's code makes of a library. `spacing` is that of the floats of 16 bits
-    or less which it makes, relative to them. `zeroes`: it multiplies by the number zero.
+    or less which it makes, relative to them. `blind`: its result is the same whatever numbers its arguments hold.
     """
 
     name: str
@@ -95,7 +95,7 @@ class _Operation:
     arithmetic: float = 0.0
     call: int = 0
     spacing: float = 0.0
-    zeroes: bool = False
+    blind: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -133,7 +133,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise _Counted
         tensors = _tensors((*args, *(kwargs or {}).values()))
         name = func.name().partition("::")[2].partition(".")[0]
-        made = () if name in _OF_FORM else tuple(map(self._place, tensors))
+        made = tuple(map(self._place, tensors))
         start = time.perf_counter()
         outputs = func(*args, **(kwargs or {}))
         seconds = time.perf_counter() - start
@@ -174,7 +174,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 arithmetic,
                 call,
                 max(map(_spacing, results), default=0.0),
-                name == "mul" and any(isinstance(one, int | float) and not one for one in args),
+                name in _OF_FORM or (name == "mul" and any(isinstance(one, int | float) and not one for one in args)),
             )
         )
         return outputs
@@ -270,7 +270,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _needed(self, folded: bool = False) -> set[int]:
         """Return the places of what is read by something that is alive, or writes to what was there before.
 
-        `folded`: not of what is multiplied by zero, which a compiler leaves out.
+        `folded`: not of what an operation is blind to, which a compiler leaves out.
         """
         self._call = None  # a frame keeps its values alive
         needed = {place for place in (*self._places.values(), *self._read) if place >= 0}
@@ -281,7 +281,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         needed |= {place for place, one in enumerate(self.noted) if one.mutates}
         for place in range(len(self.noted) - 1, -1, -1):
-            if place in needed and not (folded and self.noted[place].zeroes):
+            if place in needed and not (folded and self.noted[place].blind):
                 needed.update(self.noted[place].made)
         return needed
 
@@ -309,7 +309,7 @@ class _Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if one.looks and not one.part:
                 shown.update(one.made if place in shown else ())
                 needed.update(one.made if place in needed else ())
-            elif one.is_whole and not one.zeroes and place in shown | needed:
+            elif one.is_whole and not one.blind and place in shown | needed:
                 needed.update(one.made)
         read: dict[int, int] = {}
         for place, (address, size) in self.given.items():
