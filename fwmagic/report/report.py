@@ -32,6 +32,11 @@ Verdict = Literal["faster", "slower", "same", "undecided", "withheld"]
 NEUTRAL = "#CC79A7"
 
 
+def points_of(variants: int) -> int:
+    """Return how many samples of each are stored and drawn, of so many variants: twelve take little more than four."""
+    return min(MOST_POINTS, max(MOST_ALL // (variants or 1), FEWEST_POINTS))
+
+
 def _some_samples(samples: tuple[float, ...], most: int) -> tuple[float, ...]:
     """Return at most so many, of four digits: they are for a drawing."""
     return tuple(float(f"{sample:.4g}") for sample in wire.spread(samples, most))
