@@ -89,9 +89,10 @@ def _rest_html(report: Report) -> str:
         "Memory": _memory_html(look.variants) if uses_memory(look) else "",
         "Conditions": _list_html(conditions(report), soft=True),
     }
-    # Nobody opens what does not say what is in it: as much of the first warning is in sight as two lines have room for.
+    # Nobody opens what does not say what is in it: as much of the first warning is in sight as fits.
     caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
-    last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    summary = f"<span>Remarks{caveat}</span>" if caveat else "Remarks"
+    last = _folded_html(summary, "".join(remarks), ' class="fw-caveat"' if caveat else "")
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fwmagic.format import seconds
-from fwmagic.report.report import Report, Time, points_of
-from fwmagic.report.wire import spread
+from fwmagic.report.report import Report, Time, points_of, some_samples
 
 
 class Scale(NamedTuple):
@@ -36,7 +35,7 @@ class Scale(NamedTuple):
 
 def drawn(report: Report, time: Time) -> tuple[float, ...]:
     """Return the samples that are drawn as dots: those that a notebook stores, so that every view has the same."""
-    return spread(time.samples, points_of(len(report.variants)))
+    return some_samples(time.samples, points_of(len(report.variants)))
 
 
 def scale(times: Iterable[Time]) -> Scale | None:
