@@ -26,7 +26,7 @@ from fwmagic.errors import FwMagicError
 from fwmagic.report import MOST_POINTS, NEUTRAL, Amount, Ledger, Report, Stage, Timeline
 from fwmagic.report.charts import to_svg
 from fwmagic.report.scale import scale
-from fwmagic.report.words import CHARTS
+from fwmagic.report.words import CHARTS, ranked
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -80,7 +80,7 @@ class TestNumbersAreThoseOfTheJson:
             for i, (name, median) in enumerate(times.items())
         )
         ratios = tuple(a_ratio("slower", r, r * 0.9, r * 1.2, variant=n) for n, r in (("jax", 0.43), ("numpy", 2.03)))
-        return a_report(*variants, ratios=ratios)
+        return ranked(a_report(*variants, ratios=ratios))
 
     def test_times(self, report):
         svg = to_svg(report)
@@ -209,7 +209,11 @@ def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
     assert len(lines) == 2 * 2
     assert len({line.get("stroke-dasharray") for line in lines}) == 2
     assert len(groups(svg, "moments")) == 2 * 2 * 10
-    assert [text.text for text in groups(svg, "timeline_names")] == ["torch, cuda:0", "jax, cuda:0"]
+    names = groups(svg, "timeline_names")
+    assert sorted(text.text for text in names) == ["jax, cuda:0", "torch, cuda:0"]
+    heights = [float(re.search(r"translate\([-\d.]+, ?([-\d.]+)\)", text.get("transform"))[1]) for text in names]
+    assert max(heights) <= 0, "above the chart: on none of its lines"
+    assert abs(heights[0] - heights[1]) >= 10, "nor one on the other"
     gaps = Ledger("cuda:0", None, (), Timeline((0.0, 1.0), (5, 6)))
     assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
 

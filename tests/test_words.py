@@ -24,8 +24,8 @@ def test_the_parts_of_a_report():
     assert (words["sign"], words["brief"]) == ("✗", "outputs differ")
     assert words["figures"]["head"][:3] == ["variant", "runs", "time per call"]
     assert [row[0] for row in words["figures"]["rows"]] == ["torch:eager", "torch:compiled", "jax:compiled", "numpy"]
-    assert [group["name"] for group in words["details"]][-2:] == ["numpy", "all variants"]
-    numpy = words["details"][-2]["lines"]
+    assert words["details"][0]["name"] == "all variants", "before what is of one alone"
+    numpy = words["details"][-1]["lines"]
     assert {"label": "not warm", "text": "its time had not settled when the rounds began", "warning": True} in numpy
     assert [line["label"] for line in words["conditions"]] == ["software", "devices", "load", "timing", "left out"]
 

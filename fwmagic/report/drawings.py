@@ -33,7 +33,7 @@ def _open_drawing(height: int, title: str, description: str) -> str:
     # title, they are shown to who points at it, too.
     words = escape(f"{title}: {description}" if description else title)
     return (
-        f'<span role="img" title="{words}"><svg viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" '
+        f'<span role="img" title="{words}"><svg viewBox="0,0,{_WIDTH},{height}" preserveAspectRatio="none" '
         f'height="{height}">'
     )
 
@@ -45,7 +45,7 @@ def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> s
     """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
     dots = "".join(f"M{_x(value, on)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
     beyond = on.beyond(points)
-    drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
+    drawn = f" ({len(points)} drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}"
     interval = ""
     if time.interval is not None:
@@ -53,12 +53,12 @@ def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> s
         left, right = (_x(value, on) for value in time.interval)
         interval = f'<rect class="fw-interval" x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" />'
     if beyond:
-        described += f"; {beyond} slower than the scale shows"
+        described += f"; {beyond} slower than shown"
     middle = _x(time.median, on)
     return (
-        f"{_open_drawing(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
+        f"{_open_drawing(_HEIGHT, variant.name, described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
-        f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/>{_END}'
+        f'<path class="fw-median" d="M{middle},0V{_HEIGHT}" />{_END}'
     )
 
 

@@ -32,14 +32,13 @@ from fwmagic.report.words import Sentence, headline, ranked
 # dark where the page says that it is (VS Code, Colab and JupyterLab by an attribute), or else where the system is.
 # A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out,
 # and so are quotation marks, each of which JSON makes two characters.
-_QUOTED = re.compile(r'="([\w#.%-]+)"(?=[ >])')
+_QUOTED = re.compile(r'="([\w#.%:,-]+)"(?=[ >])')
 # What a rule of the style is for, as far as it says so at its start: a class, or else an element.
 _FOR = re.compile(r"\w*\.(fw-\w+)|(\w+)\{")
 # What else is to be known of what is drawn, and of a column: for who points at its head.
 _MEANT = {
-    "dots": "● is a block of calls, the first at the top",
-    PAIRED: "within rounds of all variants in turn: no quotient of the times per call",
-    "compile": "cold: all of it was compiled; disk cache: code was found there, so a first compile takes longer",
+    "dots": "● is a block of calls, the first on top",
+    PAIRED: "in the same rounds: no quotient of the times per call",
 }
 # What a very narrow page has no room for.
 _WIDE = ("compile", "memory", "compiled")
@@ -63,7 +62,7 @@ def to_html(report: Report) -> str:
     parts.append(f'<div class="fw-more"{_narrow_html(report)}>{rest}</div>')
     body = _QUOTED.sub(r"=\1", "".join(parts))
     style = "".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
-    return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report"><style>{style}</style>{body}</div>'
+    return f'<div class="fwmagic" lang=en role=group aria-label="fwmagic report"><style>{style}</style>{body}</div>'
 
 
 def _is_used(rule: str, body: str) -> bool:
@@ -91,8 +90,7 @@ def _rest_html(report: Report) -> str:
     }
     # Nobody opens what does not say what is in it: as much of the first warning is in sight as fits.
     caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
-    summary = f"<span>Remarks{caveat}</span>" if caveat else "Remarks"
-    last = _folded_html(summary, "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
 
@@ -112,25 +110,28 @@ def _rows_html(report: Report) -> str:
     times = [variant.time for variant in report.variants if variant.time is not None]
     on = scale(times)
     shown = table(report)
-    head = [f"<th{_column_class(name)}{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
+    head = [f"<th{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
         # Attributes, which only the style shows: without it there is no drawing either, and the intervals stand there.
         labels = "".join(f'<span data-end="{label}"></span>' for label in ends(on, report))
-        head.insert(1, f'<th class="fw-axis"{_meant_html("dots")}><i class="fw-bare">95 % interval</i>{labels}')
+        head.insert(1, f'<th class="fw-ends"{_meant_html("dots")}><i>95 % interval</i>{labels}')
     rows, answer, void = [], answer_of(report).line, incomparable(report)
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
         strip = "" if on is None else f'<td class="fw-strip">{_why_html(variant, answer)}'
         if time is not None and on is not None:
-            bare = "" if time.interval is None else f'<i class="fw-bare">{seconds_between(*time.interval)}</i>'
+            bare = "" if time.interval is None else f"<i>{seconds_between(*time.interval)}</i>"
             strip = f'<td class="fw-strip">{drawings.strip(variant, time, drawn(report, time), on)}{bare}'
-        cells = [f"<td{_column_class(h)}>{_figure_html(cell)}" for h, cell in zip(shown.head[1:], cells, strict=True)]
         rows.append(
             f"<tr{' class=fw-void' if variant.name in void else ''}>"
             f'<th scope="row" style="border-left-color:{drawings.colour(variant)}">{_breakable_html(name)}'
-            f"{strip}{''.join(cells)}"
+            f"{strip}{''.join(f'<td>{_figure_html(cell)}' for cell in cells)}"
         )
-    return f'<table class="fw-rows"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
+    # They are the last ones: what a very narrow page leaves out is told by their number.
+    wide = sum(name in _WIDE for name in shown.head)
+    return (
+        f'<table class="fw-rows fw-wide{wide}"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
+    )
 
 
 def _meant_html(name: str) -> str:
@@ -154,17 +155,11 @@ def _breakable_html(name: str) -> str:
     return escape(name).replace(":", ":<wbr>")
 
 
-def _column_class(name: str) -> str:
-    """Return the class of a column that a very narrow page leaves out."""
-    return ' class="fw-wide"' if name in _WIDE else ""
-
-
 def _narrow_html(report: Report) -> str:
-    """Return what a narrow page, and a very narrow one, says that it leaves out: the style shows these attributes."""
+    """Return what a very narrow page says that it leaves out, as an attribute that only its style shows."""
     dots = ["dots"] if any(v.time is not None and v.time.samples for v in report) else []
-    wide = [name for name in table(report).head if name in _WIDE]
-    left = {"data-narrow": dots, "data-narrower": [*dots, *wide]}
-    return "".join(f' {name}="Too narrow to show: {", ".join(all)}"' for name, all in left.items() if all)
+    left = [*dots, *(name for name in table(report).head if name in _WIDE)]
+    return f' data-left="{", ".join(left)}"' if left else ""
 
 
 def _stages_html(variants: Iterable[Variant]) -> str:
@@ -183,7 +178,7 @@ def _memory_html(variants: Sequence[Variant]) -> str:
         return ""
     heading = "; ".join(_legend(ledger for _, ledger in found))
     rows = (
-        f'{_name_html(variant)}<div class="fw-memory">{drawings.memory(drawings.colour(variant), ledger, on)}</div>'
+        f"{_name_html(variant)}{drawings.memory(drawings.colour(variant), ledger, on)}"
         f"<i>{escape(_in_use_for_html(ledger))}</i>"
         for variant, ledger in found
     )
@@ -244,7 +239,8 @@ def _figure_html(cell: str) -> str:
 
 def _list_html(lines: Iterable[Remark], soft: bool = False) -> str:
     items = "".join(_item_html(line) for line in lines)
-    return f'<ul class="fw-list{" fw-soft" if soft else ""}">{items}</ul>'
+    style = ' class="fw-soft"' if soft else ""
+    return f"<ul{style}>{items}</ul>"
 
 
 def _item_html(line: Remark) -> str:
