@@ -64,7 +64,7 @@ def test_a_report_is_low_and_nothing_of_it_is_cut_off(page, name, width):
         (900, '"● block', "none"),
         (620, "none", '"● block'),
         (480, "none", '"Too narrow for dots"'),
-        (250, "none", '"Too narrow for " "dots, compile, memory, compiled"'),
+        (250, "none", '"Too narrow for dots, compile, memory, compiled"'),
     ],
 )
 def test_the_legend_has_room_and_a_narrow_page_says_what_it_leaves_out(page, width, above, below):

@@ -237,7 +237,7 @@ def test_every_variant_has_a_strip_and_a_row():
     assert len(page.all("tr")) == 2 * (1 + 4), "the first look, and the figures"
     assert [head["scope"] for head in page.all("th") if "scope" in head] == ["row"] * 8
     said = [picture["title"] for picture in pictures]
-    assert said[0] == "jax:compiled: 30 blocks (16 drawn), 95 % interval 891-918 µs"
+    assert said[0] == "jax:compiled: 30 blocks (20 drawn), 95 % interval 891-918 µs"
     assert all(said)
     assert " 812 ms (cold): trace 12.0 ms, backend 800 ms" in page.words
 
@@ -331,8 +331,8 @@ def test_the_scale_zooms_in_on_close_times_and_is_not_stretched_by_one_slow_bloc
 
 def test_a_long_run_is_thinned_and_says_so():
     html = to_html(a_report(a_variant("torch", time=a_time(points=1000))))
-    assert len(dots(html)[0]) == 16
-    assert "1000 blocks (16 drawn)" in html
+    assert len(dots(html)[0]) == 20
+    assert "1000 blocks (20 drawn)" in html
 
 
 def test_as_many_dots_are_counted_as_slower_as_there_are():
@@ -347,7 +347,6 @@ def test_as_many_dots_are_counted_as_slower_as_there_are():
     said = f"({sum(beyond)} slower dot{'s' * (sum(beyond) > 1)})"
     assert said in str(report)
     assert said in to_html(report)
-    assert f"; {beyond[0]} slower than shown" in to_html(report)
 
 
 def test_an_axis_that_does_not_begin_at_0_says_so():
@@ -367,7 +366,7 @@ def test_without_style_and_drawings_there_is_no_legend_of_them_but_the_intervals
     cells = re.findall(r"<th>(.*?)(?=<th>|</thead>)", head)
     assert re.sub(r"<[^>]*>", "", cells[1]) == "95 % interval"
     assert re.findall(r"<td><span></span><i>(.*?)</i>", rows) == ["1.22-1.25 ms", "525-541 µs"]
-    assert ".fw-strip>i,.fw-ends>i{display:none}" in style_of(to_html(a_report())), "drawings are enough"
+    assert ".fw-strip>i,.fw-ends>i{font-size:0}" in style_of(to_html(a_report())), "drawings are enough"
 
 
 def test_times_of_different_things_are_drawn_weak_and_their_ratio_is_struck_out():
@@ -401,7 +400,7 @@ def test_what_is_drawn_and_what_a_ratio_is_of_is_said_beside_it():
     assert "● block ┃ median ▒ 95 % interval" in style_of(to_html(a_report())), "above the samples"
     titles = [attributes.get("title") for attributes in page.all("th")]
     assert "● is a block of calls, the first on top" in titles
-    assert "in the same rounds: no quotient of the times per call" in titles
+    assert "in the same rounds: no quotient of the times" in titles
     assert "paired ratio to torch" in page.words
     waiting = Page(to_html(a_report(a_variant("torch", status="waiting"), baseline=None, state="running")))
     assert not any("title" in attributes for attributes in waiting.all("th")), "nothing of what is not there"

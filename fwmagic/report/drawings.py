@@ -32,10 +32,7 @@ def _open_drawing(height: int, title: str, description: str) -> str:
     # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures. As a
     # title, they are shown to who points at it, too.
     words = escape(f"{title}: {description}" if description else title)
-    return (
-        f'<span role="img" title="{words}"><svg viewBox="0,0,{_WIDTH},{height}" preserveAspectRatio="none" '
-        f'height="{height}">'
-    )
+    return f'<span role="img" title="{words}"><svg viewBox="0,0,{_WIDTH},{height}" preserveAspectRatio="none">'
 
 
 # The samples of a time.
@@ -44,7 +41,6 @@ def _open_drawing(height: int, title: str, description: str) -> str:
 def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> str:
     """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
     dots = "".join(f"M{_x(value, on)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
-    beyond = on.beyond(points)
     drawn = f" ({len(points)} drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}"
     interval = ""
@@ -52,8 +48,6 @@ def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> s
         described += f", 95 % interval {seconds_between(*time.interval)}"
         left, right = (_x(value, on) for value in time.interval)
         interval = f'<rect class="fw-interval" x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" />'
-    if beyond:
-        described += f"; {beyond} slower than shown"
     middle = _x(time.median, on)
     return (
         f"{_open_drawing(_HEIGHT, variant.name, described)}{interval}"

@@ -38,7 +38,7 @@ _FOR = re.compile(r"\w*\.(fw-\w+)|(\w+)\{")
 # What else is to be known of what is drawn, and of a column: for who points at its head.
 _MEANT = {
     "dots": "● is a block of calls, the first on top",
-    PAIRED: "in the same rounds: no quotient of the times per call",
+    PAIRED: "in the same rounds: no quotient of the times",
 }
 # What a very narrow page has no room for.
 _WIDE = ("compile", "memory", "compiled")
@@ -113,7 +113,7 @@ def _rows_html(report: Report) -> str:
     head = [f"<th{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
         # Attributes, which only the style shows: without it there is no drawing either, and the intervals stand there.
-        labels = "".join(f'<span data-end="{label}"></span>' for label in ends(on, report))
+        labels = "".join(f'<b data-end="{label}"></b>' for label in ends(on, report))
         head.insert(1, f'<th class="fw-ends"{_meant_html("dots")}><i>95 % interval</i>{labels}')
     rows, answer, void = [], answer_of(report).line, incomparable(report)
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):

@@ -17,7 +17,7 @@ from fwmagic.report.wire import Colour, Count, LineNumber, NotNegative, Positive
 VERSION: Final = 1
 MIME = f"application/vnd.fwmagic.report.v{VERSION}+json"
 #: A report stored in a notebook carries at most this many samples a variant; `to_json()` has all.
-MOST_POINTS = 16
+MOST_POINTS = 20
 #: Of many variants each carries fewer, so that all together have about so many, and none has fewer than some.
 MOST_ALL, FEWEST_POINTS = 192, 12
 #: It carries so many characters of the cell, in whole lines: a notebook holds the cell anyway.
