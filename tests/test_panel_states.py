@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -256,6 +257,15 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
     assert lab.panel.locator(".fwm-scroll").evaluate_all(
         "all => all.every(one => getComputedStyle(one).overflowX === 'auto')"
     )
+
+
+def test_a_table_that_is_wider_than_the_panel_names_the_columns_beyond_its_edge(lab, lab_server):
+    lab_server.write("wider.ipynb", [code("1", output_of(with_memory()))])
+    lab.open(lab_server, "wider.ipynb")
+    lab.open_panel()
+    lab.narrow()
+    lab.panel.locator("summary", has_text="Figures").click()
+    expect(lab.panel.locator(".fwm-left")).to_have_text(re.compile("Scroll for: .*memory.*, compiled →"))
 
 
 def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server):
