@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from browser import code, output_of, stored
-from example_reports import a_ratio, a_report, a_variant, four_variants, two_runs, with_memory
+from example_reports import a_ratio, a_report, a_variant, four_variants, two_runs, with_failure, with_memory
 from playwright.sync_api import expect
 from tiers import tiered
 
-from fwmagic.report import MIME
+from fwmagic.report import MIME, Failure
 
 EMPTY = "No report in this notebook yet: load fwmagic and compare two cells, as in this example."
 NO_NOTEBOOK = "No notebook is open: open one, and run a comparison in it."
@@ -256,6 +256,18 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
     # What is wider has a bar of its own to scroll with.
     assert lab.panel.locator(".fwm-scroll").evaluate_all(
         "all => all.every(one => getComputedStyle(one).overflowX === 'auto')"
+    )
+
+
+def test_the_line_that_unfolds_the_remarks_has_the_first_of_them(lab, lab_server):
+    why = "dot_general requires contracting dimensions to have the same shape, got (200000,) and (3,)."
+    *others, broken = with_failure().variants
+    told = replace(broken, failure=Failure("TypeError", why, 7, "first run"))
+    lab_server.write("why.ipynb", [code("1", output_of(replace(with_failure(), variants=(*others, told))))])
+    lab.open(lab_server, "why.ipynb")
+    lab.open_panel()
+    expect(lab.panel.locator("summary", has_text="Remarks")).to_have_text(
+        f"Remarks (1): line 7: TypeError (first run): {why}"
     )
 
 

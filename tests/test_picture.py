@@ -23,7 +23,7 @@ from example_reports import (
 from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
-from fwmagic.report import MOST_POINTS, NEUTRAL, Amount, Ledger, Report, Stage, Timeline
+from fwmagic.report import MOST_POINTS, NEUTRAL, Agreement, Amount, Ledger, Report, Stage, Timeline
 from fwmagic.report.charts import to_svg
 from fwmagic.report.scale import scale
 from fwmagic.report.words import CHARTS, ranked
@@ -139,6 +139,21 @@ def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
     assert max(medians) - min(medians) > 100
     assert [mark.text for mark in groups(svg, "beyond")] == ["1"]
     assert f"1 of {MOST_POINTS}" in groups(svg, "beyond")[0].get("aria-label")
+
+
+def test_compile_stages_say_whether_code_was_found_on_disk():
+    warm = a_variant("jax", compilation=a_compilation(cache="disk-warm"))
+    svg = to_svg(a_report(a_variant("torch"), warm), "stages")
+    assert svg.count(">(cold)<") == svg.count(">(disk cache)<") == 1
+
+
+def test_what_is_of_different_things_is_drawn_weak():
+    differs = Agreement("torch", "differs", "they differ", "Out")
+    void = a_report(a_variant("torch"), a_variant("jax", agreement=differs), ratios=(a_ratio(),))
+    for report, opacity in ((void, 0.4), (a_report(ratios=(a_ratio(),)), 1.0)):
+        for chart, marks in (("times", "samples"), ("ratios", "ratios")):
+            drawn = groups(to_svg(report, chart), marks)
+            assert {float(mark.get("opacity", 1)) for mark in drawn} == {opacity}, chart
 
 
 def test_what_memory_may_be_at_most_is_drawn_up_to_there_and_fainter():
