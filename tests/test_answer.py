@@ -357,6 +357,8 @@ def test_the_reason_of_a_failure_is_whole_where_it_is_first_read():
     report = replace(with_failure(), variants=(*others, told))
     assert f"<summary>Remarks (1): TypeError (first run): {why}</summary>" in report.to_html()
     assert f"! failed TypeError (first run): {why}" in " ".join(str(report).split())
+    crowded = replace(report, findings=(Finding("FW601", "other processes used 2.0 cores", "stop them"),))
+    assert f"Remarks (2): TypeError (first run): {why}" in crowded.to_html(), "before what the machine did"
 
 
 def test_a_narrow_page_says_what_it_leaves_out():

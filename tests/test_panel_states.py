@@ -120,7 +120,7 @@ def test_a_variant_that_fails_is_named_with_its_line_and_the_other_is_timed(lab,
     lab.wait_until_idle()
     said = "✗ a failed, line 3: ValueError"
     expect(lab.panel.locator(".fwm-headline .fwm-warning")).to_contain_text(said)
-    expect(lab.panel.locator("dl .fwm-warning").first).to_contain_text("line 3: ValueError")
+    expect(lab.panel.locator("dl .fwm-warning", has_text="failed")).to_contain_text("line 3: ValueError")
     expect(lab.panel.locator("figure[data-chart=times] .medians_marks path")).to_have_count(1)
     output = lab.page.locator(".fwmagic")
     expect(output.locator(".fw-top .fw-alarm")).to_contain_text(said)
@@ -277,7 +277,7 @@ def test_a_table_that_is_wider_than_the_panel_names_the_columns_beyond_its_edge(
     lab.open_panel()
     lab.narrow()
     lab.panel.locator("summary", has_text="Figures").click()
-    expect(lab.panel.locator(".fwm-left")).to_have_text(re.compile("Scroll for: .*memory.*, compiled →"))
+    expect(lab.panel.locator(".fwm-left:visible")).to_have_text(re.compile("Scroll for: .*memory.*, compiled →"))
 
 
 def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server):

@@ -240,7 +240,7 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
         <details>
           <summary>
             {warnings.length > 0
-              ? trans.__('Remarks (%1): %2', warnings.length, shortened(warnings[0].text))
+              ? trans.__('Remarks (%1): %2', warnings.length, shortened(first(warnings).text))
               : trans.__('Remarks')}
           </summary>
           {groups.map((group, i) => (
@@ -258,6 +258,11 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
       </details>
     </>
   );
+}
+
+/** Return the remark that weighs most: why a variant failed, or else the first one. */
+function first(warnings: Words['conditions']): Words['conditions'][number] {
+  return warnings.find(line => line.label === 'failed') ?? warnings[0];
 }
 
 /** Return as much of the first remark as stands in the line that unfolds all: nobody opens what tells nothing. */
