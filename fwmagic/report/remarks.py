@@ -121,7 +121,7 @@ def details(report: Report) -> list[Group]:
 
 
 def noted(report: Report) -> list[Remark]:
-    """Return what is to be noted beside the answer: first why a variant failed, the rest in the order of the details."""
+    """Return what is to be noted beside the answer: why a variant failed, then the rest in the order of the details."""
     lines = [line for group in details(report) for line in group.lines if line.warning]
     lines.sort(key=lambda line: line.label != "failed")
     answer = answer_of(report).line
