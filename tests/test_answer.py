@@ -25,6 +25,7 @@ from hypothesis import given
 from fwmagic.report import Agreement, Compilation, Failure, Finding, Place, Report
 from fwmagic.report.answer import MOST, answer_of
 from fwmagic.report.findings import of_report
+from fwmagic.report.remarks import details
 from fwmagic.report.words import ranked
 
 AGREES = Agreement("torch", "agrees", "all values within 1e-5", None)
@@ -116,22 +117,23 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
         (pair("undecided", 0.951, 0.914, 0.956, repeatable=False),
          "? not sure: jax is 1.05x to 1.09x as fast as torch: parts of the run disagreed", "not sure"),
         (unsure("v00", "v01"),
-         "? v00 or v01 is fastest (1.08-1.12x); both beat the other 10 by 6.9 % at least", "not sure"),
+         "? v00 or v01 is fastest (at most 12.3 % apart); both beat the other 10 by 6.9 % at least", "not sure"),
         (unsure("v00", "v02"),
-         "? v00 or v02 is fastest (1.18-1.22x); v00 beats the other 10 by 7.8 % at least", "not sure"),
+         "? v00 or v02 is fastest (at most 22.4 % apart); v00 beats the other 10 by 7.8 % at least", "not sure"),
         (busy(unsure("v00", "v02")),
          "? v00 or v02 is fastest (others used the machine); v00 beats the other 10", "not sure"),
         (replace(twelve_variants(), fastest=None, ratios=twelve_variants().ratios[1:]),
          "? v00 or v01 is fastest (too few rounds); both beat the other 10 by 6.9 % at least", "not sure"),
-        (some("ab"), "? a or b is fastest (0.97-1.04x); both beat c and d by 2.1x at least", "not sure"),
-        (some("ab", names="abc"), "? a or b is fastest (0.97-1.04x); both beat c by 2.1x at least", "not sure"),
+        (some("ab"), "? a or b is fastest (at most 4.1 % apart); both beat c and d by 2.1x at least", "not sure"),
+        (some("ab", names="abc"), "? a or b is fastest (at most 4.1 % apart); both beat c by 2.1x at least",
+         "not sure"),
         (some("ab", verdict="same"), "= a and b: same time within 1 %; both beat c and d by 2.1x at least",
          "2 equally fast"),
         (some("ab", "ac", "bc"), "? a, b or c is fastest; all beat d by 1.7x at least", "not sure"),
         (some("ab", "ac", "bc", names="abc"), "? a, b or c is fastest", "not sure"),
-        (some("ab", "bc"), "? a or b is fastest (0.97-1.04x); a beats c and d by 2.1x at least", "not sure"),
+        (some("ab", "bc"), "? a or b is fastest (at most 4.1 % apart); a beats c and d by 2.1x at least", "not sure"),
         (some("ab", names=("torch:compiled", "jax:compiled", "torch:eager")),
-         "? torch:compiled or jax:compiled is fastest (0.97-1.04x); both beat torch:eager", "not sure"),
+         "? torch:compiled or jax:compiled is fastest (at most 4.1 % apart); both beat torch:eager", "not sure"),
         (a_report(a_variant("torch"), state="interrupted", spent=0.5, note="the notebook is as before the cell"),
          "✗ interrupted after 500 ms: the notebook is as before the cell", "interrupted"),
         (a_report(a_variant("torch", status="run-once", note="it reads a file", time=a_time(0.2, 1))),
@@ -328,3 +330,40 @@ def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
     assert "! FW401 what to do: make both compute the same" in str(found)
     long = replace(with_failure().variants[-1], failure=Failure("ValueError", "a reason " * 20, 4, "first run"))
     assert "\n! failed" in str(replace(with_failure(), variants=(*with_failure().variants[:2], long)))
+
+
+def test_remarks_stand_by_their_weight():
+    """That a run is not repeatable changes how every number is read: it is no half-sentence at the end."""
+    loud = replace(a_report().variants[0].compilation, breaks=(Place(3, "print() has a side effect"),))
+    variants = (a_variant("torch", compilation=loud), a_variant("jax", time=a_time(0.53e-3)))
+    report = a_report(*variants, ratios=(a_ratio(repeatable=False),))
+    first, *others = (line for line in str(report).splitlines() if line.startswith("! "))
+    assert first == "! not repeatable parts of this run disagreed, so the interval was widened"
+    assert others == ["! graph break line 3: print() has a side effect"]
+    whole = [*details(report)]
+    assert [group.name for group in whole] == ["all variants", "torch"]
+    assert (whole[0].lines[0].label, whole[1].lines[0].label) == ("not repeatable", "graph break")
+    assert "Remarks (2): parts of this run disagreed" in report.to_html()
+    told = replace(report, ratios=(a_ratio("undecided", 0.9, 0.78, 1.1, repeatable=False),))
+    assert "parts of the run disagreed" in str(told).splitlines()[0]
+    assert "! not repeatable" not in str(told), "the answer says it"
+
+
+def test_the_reason_of_a_failure_is_whole_where_it_is_first_read():
+    """Its line began in the midst of a word, and ended there, too."""
+    why = "dot_general requires contracting dimensions to have the same shape, got (200000,) and (3,)."
+    *others, broken = with_failure().variants
+    told = replace(broken, failure=Failure("TypeError", why, 7, "first run"))
+    report = replace(with_failure(), variants=(*others, told))
+    assert f"<summary>Remarks (1): TypeError (first run): {why}</summary>" in report.to_html()
+    assert f"! failed TypeError (first run): {why}" in " ".join(str(report).split())
+    crowded = replace(report, findings=(Finding("FW601", "other processes used 2.0 cores", "stop them"),))
+    assert f"Remarks (2): TypeError (first run): {why}" in crowded.to_html(), "before what the machine did"
+
+
+def test_a_narrow_page_says_what_it_leaves_out():
+    html = with_memory().to_html()
+    assert 'data-left="dots, compile, memory, compiled"' in html
+    assert "attr(data-left)" in html, "said by the style, which is what leaves it out"
+    untimed = a_report(a_variant("numpy", status="waiting", time=None, compilation=None), baseline=None)
+    assert "data-left=" not in untimed.to_html()

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 from example_reports import (
@@ -24,6 +25,7 @@ from example_reports import (
 from hypothesis import given
 
 from fwmagic.report import (
+    MIME,
     NEUTRAL,
     Agreement,
     Amount,
@@ -40,6 +42,7 @@ from fwmagic.report import (
 from fwmagic.report.html import to_html
 from fwmagic.report.scale import scale
 from fwmagic.report.text import to_details, to_text
+from fwmagic.report.words import to_words
 
 TAGS = {
     "div",
@@ -61,7 +64,7 @@ TAGS = {
     "details",
     "summary",
 }
-TAGS |= {"svg", "rect", "path", "wbr"}
+TAGS |= {"svg", "rect", "path", "wbr", "s"}
 VOID = {"rect", "path"}
 #: What the start of another one, or the end of what is around it, closes: HTML lets one leave out these end tags.
 CLOSED = {"td": {"td", "th"}, "th": {"td", "th"}, "tr": {"td", "th", "tr"}, "li": {"li"}}
@@ -104,6 +107,16 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def style_of(html: str) -> str:
+    return re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+
+
+def sanitised(html: str) -> str:
+    """Return what a page leaves of it that lets neither styles nor drawings nor attributes through."""
+    bare = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", html, flags=re.DOTALL)
+    return re.sub(r"<(\w+)[^>]*>", r"<\1>", bare)
 
 
 def squeezed(text: str) -> str:
@@ -224,7 +237,7 @@ def test_every_variant_has_a_strip_and_a_row():
     assert len(page.all("tr")) == 2 * (1 + 4), "the first look, and the figures"
     assert [head["scope"] for head in page.all("th") if "scope" in head] == ["row"] * 8
     said = [picture["title"] for picture in pictures]
-    assert said[0] == "Samples of jax:compiled: 30 blocks (20 of them drawn), 95 % interval 891-918 µs"
+    assert said[0] == "jax:compiled: 30 blocks (20 drawn), 95 % interval 891-918 µs"
     assert all(said)
     assert " 812 ms (cold): trace 12.0 ms, backend 800 ms" in page.words
 
@@ -241,18 +254,46 @@ def test_frameworks_have_their_colours():
     assert colours == {"#D55E00", "#2080C4", "#009E73", "#123456", NEUTRAL}
 
 
+def rgb(code: str) -> list[float]:
+    return [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def over(above: list[float], below: list[float], opacity: float) -> list[float]:
+    """Return the colour that a half-transparent one makes on another."""
+    return [opacity * a + (1 - opacity) * b for a, b in zip(above, below, strict=True)]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    def luminance(parts):
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 @pytest.mark.parametrize("ground", ["#ffffff", "#111111"])
 @pytest.mark.parametrize("colour", [*COLOURS.values(), NEUTRAL])
 def test_colours_stand_out_from_either_ground(colour, ground):
     """A contrast of 3 to 1, as WCAG 2.1 (1.4.11) asks for graphics."""
+    assert contrast(rgb(colour), rgb(ground)) >= 3
 
-    def luminance(code):
-        parts = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    dark, light = sorted((luminance(colour), luminance(ground)))
-    assert (light + 0.05) / (dark + 0.05) >= 3
+@pytest.mark.parametrize(("ground", "ink"), [("#ffffff", "#000000"), ("#111111", "#ffffff")])
+@pytest.mark.parametrize("colour", [COLOURS["torch"], COLOURS["jax"]])
+def test_dots_stand_out_from_the_band_of_the_interval(colour, ground, ink):
+    """On a dark ground they were blue on grey: half of the contrast."""
+    style = style_of(to_html(a_report()))
+    band = over(rgb(ink), rgb(ground), float(re.search(r"fw-interval\{[^}]*fill-opacity:([\d.]+)", style)[1]))
+    opacity = re.search(r"fw-dots\{[^}]*stroke-opacity:([\d.]+)", style)
+    dot = over(rgb(colour), band, float(opacity[1]) if opacity else 1.0)
+    assert contrast(dot, band) >= 2.8
+    assert contrast(band, rgb(ground)) >= 1.2, "and the band from the ground"
+    times = json.loads(files("fwmagic").joinpath("charts", "times.json").read_text(encoding="utf-8"))
+    layers = {layer["name"]: layer for layer in times["layer"]}
+    band = over(rgb("#8C8C8C"), rgb(ground), layers["intervals"]["mark"]["opacity"])
+    dot = over(rgb(colour), band, layers["samples"]["encoding"]["opacity"]["value"])
+    assert contrast(dot, band) >= 2.8, "nor in the panel"
 
 
 def dots(html: str) -> list[list[tuple[int, int]]]:
@@ -281,9 +322,7 @@ def test_the_scale_zooms_in_on_close_times_and_is_not_stretched_by_one_slow_bloc
     slow = replace(slow, samples=(*slow.samples, 1.0))
     high = scale([slow]).high
     assert high < 2e-3
-    beyond = sum(sample > high for sample in slow.samples)
-    assert 1 <= beyond <= 3
-    assert f"; {beyond} slower than the scale shows" in to_html(a_report(a_variant("torch", time=slow)))
+    assert 1 <= sum(sample > high for sample in slow.samples) <= 3
     few = a_time(1e-3, samples=(*[1e-3] * 13, 0.5, 0.8, 1.0))
     assert scale([few]).high < 4e-3, "nor by a few of few"
     assert scale([]) is None
@@ -293,7 +332,58 @@ def test_the_scale_zooms_in_on_close_times_and_is_not_stretched_by_one_slow_bloc
 def test_a_long_run_is_thinned_and_says_so():
     html = to_html(a_report(a_variant("torch", time=a_time(points=1000))))
     assert len(dots(html)[0]) == 20
-    assert "1000 blocks (20 of them drawn)" in html
+    assert "1000 blocks (20 drawn)" in html
+
+
+def test_as_many_dots_are_counted_as_slower_as_there_are():
+    """In a cell, in a terminal and, of what is stored, in the panel: it was of all samples here, of a few there."""
+    many = a_time(points=1000)
+    many = replace(many, samples=tuple(sample if i % 30 else 1.0 for i, sample in enumerate(many.samples)))
+    report = a_report(a_variant("torch", time=many), a_variant("jax", time=a_time(1.1e-3, 1000)))
+    stored = report._repr_mimebundle_()[MIME]
+    end = stored["words"]["scale"][1]
+    beyond = [sum(sample > end for sample in v["time"]["samples"]) for v in stored["variants"]]
+    assert 1 <= sum(beyond) <= 20
+    said = f"({sum(beyond)} slower dot{'s' * (sum(beyond) > 1)})"
+    assert said in str(report)
+    assert said in to_html(report)
+
+
+def test_an_axis_that_does_not_begin_at_0_says_so():
+    close = a_report(a_variant("torch", time=a_time(1e-3, 20)), a_variant("jax", time=a_time(1.02e-3, 20)))
+    far = a_report(a_variant("torch", time=a_time(1e-3)), a_variant("jax", time=a_time(9e-3)))
+    assert "s (not 0) " in str(close)
+    assert 's (not 0)"' in to_html(close)
+    for view in (str(far), to_html(far)):
+        assert "0 s" in view
+        assert "(not 0)" not in view
+
+
+def test_without_style_and_drawings_there_is_no_legend_of_them_but_the_intervals():
+    page = sanitised(to_html(a_report(ratios=(a_ratio(),))))
+    assert "●" not in page
+    head, rows, *_ = page.split("<tbody>")
+    cells = re.findall(r"<th>(.*?)(?=<th>|</thead>)", head)
+    assert re.sub(r"<[^>]*>", "", cells[1]) == "95 % interval"
+    assert re.findall(r"<td><span></span><i>(.*?)</i>", rows) == ["1.22-1.25 ms", "525-541 µs"]
+    assert ".fw-strip>i,.fw-ends>i{font-size:0}" in style_of(to_html(a_report())), "drawings are enough"
+
+
+def test_times_of_different_things_are_drawn_weak_and_their_ratio_is_struck_out():
+    differs = Agreement("torch", "differs", "they differ", "Out", ("1", "2"))
+    pair = a_report(a_variant("torch"), a_variant("jax", agreement=differs), ratios=(a_ratio(),))
+    assert to_html(pair).count("<tr class=fw-void>") == 2, "of two, both"
+    assert "<td><s>0.430</s> <small>(outputs differ)</small>" in to_html(pair)
+    assert ".fw-void .fw-strip>span{opacity:.4}" in style_of(to_html(pair))
+    assert "0.430 (outputs differ)" in str(pair)
+    assert "┊" in str(pair)
+    assert "│" not in str(pair)
+    assert to_words(pair)["charts"]["ratios"][1][0][-1] == "outputs differ"
+    several = four_variants(10)
+    assert to_html(several).count("<tr class=fw-void>") == 1, "of more, the one that differs"
+    base = replace(several.variants[0], agreement=differs)
+    assert to_html(replace(several, variants=(base, *several.variants[1:]))).count("<tr class=fw-void>") == 4
+    assert "fw-void" not in to_html(a_report(ratios=(a_ratio(),)))
 
 
 def test_what_was_not_timed_has_no_picture():
@@ -307,10 +397,10 @@ def test_what_was_not_timed_has_no_picture():
 
 def test_what_is_drawn_and_what_a_ratio_is_of_is_said_beside_it():
     page = Page(to_html(a_report(ratios=(a_ratio(),))))
-    assert "●\xa0block ┃\xa0median ▒\xa095\xa0% interval" in page.words, "above the samples"
+    assert "● block ┃ median ▒ 95 % interval" in style_of(to_html(a_report())), "above the samples"
     titles = [attributes.get("title") for attributes in page.all("th")]
-    assert "● is a block of calls, the first at the top" in titles
-    assert "within rounds of all variants in turn: no quotient of the times per call" in titles
+    assert "● is a block of calls, the first on top" in titles
+    assert "in the same rounds: no quotient of the times" in titles
     assert "paired ratio to torch" in page.words
     waiting = Page(to_html(a_report(a_variant("torch", status="waiting"), baseline=None, state="running")))
     assert not any("title" in attributes for attributes in waiting.all("th")), "nothing of what is not there"
@@ -345,7 +435,7 @@ def test_all_but_the_first_look_is_folded():
 
 def test_the_style_has_no_rule_for_what_is_not_there():
     plain, rich = to_html(a_report(a_variant("numpy", compilation=None))), to_html(with_memory())
-    for name in ("fw-memory", "fw-chart", "fw-held"):
+    for name in ("fw-use", "fw-chart", "fw-held"):
         assert name in rich
         assert name not in plain
     assert ".fw-dots{" in plain

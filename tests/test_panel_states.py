@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from browser import code, output_of, stored
-from example_reports import a_ratio, a_report, a_variant, four_variants, two_runs, with_memory
+from example_reports import a_ratio, a_report, a_variant, four_variants, two_runs, with_failure, with_memory
 from playwright.sync_api import expect
 from tiers import tiered
 
-from fwmagic.report import MIME
+from fwmagic.report import MIME, Failure
 
 EMPTY = "No report in this notebook yet: load fwmagic and compare two cells, as in this example."
 NO_NOTEBOOK = "No notebook is open: open one, and run a comparison in it."
@@ -119,7 +120,7 @@ def test_a_variant_that_fails_is_named_with_its_line_and_the_other_is_timed(lab,
     lab.wait_until_idle()
     said = "✗ a failed, line 3: ValueError"
     expect(lab.panel.locator(".fwm-headline .fwm-warning")).to_contain_text(said)
-    expect(lab.panel.locator("dl .fwm-warning").first).to_contain_text("line 3: ValueError")
+    expect(lab.panel.locator("dl .fwm-warning", has_text="failed")).to_contain_text("line 3: ValueError")
     expect(lab.panel.locator("figure[data-chart=times] .medians_marks path")).to_have_count(1)
     output = lab.page.locator(".fwmagic")
     expect(output.locator(".fw-top .fw-alarm")).to_contain_text(said)
@@ -256,6 +257,27 @@ def test_at_250_pixels_nothing_is_cut_off(lab, lab_server, reports):
     assert lab.panel.locator(".fwm-scroll").evaluate_all(
         "all => all.every(one => getComputedStyle(one).overflowX === 'auto')"
     )
+
+
+def test_the_line_that_unfolds_the_remarks_has_the_first_of_them(lab, lab_server):
+    why = "dot_general requires contracting dimensions to have the same shape, got (200000,) and (3,)."
+    *others, broken = with_failure().variants
+    told = replace(broken, failure=Failure("TypeError", why, 7, "first run"))
+    lab_server.write("why.ipynb", [code("1", output_of(replace(with_failure(), variants=(*others, told))))])
+    lab.open(lab_server, "why.ipynb")
+    lab.open_panel()
+    expect(lab.panel.locator("summary", has_text="Remarks")).to_have_text(
+        f"Remarks (1): line 7: TypeError (first run): {why}"
+    )
+
+
+def test_a_table_that_is_wider_than_the_panel_names_the_columns_beyond_its_edge(lab, lab_server):
+    lab_server.write("wider.ipynb", [code("1", output_of(with_memory()))])
+    lab.open(lab_server, "wider.ipynb")
+    lab.open_panel()
+    lab.narrow()
+    lab.panel.locator("summary", has_text="Figures").click()
+    expect(lab.panel.locator(".fwm-left:visible")).to_have_text(re.compile("Scroll for: .*memory.*, compiled →"))
 
 
 def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server):

@@ -23,10 +23,10 @@ from example_reports import (
 from test_html import HOSTILE, hostile_report
 
 from fwmagic.errors import FwMagicError
-from fwmagic.report import MOST_POINTS, NEUTRAL, Amount, Ledger, Report, Stage, Timeline
+from fwmagic.report import MOST_POINTS, NEUTRAL, Agreement, Amount, Ledger, Report, Stage, Timeline
 from fwmagic.report.charts import to_svg
 from fwmagic.report.scale import scale
-from fwmagic.report.words import CHARTS
+from fwmagic.report.words import CHARTS, ranked
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -80,7 +80,7 @@ class TestNumbersAreThoseOfTheJson:
             for i, (name, median) in enumerate(times.items())
         )
         ratios = tuple(a_ratio("slower", r, r * 0.9, r * 1.2, variant=n) for n, r in (("jax", 0.43), ("numpy", 2.03)))
-        return a_report(*variants, ratios=ratios)
+        return ranked(a_report(*variants, ratios=ratios))
 
     def test_times(self, report):
         svg = to_svg(report)
@@ -139,6 +139,21 @@ def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
     assert max(medians) - min(medians) > 100
     assert [mark.text for mark in groups(svg, "beyond")] == ["1"]
     assert f"1 of {MOST_POINTS}" in groups(svg, "beyond")[0].get("aria-label")
+
+
+def test_compile_stages_say_whether_code_was_found_on_disk():
+    warm = a_variant("jax", compilation=a_compilation(cache="disk-warm"))
+    svg = to_svg(a_report(a_variant("torch"), warm), "stages")
+    assert svg.count(">(cold)<") == svg.count(">(disk cache)<") == 1
+
+
+def test_what_is_of_different_things_is_drawn_weak():
+    differs = Agreement("torch", "differs", "they differ", "Out")
+    void = a_report(a_variant("torch"), a_variant("jax", agreement=differs), ratios=(a_ratio(),))
+    for report, opacity in ((void, 0.4), (a_report(ratios=(a_ratio(),)), 1.0)):
+        for chart, marks in (("times", "samples"), ("ratios", "ratios")):
+            drawn = groups(to_svg(report, chart), marks)
+            assert {float(mark.get("opacity", 1)) for mark in drawn} == {opacity}, chart
 
 
 def test_what_memory_may_be_at_most_is_drawn_up_to_there_and_fainter():
@@ -209,7 +224,11 @@ def test_the_timeline_has_a_line_for_use_and_one_for_what_is_held():
     assert len(lines) == 2 * 2
     assert len({line.get("stroke-dasharray") for line in lines}) == 2
     assert len(groups(svg, "moments")) == 2 * 2 * 10
-    assert [text.text for text in groups(svg, "timeline_names")] == ["torch, cuda:0", "jax, cuda:0"]
+    names = groups(svg, "timeline_names")
+    assert sorted(text.text for text in names) == ["jax, cuda:0", "torch, cuda:0"]
+    heights = [float(re.search(r"translate\([-\d.]+, ?([-\d.]+)\)", text.get("transform"))[1]) for text in names]
+    assert max(heights) <= 0, "above the chart: on none of its lines"
+    assert abs(heights[0] - heights[1]) >= 10, "nor one on the other"
     gaps = Ledger("cuda:0", None, (), Timeline((0.0, 1.0), (5, 6)))
     assert len(groups(to_svg(a_report(a_variant("torch", memory=(gaps,))), "timeline"), "timelines")) == 1
 

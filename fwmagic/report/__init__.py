@@ -9,9 +9,7 @@ from fwmagic.report import charts, html, text
 from fwmagic.report.ledger import Allocation, Amount, How, Kind, Ledger, Moment, Timeline
 from fwmagic.report.remarks import MANY
 from fwmagic.report.report import (
-    FEWEST_POINTS,
     MIME,
-    MOST_ALL,
     MOST_POINTS,
     NEUTRAL,
     VERSION,
@@ -29,6 +27,7 @@ from fwmagic.report.report import (
     Variant,
     Verdict,
     Way,
+    points_of,
     turned,
 )
 from fwmagic.report.tables import uses_memory
@@ -67,9 +66,7 @@ __all__ = [
 def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dict[str, Any]:
     """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a text."""
     shared = _shared(report)
-    # Twelve variants take little more room than four.
-    most = min(MOST_POINTS, max(MOST_ALL // (len(report.variants) or 1), FEWEST_POINTS))
-    stored = {**_slim(shared).to_dict(most), "words": to_words(shared)}
+    stored = {**_slim(shared).to_dict(points_of(len(report.variants))), "words": to_words(shared)}
     return {MIME: stored, "text/html": html.to_html(shared), "text/plain": text.to_text(shared)}
 
 

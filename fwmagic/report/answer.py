@@ -293,13 +293,13 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 
 def _rivalry_in_words(r: Ratio | None, rivals: int) -> str:
-    """Return in parentheses between what the two lie that may be the fastest, or why that is not known."""
+    """Return in parentheses how far apart the two are at most that may be the fastest, or why that is not known."""
     if r is not None and _is_of_a_busy_machine(r):
         return f" ({_OTHERS})"
     if r is None or r.interval is None:
         return " (too few rounds)"
-    low, high = (_factor(1 / bound) for bound in reversed(r.interval))
-    return f" ({low.removesuffix('x')}-{high})" if rivals == 1 else ""
+    # No span from one to the other: beside a column of ratios to the baseline, it would be taken for one of these.
+    return f" (at most {_most_in_words(max(r.interval[1], 1 / r.interval[0]))} apart)" if rivals == 1 else ""
 
 
 def _surely_in_words(
@@ -329,6 +329,13 @@ def _least_in_words(factor: float) -> str:
     if factor < _FACTOR:
         return f"{math.floor(1000 * (factor - 1)) / 10:.1f} %"
     return f"{math.floor(10 * factor) / 10:.1f}x" if factor < 10 else f"{math.floor(factor)}x"
+
+
+def _most_in_words(factor: float) -> str:
+    """Return what lies between two speeds at most, rounded up."""
+    if factor < _FACTOR:
+        return f"{math.ceil(1000 * (factor - 1)) / 10:.1f} %"
+    return f"{math.ceil(10 * factor) / 10:.1f}x" if factor < 10 else f"{math.ceil(factor)}x"
 
 
 def _first_that_fits(*texts: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from fwmagic.errors import FwMagicError
 from fwmagic.format import one_line
 from fwmagic.report import wire, words
-from fwmagic.report.report import MOST_POINTS, NEUTRAL, Report
+from fwmagic.report.report import Report, points_of
 from fwmagic.report.scale import scale
+from fwmagic.report.tables import incomparable
 
 # The oldest that the package has: JupyterLab 4 brings Vega-Lite 5.6, which the charts are written for.
 _VEGA_LITE = "5.8"
@@ -61,14 +62,20 @@ def to_svg(report: Report, chart: str = "times", width: int = 600) -> str:
 
 def _chart_variants(report: Report) -> list[dict[str, Any]]:
     # There and back: the specifications read every field, and a thinned report leaves out what holds its default.
-    thinned = Report.from_json(report.to_dict(MOST_POINTS))
+    thinned = Report.from_json(words.ranked(report).to_dict(points_of(len(report.variants))))
     shown = scale(v.time for v in report if v.time is not None)
-    return [{**row, "label": one_line(row["name"]), "shown": shown} for row in thinned.to_dict()["variants"]]
+    void = incomparable(report)
+    return [
+        {**row, "label": one_line(row["name"]), "shown": shown, "void": row["name"] in void}
+        for row in thinned.to_dict()["variants"]
+    ]
 
 
 def _chart_ratios(report: Report) -> list[dict[str, Any]]:
-    colours = {variant.name: variant.colour for variant in report}
+    colours, void = {variant.name: variant.colour for variant in report}, incomparable(report)
+    over = report.over_baseline()
+    ratios = (over[variant.name] for variant in words.ranked(report) if variant.name in over)
     return [
-        {**wire.encode(r, None), "label": one_line(r.variant), "colour": colours.get(r.variant, NEUTRAL)}
-        for r in report.over_baseline().values()
+        {**wire.encode(r, None), "label": one_line(r.variant), "colour": colours[r.variant], "void": r.variant in void}
+        for r in ratios
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Literal, NamedTuple
 
@@ -17,8 +17,6 @@ _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT = 1000, 40
 # The memory of a ledger: the height of its bar, and what parts two segments.
 _LEDGER, _SEGMENT_GAP = 10, 6
-# More dots than these could hardly be told apart, and a stored report is to stay small.
-_MOST_DOTS = 20
 _GREY = "#8C8C8C"
 _END = "</svg></span>"
 
@@ -34,44 +32,32 @@ def _open_drawing(height: int, title: str, description: str) -> str:
     # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures. As a
     # title, they are shown to who points at it, too.
     words = escape(f"{title}: {description}" if description else title)
-    return (
-        f'<span role="img" title="{words}"><svg viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" '
-        f'height="{height}">'
-    )
+    return f'<span role="img" title="{words}"><svg viewBox="0,0,{_WIDTH},{height}" preserveAspectRatio="none">'
 
 
 # The samples of a time.
 
 
-def strip(variant: Variant, time: Time, on: Scale) -> str:
+def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> str:
     """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
-    points = _thinned_dots(time.samples)
     dots = "".join(f"M{_x(value, on)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
-    beyond = on.beyond(time)
-    drawn = f" ({len(points)} of them drawn)" if len(points) < len(time.samples) else ""
+    drawn = f" ({len(points)} drawn)" if len(points) < len(time.samples) else ""
     described = f"{len(time.samples)} blocks{drawn}"
     interval = ""
     if time.interval is not None:
         described += f", 95 % interval {seconds_between(*time.interval)}"
         left, right = (_x(value, on) for value in time.interval)
         interval = f'<rect class="fw-interval" x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" />'
-    if beyond:
-        described += f"; {beyond} slower than the scale shows"
     middle = _x(time.median, on)
     return (
-        f"{_open_drawing(_HEIGHT, f'Samples of {variant.name}', described)}{interval}"
+        f"{_open_drawing(_HEIGHT, variant.name, described)}{interval}"
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
-        f'<path class="fw-median" d="M{middle} 0V{_HEIGHT}"/>{_END}'
+        f'<path class="fw-median" d="M{middle},0V{_HEIGHT}" />{_END}'
     )
 
 
 def _x(value: float, on: Scale) -> int:
     return round(_WIDTH * on.share(value))
-
-
-def _thinned_dots(samples: tuple[float, ...]) -> tuple[float, ...]:
-    step = max(1.0, len(samples) / _MOST_DOTS)
-    return tuple(samples[int(i * step)] for i in range(min(len(samples), _MOST_DOTS)))
 
 
 def _dot_height(index: int, count: int) -> int:

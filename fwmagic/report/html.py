@@ -7,14 +7,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
-from fwmagic.format import one_line, seconds, size
+from fwmagic.format import one_line, seconds, seconds_between, size
 from fwmagic.report import drawings
 from fwmagic.report.answer import answer_of, as_of
 from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, noted, stored_details
 from fwmagic.report.report import Report, Variant
-from fwmagic.report.scale import ends, scale
-from fwmagic.report.tables import PAIRED, compile_cell, device_in_words, figures, table, used_in_words, uses_memory
+from fwmagic.report.scale import drawn, ends, scale
+from fwmagic.report.tables import (
+    DIFFER,
+    PAIRED,
+    compile_cell,
+    device_in_words,
+    figures,
+    incomparable,
+    table,
+    used_in_words,
+    uses_memory,
+)
 from fwmagic.report.words import Sentence, headline, ranked
 
 # JupyterLab's own rules reach into an output; two classes in a selector outweigh them. Where neither JupyterLab nor
@@ -22,19 +32,21 @@ from fwmagic.report.words import Sentence, headline, ranked
 # dark where the page says that it is (VS Code, Colab and JupyterLab by an attribute), or else where the system is.
 # A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out,
 # and so are quotation marks, each of which JSON makes two characters.
-_QUOTED = re.compile(r'="([\w#.%-]+)"(?=[ >])')
+_QUOTED = re.compile(r'="([\w#.%:,-]+)"(?=[ >])')
 # What a rule of the style is for, as far as it says so at its start: a class, or else an element.
 _FOR = re.compile(r"\w*\.(fw-\w+)|(\w+)\{")
-_KEY = "●\N{NO-BREAK SPACE}block ┃\N{NO-BREAK SPACE}median ▒\N{NO-BREAK SPACE}95\N{NO-BREAK SPACE}% interval"
 # What else is to be known of what is drawn, and of a column: for who points at its head.
 _MEANT = {
-    "dots": "● is a block of calls, the first at the top",
-    PAIRED: "within rounds of all variants in turn: no quotient of the times per call",
+    "dots": "● is a block of calls, the first on top",
+    PAIRED: "in the same rounds: no quotient of the times",
 }
+# What a very narrow page has no room for.
+_WIDE = ("compile", "memory", "compiled")
 # What stands in parentheses in an answer, such as an interval.
 _INTERVAL = re.compile(r" \([^()]*\)")
 # So many characters of an error fit into two lines of a row.
 _MOST_WHY = 120
+_MOST_CAVEAT = 240
 # Who points at it sees more of it; the remarks have all.
 _MOST_POINTED = 600
 STYLE = files("fwmagic.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -46,10 +58,11 @@ def to_html(report: Report) -> str:
     if report.variants:
         parts.append(_rows_html(ranked(report)))
     # What is folded away takes the place of the bar, so that the end of a run moves nothing.
-    parts.append(f'<div class="fw-more">{_bar_html(report) if report.state == "running" else _rest_html(report)}</div>')
+    rest = _bar_html(report) if report.state == "running" else _rest_html(report)
+    parts.append(f'<div class="fw-more"{_narrow_html(report)}>{rest}</div>')
     body = _QUOTED.sub(r"=\1", "".join(parts))
     style = "".join(rule for rule in STYLE.split("\n") if _is_used(rule, body))
-    return f'<div class="fwmagic" lang="en" role="group" aria-label="fwmagic report"><style>{style}</style>{body}</div>'
+    return f'<div class="fwmagic" lang=en role=group aria-label="fwmagic report"><style>{style}</style>{body}</div>'
 
 
 def _is_used(rule: str, body: str) -> bool:
@@ -66,17 +79,17 @@ def _bar_html(report: Report) -> str:
 
 def _rest_html(report: Report) -> str:
     """Return all that a first look does not need, folded."""
-    groups = stored_details(report)
+    groups, look = stored_details(report), ranked(report)
     remarks = [f'<p class="fw-group">{escape(g.name)}</p>{_list_html(g.lines)}' for g in groups]
     warnings = noted(report)
     folded = {
-        "Figures": _figures_html(report) if report.variants else "",
-        "Compile": _stages_html(report.variants),
-        "Memory": _memory_html(report.variants) if uses_memory(report) else "",
+        "Figures": _figures_html(look) if look.variants else "",
+        "Compile": _stages_html(look.variants),
+        "Memory": _memory_html(look.variants) if uses_memory(look) else "",
         "Conditions": _list_html(conditions(report), soft=True),
     }
-    # Nobody opens what does not say what is in it: as much of the first warning is in sight as its line has room for.
-    caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_WHY))}" if warnings else ""
+    # Nobody opens what does not say what is in it: as much of the first warning is in sight as fits.
+    caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
     last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
@@ -97,22 +110,28 @@ def _rows_html(report: Report) -> str:
     times = [variant.time for variant in report.variants if variant.time is not None]
     on = scale(times)
     shown = table(report)
-    head = [f"<th{_column_class(name)}{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
+    head = [f"<th{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
     if on is not None:
-        low, high = ends(on, times)
-        ends_html = f"<span>{low}</span> <span>{_figure_html(high)}</span>"
-        head.insert(1, f'<th class="fw-axis"{_meant_html("dots")}><i>{_KEY}</i> {ends_html}')
-    rows, answer = [], answer_of(report).line
+        # Attributes, which only the style shows: without it there is no drawing either, and the intervals stand there.
+        labels = "".join(f'<b data-end="{label}"></b>' for label in ends(on, report))
+        head.insert(1, f'<th class="fw-ends"{_meant_html("dots")}><i>95 % interval</i>{labels}')
+    rows, answer, void = [], answer_of(report).line, incomparable(report)
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
-        drawn = drawings.strip(variant, time, on) if time is not None and on is not None else _why_html(variant, answer)
-        strip = f'<td class="fw-strip">{drawn}' if on is not None else ""
-        cells = [f"<td{_column_class(h)}>{_figure_html(cell)}" for h, cell in zip(shown.head[1:], cells, strict=True)]
+        strip = "" if on is None else f'<td class="fw-strip">{_why_html(variant, answer)}'
+        if time is not None and on is not None:
+            bare = "" if time.interval is None else f"<i>{seconds_between(*time.interval)}</i>"
+            strip = f'<td class="fw-strip">{drawings.strip(variant, time, drawn(report, time), on)}{bare}'
         rows.append(
-            f'<tr><th scope="row" style="border-left-color:{drawings.colour(variant)}">{_breakable_html(name)}'
-            f"{strip}{''.join(cells)}"
+            f"<tr{' class=fw-void' if variant.name in void else ''}>"
+            f'<th scope="row" style="border-left-color:{drawings.colour(variant)}">{_breakable_html(name)}'
+            f"{strip}{''.join(f'<td>{_figure_html(cell)}' for cell in cells)}"
         )
-    return f'<table class="fw-rows"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
+    # They are the last ones: what a very narrow page leaves out is told by their number.
+    wide = sum(name in _WIDE for name in shown.head)
+    return (
+        f'<table class="fw-rows fw-wide{wide}"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
+    )
 
 
 def _meant_html(name: str) -> str:
@@ -136,9 +155,11 @@ def _breakable_html(name: str) -> str:
     return escape(name).replace(":", ":<wbr>")
 
 
-def _column_class(name: str) -> str:
-    """Return the class of a column that a very narrow page leaves out."""
-    return ' class="fw-wide"' if name in ("compile", "memory", "compiled") else ""
+def _narrow_html(report: Report) -> str:
+    """Return what a very narrow page says that it leaves out, as an attribute that only its style shows."""
+    dots = ["dots"] if any(v.time is not None and v.time.samples for v in report) else []
+    left = [*dots, *(name for name in table(report).head if name in _WIDE)]
+    return f' data-left="{", ".join(left)}"' if left else ""
 
 
 def _stages_html(variants: Iterable[Variant]) -> str:
@@ -157,7 +178,7 @@ def _memory_html(variants: Sequence[Variant]) -> str:
         return ""
     heading = "; ".join(_legend(ledger for _, ledger in found))
     rows = (
-        f'{_name_html(variant)}<div class="fw-memory">{drawings.memory(drawings.colour(variant), ledger, on)}</div>'
+        f"{_name_html(variant)}{drawings.memory(drawings.colour(variant), ledger, on)}"
         f"<i>{escape(_in_use_for_html(ledger))}</i>"
         for variant, ledger in found
     )
@@ -212,12 +233,14 @@ def _figures_html(report: Report) -> str:
 def _figure_html(cell: str) -> str:
     """Return a cell whose interval, in parentheses, stands smaller under the figure."""
     figure, opening, rest = cell.partition(" (")
-    return escape(figure) + (f" <small>({escape(rest)}</small>" if opening else "")
+    shown = f"<s>{escape(figure)}</s>" if rest == f"{DIFFER})" else escape(figure)
+    return shown + (f" <small>({escape(rest)}</small>" if opening else "")
 
 
 def _list_html(lines: Iterable[Remark], soft: bool = False) -> str:
     items = "".join(_item_html(line) for line in lines)
-    return f'<ul class="fw-list{" fw-soft" if soft else ""}">{items}</ul>'
+    style = ' class="fw-soft"' if soft else ""
+    return f"<ul{style}>{items}</ul>"
 
 
 def _item_html(line: Remark) -> str:

@@ -16,7 +16,7 @@ from fwmagic.format import (
     setting,
     size,
 )
-from fwmagic.report.answer import MOST, Answer, answer_of, speed
+from fwmagic.report.answer import Answer, answer_of, speed
 from fwmagic.report.ledger import Amount, Ledger
 from fwmagic.report.report import (
     Agreement,
@@ -96,7 +96,7 @@ class Group:
 
 
 def details(report: Report) -> list[Group]:
-    """Return the remarks on each variant under its name, then those on the whole comparison.
+    """Return the remarks on the whole comparison, then those on each variant under its name.
 
     What is the same for all of several variants is said once, and what the answer tells is not said again.
     """
@@ -111,19 +111,21 @@ def details(report: Report) -> list[Group]:
             own[finding.variant] = [line for line in own[finding.variant] if line.label != _SAID_BY[finding.code]]
     first, *others = own.values() or [[]]
     shared = [line for line in first if others and all(line in lines for lines in others)]
-    groups = [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     named = {finding.variant for finding in report.findings}
     of_all = _findings_in_words(report, named - names | {None}, answer.line)
-    groups.append((ALL, [*_verdict_remarks(report, answer), *shared, *of_all]))
-    return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in groups if lines]
+    groups = [(ALL, [*_verdict_remarks(report, answer), *of_all, *shared])]
+    groups += [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
+    # By weight: what concerns all numbers before what concerns one, and in each what changes how they are read.
+    weighed = ((name, sorted(lines, key=lambda line: not line.warning)) for name, lines in groups)
+    return [Group(one_line(name), tuple(_tidy_remark(line) for line in lines)) for name, lines in weighed if lines]
 
 
 def noted(report: Report) -> list[Remark]:
-    """Return what is to be noted beside the answer: first the findings that concern all numbers, then the rest."""
-    lines = [(group.name, line) for group in details(report) for line in group.lines if line.warning]
+    """Return what is to be noted beside the answer: why a variant failed, then the rest in the order of the details."""
+    lines = [line for group in details(report) for line in group.lines if line.warning]
+    lines.sort(key=lambda line: line.label != "failed")
     answer = answer_of(report).line
-    first = sorted(lines, key=lambda one: one[0] != ALL or one[1].finding is None)
-    return [replace(one, text=_beyond(one.text, answer)) if one.label == "failed" else one for _, one in first]
+    return [replace(one, text=_beyond(one.text, answer)) if one.label == "failed" else one for one in lines]
 
 
 def _is_told(text: str, answer: str) -> bool:
@@ -132,15 +134,8 @@ def _is_told(text: str, answer: str) -> bool:
 
 
 def _beyond(text: str, answer: str) -> str:
-    """Return the parts of a remark that the answer does not have; of one that was cut there, the rest."""
-    shown, kept = answer.removesuffix("…"), []
-    for part in re.split(r"[:;] ", text):
-        cut = 0
-        if shown != answer:
-            cut = next((n for n in range(min(len(part), MOST), 3, -1) if shown.endswith(part[:n].rstrip())), 0)
-        if part not in answer:
-            kept.append(f"…{part[cut:].lstrip()}" if cut else part)
-    return ": ".join(kept)
+    """Return the parts of a remark that the answer does not have; one that was cut there is told whole."""
+    return ": ".join(part for part in re.split(r"[:;] ", text) if part not in answer)
 
 
 def stored_details(report: Report) -> list[Group]:
@@ -148,10 +143,10 @@ def stored_details(report: Report) -> list[Group]:
     groups = [replace(group, lines=tuple(map(_stored_remark, group.lines))) for group in details(report)]
     if len(report.variants) <= MANY:
         return groups
-    *own, last = groups if groups and groups[-1].name == ALL else [*groups, Group(ALL, ())]
+    first, *own = groups if groups and groups[0].name == ALL else [Group(ALL, ()), *groups]
     noted = (replace(group, lines=tuple(line for line in group.lines if line.warning)) for group in own)
     more = Remark("more", f"on each of {len(report.variants)} variants: .details() of the report")
-    return [*(group for group in noted if group.lines), replace(last, lines=(*last.lines, more))]
+    return [replace(first, lines=(*first.lines, more)), *(group for group in noted if group.lines)]
 
 
 def _stored_remark(line: Remark) -> Remark:
@@ -161,15 +156,20 @@ def _stored_remark(line: Remark) -> Remark:
 def _verdict_remarks(report: Report, answer: Answer) -> Iterator[Remark]:
     """Yield the verdict on a pair; of several pairs only what their table does not tell, once for all of one note."""
     ratios = list(report.over_baseline().values())
+    disagreed = [r.variant for r in ratios if not r.repeatable and not r.regimes]
+    if disagreed:
+        whose = f"{', '.join(disagreed)}: " if len(ratios) > 1 else ""
+        told = "parts of the run disagreed" in answer.line
+        yield Remark("not repeatable", f"{whose}parts of this run disagreed, so the interval was widened", not told)
     if len(ratios) == 1:
         told = answer.sign in ("✓", "=", "?") or (ratios[0].verdict == "withheld" and ratios[0].note in answer.line)
         words = _figures_in_words(ratios[0]) if told else _verdict_in_words(ratios[0], report.margin)
         if words:
-            yield Remark("verdict", words)
+            yield Remark("verdict", words, bool(ratios[0].regimes))
         return
     for r in ratios:
-        if r.regimes or not r.repeatable:
-            yield Remark("verdict", _verdict_in_words(r, report.margin))
+        if r.regimes:
+            yield Remark("verdict", _verdict_in_words(r, report.margin), True)
     notes = dict.fromkeys((r.verdict, r.note) for r in ratios if r.note and r.repeatable and not r.regimes)
     for verdict, note in notes:
         names = ", ".join(r.variant for r in ratios if (r.verdict, r.note) == (verdict, note))
@@ -214,9 +214,7 @@ def _more_in_words(r: Ratio) -> str:
         low, high = r.regimes
         share = percent(low.share, 2)
         return f"; it moved between {ratio(low.median)}, in {share} of the rounds, and {ratio(high.median)}"
-    if not r.repeatable:
-        return "; not repeatable: parts of this run disagreed, so the interval was widened"
-    return f"; {r.note}" if r.note else ""
+    return f"; {r.note}" if r.note and r.repeatable else ""
 
 
 def _span_in_words(low: float, high: float) -> str:

@@ -32,7 +32,12 @@ Verdict = Literal["faster", "slower", "same", "undecided", "withheld"]
 NEUTRAL = "#CC79A7"
 
 
-def _some_samples(samples: tuple[float, ...], most: int) -> tuple[float, ...]:
+def points_of(variants: int) -> int:
+    """Return how many samples of each are stored and drawn, of so many variants: twelve take little more than four."""
+    return min(MOST_POINTS, max(MOST_ALL // (variants or 1), FEWEST_POINTS))
+
+
+def some_samples(samples: tuple[float, ...], most: int) -> tuple[float, ...]:
     """Return at most so many, of four digits: they are for a drawing."""
     return tuple(float(f"{sample:.4g}") for sample in wire.spread(samples, most))
 
@@ -75,7 +80,7 @@ class Time:
         How the times were obtained.
     """
 
-    samples: tuple[NotNegative, ...] = field(metadata={"thinned": _some_samples})
+    samples: tuple[NotNegative, ...] = field(metadata={"thinned": some_samples})
     median: NotNegative
     low: NotNegative | None
     high: NotNegative | None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fwmagic.format import seconds
-from fwmagic.report.report import Time
+from fwmagic.report.report import Report, Time, points_of, some_samples
 
 
 class Scale(NamedTuple):
@@ -28,9 +28,14 @@ class Scale(NamedTuple):
         """Return where `value` lies, from 0 to 1."""
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
-    def beyond(self, time: Time) -> int:
+    def beyond(self, samples: Iterable[float]) -> int:
         """Return how many samples are slower than it shows."""
-        return sum(sample > self.high for sample in time.samples)
+        return sum(sample > self.high for sample in samples)
+
+
+def drawn(report: Report, time: Time) -> tuple[float, ...]:
+    """Return the samples that are drawn as dots: those that a notebook stores, so that every view has the same."""
+    return some_samples(time.samples, points_of(len(report.variants)))
 
 
 def scale(times: Iterable[Time]) -> Scale | None:
@@ -39,22 +44,22 @@ def scale(times: Iterable[Time]) -> Scale | None:
     It ends at the slowest of the 95th percentiles, and at three times that of the quartiles, so that a few interrupted
     blocks do not flatten the rest.
     """
-    drawn = [time for time in times if time.samples]
-    if not drawn:
+    timed = [time for time in times if time.samples]
+    if not timed:
         return None
-    slow = (min(_quantile(t.samples, 0.95), 3 * _quantile(t.samples, 0.75)) for t in drawn)
-    high = max(*slow, *(max(t.median, t.high or 0.0) for t in drawn))
-    low = min(min(min(t.samples), t.median, t.low or math.inf) for t in drawn)
+    slow = (min(_quantile(t.samples, 0.95), 3 * _quantile(t.samples, 0.75)) for t in timed)
+    high = max(*slow, *(max(t.median, t.high or 0.0) for t in timed))
+    low = min(min(min(t.samples), t.median, t.low or math.inf) for t in timed)
     low = low if low > high / 2 else 0.0
     margin = 0.03 * (high - low) or 0.03 * high or 1e-9
     return Scale(max(0.0, low - margin), high + margin)
 
 
-def ends(on: Scale, times: Iterable[Time]) -> tuple[str, str]:
-    """Return the labels of a scale's ends; the right one has the number of samples that are slower than that."""
-    beyond = sum(map(on.beyond, times))
+def ends(on: Scale, report: Report) -> tuple[str, str]:
+    """Return the labels of a scale's ends: whether the left one is 0, and how many dots are slower than the right."""
+    beyond = sum(on.beyond(drawn(report, variant.time)) for variant in report if variant.time is not None)
     dots = f" ({beyond} slower dot{'s' * (beyond > 1)})" if beyond else ""
-    return seconds(on.low), f"{seconds(on.high)}{dots}"
+    return f"{seconds(on.low)}{' (not 0)' if on.low else ''}", f"{seconds(on.high)}{dots}"
 
 
 def _quantile(samples: tuple[float, ...], share: float) -> float:

@@ -25,8 +25,12 @@ from fwmagic.report.report import (
 )
 
 NOT_AVAILABLE = "n/a"
+#: What stands beside a ratio in the place of its interval, where it is one of different things.
+DIFFER = "outputs differ"
 #: How a column of ratios is headed: they are no quotients of the times beside them.
 PAIRED = "paired ratio"
+#: What a time of compiling is one of, by what the compiler's cache on disk had of it.
+CACHES = {"cold": "cold", "disk-warm": "disk cache", "unknown": "cache unknown"}
 # Less memory than this, in bytes, is not worth a look.
 _LEAST_MEMORY = 2**20
 Row = tuple[str, ...]
@@ -50,13 +54,13 @@ class Table:
 
 def table(report: Report) -> Table:
     """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
-    ratios = report.over_baseline()
+    ratios, void = report.over_baseline(), incomparable(report)
     over = f"{PAIRED} to {one_line(report.baseline, 20)}" if report.baseline is not None else PAIRED
     columns = {
         "variant": [one_line(variant.name, 30) for variant in report.variants],
         "per call": [_each_cell(variant) for variant in report.variants],
-        over: [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
-        "compile": [_compile_brief(variant) for variant in report.variants],
+        over: [_ratio_cell(v.name, ratios, report.baseline, void) for v in report.variants],
+        "compile": [compile_cell(variant) for variant in report.variants],
         "memory": [_memory_cell(variant) if uses_memory(report) else NOT_AVAILABLE for variant in report.variants],
         "compiled": [_compiled_cell(variant) for variant in report.variants],
     }
@@ -67,13 +71,13 @@ def table(report: Report) -> Table:
 
 def figures(report: Report) -> Table:
     """Return the whole table of the variants; a column that holds nothing for any of them is left out."""
-    ratios = report.over_baseline()
+    ratios, void = report.over_baseline(), incomparable(report)
     over = report.baseline if report.baseline is not None else "the other"
     columns = {
         "variant": [variant.name for variant in report.variants],
         "runs": [f"{variant.framework} {variant.mode}".strip() for variant in report.variants],
         "time per call": [_time_cell(variant) for variant in report.variants],
-        f"{PAIRED} to {over}": [_ratio_cell(v.name, ratios, report.baseline) for v in report.variants],
+        f"{PAIRED} to {over}": [_ratio_cell(v.name, ratios, report.baseline, void) for v in report.variants],
         "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
@@ -134,12 +138,21 @@ def _time_cell(variant: Variant) -> str:
     return f"{seconds(time.median)} ({'no interval' if time.interval is None else seconds_between(*time.interval)})"
 
 
-def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None) -> str:
+def incomparable(report: Report) -> frozenset[str]:
+    """Return the variants whose outputs differ; all of them if one is the baseline, or no two others are left."""
+    names = frozenset(variant.name for variant in report.variants)
+    differ = frozenset(v.name for v in report.variants if v.agreement is not None and v.agreement.status == "differs")
+    return names if differ and (report.baseline in differ or len(names - differ) < 2) else differ
+
+
+def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None, void: frozenset[str]) -> str:
     if name == baseline:
         return "1 (baseline)"
     r = ratios.get(name)
     if r is None:
         return NOT_AVAILABLE
+    if name in void:
+        return f"{ratio(r.median)} ({DIFFER})"
     span = range_in_words(r) if r.interval is None else ratio_between(*r.interval)
     return f"{ratio(r.median)} ({span})"
 
@@ -171,14 +184,7 @@ def compile_cell(variant: Variant) -> str:
         return NOT_AVAILABLE
     if compilation.cache == "none":
         return f"{seconds(compiling)} (in vain)"
-    cache = "" if compilation.cache == "unknown" else f" ({compilation.cache})"
-    return f"{seconds(compiling)}{cache}"
-
-
-def _compile_brief(variant: Variant) -> str:
-    """Return what compiling took, and whether it was in vain, or found its code on disk: that is no less to compile."""
-    took = compile_cell(variant)
-    return took.replace(" (in vain)", " in vain").replace(" (disk-warm)", " cached").partition(" (")[0]
+    return f"{seconds(compiling)} ({CACHES.get(compilation.cache, compilation.cache)})"
 
 
 def _in_use_cell(variant: Variant) -> str:

@@ -13,7 +13,7 @@ from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, details, noted, stages_in_words
 from fwmagic.report.report import Report, Variant
 from fwmagic.report.scale import Scale, ends, scale
-from fwmagic.report.tables import device_in_words, figures, table, uses_memory
+from fwmagic.report.tables import device_in_words, figures, incomparable, table, uses_memory
 from fwmagic.report.words import headline, ranked
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
@@ -39,7 +39,7 @@ def to_text(report: Report) -> str:
     if report.variants:
         look = ranked(report)
         shown = table(look)
-        blocks.append("\n".join([_aligned_text([shown.head, *shown.rows]), *_strips_text(look.variants)]))
+        blocks.append("\n".join([_aligned_text([shown.head, *shown.rows]), *_strips_text(look)]))
     warnings = noted(report)
     # A remark ends with what to do: it may take two lines, unless two variants have said more than usual already.
     lines = 1 if len(report.variants) == _FEW and len(answer) > 1 else 2
@@ -56,7 +56,7 @@ def to_details(report: Report) -> str:
     """Return the whole report as plain text: answer, tables, memory as bars, remarks by variant, conditions."""
     blocks = ["\n".join(s.text for s in headline(report))]
     if report.variants:
-        whole = figures(report)
+        whole = figures(ranked(report))
         blocks.append(_aligned_text([whole.head, *whole.rows]))
     stages = [Remark(v.name, words) for v in report.variants if (words := stages_in_words(v))]
     blocks.append(f"stages\n{_labelled_text(stages)}" if stages else "")
@@ -71,22 +71,24 @@ def _remark_text(line: Remark, most: int) -> str:
     return "\n".join(textwrap.wrap(whole, _COLUMNS, subsequent_indent="  ", max_lines=most, placeholder=" …"))
 
 
-def _strips_text(variants: Sequence[Variant]) -> list[str]:
-    """Return the samples of each variant on one scale: the more of them in a column, the larger its dot."""
-    timed = [(v, v.time) for v in variants if v.time is not None and len(v.time.samples) > 1]
+def _strips_text(report: Report) -> list[str]:
+    """Return the samples of each variant on one scale: the more in a column, the larger its dot; small if void."""
+    timed = [(v, v.time) for v in report if v.time is not None and len(v.time.samples) > 1]
     on = scale(time for _, time in timed)
     if on is None:
         return []
-    width = max(len(one_line(v.name, 30)) for v in variants)
-    rows = []
+    width = max(len(one_line(v.name, 30)) for v in report)
+    rows, void = [], incomparable(report)
     for variant, time in timed:
         counts = [0] * _STRIP
         for sample in time.samples:
             counts[_column(sample, on)] += 1
         dots = [_DOTS[0 if not n else min(1 + 5 * n // len(time.samples), 3)] for n in counts]
-        dots[_column(time.median, on)] = "│"
+        if variant.name in void:
+            dots = ["·" if dot != " " else dot for dot in dots]
+        dots[_column(time.median, on)] = "┊" if variant.name in void else "│"
         rows.append(f"{one_line(variant.name, 30).ljust(width)}  {''.join(dots)}".rstrip())
-    low, high = ends(on, (time for _, time in timed))
+    low, high = ends(on, report)
     return [*rows, f"{' ' * width}  {low}{high.rjust(_STRIP - len(low))}"]
 
 
@@ -158,7 +160,7 @@ def to_markdown(report: Report) -> str:
     """Return the same content as Markdown (GitHub's dialect); whatever a report says is shown, never obeyed."""
     blocks = [f"**{_markdown_text(s.text)}**" for s in headline(report)]
     if report.variants:
-        whole = figures(report)
+        whole = figures(ranked(report))
         head, *rows = [_markdown_row([_markdown_text(cell) for cell in row]) for row in (whole.head, *whole.rows)]
         blocks.append("\n".join([head, _markdown_row(["---"] * len(whole.head)), *rows]))
     blocks += [f"### {_markdown_text(group.name)}\n\n{_markdown_list(group.lines)}" for group in details(report)]

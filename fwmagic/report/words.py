@@ -27,12 +27,14 @@ from fwmagic.report.report import (
 )
 from fwmagic.report.scale import scale
 from fwmagic.report.tables import (
+    DIFFER,
     NOT_AVAILABLE,
     Row,
     Table,
     bytes_in_words,
     device_in_words,
     figures,
+    incomparable,
     segment_in_words,
 )
 
@@ -171,7 +173,7 @@ def _ratios_in_words(report: Report, variant: Variant) -> Iterator[Row]:
     r = report.over_baseline().get(variant.name)
     if r is not None:
         span = NOT_AVAILABLE if r.interval is None else ratio_between(*r.interval)
-        yield r.over, ratio(r.median), span, r.verdict
+        yield r.over, ratio(r.median), span, DIFFER if variant.name in incomparable(report) else r.verdict
 
 
 def _stages_in_words(_: Report, variant: Variant) -> Iterator[Row]:

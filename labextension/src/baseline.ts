@@ -4,6 +4,8 @@ import { ratio } from './format';
 import type { Ratio, Report } from './read';
 
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
+/** What the words of a report say of a ratio that is one of different things. */
+const DIFFER = 'outputs differ';
 /** How the table of figures heads its column of ratios. */
 const HEAD = 'paired ratio to ';
 
@@ -14,6 +16,7 @@ export function rebased(report: Report, name: string): Report {
     return report;
   }
   const ratios = report.ratios.map(r => (r.variant === name ? turned(r) : r));
+  const other = incomparable(report, name);
   const over = new Map(ratios.filter(r => r.over === name).map(r => [r.variant, r]));
   const column = words.figures.head.findIndex(head => head.startsWith(HEAD));
   const { head, rows } = words.figures;
@@ -26,18 +29,27 @@ export function rebased(report: Report, name: string): Report {
       figures: {
         head: head.map((one, i) => (i === column ? HEAD + name : one)),
         rows: rows.map((row, i) =>
-          row.map((cell, j) => (j === column ? figure(report.variants[i]?.name ?? '', name, over) : cell))
+          row.map((cell, j) => (j === column ? figure(report.variants[i]?.name ?? '', name, over, other) : cell))
         )
       },
       charts: {
         ...words.charts,
         ratios: report.variants.map(v => {
           const r = over.get(v.name);
-          return r === undefined ? [] : [[name, ratio(r.median), span(r) ?? 'n/a', r.verdict]];
+          return r === undefined
+            ? []
+            : [[name, ratio(r.median), span(r) ?? 'n/a', other.has(v.name) ? DIFFER : r.verdict]];
         })
       }
     }
   };
+}
+
+/** Return the variants whose outputs differ, all if the baseline is one or no two others are left: as `tables.py`. */
+export function incomparable(report: Report, baseline = report.baseline): ReadonlySet<string> {
+  const differ = new Set(report.variants.filter(v => v.agreement?.status === 'differs').map(v => v.name));
+  const none = differ.has(baseline ?? '') || report.variants.length - differ.size < 2;
+  return differ.size > 0 && none ? new Set(report.variants.map(v => v.name)) : differ;
 }
 
 /** Return the same ratio seen from its other side. */
@@ -65,13 +77,16 @@ function between(low: number, high: number): string {
 }
 
 /** Return what the table of figures says of a variant over the baseline. */
-function figure(variant: string, name: string, over: ReadonlyMap<string, Ratio>): string {
+function figure(variant: string, name: string, over: ReadonlyMap<string, Ratio>, other: ReadonlySet<string>): string {
   if (variant === name) {
     return '1 (baseline)';
   }
   const r = over.get(variant);
   if (r === undefined) {
     return 'n/a';
+  }
+  if (other.has(variant)) {
+    return `${ratio(r.median)} (${DIFFER})`;
   }
   const range = r.rounds === 1 ? 'one round' : `range ${r.least && r.most ? between(r.least, r.most) : 'n/a'}`;
   return `${ratio(r.median)} (${span(r) ?? range})`;

@@ -43,7 +43,7 @@ export function changes(before: Report, after: Report): Changes {
   ];
   const code = diff(before.cell, after.cell);
   return {
-    answer: answer(names, before, after, others.length, code.filter(line => /^[-+] /.test(line)).length),
+    answer: answer(names, before, after, others.length, edits(code)),
     times: names.flatMap(name => ofTime(name, before, after)),
     others,
     code
@@ -55,13 +55,20 @@ function answer(names: readonly string[], before: Report, after: Report, others:
     const found = ratioOf(name, before, after);
     return found === undefined ? [] : [{ name, ...found }];
   });
-  const sure = ratios.filter(({ low, high }) => low !== undefined && (low > 1 || high < 1));
-  const times = sure.map(({ name, median }) =>
-    median < 1 ? `${name} is ${ratio(1 / median)}x faster than in ①` : `${name} is ${ratio(median)}x slower than in ①`
+  const sure = ratios.flatMap(({ name, median, low, high }) =>
+    low !== undefined && (low > 1 || high < 1) ? [{ name, median, low, high }] : []
   );
-  const rest = ratios.filter(one => !sure.includes(one)).map(({ name }) => name);
+  const times = sure.map(({ name, median, low, high }) =>
+    median < 1
+      ? `${name} is ${ratio(1 / median)}x faster than in ① (${ratio(1 / high)}-${ratio(1 / low)}x)`
+      : `${name} is ${ratio(median)}x slower than in ① (${ratio(low)}-${ratio(high)}x)`
+  );
+  const rest = ratios.filter(({ name }) => !sure.some(one => one.name === name));
   if (rest.length > 0) {
-    times.push(`no sure change of ${rest.length <= FEW ? rest.join(', ') : `${rest.length} variants`}`);
+    const named = rest.map(({ name, low, high }) =>
+      low === undefined ? name : `${name} (${ratio(low)}-${ratio(high)} of its time)`
+    );
+    times.push(`no sure change of ${rest.length <= FEW ? named.join(', ') : `${rest.length} variants`}`);
   }
   const besides = [
     ...(lines > 0 ? [`${lines} changed ${lines === 1 ? 'line' : 'lines'} of code`] : []),
@@ -69,6 +76,15 @@ function answer(names: readonly string[], before: Report, after: Report, others:
   ];
   const same = 'same code, variants and conditions';
   return [...times, besides.length > 0 ? besides.join(' and ') : same].join('; ');
+}
+
+/** Return how many lines were edited: one that goes and one that comes in its place are one edit. */
+function edits(code: readonly string[]): number {
+  const runs = code
+    .map(line => (/^[-+] /.test(line) ? line[0] : ' '))
+    .join('')
+    .split(' ');
+  return runs.map(run => Math.max(...['-', '+'].map(sign => run.split(sign).length - 1))).reduce((a, b) => a + b, 0);
 }
 
 function find(report: Report, name: string): Variant | undefined {

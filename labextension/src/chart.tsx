@@ -103,8 +103,12 @@ export function TableView(props: {
   };
   const sorted = (column: number): 'ascending' | 'descending' | undefined =>
     order?.column === column ? (order.descending ? 'descending' : 'ascending') : undefined;
+  const host = React.useRef<HTMLDivElement>(null);
+  useWidth(host);
+  const left = beyond(host.current);
   return (
-    <div className="fwm-scroll" tabIndex={0} role="group" aria-label={props.label}>
+    <div ref={host} className="fwm-scroll" tabIndex={0} role="group" aria-label={props.label}>
+      {left.length > 0 && <p className="fwm-left">{props.trans.__('Scroll for: %1 →', left.join(', '))}</p>}
       <table>
         <thead>
           <tr>
@@ -151,6 +155,13 @@ export function TableView(props: {
       )}
     </div>
   );
+}
+
+/** Return the heads of the columns of which a scrolled table shows nothing or not all. */
+function beyond(host: HTMLElement | null): string[] {
+  const heads = [...(host?.querySelectorAll<HTMLElement>('th[scope=col]') ?? [])];
+  const width = host?.clientWidth ?? 0;
+  return width === 0 ? [] : heads.filter(h => h.offsetLeft + h.offsetWidth > width).map(h => h.textContent ?? '');
 }
 
 /** A figure, with its interval, which stands in parentheses, on a line of its own. */

@@ -1,6 +1,6 @@
 /** The charts of one report, or of two on the same scales: the package's Vega-Lite specs with the report's rows in them. */
 
-import { turned } from './baseline';
+import { incomparable, turned } from './baseline';
 import files from './generated/charts';
 import type { Ratio, Report, Variant } from './read';
 
@@ -44,7 +44,12 @@ export function charts(reports: readonly Report[]): Chart[] {
   const variants = byVariant(
     reports,
     (report, i) =>
-      report.variants.map(v => ({ ...labelled(v, v.name, reports, i), memory: v.memory.slice(0, LEDGERS), shown })),
+      report.variants.map(v => ({
+        ...labelled(v, v.name, reports, i),
+        memory: v.memory.slice(0, LEDGERS),
+        shown,
+        void: incomparable(report).has(v.name)
+      })),
     'name'
   );
   const pairs = byVariant(
@@ -55,7 +60,7 @@ export function charts(reports: readonly Report[]): Chart[] {
   return Object.entries(files)
     .map(([name, spec]) => ({
       name,
-      title: spec.usermeta.title,
+      title: spec.usermeta.title + (name === 'times' ? axis(reports, shown) : ''),
       spec: { ...spec, datasets: { variants, ratios: pairs } },
       table: {
         head: spec.usermeta.table,
@@ -112,13 +117,24 @@ function scale(reports: readonly Report[]): number[] | undefined {
   return all.length > 1 ? [low > 0.45 * high ? low : 0, high] : all.at(0);
 }
 
+/** Return what is to be known of the axis of all times: how many dots are beyond it, and whether it begins at 0. */
+function axis(reports: readonly Report[], shown: number[] | undefined): string {
+  const [low, high] = shown ?? [0, Infinity];
+  const beyond = reports.flatMap(r => r.variants.flatMap(v => v.time?.samples ?? [])).filter(s => s > high).length;
+  return [
+    ...(beyond > 0 ? [`, ▸ ${beyond} slower dot${beyond > 1 ? 's' : ''}`] : []),
+    ...(low > 0 ? [', axis not from 0'] : [])
+  ].join('');
+}
+
 /** Return the ratios to the baseline, each with the colour of its variant. */
-function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'>)[] {
+function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'> & { void: boolean })[] {
+  const other = incomparable(report);
   const colours = new Map(report.variants.map(v => [v.name, v.colour]));
   return report.ratios
     .map(r => (r.variant === report.baseline ? turned(r) : r))
     .filter(r => report.baseline === null || r.over === report.baseline)
-    .map(r => ({ ...r, colour: colours.get(r.variant) ?? '' }));
+    .map(r => ({ ...r, colour: colours.get(r.variant) ?? '', void: other.has(r.variant) }));
 }
 
 /** Return what a chart shows of a variant, as its report words it: rows without the variant's name. */

@@ -15,6 +15,8 @@ export type GoTo = ((line: number) => void) | undefined;
 
 /** So many kinds of what is left out are named. */
 const MOST_LEFT = 5;
+/** The longest text in the line that unfolds the remarks: as in the output of a cell. */
+const MOST_FIRST = 240;
 /** So many remarks are shown. */
 const MOST_REMARKS = 300;
 /** The longest name of a run in the list. */
@@ -219,7 +221,7 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
     return null;
   }
   const [groups, more] = firstLines(words.details);
-  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning).length;
+  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning);
   return (
     <>
       {words.figures.rows.length > 0 && (
@@ -236,7 +238,11 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
       )}
       {words.details.length > 0 && (
         <details>
-          <summary>{warnings > 0 ? trans.__('Remarks (%1)', warnings) : trans.__('Remarks')}</summary>
+          <summary>
+            {warnings.length > 0
+              ? trans.__('Remarks (%1): %2', warnings.length, shortened(first(warnings).text))
+              : trans.__('Remarks')}
+          </summary>
           {groups.map((group, i) => (
             <div key={i}>
               <h3>{group.name}</h3>
@@ -252,6 +258,16 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
       </details>
     </>
   );
+}
+
+/** Return the remark that weighs most: why a variant failed, or else the first one. */
+function first(warnings: Words['conditions']): Words['conditions'][number] {
+  return warnings.find(line => line.label === 'failed') ?? warnings[0];
+}
+
+/** Return as much of the first remark as stands in the line that unfolds all: nobody opens what tells nothing. */
+function shortened(text: string): string {
+  return text.length > MOST_FIRST ? `${text.slice(0, MOST_FIRST)}…` : text;
 }
 
 /** Return the groups as far as they are shown, and how many remarks are not. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { rebased } from '../src/baseline';
+import { incomparable, rebased } from '../src/baseline';
 import { charts } from '../src/specs';
 import { report, variant, words } from './reports';
 
@@ -55,6 +55,26 @@ describe('rebased', () => {
     expect(rebased(three, 'gone')).toBe(three);
     const bare = report({ words: undefined });
     expect(rebased(bare, 'jax')).toBe(bare);
+  });
+
+  it('says of a ratio of different things that it is one', () => {
+    const differs = { reference: 'torch', status: 'differs' as const, sentence: '', path: null, pair: [] };
+    const [torch, jax, numpy] = three.variants;
+    const found = rebased({ ...three, variants: [torch, { ...jax, agreement: differs }, numpy] }, 'numpy');
+    expect(found.words?.figures.rows.map(row => row[2])).toEqual([
+      '0.500 (0.476-0.526)',
+      '0.250 (outputs differ)',
+      '1 (baseline)'
+    ]);
+    expect(found.words?.charts.ratios[1][0][3]).toBe('outputs differ');
+    expect([...incomparable({ ...three, variants: [torch, { ...jax, agreement: differs }] })]).toEqual([
+      'torch',
+      'jax'
+    ]);
+    const all = { ...three, variants: [torch, { ...jax, agreement: differs }, numpy] };
+    expect([...incomparable(all)]).toEqual(['jax']);
+    expect([...incomparable(all, 'jax')]).toEqual(['torch', 'jax', 'numpy']);
+    expect([...incomparable(three)]).toEqual([]);
   });
 
   it('comes back to what was stored', () => {

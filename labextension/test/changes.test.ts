@@ -7,7 +7,8 @@ describe('changes', () => {
   it('has both times with their ratio and its interval, and nothing else between equal runs', () => {
     const later = report({ run_id: 'two', variants: [variant('torch', 1.02e-3), variant('jax', 0.5e-3)] });
     expect(changes(report(), later)).toEqual({
-      answer: 'no sure change of torch, jax; same code, variants and conditions',
+      answer:
+        'no sure change of torch (0.923-1.13 of its time), jax (0.905-1.11 of its time); same code, variants and conditions',
       times: [
         {
           what: 'torch per call',
@@ -37,11 +38,20 @@ describe('changes', () => {
       variants: [variant('torch', 0.5e-3), variant('jax', 0.5e-3)]
     });
     expect(changes(report({ cell: '%%compare\n%%torch\nx' }), later).answer).toBe(
-      'torch is 2.00x faster than in ①; no sure change of jax; 2 changed lines of code'
+      'torch is 2.00x faster than in ① (1.81-2.21x); no sure change of jax (0.905-1.11 of its time); 1 changed line of code'
     );
     expect(changes(report(), report({ variants: [variant('torch', 2e-3)], budget: 5 })).answer).toBe(
-      'torch is 2.00x slower than in ①; 1 other difference'
+      'torch is 2.00x slower than in ① (1.81-2.21x); 1 other difference'
     );
+  });
+
+  it('counts edits: a line in the place of another is one', () => {
+    const count = (before: string, after: string) =>
+      /(\d+) changed/.exec(changes(report({ cell: before }), report({ cell: after })).answer)?.[1];
+    expect(count('a\nb\nc\nd', 'A\nb\nC\nd')).toBe('2');
+    expect(count('a\nb', 'A\nB')).toBe('2');
+    expect(count('a', 'a\nb\nc')).toBe('2');
+    expect(count('a\nb\nc', 'a')).toBe('2');
   });
 
   it('names what came, went and was set', () => {

@@ -34,7 +34,7 @@ it('writes both of a pair, and what changed, with the code in a fence that it ca
   expect(text).toContain('## ①\n\n### Conditions');
   expect(text).toContain('## ②\n\n### Conditions');
   expect(text).toContain(
-    '## What changed from ① to ②\n\n**no sure change of torch, jax; 2 changed lines of code.**\n\n| what | ① | ② |\n| --- | --- | --- |\n| torch per call |'
+    '## What changed from ① to ②\n\n**no sure change of torch (0.905-1.11 of its time), jax (0.905-1.11 of its time); 1 changed line of code.**\n\n| what | ① | ② |\n| --- | --- | --- |\n| torch per call |'
   );
   expect(text).toContain('\n\n````diff\n- a|b\n+ a|c\n  ```\n````\n');
 });

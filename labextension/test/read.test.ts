@@ -34,6 +34,26 @@ describe('read', () => {
     expect('ratios' in value).toBe(false);
   });
 
+  it('puts the quickest of more than two first, with its words, as the output of the cell does', () => {
+    const variants = [variant('a', 3e-3), variant('b', 1e-3), variant('failed', 1, { time: null }), variant('c', 2e-3)];
+    const rows = variants.map(({ name }) => [name]);
+    const told = words({ figures: { head: ['variant'], rows }, charts: { times: rows.map(row => [row]) } });
+    const names = (value: object): (string | undefined)[][] => {
+      const found = readReport(value);
+      return [
+        found.variants.map(v => v.name),
+        found.words?.figures.rows.map(row => row[0]) ?? [],
+        found.words?.charts.times.map(row => row[0][0]) ?? []
+      ];
+    };
+    const order = ['b', 'c', 'a', 'failed'];
+    expect(names({ ...report(), variants, words: told })).toEqual([order, order, order]);
+    const stored = variants.map(v => v.name);
+    expect(names({ ...report(), variants, words: told, state: 'running' })[0]).toEqual(stored);
+    const pair = { ...report(), variants: variants.slice(0, 2), words: told };
+    expect(names(pair)[0]).toEqual(['a', 'b']);
+  });
+
   it('knows a newer version without looking further', () => {
     expect(read({ version: 7, anything: 'else' })).toEqual({ kind: 'newer', version: 7 });
   });

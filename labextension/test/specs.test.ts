@@ -125,6 +125,21 @@ describe('charts', () => {
     expect(shown([])).toEqual([undefined, undefined]);
   });
 
+  it('says how many dots are beyond the axis of times, and whether it begins at 0', () => {
+    const title = (...scale: number[]) => charts([report({ words: words({ scale }) })])[0].title;
+    expect(title(0, 2e-3)).toBe('Time per call: ● block, ┃ median, ▒ 95 % interval');
+    expect(title(0, 1e-3)).toContain('interval, ▸ 1 slower dot');
+    expect(title(4e-4, 5.2e-4)).toContain(', ▸ 4 slower dots, axis not from 0');
+  });
+
+  it('draws weak what is of different things', () => {
+    const differs = { reference: 'torch', status: 'differs' as const, sentence: '', path: null, pair: [] };
+    const variants = [variant('torch'), variant('jax', 0.5e-3, { agreement: differs })];
+    const drawn = charts([report({ variants })])[0].spec.datasets as Record<'variants' | 'ratios', { void: boolean }[]>;
+    expect(drawn.variants.map(v => v.void)).toEqual([true, true]);
+    expect(drawn.ratios.map(r => r.void)).toEqual([true]);
+  });
+
   it('fits the width, with a legend in columns where that is narrow', () => {
     const spec = {
       datasets: { labelLimit: 1 },
