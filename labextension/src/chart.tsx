@@ -161,7 +161,7 @@ export function TableView(props: {
 function beyond(host: HTMLElement | null): string[] {
   const heads = [...(host?.querySelectorAll<HTMLElement>('th[scope=col]') ?? [])];
   const width = host?.clientWidth ?? 0;
-  return width === 0 ? [] : heads.filter(h => h.offsetLeft + h.offsetWidth > width).map(h => h.textContent ?? '');
+  return width === 0 ? [] : heads.filter(h => h.offsetLeft + h.offsetWidth > width).map(h => h.textContent);
 }
 
 /** A figure, with its interval, which stands in parentheses, on a line of its own. */
