@@ -326,7 +326,8 @@ def _call(program: Program) -> None:
 
 def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Framework) -> dict[str, Any]:
     """Return copies of the arrays that are now at paths that changed, except under names that the body binds."""
-    changed = tuple(path for path in paths if root(path) not in body.assigned)
+    gone = {path for path, _ in snapshot.deleted()}  # there is nothing of these to be compared
+    changed = tuple(path for path in paths if root(path) not in body.assigned and path not in gone)
     found = snapshot.find_leaves(framework.is_array) if changed else []
     values: dict[str, Any] = {}
     for path, value in found:

@@ -174,11 +174,7 @@ class Preparation:
         except Exception:  # as it will when the section is prepared, which notes it
             return True
         lost = scene.snapshot.deleted()
-        why = (
-            gone(lost[0], section.body, scene.namespace)
-            if lost
-            else seen_effect(outcome.effect, options.repeat_effects)
-        )
+        why = gone(lost[0][0]) if lost else seen_effect(outcome.effect, options.repeat_effects)
         self._first_seconds[section.name] = outcome.seconds
         if why:
             self._once(section, next(iter(options.variants())), program, outcome, why)

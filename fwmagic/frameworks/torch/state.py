@@ -269,6 +269,9 @@ def describe(array: Any) -> str:
     dtype = str(array.dtype).removeprefix("torch.")
     if array.is_nested:
         return f"{dtype} nested {array.device}"
+    if torch.nn.parameter.is_lazy(array):
+        text = f"{dtype} uninitialized {array.device}"
+        return f"{text} requires_grad" if array.requires_grad else text
     text = f"{dtype}{_tensor_shape(array)} {array.device}"
     if array.layout is not torch.strided:
         text += f" {str(array.layout).removeprefix('torch.')}"
