@@ -177,9 +177,7 @@ def program_in_namespace(scene: Scene, whole: bool = False) -> Program:
         collect=lambda outputs: dict(zip(names, outputs, strict=True)),
         source=scene.body.text,
         # A body that rebinds its own inputs, or what no code shows, starts from them again only in a new block.
-        most_calls=1
-        if scene.used_up or scene.body.reads & scene.body.assigned or scene.snapshot.looks_up
-        else None,
+        most_calls=1 if scene.used_up or scene.body.reads & scene.body.assigned or scene.snapshot.looks_up else None,
     )
 
 

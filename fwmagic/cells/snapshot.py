@@ -206,6 +206,11 @@ class Snapshot:
         """
         put_in_place(self._walk.entries, new)
 
+    def made(self) -> list[str]:
+        """Return the paths of the arrays that were only announced, as those of a lazy layer, and are there now."""
+        found = [place for place, entry in enumerate(self._walk.entries) if getattr(entry.kept, "made", False)]
+        return [self._walk.path(place) for place in found]
+
     def exchange(self, new: Mapping[int, Any]) -> set[int]:
         """Put other objects in place of arrays that were there at first, and take them for what was there.
 

@@ -21,6 +21,7 @@ from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import MOST_UNNAMED
 from fwmagic.cells.watch import Watch
 from fwmagic.format import size
+from fwmagic.frameworks import Framework
 from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
@@ -118,7 +119,9 @@ def copies_of_arrays(snapshot: Snapshot, framework: Framework) -> dict[int, tupl
 
 def gone(path: str) -> str:
     """Return the reason to run a cell only once after which an array is gone that no copy could stand for."""
-    return f"the cell uses up `{path}` (it is donated, or deleted), and there is no copy that another run could begin with"
+    return (
+        f"the cell uses up `{path}` (it is donated, or deleted), and there is no copy that another run could begin with"
+    )
 
 
 def _attributes_set(body: Body) -> Iterator[tuple[int, str]]:

@@ -237,6 +237,7 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         compilations=framework.compile_events() - compiled,
         plain=changes.plain_values(body.assigned | body.defined),
         alters=changes.alter(body.assigned | body.defined),
+        makes=next(iter(before.made()), ""),
     )
     definitions = {name: namespace[name] for name in names_made(body.definitions) if name in namespace}
     return _Committed(value, definitions, outcome, changes.objects)
