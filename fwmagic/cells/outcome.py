@@ -60,6 +60,7 @@ class Outcome:
     """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
 
     `plain` are the numbers, texts and the like that changed objects hold now, by path.
+    `makes` is an array that was only announced before, as that of a lazy layer is.
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` is all
     of `given` in a further run of a random cell, from generators that had moved on; None: there was none. `more` are
     those of still further ones.
@@ -76,6 +77,7 @@ class Outcome:
     compilations: int = 0
     plain: Mapping[str, Any] = field(default_factory=dict)
     alters: bool = False
+    makes: str = ""
     more: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -146,6 +148,7 @@ def _outcome(program: Program, outputs: Any, changes: Changes, random: bool, sec
         seconds=seconds,
         plain={**program.left, **changes.plain_values(body.assigned | body.defined)},
         alters=changes.alter(body.assigned | body.defined),
+        makes=next(iter(program.scene.snapshot.made()), ""),
     )
 
 
@@ -329,7 +332,8 @@ def _call(program: Program) -> None:
 
 def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Framework) -> dict[str, Any]:
     """Return copies of the arrays that are now at paths that changed, except under names that the body binds."""
-    changed = tuple(path for path in paths if root(path) not in body.assigned)
+    gone = {path for path, _ in snapshot.deleted()}  # there is nothing of these to be compared
+    changed = tuple(path for path in paths if root(path) not in body.assigned and path not in gone)
     found = snapshot.find_leaves(framework.is_array) if changed else []
     values: dict[str, Any] = {}
     for path, value in found:

@@ -6,7 +6,9 @@ import collections
 import contextvars
 import io
 import logging
+import mmap
 import random
+import re
 import sys
 import types
 import weakref
@@ -137,6 +139,11 @@ class Plans:
         """Say whether objects of a type can be asked what they are: not those that answer for another one."""
         classes = type_.__mro__[:-1]
         return not all(map(self.is_notebook, classes)) and not any("__class__" in vars(class_) for class_ in classes)
+
+
+def is_only_read(value: Any) -> bool:
+    """Say whether it is a file that is mapped so that nothing is written to it: its memory is read, or copied first."""
+    return issubclass(type(value), mmap.mmap) and re.search("access=ACCESS_(READ|COPY)", repr(value)) is not None
 
 
 def _plan_with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:

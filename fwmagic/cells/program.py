@@ -115,8 +115,11 @@ class Program:
 
 
 def program_as_written(scene: Scene) -> Program:
-    """Return the body as it is: as a function with locals, or in the namespace where it must stay there."""
-    if why_no_function(scene.body, scene.namespace, scene.snapshot.objects()) is not None:
+    """Return the body as it is: as a function with locals, or in the namespace where it must stay there.
+
+    A function's arguments would be the arrays that its first run has used up.
+    """
+    if scene.used_up or why_no_function(scene.body, scene.namespace, scene.snapshot.objects()) is not None:
         return program_in_namespace(scene)
     return program_as_function(scene)
 
@@ -174,7 +177,7 @@ def program_in_namespace(scene: Scene, whole: bool = False) -> Program:
         collect=lambda outputs: dict(zip(names, outputs, strict=True)),
         source=scene.body.text,
         # A body that rebinds its own inputs, or what no code shows, starts from them again only in a new block.
-        most_calls=1 if scene.body.reads & scene.body.assigned or scene.snapshot.looks_up else None,
+        most_calls=1 if scene.used_up or scene.body.reads & scene.body.assigned or scene.snapshot.looks_up else None,
     )
 
 

@@ -95,7 +95,7 @@ class Scene:
     """One section, ready to run any number of times with nothing left behind.
 
     `enter` puts the section's names on the namespace and its state back to the start; `exit` takes the names off.
-    In between, output is written nowhere.
+    In between, output is written nowhere. A run that uses arrays up has copies of them, made anew for each one.
     """
 
     namespace: dict[str, Any]
@@ -109,8 +109,11 @@ class Scene:
     seconds: float | None = None
     #: What stands for functions with a cache while the overlay is on.
     caches: tuple[CachedCopy, ...] = ()
+    #: The arrays that a run may use up, as a call that donates does: it finds copies in their places.
+    used_up: tuple[Any, ...] = ()
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
+    _gone: set[int] = field(default_factory=set)
     _seen: bool = False
     _clean: bool = False
 
@@ -124,6 +127,7 @@ class Scene:
         if self._clean:
             self._clean = False
             self._restore_caches()
+            self._copy_used_up()
         else:
             self.again()
         self._contexts.enter_context(self.framework.on_device(self.device))
@@ -133,6 +137,8 @@ class Scene:
         """Take the section's names off the namespace again."""
         self._contexts.close()
         self._changes.restore()  # now, and not only before the next run: another section may read what this one changed
+        if self.used_up:
+            self._gone |= self.snapshot.exchange({})
         self._clean = True
         self.overlay.off()
 
@@ -140,6 +146,11 @@ class Scene:
         """Put what a run changes back before another one, with the names left as they are."""
         self._changes.restore()
         self._restore_caches()
+        self._copy_used_up()
+
+    def keep_used_up(self) -> None:
+        """Let later runs have copies of those arrays only that runs so far have used up."""
+        self.used_up = tuple(one for one in self.used_up if id(one) in self._gone)
 
     def look(self, again: bool = False) -> Changes:
         """Return what a run has changed, `again` since the last look, too; later runs begin with these put back."""
@@ -185,6 +196,11 @@ class Scene:
         for copy in self.caches:
             if copy.changed():
                 copy.restore()
+
+    def _copy_used_up(self) -> None:
+        if self.used_up:
+            copies = {id(one): self.framework.spare(one) for one in self.used_up}
+            self._gone |= self.snapshot.exchange(copies)
 
     def restore(self) -> None:
         """Put back everything that the section can reach, arrays included."""

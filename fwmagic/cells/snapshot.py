@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -106,6 +107,7 @@ class Snapshot:
         self._generators = [(framework, framework.rng_state()) for framework in self._frameworks]
         self._flags = [(framework, framework.flags()) for framework in self._frameworks]
         self._settings = Settings()
+        self._exchanged: list[tuple[Entry, Entry]] = []  # with what they were at first
 
     def take_in(self, module: ModuleType) -> None:
         """Save what a module holds as well, which was just imported."""
@@ -185,10 +187,10 @@ class Snapshot:
         """Return every object that was reached and has contents, in the order of the walk."""
         return list({id(entry.target): entry.target for entry in self._walk.entries[1:]}.values())
 
-    def deleted(self) -> list[str]:
-        """Return the paths of the arrays that no longer exist, because they were donated to a compiled program."""
+    def deleted(self) -> list[tuple[str, Any]]:
+        """Return path and object of the arrays that no longer exist, such as those donated to a compiled program."""
         found = [place for place, entry in enumerate(self._walk.entries) if getattr(entry.kept, "deleted", False)]
-        return [self._walk.path(place) for place in found]
+        return [(self._walk.path(place), self._walk.entries[place].target) for place in found]
 
     def leaves(self, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
         """Return path and object of what was reached and `is_leaf` is true of, each once, in the order of the walk.
@@ -209,6 +211,33 @@ class Snapshot:
         the next object that can be changed. `restore` and `restore_structure` undo it.
         """
         put_in_place(self._walk.entries, new)
+
+    def made(self) -> list[str]:
+        """Return the paths of the arrays that were only announced, as those of a lazy layer, and are there now."""
+        found = [place for place, entry in enumerate(self._walk.entries) if getattr(entry.kept, "made", False)]
+        return [self._walk.path(place) for place in found]
+
+    def exchange(self, new: Mapping[int, Any]) -> set[int]:
+        """Put other objects in place of arrays that were there at first, and take them for what was there.
+
+        Unlike after `substitute`, `restore` puts these back, and they are no changes. What is not exchanged again comes
+        back: with none, all is as it was at first. Later exchanges are of arrays that the first one had, too. Return
+        the `id` of those that were there at first for each array of the last exchange that no longer exists.
+        """
+        deleted = {id(first.target) for entry, first in self._exchanged if getattr(entry.kept, "deleted", False)}
+        made = _rebuilt([first for _, first in self._exchanged] or self._walk.entries, new)
+        if not self._exchanged:
+            concerned = (e for e in self._walk.entries if not made.keys().isdisjoint(map(id, (e.target, *e.values))))
+            self._exchanged = [(entry, replace(entry)) for entry in concerned]
+        for entry, first in self._exchanged:
+            values = [made.get(id(value), value) for value in first.values]
+            same = all(map(operator.is_, values, entry.values))
+            entry.target, entry.values, entry.kept = made.get(id(first.target), first.target), values, first.kept
+            if entry.framework is not None and entry.target is not first.target:
+                entry.kept = entry.framework.keep(entry.target)
+            if not same and entry.kind is not None and entry.kind.mutable:
+                entry.kind.write(entry.target, entry.keys, values)
+        return deleted
 
     def fits(self, new: Mapping[int, Any]) -> bool:
         """Say whether `substitute` can put these objects wherever it has come upon those that they stand for."""

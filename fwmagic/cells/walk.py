@@ -18,7 +18,7 @@ from fwmagic.cells.caches import Cached
 from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
 from fwmagic.cells.modules import is_of_user, modules_of, parts_named
 from fwmagic.cells.names import looks_up
-from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans
+from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans, is_only_read
 from fwmagic.frameworks import Framework, Kept
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
@@ -223,6 +223,8 @@ class Walk:
             return
         if issubclass(type(value), Cached) and not self._is_of_library(value):
             self.caches.append(len(self.entries))
+        if self._is_memory(value, parent):
+            return
         if plan.why and (own or plan.anywhere) and self._keep and not self._is_in_module(parent):
             self.unrestorable.append((self._add(value, None, parent, key, inner), plan.why))
         if plan.kinds and (own or not plan.only_own):
@@ -235,6 +237,10 @@ class Walk:
         if not isinstance(module, types.ModuleType) or vars(module) is self._namespace or is_of_user(module):
             return False
         return vars(module).get(function.__name__) is function
+
+    def _is_memory(self, value: Any, parent: int) -> bool:
+        """Say whether it is only the memory of the array that holds it, whose numbers are saved with that."""
+        return is_only_read(value) and parent > 0 and self.entries[self.entries[parent].parent].kept is not None
 
     def _is_in_module(self, place: int) -> bool:
         """Say whether a module is on the way to an object: most of what it holds is not the cell's to change."""

@@ -57,7 +57,7 @@ def run_debug(session: Session, section: Section, show: Show, reread: Callable[[
         if why_once or not isinstance(error, Exception) or isinstance(error, bdb.BdbQuit):
             _undo(before, under)
             raise
-    why_once = why_once or (gone(lost[0], body, namespace) if (lost := before.deleted()) else "")
+    why_once = why_once or (gone(lost[0][0]) if (lost := before.deleted()) else "")
     why_once = why_once or seen_effect(plain.effect, repeat_effects=False)
     guard = InterruptGuard()
     after = (

@@ -110,8 +110,13 @@ def is_numpy(value: Any) -> bool:
 
 
 def is_numbers(value: Any) -> bool:
-    """Say whether `value` is a NumPy array of numbers, and of no subclass."""
-    return is_numpy(value) and type(value).__name__ == "ndarray" and value.dtype.kind in "biufc"
+    """Say whether `value` is a NumPy array of numbers, in memory or in a mapped file, and of no other subclass."""
+    return is_numpy(value) and type(value).__name__ in ("ndarray", "memmap") and value.dtype.kind in "biufc"
+
+
+def is_mapped(value: Any) -> bool:
+    """Say whether `value` is a NumPy array in a mapped file."""
+    return is_numpy(value) and type(value).__name__ == "memmap"
 
 
 def spread_of_numbers(values: np.ndarray[Any, Any]) -> Spread | None:

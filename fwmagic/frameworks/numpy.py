@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ class _NumPyArray:
         self._base = array.base if isinstance(array.base, np.ndarray) else None
         self._form = _array_form(array)
         self._fields = _fields_of(array.dtype)
-        self._saved = None if self._base is not None else _array_contents(array)
+        self._saved = None if self._base is not None or _is_fixed(array) else _array_contents(array)
 
     def changed(self) -> bool:
         if _array_form(self._array) != self._form or any(dtype.names != names for dtype, names in self._fields):
@@ -70,6 +71,11 @@ class _NumPyArray:
         if self._saved is not None and self._array.dtype.hasobject:
             yield self._saved.tolist()
         yield getattr(self._array, "__dict__", {})
+
+
+def _is_fixed(array: np.ndarray[Any, Any]) -> bool:
+    """Say whether nobody can write to the memory of an array, as where it is a file that may be larger than memory."""
+    return isinstance(array.base, mmap.mmap) and memoryview(array.base).readonly
 
 
 def _array_form(array: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

@@ -9,9 +9,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from fwmagic import frameworks
 from fwmagic.cells import interrupts
 from fwmagic.errors import CannotCompile, FwMagicError, entries_of, in_words, message_of, traceback_of
 from fwmagic.frameworks import line_of
+from fwmagic.libraries import is_of_library
 from fwmagic.options import Options
 from fwmagic.report import Compilation, Failure, Finding, Report, Stage, Time, Variant
 from fwmagic.run.section import Section
@@ -139,11 +141,27 @@ def _shown_as(error: BaseException) -> BaseException:
 
 
 def interrupt_of_user(error: KeyboardInterrupt, filename: str) -> KeyboardInterrupt:
-    """Return an interrupt with the lines of the user's code where it came, if it was there; ours would tell nothing."""
+    """Return an interrupt with the lines of the user's code where it came, if it was there; ours would tell nothing.
+
+    Nor would those of a compiler, some hundred that take seconds to be shown.
+    """
     entries = entries_of(error)
     own = next((i for i, entry in enumerate(entries) if _file_of(entry) == filename), len(entries))
     guards = [i for i, entry in enumerate(entries) if _file_of(entry) == interrupts.__file__]
-    return KeyboardInterrupt().with_traceback(traceback_of(entries[own : guards[-1] if guards else None]))
+    shown = entries[own : guards[-1] if guards else None]
+    last = max((i for i, entry in enumerate(shown, 1) if _is_users(entry)), default=0)
+    if any(_is_compilers(_file_of(entry)) for entry in shown[last:]):
+        shown = shown[:last]
+    return KeyboardInterrupt().with_traceback(traceback_of(shown))
+
+
+def _is_users(entry: TracebackType) -> bool:
+    file = _file_of(entry)
+    return entry.tb_frame.f_globals.get("__name__") == "__main__" or not (file[:1] == "<" or is_of_library(file))
+
+
+def _is_compilers(file: str) -> bool:
+    return any(framework.stage_of(file) for framework in frameworks.loaded())
 
 
 def _of_user(error: BaseException, filename: str) -> TracebackType | None:

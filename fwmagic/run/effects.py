@@ -21,6 +21,7 @@ from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import MOST_UNNAMED
 from fwmagic.cells.watch import Watch
 from fwmagic.format import size
+from fwmagic.frameworks import Framework
 from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
@@ -91,23 +92,37 @@ def done_once(watch: Watch, who: str) -> list[str]:
     return [f"{who}{where}: {watch.lasting.reason}, which cannot be undone"]
 
 
-def deletes(body: Body, namespace: Mapping[str, Any]) -> bool:
-    """Say whether the cell, or a function of the notebook that it calls, may delete arrays, as `x.delete()` does."""
-    codes = [body.code(body.tree), *(one.__code__ for one in notebook_functions(namespace, body.all_reads))]
-    return any("delete" in words_of_code(code) for code in codes)
+def may_use_up(body: Body, namespace: Mapping[str, Any], snapshot: Snapshot) -> bool:
+    """Say whether a run may leave arrays that no longer exist, since they were donated, or deleted by `x.delete()`.
 
-
-def gone(path: str, body: Body, namespace: Mapping[str, Any]) -> str:
-    """Return the reason to run a cell only once after which an array no longer exists.
-
-    It was handed over to a compiled function which uses it up, unless the cell, or a function of the notebook that it
-    calls, deletes arrays itself.
+    Functions that donate are reached from the cell, or made by it or by a function of the notebook that it calls.
     """
-    if deletes(body, namespace):
-        return f"the cell deletes `{path}`, which is gone after one run: delete it in a cell of its own"
+    codes = [body.code(body.tree), *(one.__code__ for one in notebook_functions(namespace, body.all_reads))]
+    words = set[str]().union(*map(words_of_code, codes))
+    return bool(snapshot.donating) or any(word == "delete" or word.startswith("donate") for word in words)
+
+
+def copies_of_arrays(snapshot: Snapshot, framework: Framework) -> dict[int, tuple[Any, Any]]:
+    """Return the arrays of a framework that a run may use up, each with a copy of it, by their `id`.
+
+    Those are left out that a copy cannot stand for, wherever they are, or of which there is none, such as one for which
+    the device has no room.
+    """
+    arrays = [array for _, array in snapshot.leaves(framework.is_array)]
+    try:
+        copies = {id(array): framework.spare(array) for array in arrays}
+    except Exception:  # whatever a device raises that has no more memory
+        return {}
+    copies = {place: copy for place, copy in copies.items() if copy is not None}
+    if not snapshot.fits(copies):
+        copies = {place: copy for place, copy in copies.items() if snapshot.fits({place: copy})}
+    return {id(array): (array, copies[id(array)]) for array in arrays if id(array) in copies}
+
+
+def gone(path: str) -> str:
+    """Return the reason to run a cell only once after which an array is gone that no copy could stand for."""
     return (
-        f"the cell donates `{path}`, which is gone after one run: thread the state through "
-        f"(`{root(path)} = step({root(path)}, ...)`), or hand over a copy that is made outside of the clock"
+        f"the cell uses up `{path}` (it is donated, or deleted), and there is no copy that another run could begin with"
     )
 
 

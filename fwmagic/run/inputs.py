@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fwmagic.cells.plans import PLAIN
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework, loaded
-from fwmagic.frameworks.arrays import copied_together, is_numbers, sharing
+from fwmagic.frameworks.arrays import copied_together, is_mapped, is_numbers, sharing
 
 Converted = dict[tuple[str, str | None, tuple[int, ...]], tuple[list[Any], list[Any]]]
 """Arrays that were converted, with what they were converted from, by framework, device and identities of these.
@@ -169,6 +169,9 @@ class _Conversion:
         views = [None] * len(group) if shared is None else self._framework.from_memory(*shared, self._device)
         made = []
         for source, dtype, view in zip(group, dtypes, views, strict=True):
+            if is_mapped(source.value) and self._framework.is_plain and dtype == source.numbers.dtype:
+                made.append(source.value)  # of a large file, a section may read but a part
+                continue
             if view is None or dtype != source.numbers.dtype:
                 numbers = _cast(source.numbers, dtype, source.path, self._together)
             made.append(self._framework.from_numpy(numbers, self._device) if view is None else view)

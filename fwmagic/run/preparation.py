@@ -15,12 +15,21 @@ from fwmagic.agreement.agree import spoilt
 from fwmagic.agreement.close import not_finite
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
-from fwmagic.cells.function import why_no_function
+from fwmagic.cells.function import first_use, why_no_function
 from fwmagic.cells.loops import bars
 from fwmagic.cells.modules import finalizes
 from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.obstacles import trains
-from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, moved_results, outcome_without_run
+from fwmagic.cells.outcome import (
+    LONG,
+    Outcome,
+    Window,
+    drawn_again,
+    first_run,
+    moved_results,
+    outcome_without_run,
+    root,
+)
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
@@ -174,11 +183,7 @@ class Preparation:
         except Exception:  # as it will when the section is prepared, which notes it
             return True
         lost = scene.snapshot.deleted()
-        why = (
-            gone(lost[0], section.body, scene.namespace)
-            if lost
-            else seen_effect(outcome.effect, options.repeat_effects)
-        )
+        why = gone(lost[0][0]) if lost else seen_effect(outcome.effect, options.repeat_effects)
         self._first_seconds[section.name] = outcome.seconds
         if why:
             self._once(section, next(iter(options.variants())), program, outcome, why)
@@ -309,6 +314,10 @@ class Preparation:
         if place is not None and mode == "auto":
             found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
             return replace(found, other=self._whole(section, scene, name))
+        makes = self._references[section.name].makes
+        if makes and mode == "auto":
+            reason = f"the first call of a lazy layer makes `{makes}`, which is done once, and not compiled"
+            return self._eager(section, scene, name, "eager", reason, first_use(body, root(makes)))
         try:
             ready, agreement = self._compared(section, scene, name)
         except CannotCompile as error:

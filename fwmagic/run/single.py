@@ -21,7 +21,7 @@ from fwmagic.cells.watch import Watch
 from fwmagic.measure.load import Load
 from fwmagic.report import Place, Report
 from fwmagic.run.draft import Draft, Show, interrupt_of_user
-from fwmagic.run.effects import effects, gone, lost_state, seen_effect
+from fwmagic.run.effects import copies_of_arrays, effects, gone, lost_state, may_use_up, seen_effect
 from fwmagic.run.inputs import converted_inputs
 from fwmagic.run.isolated import Isolation
 from fwmagic.run.measuring import Measuring
@@ -64,12 +64,16 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     namespace, body, options, framework = session.namespace, section.body, section.options, section.framework
     inputs, stated, before = made_ready(session, section)
     why_once = why_only_once(section, namespace, before)
+    # They are made while there is something to copy: the plain run is on the notebook's own arrays.
+    spares = {} if why_once or not may_use_up(body, namespace, before) else copies_of_arrays(before, framework)
     committed = _commit(section, namespace, before, inputs)
     draft = Draft(f"%%{framework.name}", show, options, session.execution_count, session.cell)
     if body.is_empty:
         draft.change(state="done", note=f"Nothing to time: {body.why_empty}.")
         return SingleRun(committed.value, draft.report)
-    why_once = why_once or _seen_only_once(section, namespace, before, committed)
+    used_up = {id(array): spares[id(array)][1] for _, array in before.deleted() if id(array) in spares}
+    spares.clear()
+    why_once = why_once or _seen_only_once(section, before, committed, used_up)
     load = Load()
     before.finalize()  # what the plain run has left, too
     # What the plain run has changed may no longer be within reach, such as a list of a hook that removes itself.
@@ -83,8 +87,10 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
             else:
                 try:
                     before.restore()
-                    _measure(session, section, committed, draft, guard.window, load, stated, before)
+                    before.exchange(used_up)
+                    _measure(session, section, committed, draft, guard.window, load, stated, before, used_up)
                 finally:
+                    before.exchange({})
                     after.restore()
             draft.end()
     except KeyboardInterrupt as error:
@@ -120,6 +126,7 @@ def _measure(
     load: Load,
     stated: str,
     before: Snapshot,
+    used_up: Mapping[int, Any],
 ) -> None:
     """Make the variants of a cell, whose start state is in place, ready, and time them."""
     framework, options = section.framework, section.options
@@ -131,6 +138,7 @@ def _measure(
     # anew: the plain run may have changed its copies
     inputs, _ = converted_inputs(options.inputs, session.namespace, [framework], framework, options.device)
     scene = scene_of_single(session, section, committed.definitions, inputs, before, window)
+    scene.used_up = tuple(used_up.values())
     scene.took(committed.outcome.seconds)
     load.start()
     preparation.prepare(section, scene)
@@ -147,10 +155,14 @@ def why_only_once(section: Section, namespace: dict[str, Any], before: Snapshot)
     return effects(section.body, namespace, repeat) or lost_state(section.body, before, repeat)
 
 
-def _seen_only_once(section: Section, namespace: dict[str, Any], before: Snapshot, committed: _Committed) -> str:
-    """Return why the plain run showed that the cell must not be run again, or an empty string."""
-    if before.deleted():
-        return gone(before.deleted()[0], section.body, namespace)
+def _seen_only_once(section: Section, before: Snapshot, committed: _Committed, used_up: Mapping[int, Any]) -> str:
+    """Return why the plain run showed that the cell must not be run again, or an empty string.
+
+    There are copies of the arrays in `used_up`.
+    """
+    for path, array in before.deleted():
+        if id(array) not in used_up:
+            return gone(path)
     return seen_effect(committed.outcome.effect, section.options.repeat_effects)
 
 
@@ -227,6 +239,7 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         compilations=framework.compile_events() - compiled,
         plain=changes.plain_values(body.assigned | body.defined),
         alters=changes.alter(body.assigned | body.defined),
+        makes=next(iter(before.made()), ""),
     )
     definitions = {name: namespace[name] for name in names_made(body.definitions) if name in namespace}
     return _Committed(value, definitions, outcome, changes.objects)

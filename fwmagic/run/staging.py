@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from fwmagic.cells.analyse import Body
@@ -19,7 +18,7 @@ from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
 from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
-from fwmagic.run.effects import deletes, done_once, effects, lost_state
+from fwmagic.run.effects import copies_of_arrays, done_once, effects, lost_state, may_use_up
 from fwmagic.run.inputs import Converted, section_inputs
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section
@@ -130,8 +129,8 @@ class Staging:
             for name in options.variants():
                 self._draft.variant(name, status="not timed", note=f"not run: {lost}")
         elif why:
-            with self._on_copies(section, scene) as private:
-                self._preparation.run_once(section, private, why)
+            scene.used_up = self._arrays(section, scene)
+            self._preparation.run_once(section, scene, why)
         elif self._can_run_again(section, scene):
             self._repeated.add(section.name)
             self._preparation.prepare(section, scene)
@@ -155,27 +154,21 @@ class Staging:
                 self._draft.find(divergence.find(first, scenes[0], section, scenes[1]))
 
     def _can_run_again(self, section: Section, scene: Scene) -> bool:
-        """Say whether a section leaves its arrays alone; else it was run the one time that it can be run, on copies."""
-        may_lose = scene.snapshot.donating or yours(scene).called is not None
-        if not (may_lose or deletes(section.body, self._session.namespace)):
-            return True
-        with self._on_copies(section, scene) as private:
-            return private is scene or self._preparation.can_run_again(section, private)
-
-    @contextmanager
-    def _on_copies(self, section: Section, scene: Scene) -> Iterator[Scene]:
-        """Give a section copies of the arrays that a call may use up, if there are any, and take them away again.
+        """Say whether a section can be run again, with copies of what it uses up; else it was run one time, on copies.
 
         Which arguments a compiled function donates shows only when they are gone, and gone is gone.
         """
-        framework, original = section.framework, scene
-        scene.overlay.on()
-        try:
-            arrays = [value for _, value in scene.snapshot.leaves(framework.is_array)]
-            spares = {id(value): spare for value in arrays if (spare := framework.spare(value)) is not None}
-            if spares:
-                scene.snapshot.substitute(spares)
-                scene = replace(scene, snapshot=self._session.snapshot_of(section.body, *self._together))
-            yield scene
-        finally:
-            original.restore()
+        scene.used_up = self._arrays(section, scene)
+        if not scene.used_up:
+            return True
+        can = self._preparation.can_run_again(section, scene)
+        scene.keep_used_up()
+        scene.restore()
+        return can
+
+    def _arrays(self, section: Section, scene: Scene) -> tuple[Any, ...]:
+        """Return the arrays that a section may use up and that copies can stand for."""
+        may = may_use_up(section.body, self._session.namespace, scene.snapshot)
+        if not may and yours(scene).called is None:
+            return ()
+        return tuple(array for array, _ in copies_of_arrays(scene.snapshot, section.framework).values())

@@ -102,9 +102,9 @@ class Torch(Framework):
 
     def spread(self, array: Any) -> Spread | None:
         """Return a few numbers of a tensor, where it lies: on a CPU NumPy shares its memory."""
-        if array.is_meta or array.layout != torch.strided or array.is_complex() or not array.numel():
+        if array.is_meta or array.layout != torch.strided or array.is_complex() or not state.is_readable(array):
             return None
-        if not state.is_readable(array):
+        if not array.numel():
             return None
         tensor = array.detach()
         if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:
@@ -122,6 +122,8 @@ class Torch(Framework):
         """Return a detached copy of a tensor; of one whose memory was freed, its form."""
         if not isinstance(value, torch.Tensor):
             return super().frozen(value)
+        if state.is_unmade(value):
+            return torch.empty(0, dtype=value.dtype, device="meta")
         return value.detach().clone() if state.is_readable(value) else torch.empty_like(value, device="meta")
 
     describe = staticmethod(state.describe)

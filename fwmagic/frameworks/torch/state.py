@@ -19,6 +19,7 @@ _PARTS = {
     torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
     torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
 }
+_LAZY = (torch.nn.UninitializedParameter, torch.nn.UninitializedBuffer)
 _STATEFUL = (torch.nn.Module, torch.Tensor, torch.Generator, torch.UntypedStorage)
 _HOOKS = {"_backward_hooks": "hooks", "_post_accumulate_grad_hooks": "grad_hooks"}
 # Machinery that changes as it compiles and must not be wound back.
@@ -127,6 +128,11 @@ class _Tensor:
         if tensor.grad_fn is not held["grad_fn"]:
             raise FwMagicError("it was changed in place, and its place in the autograd graph cannot be put back")
 
+    @property
+    def made(self) -> bool:
+        """Whether it was a parameter or buffer of a lazy layer that the layer's first call has made since."""
+        return self._type is not type(self._tensor) and issubclass(self._type, _LAZY)
+
     def children(self) -> Iterator[Any]:
         held = self._held
         yield from (held[name] for name in ("storage", "grad", "hooks", "grad_hooks") if held[name] is not None)
@@ -219,8 +225,18 @@ def _tensor_storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
     return tensor.untyped_storage() if tensor.layout is torch.strided and tensor.device.type != "meta" else None
 
 
+def is_unmade(value: Any) -> bool:
+    """Say whether it is a parameter or buffer of a lazy layer that the layer's first call is yet to make."""
+    return isinstance(value, _LAZY)
+
+
 def is_readable(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor has all of its memory; to read one whose memory was freed ends the process."""
+    """Say whether a tensor has all of its memory: to read one whose memory was freed ends the process.
+
+    A parameter of a lazy layer has none before the layer's first call.
+    """
+    if is_unmade(tensor):
+        return False
     is_strided = not tensor.is_nested and tensor.layout is torch.strided
     if not is_strided or tensor.is_meta or is_traceable_wrapper_subclass(tensor):
         return True
@@ -272,6 +288,9 @@ def describe(array: Any) -> str:
     dtype = str(array.dtype).removeprefix("torch.")
     if array.is_nested:
         return f"{dtype} nested {array.device}"
+    if is_unmade(array):
+        text = f"{dtype} uninitialized {array.device}"
+        return f"{text} requires_grad" if array.requires_grad else text
     text = f"{dtype}{_tensor_shape(array)} {array.device}"
     if array.layout is not torch.strided:
         text += f" {str(array.layout).removeprefix('torch.')}"
