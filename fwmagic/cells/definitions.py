@@ -228,7 +228,8 @@ class Surroundings:
         value = self._namespace.get(name, getattr(builtins, name, None))
         if isinstance(value, ModuleType):
             return Kind.OTHER if is_of_user(value) or value.__name__ == "__main__" else Kind.LIBRARY
-        if isinstance(value, type | FunctionType | BuiltinFunctionType) and _is_of_library(inspect.unwrap(value)):
+        original = inspect.unwrap(value) if isinstance(value, FunctionType) else value
+        if isinstance(original, type | FunctionType | BuiltinFunctionType) and _is_of_library(original):
             return Kind.LIBRARY
         if isinstance(value, type) and not _acts_on_subclasses(value):
             return Kind.CLASS
