@@ -608,8 +608,8 @@ class TestNumbersThatChange:
     def test_a_function_of_numbers_is_nothing_to_compile(self):
         book = notebook(
             "torch",
-            "def make():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n    return inc\n"
-            "inc = make()",
+            "def make():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n"
+            "    return inc\ninc = make()",
         )
         for _ in range(3):
             book.run("inc(); inc()")
