@@ -13,13 +13,15 @@ class FwMagicError(Exception):
 class CannotCompile(FwMagicError):
     """A body, or a part of it, could not be compiled.
 
-    `line` is the line of the cell that stands in the way, `spent` the seconds that were spent on finding that out.
+    `line` is the line of the cell that stands in the way, `spent` the seconds that were spent on finding that out;
+    `final`: it holds for every part of the body, too.
     """
 
-    def __init__(self, reason: str, line: int | None = None) -> None:
+    def __init__(self, reason: str, line: int | None = None, final: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.line = line
+        self.final = final
         self.spent = 0.0
 
 

@@ -108,11 +108,11 @@ class Execution:
             filename = self._filename(source)
             # All of them, before code is analysed.
             adapters = [frameworks.get(part.framework) for part in parts.sections]
+            setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
             sections = [
-                Section(part.name, framework, self._body(part.body, filename, part.first_line), option)
+                Section(part.name, framework, self._body(part.body, filename, part.first_line, setup), option)
                 for part, framework, option in zip(parts.sections, adapters, chosen, strict=True)
             ]
-            setup = None if parts.setup is None else self._body(parts.setup.body, filename, parts.setup.first_line)
         with self._shown(chosen[0].output, *adapters) as show:
             comparison = Comparison(self._session(source), setup, sections, show)
             comparison.run()
@@ -120,14 +120,14 @@ class Execution:
         if errors and not chosen[0].keep_going:
             raise self._of_user(errors[0], filename)
 
-    def _body(self, text: str, filename: str, line: int) -> Body:
+    def _body(self, text: str, filename: str, line: int, setup: Body | None = None) -> Body:
         """Return a section's code analysed, magics and `!` lines made calls."""
         __tracebackhide__ = True
         if "\0" in text:
             where = line + text.partition("\0")[0].count("\n")
             raise FwMagicError(f"Line {where} holds a null byte, which Python cannot read: remove it.")
         try:
-            return self._analysed(text, filename, line)
+            return self._analysed(text, filename, line, setup)
         except SyntaxError as error:
             # As of any cell: without a traceback, since nothing has run.
             self._shell.showsyntaxerror()  # type: ignore[no-untyped-call]
@@ -152,13 +152,15 @@ class Execution:
         self._shell._showtraceback(type(error), error, lines)
         return ShownSyntaxError(*error.args)
 
-    def _analysed(self, text: str, filename: str, line: int) -> Body:
+    def _analysed(self, text: str, filename: str, line: int, setup: Body | None = None) -> Body:
         """Return `_body` of a text, or raise what Python raises of it."""
         # IPython drops leading blank lines.
         stripped = next((i for i, row in enumerate(text.split("\n")) if row and not row.isspace()), 0)
         plain = self._shell.transform_cell(text)  # type: ignore[no-untyped-call]
         flags, known = self._shell.compile.flags, [*frameworks.loaded(), *frameworks.imported_in(plain)]
-        return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags)
+        names = {name: module for framework in known for name, module in framework.names().items()}
+        namespace = names | self._shell.user_ns
+        return analyse(plain, filename, line + stripped, known, self._shell.transform_ast, flags, namespace, setup)
 
     def _filename(self, source: str) -> str:
         """Return the name under which tracebacks, `inspect` and compilers find the cell's text, by its own lines.

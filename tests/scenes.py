@@ -46,7 +46,8 @@ class Notebook:
         exec(compile(text, name, "exec", dont_inherit=True), self.namespace)
 
     def body(self, source: str) -> Body:
-        return analyse(text_of(source), f"cell-{next(_files)}", 2, frameworks.loaded())
+        name = f"cell-{next(_files)}"
+        return analyse(text_of(source), name, 2, frameworks.loaded(), namespace=self.namespace)
 
     def scene(self, source: str) -> Scene:
         """Return a section with its definitions made, as `%%compare` stages it."""

@@ -15,8 +15,34 @@ from fwmagic.errors import FwMagicError
 FRAMEWORKS = [frameworks.get(name) for name in ("torch", "jax", "numpy")]
 
 
-def body(text: str, line: int = 2) -> Body:
-    return analyse(text, "cell", line, FRAMEWORKS)
+NOTEBOOK = """
+import functools, math, dataclasses, enum, typing, jax, numpy as np, torch
+from dataclasses import dataclass, field
+from functools import partial
+from torch import nn
+DIM, L, cfg = 8, [1], {"k": 1}
+def keep(f): return f
+def heavy(v): return v
+def rebind():
+    global DIM
+    DIM = 9
+class Settings: lr = 1.0
+C = Settings()
+class Plain(nn.Module): pass
+class Registry:
+    def register(self, name): return keep
+class Counted:
+    def __init_subclass__(cls): L.append(cls)
+M = Registry()
+kept = partial(keep)
+guarded = torch.no_grad()(keep)
+"""
+NAMESPACE: dict = {"__name__": "__main__"}
+exec(NOTEBOOK, NAMESPACE)
+
+
+def body(text: str, line: int = 2, setup: Body | None = None) -> Body:
+    return analyse(text, "cell", line, FRAMEWORKS, namespace=NAMESPACE, setup=setup)
 
 
 DEFINITIONS = [
@@ -103,17 +129,9 @@ def test_lines_are_those_of_the_whole_cell(statements, line):
         ("import sys\nsys.path.insert(0, 'here')\nimport helper\ndef f(): return helper\nf()", ["sys"]),
         ("import os\nos.environ['A'] = '1'\nfrom helper import f\nf()", ["os"]),
         ("import sys\nimport helper\nsys.path\ndef f(): return helper\nf()", ["f", "helper", "sys"]),
-        ("c['k'] = 5\ndef f(x, k=c['k']): return x\nf(1)", []),
-        ("L.append(1)\ndef f(x, k=len(L)): return x\nf(1)", []),
-        ("c.lr = 3.0\n@dataclass\nclass A:\n    lr: float = c.lr\nA()", []),
-        ("np.random.seed(0)\ndef f(x, k=np.random.rand()): return x\nf(1)", []),
-        ("R.clear()\n@register('a')\nclass A: pass\nR", []),
-        ("H.clear()\n@keep\ndef f(x): return x\nH", []),
-        ("n += 1\ndef f(x, k=make()): return x\nf(1)", []),
         ("torch.manual_seed(0)\nclass A(torch.nn.Module): pass\nA()", ["A"]),
         ("L.append(1)\n@jax.jit\ndef f(x): return x\nf(1)", ["f"]),
         ("L.append(1)\n@partial(jax.jit, static_argnums=0)\ndef f(x): return x\nf(1)", ["f"]),
-        ("y = x * 2\n@keep\ndef f(x): return x\nf(y)", ["f"]),
         ("o.zero_grad()\n@torch.no_grad()\ndef f(x, k=math.pi): return x\nf(1)", ["f"]),
     ],
 )
@@ -122,6 +140,98 @@ def test_what_is_hoisted(text, hoisted):
     assert sorted(code.defined) == hoisted
     assert len(code.definitions) == len(hoisted)
     assert len(code.statements) + len(code.definitions) + (code.last is not None) == len(ast.parse(text).body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x: torch.Tensor, k=DIM, *, a=4 * DIM, b=(1, -1.0), c=L, act=nn.relu, g=heavy) -> 'y': return x",
+        "@torch.compile(mode='default', dynamic=True)\ndef f(x): return x",
+        "@functools.lru_cache(maxsize=None)\ndef f(x): return x",
+        "@dataclass(frozen=True)\nclass A:\n    'doc'\n    n: int\n    m: float = 1e-3\n"
+        "    l: list = field(default_factory=list)",
+        "class A(nn.Module):\n    size = 3\n    half = size / 2\n    def __init__(self, d=DIM): super().__init__()\n"
+        "    @property\n    def w(self): return 1\n    @w.setter\n    def w(self, v): pass\n"
+        "    @staticmethod\n    def s(): pass",
+        "class A(Plain):\n    def forward(self, x): return heavy(x)",
+        "class A(enum.Enum):\n    X = 1\n    Y = enum.auto()",
+        "class A(typing.NamedTuple):\n    a: int\n    b: typing.Optional[int] = None",
+        "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x): return x",
+        "class A(typing.Generic[typing.T]): pass",
+        "from math import sqrt",
+        "import os.path as p",
+    ],
+)
+def test_what_only_defines_moves_past_what_may_change_anything(text):
+    code = body(f"heavy(L)\ncfg['k'] = 2\n{text}\n0")
+    assert len(code.definitions) == 1
+    assert len(code.statements) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x, k=cfg['k']): return x",
+        "def f(x, k=C.lr): return x",
+        "def f(x, k=len(L)): return x",
+        "def f(x, k=heavy(3)): return x",
+        "def f(x, *, k=[heavy(3)]): return x",
+        "def f(x, k=f'{L}'): return x",
+        "def f(x, k=L * 2): return x",
+        "def f(x, k=lambda v=heavy(1): v): return x",
+        "def f(x: heavy(1)): return x",
+        "def f(x, k=np.random.rand()): return x",
+        "def f(x, k=jax.config.jax_enable_x64): return x",
+        "def setk():\n    global DIM\n    DIM = 3\ndef f(x, k=DIM): return x",
+        "@keep\ndef f(x): return x",
+        "@kept\ndef f(x): return x",
+        "@guarded\ndef f(x): return x",
+        "@partial(keep)\ndef f(x): return x",
+        "@partial(lambda f: L.append(f))\ndef f(x): return x",
+        "@M.register('a')\nclass A: pass",
+        "class A:\n    k = heavy(1)",
+        "class A:\n    k = 1\n    heavy(k)",
+        "class A:\n    k = 1\n    for i in L: pass",
+        "class A:\n    class B:\n        k = C.lr",
+        "class A:\n    @keep\n    def f(self): pass",
+        "class A:\n    def keep(f): return f\n    @keep\n    def f(self): pass",
+        "class A(Counted): pass",
+        "class A(metaclass=Meta): pass",
+        "@dataclass\nclass A:\n    n: int = len(cfg)",
+        "@dataclass\nclass A:\n    n: int = field(default=heavy(1))",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "heavy(L)\n"])
+def test_what_works_where_it_is_defined_stays_there(before, text):
+    """Also as the first of all: what it does is work of the call."""
+    name = "A" if "class A" in text else "f"
+    assert name not in body(f"{before}{text}\n0").defined
+
+
+def test_a_name_that_a_function_of_the_notebook_binds_anew_is_read_in_its_place():
+    assert body("heavy(L)\ndef f(x, k=DIM): return x\n0").defined == {"f"}
+    assert body("rebind()\ndef f(x, k=DIM): return x\n0").defined == set()
+
+
+def test_what_a_decorator_of_a_library_offers_is_taken_unless_it_was_called_before():
+    text = "@jax.custom_jvp\ndef f(x): return x\n{0}@f.defjvp\ndef g(p, t): return p, t\nf(1.0)"
+    assert body(text.format("y = jax.numpy.ones(3)\n")).defined == {"f", "g"}
+    assert body(text.format("y = f(1.0)\n")).defined == {"f"}
+    assert body(text.format("def h(v): return f(v)\ny = h(1.0)\n")).defined == {"f", "h"}
+
+
+def test_names_of_the_setup_are_known():
+    setup = body("import torch.nn as tn\nclass Base(tn.Module): pass\nN = 3\ndef mark(f): return f\nmath = 3")
+    text = "heavy(L)\nclass A(Base):\n    n = N + 1\nclass B(tn.Module): pass\n"
+    others = "@mark\ndef f(): pass\n@math.x\ndef g(): pass\n0"
+    assert body(text + others, setup=setup).defined == {"A", "B"}
+
+
+def test_a_name_of_the_users_own_modules_is_read_in_its_place(tmp_path, monkeypatch):
+    (tmp_path / "helper_of_the_test.py").write_text("K = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert body("heavy(L)\nfrom helper_of_the_test import K\nK").defined == set()
+    assert body("from helper_of_the_test import K\nheavy(L)\nK").defined == {"K"}
 
 
 @pytest.mark.parametrize(

@@ -413,3 +413,26 @@ def test_prime_is_paid_once():
 def test_flags_that_this_jax_lacks():
     assert compiler.config("jax_enable_x64") is False
     assert compiler.config("jax_no_such_flag") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("setup", "text", "arguments", "returned"),
+    [
+        ("x = jnp.ones(3)", "y = x * 2\n# a remark\n(y +\n 1).sum()", "x", 9),
+        ("x = jnp.ones(3)", "x = x + 1\nx.sum()", "x", (6, [2, 2, 2])),
+        ("x, n = jnp.ones(3), 2", "n = n + 1\ny = x * n", "n, x", (3, [3, 3, 3])),
+        ("p = {'w': jnp.ones(2)}", "def f(v): return v * 3\ny = f(p['w'])", "p", [3, 3]),
+    ],
+)
+def test_the_source_of_what_was_traced_gives_what_the_cell_gives(setup, text, arguments, returned):
+    book = notebook("jax", setup)
+    source = book.ready(text).program.source
+    namespace = dict(book.namespace)
+    exec(source, namespace)
+    assert f"def cell({arguments}):" in source
+    found = namespace["cell"](*(namespace[name] for name in arguments.split(", ")))
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(jnp.asarray, returned, is_leaf=is_list))
+
+
+def is_list(value):
+    return isinstance(value, list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -599,3 +600,26 @@ def test_a_function_is_compiled_only_if_nobody_can_tell(text, why, patched):
     place = why_python(scene)
     assert (place and place.reason) == why
     assert [patch.name for patch in patches_of(scene, CompileOptions())] == patched
+
+
+class TestNumbersThatChange:
+    """What Dynamo has seen of earlier executions decides nothing: it would compile a sum of two numbers."""
+
+    def test_a_function_of_numbers_is_nothing_to_compile(self):
+        book = notebook(
+            "torch",
+            "def make():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n"
+            "    return inc\ninc = make()",
+        )
+        for _ in range(3):
+            book.run("inc(); inc()")
+            assert "nothing of the cell was compiled" in book.refused("inc(); inc()").reason
+
+    def test_a_cell_of_numbers_is_refused_for_the_same_reason(self, monkeypatch):
+        monkeypatch.setattr("scenes._files", itertools.repeat(0))  # a Jupyter kernel names a file by its text
+        book = notebook("torch", "n = 5")
+        reasons = set()
+        for _ in range(3):
+            book.run("n += 1")
+            reasons.add(book.refused("n = n + 1\nn").reason)
+        assert len(reasons) == 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any
 
-from fwmagic.cells.definitions import may_depend_on
+from fwmagic.cells.definitions import Surroundings
 from fwmagic.cells.names import DEFINITIONS, LEADS_TO_NAMES, LOOKS_UP, exposed_names, is_star, names_of_statements
 from fwmagic.cells.uses import used_again, worked_on
 from fwmagic.errors import FwMagicError
@@ -137,6 +137,8 @@ def analyse(
     frameworks: Sequence[Framework] = (),
     transform: Callable[[ast.Module], ast.Module] = lambda tree: tree,
     flags: int = 0,
+    namespace: Mapping[str, Any] = MappingProxyType({}),
+    setup: Body | None = None,
 ) -> Body:
     """Take the transformed source of a section apart.
 
@@ -154,6 +156,10 @@ def analyse(
         AST transformers of the shell.
     flags : int
         Flags of `compile` that hold in the notebook, such as those of its `from __future__` imports.
+    namespace : mapping
+        What the notebook has by name before the section runs.
+    setup : Body, optional
+        What runs between the two.
 
     Raises
     ------
@@ -172,7 +178,8 @@ def analyse(
     last: ast.expr | None = None
     if statements and isinstance(statements[-1], ast.Expr):
         last = statements.pop().value  # type: ignore[attr-defined]
-    definitions, body = _hoist_definitions(statements, last)
+    surroundings = Surroundings(namespace, [] if setup is None else setup.tree.body, tree.body)
+    definitions, body = _hoist_definitions(statements, last, surroundings)
     whole = [*body, *([ast.copy_location(ast.Expr(last), last)] if last is not None else [])]
     reads, _ = exposed_names(whole)
     inputs, _ = exposed_names(whole, loops_run=True)
@@ -206,10 +213,12 @@ def analyse(
     )
 
 
-def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tuple[list[ast.stmt], list[ast.stmt]]:
+def _hoist_definitions(
+    statements: list[ast.stmt], last: ast.expr | None, surroundings: Surroundings
+) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """Part definitions from the body; a definition that reads or shares a name which the body binds stays in it.
 
-    One that may be made of what a statement before it changes in place stays, too.
+    One that does more than to define stays, too: its order counts, and its work.
 
     So does an import after a statement that may be about what is imported, or how: a path, a variable, a module.
     """
@@ -233,7 +242,7 @@ def _hoist_definitions(statements: list[ast.stmt], last: ast.expr | None) -> tup
             before = statements[: statements.index(definition)]
             # Which names `from m import *` binds shows only when it has run.
             late = is_star(definition) and any(id(one) not in kept for one in before)
-            late = late or may_depend_on(definition, [one for one in before if id(one) not in kept])
+            late = late or not surroundings.only_defines(definition, [one for one in before if id(one) not in kept])
             if (own.reads | own.writes) & taken or twice or late:
                 definitions.remove(definition)
                 moved = True

@@ -240,9 +240,7 @@ def traced_program(
         returned=returned_names(body),
         collect=lambda outputs: _part(done.rebuild(outputs), "results"),
         changed=lambda outputs: _part(done.rebuild(outputs), "changed"),
-        source=_traced_source(
-            framework.decorator, body.text, [path for path, _ in snapshot.leaves(is_input)], returned_names(body)
-        ),
+        source=_traced_source(framework.decorator, body, [path for path, _ in snapshot.leaves(is_input)]),
         left=done.left,
         static=done.static,
         reads=frozenset(),
@@ -292,12 +290,22 @@ def _part(tree: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
     return tree[key]
 
 
-def _traced_source(decorator: str, text: str, inputs: list[str], returned: tuple[str, ...]) -> str:
-    """Return what is traced, as Python to read: the arguments, the body, the results."""
-    arguments = ", ".join(inputs)
-    lines = [f"    {line}" if line.strip() else "" for line in text.splitlines()]
-    head = f"{decorator}\ndef cell(arrays):  # every array that the cell can reach: {arguments}"
-    end = f"    return  # {', '.join(returned) or 'the state that the cell changed'}"
-    return "\n".join(
-        [head, "    # traced in the notebook's namespace, with these arrays swapped for tracers", *lines, end]
+def _traced_source(decorator: str, body: Body, paths: list[str]) -> str:
+    """Return what is traced, as Python that runs: a function of the arrays, and of what it binds anew.
+
+    `paths` lead to the arrays; those in other objects than containers are no arguments, but found where they are.
+    """
+    given = {path.partition("[")[0] for path in paths if "." not in path} | body.assigned
+    values = [*([] if body.last is None else [body.last]), *(ast.Name(name, ast.Load()) for name in body.live)]
+    whole = body.tree.body if body.last is None else body.tree.body[:-1]
+    give_back = [ast.Return(ast.Tuple(values, ast.Load()) if len(values) > 1 else values[0])] if values else []
+    arguments = ast.arguments(
+        posonlyargs=[],
+        args=[ast.arg(name) for name in sorted(body.reads & given)],
+        kwonlyargs=[],
+        kw_defaults=[],
+        defaults=[],
     )
+    function = ast.FunctionDef("cell", arguments, [*whole, *give_back], [])
+    swapped = f"# traced in the notebook's namespace, with these arrays swapped for tracers: {', '.join(paths)}"
+    return "\n".join([swapped, decorator, ast.unparse(ast.fix_missing_locations(function))])

@@ -115,7 +115,7 @@ class Programs:
                 ready, kept = self._compile_whole(scene, options, window, look)
         except CannotCompile as why:
             why.spent = time.perf_counter() - start
-            if look:
+            if look or why.final:
                 raise
             try:
                 ready, kept = _compile_parts(scene, options, window, why), None
@@ -238,7 +238,9 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
         )
     if log.told and "cell" not in log.compiled:
         first = log.breaks[0] if log.breaks else Place(None, "the compiler found nothing in it that it can compile")
-        raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line)
+        # It saw all functions that the body calls: of one alone it may compile a sum of two numbers.
+        seen = not log.breaks and not log.compiled
+        raise CannotCompile(f"nothing of the cell was compiled: {first.reason}", first.line, final=seen)
     if traced is None and not fills and not log.breaks and outcome.is_plain:
         line = (body.last or body.statements[-1]).lineno
         raise CannotCompile("the cell returns no array, so that all of its work would be dropped", line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import functools
 import importlib
@@ -259,7 +260,8 @@ def watch(filename: str) -> Iterator[CompileLog]:
     cache_before = _cache_counts()
     in_forward_mode = _in_forward_mode()
     try:
-        yield log
+        with _without_memories():
+            yield log
     finally:
         if _in_forward_mode() and not in_forward_mode:
             torch._C._exit_dual_level(0)  # a compilation that failed did not leave it, and all later ones would fail
@@ -271,6 +273,19 @@ def watch(filename: str) -> Iterator[CompileLog]:
                 log.breaks.append(place)
         hits, misses = (now - before for now, before in zip(_cache_counts(), cache_before, strict=True))
         log.cache = "cold" if misses else "disk-warm" if hits else "unknown"
+
+
+@contextmanager
+def _without_memories() -> Iterator[None]:
+    """Compile as if for the first time: which numbers and sizes Dynamo has seen to change decides what it makes."""
+    from torch._dynamo import pgo
+
+    before = pgo._CODE_STATE
+    pgo._CODE_STATE = collections.defaultdict(pgo.CodeState)
+    try:
+        yield
+    finally:
+        pgo._CODE_STATE = before
 
 
 def _in_forward_mode() -> bool:
