@@ -10,7 +10,7 @@ import fractions
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -71,6 +71,7 @@ def agree(
     random: bool = False,
     again: Draws | None = None,
     moved: Any = None,
+    sizes: Collection[int] = (),
 ) -> Agreement:
     """Compare two trees of outputs, of one framework or of two.
 
@@ -102,10 +103,14 @@ def agree(
     again : Draws, optional
         The outputs of a further run of each variant, if it is random.
     moved : object, optional
-        What the reference is where all numbers that it was computed from are off by a rounding. Floats that differ by
-        no more than some times as much agree: no way of computing them tells these digits.
+        What the reference is where the numbers that it was computed from are off by a rounding. Floats that differ by
+        no more than some times as much, in no more than some times as many places, agree: no way of computing them
+        tells these digits.
+    sizes : collection of int
+        What may have been summed over, as for `relation.relation`.
     """
-    comparison = _Comparison(names, to_numpy, moved=None if moved is None else _pairs(reference, moved, to_numpy))
+    shifted = None if moved is None else _pairs(reference, moved, to_numpy)
+    comparison = _Comparison(names, to_numpy, moved=shifted, sizes=sizes)
     comparison.compare(reference, outputs)
     found = comparison.result()
     again = again or Draws()
@@ -155,15 +160,24 @@ def _pairs(tree: Any, other: Any, to_numpy: ToNumpy) -> Pairs:
     return comparison.pairs
 
 
-def _apart(a: Array, b: Array) -> float:
-    """Return the largest difference of two arrays of floats of one shape; 0 if it is not finite, or they are none."""
+def _moved_by(found: Closeness, a: Array, b: Array, moved: tuple[Array, Array]) -> float:
+    """Return by how much a rounding moves an array, at most, if that explains how far two are apart; else 0.
+
+    It does if no more than some times as many values are apart by any amount as it moves by some part of that: one
+    value that it takes across a threshold says nothing of a hundred others.
+    """
     import numpy as np
 
-    if a.values.shape != b.values.shape or {a.values.dtype.kind, b.values.dtype.kind} - set("fc"):
+    if not found.largest or moved[0].values.shape != moved[1].values.shape:
+        return 0.0
+    pairs = (a, b), moved
+    if {one.values.dtype.kind for pair in pairs for one in pair} - set("fc"):
         return 0.0
     with np.errstate(all="ignore"):
-        apart = float(np.abs(a.values.astype("complex128") - b.values).max(initial=0.0))
-    return apart if math.isfinite(apart) else 0.0
+        apart, blur = (-np.sort(-np.abs(x.values.astype("complex128") - y.values).ravel()) for x, y in pairs)
+    apart = apart[: found.count]
+    explained = np.isfinite(blur).all() and (apart <= _MOVES * blur[np.arange(len(apart)) // _MOVES]).all()
+    return float(blur[0]) if explained else 0.0
 
 
 class _Comparison:
@@ -173,12 +187,18 @@ class _Comparison:
     """
 
     def __init__(
-        self, names: tuple[str, str], to_numpy: ToNumpy, chance: Chance | None = None, moved: Pairs | None = None
+        self,
+        names: tuple[str, str],
+        to_numpy: ToNumpy,
+        chance: Chance | None = None,
+        moved: Pairs | None = None,
+        sizes: Collection[int] = (),
     ) -> None:
         self.names = names
         self.to_numpy = to_numpy
         self.chance = chance
         self.moved = moved or {}
+        self.sizes = sizes
         self.blurred: dict[str, str] = {}
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
@@ -364,8 +384,9 @@ class _Comparison:
             off = one_sided(a, b) if found.used else ""
             self.off.update({path: off} if off else {})
             return
-        if path in self.moved and 0 < found.largest <= (blur := _MOVES * _apart(*self.moved[path])):
-            self.blurred[path] = f"by {found.largest:.2g}, and a rounding of the inputs moves it by {blur / _MOVES:.2g}"
+        blur = _moved_by(found, a, b, self.moved[path]) if path in self.moved else 0.0
+        if blur:
+            self.blurred[path] = f"by {found.largest:.2g}, and a rounding of what goes into it moves it by {blur:.2g}"
             return
         x, y = a.values[found.index], b.values[found.index]
         if x != x or y != y:
@@ -394,7 +415,7 @@ class _Comparison:
 
     def hint(self, a: Array, b: Array) -> str:
         """Return how the one follows from the other, if nothing else was found to differ so far."""
-        return "" if self.differences else relation(a, b, self.names)
+        return "" if self.differences else relation(a, b, self.names, self.sizes)
 
     def differ(self, how: str, path: str, words: str, hint: str = "", pair: tuple[str, ...] = ()) -> None:
         """Keep a difference; the first one gives the result its sentence, and what the two have there."""

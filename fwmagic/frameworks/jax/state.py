@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.frameworks import LEAST_PACKED, Kept
-from fwmagic.frameworks.arrays import off_by_a_rounding
+from fwmagic.frameworks.arrays import Roundings
 
 _JITTED = type(jax.jit(lambda: None))
 # Containers and functions of users that JAX gives a class of its own.
@@ -108,11 +108,11 @@ def spare(value: Any) -> Any:
     return rebuild(*arguments)
 
 
-def nudge(arrays: Sequence[Any]) -> dict[int, Any]:
+def nudge(arrays: Sequence[Any], roundings: Roundings) -> dict[int, Any]:
     """Return arrays like those of floats, changed by about one rounding each, by the `id` of these."""
     floats = [one for one in arrays if isinstance(one, jax.Array) and one.dtype.name in ("float32", "float64")]
     return {
-        id(one): jax.device_put(off_by_a_rounding(np.asarray(one)), one.sharding)
+        id(one): jax.device_put(roundings.off(np.asarray(one)), one.sharding)
         for one in floats
         if not isinstance(one, jax.core.Tracer) and not one.is_deleted()
     }
