@@ -241,6 +241,13 @@ def test_what_is_computed_from_such_numbers_is_rounded(book, text):
     assert (found.status, "but for rounding" in found.sentence) == ("agrees", True), found.sentence
 
 
+def test_what_merely_varies_is_not_said_to_draw(book):
+    run(book, "def told(): return uuid.uuid4().int % 997")
+    run(book, f"{QUICK} -o r\n%%numpy a\ntold()\n%%numpy b\ntold()")
+    words = "not compared value by value: the cell gives something else in every run; "
+    assert book.user_ns["r"]["b"].agreement.sentence.startswith(words)
+
+
 def test_what_only_has_a_method_of_a_generators_name_is_none(shell):
     run(shell, "import types, jax.numpy as jnp\nX, mine = jnp.ones(3), types.ModuleType('mine')")
     run(shell, "class Parser:\n    def get_state(self): return 1\n\nmine.get_state = lambda device: device")

@@ -45,7 +45,8 @@ _MOST_NAMED = 3
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 # Two ways to compute a value that cancels part by some times what a rounding of each number that goes in moves it by.
 _MOVES = 30
-_CHANCE = "draws random numbers or reads the clock"
+#: Why a cell that is random is: it was seen to draw; or only that no run gives what another one does.
+DRAWS, VARIES = "draws random numbers or reads the clock", "gives something else in every run"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def agree(
     again: Draws | None = None,
     moved: Any = None,
     sizes: Collection[int] = (),
+    why: str = DRAWS,
 ) -> Agreement:
     """Compare two trees of outputs, of one framework or of two.
 
@@ -108,6 +110,8 @@ def agree(
         tells these digits.
     sizes : collection of int
         What may have been summed over, as for `relation.relation`.
+    why : str
+        What makes the cell random: `DRAWS` or `VARIES`.
     """
     shifted = None if moved is None else _pairs(reference, moved, to_numpy)
     comparison = _Comparison(names, to_numpy, moved=shifted, sizes=sizes)
@@ -120,11 +124,11 @@ def agree(
     once = [None if more is None else _pairs(tree, more, to_numpy) for tree, more in both]
     further = [tuple(_pairs(tree, one, to_numpy) for one in again.more[i]) for i, (tree, _) in enumerate(both)]
     chance = Chance(once[0], once[1], further[0], further[1], again.leads)
-    by_chance = _Comparison(names, to_numpy, chance)
+    by_chance = _Comparison(names, to_numpy, chance, why=why)
     by_chance.compare(reference, outputs)
     known = [(_part_of(tree, more), more) for tree, more in both if more is not None]
     if any(_parts_in_structure(tree, more, to_numpy) for tree, more in known):
-        sentence = f"not compared: the cell {_CHANCE}, and its outputs have other parts in every run"
+        sentence = f"not compared: the cell {why}, and its outputs have other parts in every run"
         return Agreement(names[0], "not compared", sentence)
     return by_chance.result()
 
@@ -193,12 +197,14 @@ class _Comparison:
         chance: Chance | None = None,
         moved: Pairs | None = None,
         sizes: Collection[int] = (),
+        why: str = DRAWS,
     ) -> None:
         self.names = names
         self.to_numpy = to_numpy
         self.chance = chance
         self.moved = moved or {}
         self.sizes = sizes
+        self.why = why
         self.blurred: dict[str, str] = {}
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
@@ -445,7 +451,7 @@ class _Comparison:
                 compared = "shapes, dtypes, means and spreads agree, the latter as far as some runs of each can tell"
             elif self.tested:
                 compared += f", means and spreads differ by less than {BEYOND_CHANCE} times what two runs of one do"
-            sentence = f"not compared value by value: the cell {_CHANCE}; {compared}"
+            sentence = f"not compared value by value: the cell {self.why}; {compared}"
             return Agreement(self.names[0], "not compared", sentence)
         if not self.compared:
             nothing = "not compared: there are no outputs to compare"

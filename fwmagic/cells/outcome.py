@@ -71,6 +71,7 @@ class Outcome:
 
     `plain` are the numbers, texts and the like that changed objects hold now, by path, and `left` what else of them can
     be compared with what another section leaves there, as `Snapshot.left_plainly` has it.
+    `random`: it drew random numbers or read the clock, or else it `varies`: a further run gave something else.
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` is all
     of `given` in a further run of a random cell, from generators that had moved on; None: there was none. `more` are
     those of still further ones. `sizes` are those of what it may have summed over, as `sizes_reached` has them.
@@ -90,6 +91,7 @@ class Outcome:
     more: tuple[Mapping[str, Any], ...] = ()
     left: Mapping[str, Any] = field(default_factory=dict)
     sizes: frozenset[int] = frozenset()
+    varies: bool = False
 
     @property
     def given(self) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from fwmagic.agreement.agree import Draws, agree
+from fwmagic.agreement.agree import DRAWS, VARIES, Draws, agree
 from fwmagic.agreement.close import ToNumpy
 from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again
 from fwmagic.cells.program import Program
@@ -27,13 +28,12 @@ def agreement(
     again: Draws | None = None,
     moved: Any = None,
     sizes: Collection[int] = (),
+    why: str = DRAWS,
 ) -> Agreement:
     """Compare two trees of results."""
-    to_numpy = to_numpy_of(frameworks)
+    compare = partial(agree, names=names, to_numpy=to_numpy_of(frameworks), random=random, why=why)
     try:
-        return agree(
-            expected, found, names=names, to_numpy=to_numpy, random=random, again=again, moved=moved, sizes=sizes
-        )
+        return compare(expected, found, again=again, moved=moved, sizes=sizes)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever methods of the results raise that are the user's own
@@ -50,7 +50,7 @@ def varying(
     most: float = MOST_AGAIN,
 ) -> Outcome | None:
     """Return the outcome as that of a random program, if a further run gives something else; None: it does not."""
-    seen = drawn_again(program, replace(outcome, random=True), window, seeds, most)
+    seen = drawn_again(program, replace(outcome, random=True, varies=True), window, seeds, most)
     return seen if seen.again is not None and not is_same_again(seen, section.framework) else None
 
 
@@ -125,6 +125,7 @@ def agreement_across(
         draws_of(reference, outcome, expected),
         moved,
         reference.sizes | outcome.sizes,
+        VARIES if all(one.varies or not one.random for one in pair) else DRAWS,
     )
 
 

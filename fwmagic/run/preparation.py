@@ -11,7 +11,7 @@ from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any
 
-from fwmagic.agreement.agree import spoilt
+from fwmagic.agreement.agree import VARIES, spoilt
 from fwmagic.agreement.close import not_finite
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
@@ -464,7 +464,7 @@ class Preparation:
                 what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
                 return replace(result, sentence=what)
             draws = draws_of(self._references[section.name], again or ready.outcome, expected)
-            result = agreement(expected, found, names, [section.framework], True, draws)
+            result = agreement(expected, found, names, [section.framework], True, draws, why=VARIES)
         elif result.status == "differs":
             moved = moved_results(plain, reference, self._window)
             result = agreement(expected, found, names, [section.framework], False, moved=moved)
