@@ -493,7 +493,7 @@ def test_how_much_of_an_output_spoils_what_is_timed(values, words):
 def test_how_the_outputs_are_related_is_said():
     found = compare({"w": one}, {"w": one.T})
     assert found.sentence == "torch and jax differ in shape at w: [5, 4] and [4, 5]; jax is torch transposed"
-    found = compare({"std": torch.from_numpy(one).std()}, {"std": jnp.std(one)})
+    found = compare({"std": torch.from_numpy(one).std()}, {"std": jnp.std(one)}, sizes=[one.size])
     assert found.sentence.endswith("relative 0.025); jax is 0.974679 x torch: n against n - 1, with n = 20?")
 
 
@@ -743,7 +743,7 @@ class TestMoved:
         assert found.status == "agrees"
         assert found.sentence == (
             "jax agrees with torch but for rounding; "
-            "Out differs by 0.0005, and a rounding of the inputs moves it by 0.0001"
+            "Out differs by 0.0005, and a rounding of what goes into it moves it by 0.0001"
         )
 
     @pytest.mark.parametrize(
@@ -752,6 +752,14 @@ class TestMoved:
     )
     def test_else_it_differs(self, moved):
         assert compare({"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved=moved).status == "differs"
+
+    def test_one_value_across_a_threshold_does_not_explain_a_hundred(self):
+        flags = np.zeros(1000, "float32")
+        other, moved = flags.copy(), flags.copy()
+        moved[0] = other[:20] = 1
+        assert compare({"Out": flags}, {"Out": other}, moved={"Out": moved}).status == "agrees"
+        other[:100] = 1
+        assert compare({"Out": flags}, {"Out": other}, moved={"Out": moved}).status == "differs"
 
     def test_integers_never_agree_by_that(self):
         assert compare({"n": np.int64(2)}, {"n": np.int64(3)}, moved={"n": np.int64(9)}).status == "differs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cells import run, untouched
-from tiers import thinned
+from tiers import thinned, tiered
 
 QUICK = "%%compare --mode eager --budget 0.02"
 START = """
@@ -202,8 +202,125 @@ def test_what_rounding_alone_makes_is_no_difference(book, text):
     assert [*book.user_ns["r"]][-1].agreement.status == "differs"
 
 
+GRID = "%%setup\ng = np.random.default_rng(0).integers(0, 10, (40, 40)).astype('f')\nh, d = g / 2, g / np.float32(10)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    thinned(
+        [
+            "%%torch\n(g > 5).float()\n%%numpy\n(g >= 5).astype('f')",
+            "%%numpy\nnp.rint(h)\n%%numpy b\nnp.floor(h + .5)",
+            "%%torch\n(torch.relu(d) > .3).float()\n%%jax\n(d >= .3).astype('f')",
+            "%%numpy\n(g > 5).astype('f').mean()\n%%numpy b\n(g >= 5).astype('f').mean()",
+            "%%torch\ntorch.histc(g, bins=9, min=0, max=9)\n%%numpy\nnp.histogram(g, 10, (0, 10))[0][:9].astype('f')",
+            "%%jax\njnp.round(h)\n%%torch\ntorch.floor(h + .5)",
+        ],
+        3,
+    ),
+)
+def test_a_threshold_among_numbers_that_nobody_rounds_is_a_difference(book, text):
+    run(book, "import jax.numpy as jnp")
+    run(book, f"%%compare --budget 0.02 -o r\n{GRID}{text}")
+    assert [*book.user_ns["r"]][-1].agreement.status == "differs"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%%numpy\n(g / 10) // .1\n%%numpy b\n(g * .1) // .1",
+        "%%torch\n(g.sin().sum(0) - g.flip(0).sin().sum(0))\n%%jax\njnp.sin(g).sum(0) - jnp.sin(g[::-1]).sum(0)",
+    ],
+)
+def test_what_is_computed_from_such_numbers_is_rounded(book, text):
+    run(book, "import jax.numpy as jnp")
+    with untouched(book):
+        run(book, f"%%compare --budget 0.02 -o r\n{GRID}{text}".replace(" -o r", ""))
+    run(book, f"%%compare --budget 0.02 -o r\n{GRID}{text}")
+    found = [*book.user_ns["r"]][-1].agreement
+    assert (found.status, "but for rounding" in found.sentence) == ("agrees", True), found.sentence
+
+
+def test_what_merely_varies_is_not_said_to_draw(book):
+    run(book, "def told(): return uuid.uuid4().int % 997")
+    run(book, f"{QUICK} -o r\n%%numpy a\ntold()\n%%numpy b\ntold()")
+    words = "not compared value by value: the cell gives something else in every run; "
+    assert book.user_ns["r"]["b"].agreement.sentence.startswith(words)
+
+
 def test_what_only_has_a_method_of_a_generators_name_is_none(shell):
     run(shell, "import types, jax.numpy as jnp\nX, mine = jnp.ones(3), types.ModuleType('mine')")
     run(shell, "class Parser:\n    def get_state(self): return 1\n\nmine.get_state = lambda device: device")
     run(shell, "%%jax --budget 0.05 -o r\nmine\nX.sum() if not isinstance(X, Parser) else X")
     assert shell.user_ns["r"]["jax"].compilation.way == "cell"
+
+
+LEFT = """
+D, L, S, seen = {}, [], set(), []
+class Box: pass
+o = Box(); o.v = 0
+def made():
+    n = 0
+    def tick():
+        nonlocal n; n += 1; return n
+    return tick
+tick = made()
+def stamp(): return time.monotonic()
+"""
+APART_LEFT = {
+    "an entry": ('D["k"] = 1.0', 'D["k"] = 2.0', "D['k']: 1.0 and 2.0"),
+    "a text": ('L.append("a")', 'L.append("b")', "L[0]: 'a' and 'b'"),
+    "an attribute": ("o.v = 1", "o.v = 2", "o.v: 1 and 2"),
+    "a tree": ('D["k"] = {"loss": [1.0, 2.0]}', 'D["k"] = {"loss": [1.0, 3.0]}', "D['k']['loss'][1]: 2.0 and 3.0"),
+    "a length": ("L.append(1)", "L.append(1); L.append(2)", "L: 1 and 2 items"),
+    "a key": ('D["a"] = 1', 'D["b"] = 1', "missing in b"),
+    "a set": ('S.add("a")', 'S.add("b")', "'a' of 1 elements"),
+    "a counter": ("tick()", "tick(); tick()", ": 1 and 2"),
+    "a number of NumPy": ('D["k"] = np.float32(1)', 'D["k"] = np.float32(2)', "D['k']: 1.0 and 2.0"),
+}
+ALIKE_LEFT = {
+    "the same": ('D["k"] = 1.0', 'D["k"] = 1.0'),
+    "a rounding": ('D["k"] = float(x.sum() / 3)', 'D["k"] = float(x.sum() * (1 / 3))'),
+    "an address": ('D["i"] = [id([])]', 'D["i"] = [id({}) + 16]'),
+    "an address in words": ('D["r"] = repr(Box())', 'D["r"] = repr(o)'),
+    "objects without equality": ('D["n"] = Box()', 'D["n"] = Box()'),
+    "functions": ("L.append(lambda v: v)", "L.append(lambda v: v * 1)"),
+    "both moved": ("o.v += 1; tick()", "o.v += 1; tick()"),
+    "a time": ('D["h"] = {"t": stamp()}', 'D["h"] = {"t": stamp()}'),
+    "the clock": ('D["t"] = time.time()', 'D["t"] = time.time()'),
+    "drawn": ('D["u"] = [uuid.uuid4().hex]', 'D["u"] = [uuid.uuid4().hex]'),
+    "one side only": ('D["k"] = 1', "L.append(1)"),
+}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"), tiered(APART_LEFT, "an entry", "a text", "an attribute", "a tree", "a key")
+)
+def test_what_sections_leave_is_compared(book, one, other, words):
+    run(book, LEFT)
+    run(book, f"{QUICK} -o r\n%%numpy a\n{one}\nx.sum()\n%%numpy b\n{other}\nx.sum()")
+    found = book.user_ns["r"]["b"].agreement
+    assert (found.status, words in found.sentence) == ("differs", True), found.sentence
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), tiered(ALIKE_LEFT, "a rounding", "an address", "objects without equality", "a time")
+)
+def test_what_no_two_runs_share_is_no_difference(book, one, other):
+    run(book, LEFT)
+    run(book, f"{QUICK} -o r\n%%numpy a\n{one}\nx.sum()\n%%numpy b\n{other}\nx.sum()")
+    found = book.user_ns["r"]["b"].agreement
+    assert found.status == "agrees", found.sentence
+
+
+def test_texts_of_numbers_of_two_libraries_are_not_compared(book):
+    run(book, LEFT)
+    run(book, f"{QUICK} -o r\n%%torch a\nL.append(str(t.dtype))\nt.sum()\n%%numpy b\nL.append(str(x.dtype))\nx.sum()")
+    assert book.user_ns["r"]["b"].agreement.status == "agrees"
+
+
+@pytest.mark.parametrize("calls", ["twice(3); twice(4)", "twice(1)"])
+def test_what_a_cache_counts_is_no_chance(book, calls):
+    run(book, "import functools\n@functools.lru_cache\ndef twice(n): return 2 * n\n_ = twice(1), twice(2)")
+    run(book, f"{QUICK} -o r\n%%numpy a\n{calls}\ntwice.cache_info()[:2]\n%%numpy b\n(-1, -1)")
+    assert book.user_ns["r"]["b"].agreement.sentence.startswith("a and b differ at Out")

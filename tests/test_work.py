@@ -233,6 +233,8 @@ class TestTheSameAgain:
                 "y = (A @ A) + (A @ A.T)",
                 "w, v = jnp.linalg.eigh(X @ X.T)\nX[:9] + 1, X[:9] + 1, w",
                 "[A[:2] + k for k in range(9)], A @ A",
+                "h = X[0]\nfor k in range(12):\n    h = jnp.tanh(h @ A[:64, :64] + X[k])\nh",
+                "P = jnp.stack([X] * 3)\nh = X[0]\nfor k in range(12):\n    h = jnp.tanh(h @ P[0] + X[k])\nh",
                 "jnp.sort(X), X + 1, X + 1",
                 "jnp.fft.fft2(X), X.sum(), X.sum()",
                 "jnp.linalg.cholesky(X @ X.T + jnp.eye(64)), jnp.linalg.qr(X), X * 2, X * 2",
@@ -300,6 +302,13 @@ def pair(v): return v[0].sum(), heavy(v)
         assert "is not read, so that the compiler leaves it out (" in finding.sentence
         assert finding.line == line
         assert variant.compilation.way == "cell"
+
+    @pytest.mark.parametrize(
+        "text", ["h = {}\nh['a'] = heavy(x); h['b'] = x[0].sum()\nh['b']", "y = heavy(x)\nid(y) > 0"]
+    )
+    def test_what_is_computed_all_the_same_is_not_named(self, shell, text):
+        variant, found = self.found(shell, text)
+        assert (variant.compilation.way, found) == ("cell", [])
 
     @pytest.mark.parametrize(
         "text", ["ys = [heavy(x) for _ in range(4)]", "t = 0\nfor _ in range(4):\n    t = t + heavy(x)\nt"]

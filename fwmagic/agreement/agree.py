@@ -10,7 +10,7 @@ import fractions
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -47,7 +47,8 @@ _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 _MOVES = 30
 # So many times where the rounding is that of floats of 16 bits, which moves by percents: more would hide a difference.
 _COARSE_MOVES = 1
-_CHANCE = "draws random numbers or reads the clock"
+#: Why a cell that is random is: it was seen to draw; or only that no run gives what another one does.
+DRAWS, VARIES = "draws random numbers or reads the clock", "gives something else in every run"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def agree(
     again: Draws | None = None,
     moved: Any = None,
     coarsely: bool = False,
+    sizes: Collection[int] = (),
+    why: str = DRAWS,
 ) -> Agreement:
     """Compare two trees of outputs, of one framework or of two.
 
@@ -105,12 +108,18 @@ def agree(
     again : Draws, optional
         The outputs of a further run of each variant, if it is random.
     moved : object, optional
-        What the reference is where all numbers that it was computed from are off by a rounding. Floats that differ by
-        no more than some times as much agree: no way of computing them tells these digits.
+        What the reference is where the numbers that it was computed from are off by a rounding. Floats that differ by
+        no more than some times as much, in no more than some times as many places, agree: no way of computing them
+        tells these digits.
     coarsely : bool, optional
         Whether that rounding is one to floats of 16 bits or less, which moves the reference by percents.
+    sizes : collection of int
+        What may have been summed over, as for `relation.relation`.
+    why : str
+        What makes the cell random: `DRAWS` or `VARIES`.
     """
-    comparison = _Comparison(names, to_numpy, moved=None if moved is None else _pairs(reference, moved, to_numpy))
+    shifted = None if moved is None else _pairs(reference, moved, to_numpy)
+    comparison = _Comparison(names, to_numpy, moved=shifted, sizes=sizes)
     comparison.moves = _COARSE_MOVES if coarsely else _MOVES
     comparison.compare(reference, outputs)
     found = comparison.result()
@@ -121,11 +130,11 @@ def agree(
     once = [None if more is None else _pairs(tree, more, to_numpy) for tree, more in both]
     further = [tuple(_pairs(tree, one, to_numpy) for one in again.more[i]) for i, (tree, _) in enumerate(both)]
     chance = Chance(once[0], once[1], further[0], further[1], again.leads)
-    by_chance = _Comparison(names, to_numpy, chance)
+    by_chance = _Comparison(names, to_numpy, chance, why=why)
     by_chance.compare(reference, outputs)
     known = [(_part_of(tree, more), more) for tree, more in both if more is not None]
     if any(_parts_in_structure(tree, more, to_numpy) for tree, more in known):
-        sentence = f"not compared: the cell {_CHANCE}, and its outputs have other parts in every run"
+        sentence = f"not compared: the cell {why}, and its outputs have other parts in every run"
         return Agreement(names[0], "not compared", sentence)
     return by_chance.result()
 
@@ -161,15 +170,24 @@ def _pairs(tree: Any, other: Any, to_numpy: ToNumpy) -> Pairs:
     return comparison.pairs
 
 
-def _apart(a: Array, b: Array) -> float:
-    """Return the largest difference of two arrays of floats of one shape; 0 if it is not finite, or they are none."""
+def _moved_by(found: Closeness, a: Array, b: Array, moved: tuple[Array, Array], moves: int) -> float:
+    """Return by how much a rounding moves an array, at most, if that explains how far two are apart; else 0.
+
+    It does if no more than `moves` times as many values are apart by any amount as it moves by some part of that: one
+    value that it takes across a threshold says nothing of a hundred others.
+    """
     import numpy as np
 
-    if a.values.shape != b.values.shape or {a.values.dtype.kind, b.values.dtype.kind} - set("fc"):
+    if not found.largest or moved[0].values.shape != moved[1].values.shape:
+        return 0.0
+    pairs = (a, b), moved
+    if {one.values.dtype.kind for pair in pairs for one in pair} - set("fc"):
         return 0.0
     with np.errstate(all="ignore"):
-        apart = float(np.abs(a.values.astype("complex128") - b.values).max(initial=0.0))
-    return apart if math.isfinite(apart) else 0.0
+        apart, blur = (-np.sort(-np.abs(x.values.astype("complex128") - y.values).ravel()) for x, y in pairs)
+    apart = apart[: found.count]
+    explained = np.isfinite(blur).all() and (apart <= moves * blur[np.arange(len(apart)) // moves]).all()
+    return float(blur[0]) if explained else 0.0
 
 
 class _Comparison:
@@ -179,13 +197,21 @@ class _Comparison:
     """
 
     def __init__(
-        self, names: tuple[str, str], to_numpy: ToNumpy, chance: Chance | None = None, moved: Pairs | None = None
+        self,
+        names: tuple[str, str],
+        to_numpy: ToNumpy,
+        chance: Chance | None = None,
+        moved: Pairs | None = None,
+        sizes: Collection[int] = (),
+        why: str = DRAWS,
     ) -> None:
         self.names = names
         self.to_numpy = to_numpy
         self.chance = chance
         self.moved = moved or {}
         self.moves = _MOVES
+        self.sizes = sizes
+        self.why = why
         self.blurred: dict[str, str] = {}
         self.pairs: dict[str, tuple[Array, Array]] = {}
         self.odd: list[str] = []
@@ -375,10 +401,9 @@ class _Comparison:
             off = one_sided(a, b) if found.used else ""
             self.off.update({path: off} if off else {})
             return
-        if path in self.moved and 0 < found.largest <= (blur := self.moves * _apart(*self.moved[path])):
-            self.blurred[path] = (
-                f"by {found.largest:.2g}, and a rounding of the inputs moves it by {blur / self.moves:.2g}"
-            )
+        blur = _moved_by(found, a, b, self.moved[path], self.moves) if path in self.moved else 0.0
+        if blur:
+            self.blurred[path] = f"by {found.largest:.2g}, and a rounding of what goes into it moves it by {blur:.2g}"
             return
         x, y = a.values[found.index], b.values[found.index]
         if x != x or y != y:
@@ -407,7 +432,7 @@ class _Comparison:
 
     def hint(self, a: Array, b: Array) -> str:
         """Return how the one follows from the other, if nothing else was found to differ so far."""
-        return "" if self.differences else relation(a, b, self.names)
+        return "" if self.differences else relation(a, b, self.names, self.sizes)
 
     def differ(self, how: str, path: str, words: str, hint: str = "", pair: tuple[str, ...] = ()) -> None:
         """Keep a difference; the first one gives the result its sentence, and what the two have there."""
@@ -437,7 +462,7 @@ class _Comparison:
                 compared = "shapes, dtypes, means and spreads agree, the latter as far as some runs of each can tell"
             elif self.tested:
                 compared += f", means and spreads differ by less than {BEYOND_CHANCE} times what two runs of one do"
-            sentence = f"not compared value by value: the cell {_CHANCE}; {compared}"
+            sentence = f"not compared value by value: the cell {self.why}; {compared}"
             return Agreement(self.names[0], "not compared", sentence)
         if not self.compared:
             nothing = "not compared: there are no outputs to compare"

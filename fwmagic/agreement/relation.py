@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fwmagic.agreement.close import Array, is_close, roundoff_of, tolerance_of
@@ -23,9 +24,8 @@ _MOST_AXES = 4
 _EXACT = 3e-6
 # Values are told to be of a coarser dtype if at least this share of the other side's are not.
 _MANY = 0.5
-# Up to this number, n / (n - 1) can be told from its neighbours in float32; a smaller one may be any factor.
-_LEAST_COUNTED, _MOST_COUNTED = 16, 300
-_COUNT = ": n against n - 1?"
+# Means of fewer values are not asked about: any whole factor may be meant; and n / (n - 1) of more is 1 in float32.
+_LEAST_COUNTED, _MOST_COUNTED = 16, 30_000
 _LOGARITHMS = {
     math.log(2): "a natural logarithm against one to base 2",
     math.log(10): "a natural logarithm against one to base 10",
@@ -37,10 +37,12 @@ _LOGARITHMS = {
 _ONE_SIDED, _MANY_ROUNDINGS, _LEAST_OFF = 8, 16, 1e-4
 
 
-def relation(a: Array, b: Array, names: tuple[str, str]) -> str:
+def relation(a: Array, b: Array, names: tuple[str, str], sizes: Collection[int] = ()) -> str:
     """Return in words how `b` follows from `a`, such as `b is 2 x a everywhere`; an empty string if no way is known.
 
     `names` are what the two are called. What is said holds for all values, within the tolerance of their dtypes.
+    `sizes` are the lengths of axes, or of several together, that may have been summed over: only with one of these a
+    factor is told to come from n against n - 1.
     """
     import numpy as np
 
@@ -51,7 +53,8 @@ def relation(a: Array, b: Array, names: tuple[str, str]) -> str:
         if a.values.shape != b.values.shape:
             looks = (_other_axes, _other_shape, _cropped, _other_order)
         else:
-            looks = (_other_axes, _other_scale, _rounded, _other_function, _moved, _other_order, _at_an_edge)
+            scale = partial(_other_scale, sizes=sizes)
+            looks = (_other_axes, scale, _rounded, _other_function, _moved, _other_order, _at_an_edge)
         return next((words for look in looks for words in look(a, b, *names)), "")
 
 
@@ -157,7 +160,7 @@ def _is_same(values: Values, others: Values) -> bool:
     return bool(np.any(values)) and np.array_equal(values, others, equal_nan=True)
 
 
-def _other_scale(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
+def _other_scale(a: Array, b: Array, first: str, second: str, sizes: Collection[int]) -> Iterator[str]:
     """Find a constant factor, or a constant that was added; of a single value, only a factor that tells something."""
     import numpy as np
 
@@ -167,8 +170,7 @@ def _other_scale(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
     if not np.any(x) or x.dtype.kind == "c" or y.dtype.kind == "c":
         return
     factor = float(x @ y / (x @ x))
-    # A single value that is a little off may be anything.
-    words = _factor_in_words(factor) or (_COUNT if len(x) > 1 and 0 < abs(factor - 1) < 1 / _MOST_COUNTED else "")
+    words = _factor_in_words(factor, sizes)
     if f"{factor:.6g}" not in ("0", "1") and (len(x) > 1 or words) and is_close(_made(a, a.values * factor), b):
         if factor == -1:
             yield f"{second} is the negative of {first}"
@@ -179,7 +181,7 @@ def _other_scale(a: Array, b: Array, first: str, second: str) -> Iterator[str]:
         yield f"{second} is {first} {'+' if added > 0 else '-'} {abs(added):.6g} everywhere"
 
 
-def _factor_in_words(factor: float) -> str:
+def _factor_in_words(factor: float, sizes: Collection[int]) -> str:
     """Return what a factor may come from, as a question."""
     for value in (factor, 1 / factor) if factor > 0 else ():
         for known, words in _LOGARITHMS.items():
@@ -188,10 +190,9 @@ def _factor_in_words(factor: float) -> str:
         if value > _LEAST_COUNTED - 0.5 and abs(value / round(value) - 1) < _EXACT:
             return f": a sum against a mean of {round(value)}?"
         for power in (1, 2):  # of a variance, and of a standard deviation
-            ratio = value**power
-            count = round(ratio / (ratio - 1)) if ratio > 1 else 0
-            if _LEAST_COUNTED <= count <= _MOST_COUNTED and abs(ratio / (count / (count - 1)) - 1) < _EXACT:
-                return f": n against n - 1, with n = {count}?"
+            for count in sizes:
+                if 1 < count <= _MOST_COUNTED and abs(value**power / (count / (count - 1)) - 1) < _EXACT:
+                    return f": n against n - 1, with n = {count}?"
     return ""
 
 

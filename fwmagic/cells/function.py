@@ -50,14 +50,14 @@ def returned_names(body: Body) -> tuple[str, ...]:
     return ((LAST,) if body.last is not None else ()) + body.live
 
 
-def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False) -> Function:
+def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False, keeps: bool = False) -> Function:
     """Return the body as a function whose globals are the notebook's.
 
     One that is to be `compiled` has globals of its own, the code of the notebook that it reads: compilers leave names
-    of theirs there. It draws no bars, and also returns what a compiler would leave out. Parameters are the names that
-    the body may read before it binds them, except modules, functions and classes, which stay global so that a compiler
-    may look into them; and results that are perhaps never bound. What is not bound yet is no parameter, so that reading
-    it raises a `NameError`; a result that is never bound is None.
+    of theirs there. It draws no bars, and also `keeps` what a compiler would leave out, by returning it. Parameters are
+    the names that the body may read before it binds them, except modules, functions and classes, which stay global so
+    that a compiler may look into them; and results that are perhaps never bound. What is not bound yet is no parameter,
+    so that reading it raises a `NameError`; a result that is never bound is None.
     """
     parameters = sorted(
         name for name in body.reads if name in namespace and (name in body.assigned or not _is_code(namespace[name]))
@@ -72,7 +72,7 @@ def make_function(body: Body, namespace: dict[str, Any], compiled: bool = False)
         values.append(ast.Name(_LAST_LOCAL, ast.Load()))
     # What is put into an object of the body's own is work, too: a compiler would drop what nobody can reach.
     values += [ast.Name(name, ast.Load()) for name in (*body.live, *body.kept)]
-    if compiled:
+    if compiled or keeps:
         values += unread_entries(body.statements, body.last, but=body.live)
     end = statements[-1] if statements else None
     statements += [_or_none(name, end) for name in sorted(body.maybe - {*parameters}) if end is not None]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import copy
+import math
 import queue
 import re
+import sys
 import threading
 import time
 import traceback
@@ -11,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 from fwmagic.cells.analyse import Body
@@ -18,13 +23,14 @@ from fwmagic.cells.function import first_use
 from fwmagic.cells.kinds import LOCKS, attributes_of
 from fwmagic.cells.modules import on_import
 from fwmagic.cells.plans import PLAIN
-from fwmagic.cells.program import Program
+from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.cells.steps import steps_of
 from fwmagic.cells.threads import wait_for
 from fwmagic.cells.watch import Watch
 from fwmagic.frameworks import Framework
+from fwmagic.frameworks.arrays import Roundings
 from fwmagic.report import Place
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
@@ -41,9 +47,9 @@ _TRIES, _TRYING = 5, 0.02
 
 # A thread that a run has left at work is waited for so many seconds.
 _JOINING = 5.0
-# A random cell that takes longer, in seconds, is not run again only to see how far chance goes; others are run so many
-# times more, as long as that takes no more seconds.
-_AGAIN = 0.05
+#: A random cell that takes longer, in seconds, is not run again only to see how far chance goes; others are run so many
+#: times more, as long as that takes no more seconds.
+MOST_AGAIN = 0.05
 _DRAWS, _DRAWING = 7, 0.1
 
 # A second call without the first one's state put back could wait for these for ever.
@@ -52,6 +58,11 @@ _WAITED_FOR = (
     *(threading.Condition, threading.Semaphore, threading.Event, threading.Barrier),
 )
 
+# Of arrays with more axes, sizes are not asked about.
+_MOST_AXES = 6
+# The name under which a body finds what rounds the results of its operators in another way.
+_ROUNDED = "__fwmagic_rounded__"
+
 Window = Callable[[], AbstractContextManager[Any]]
 
 
@@ -59,11 +70,13 @@ Window = Callable[[], AbstractContextManager[Any]]
 class Outcome:
     """Copies of the results by name and of the changed state by path; `seconds` of the call until all was ready.
 
-    `plain` are the numbers, texts and the like that changed objects hold now, by path.
+    `plain` are the numbers, texts and the like that changed objects hold now, by path, and `left` what else of them can
+    be compared with what another section leaves there, as `Snapshot.left_plainly` has it.
     `makes` is an array that was only announced before, as that of a lazy layer is.
+    `random`: it drew random numbers or read the clock, or else it `varies`: a further run gave something else.
     `effect` is what it did to the world outside of the notebook, or to a cache, that cannot be put back. `again` is all
     of `given` in a further run of a random cell, from generators that had moved on; None: there was none. `more` are
-    those of still further ones.
+    those of still further ones. `sizes` are those of what it may have summed over, as `sizes_reached` has them.
     `compilations` is how many things were compiled in the run, of which later ones are free. `alters`: it changed
     something of the notebook or its process, arrays or not, besides the names that it binds and random generators.
     """
@@ -79,11 +92,14 @@ class Outcome:
     alters: bool = False
     makes: str = ""
     more: tuple[Mapping[str, Any], ...] = ()
+    left: Mapping[str, Any] = field(default_factory=dict)
+    sizes: frozenset[int] = frozenset()
+    varies: bool = False
 
     @property
     def given(self) -> dict[str, Any]:
         """Results, changed state and plain values in one."""
-        return {**self.plain, **self.changed, **self.results}
+        return {**self.left, **self.plain, **self.changed, **self.results}
 
     @property
     def is_plain(self) -> bool:
@@ -124,6 +140,7 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             found,
             effect=watch.effect or (_filled(scene) or left_to_others(scene.snapshot, scene.body) if watched else None),
             compilations=scene.framework.compile_events() - compiled,
+            sizes=sizes_reached(scene),
         )
         if not only and outcome.effect is None:
             program = _settled(program, changes, window, seconds)
@@ -149,7 +166,21 @@ def _outcome(program: Program, outputs: Any, changes: Changes, random: bool, sec
         plain={**program.left, **changes.plain_values(body.assigned | body.defined)},
         alters=changes.alter(body.assigned | body.defined),
         makes=next(iter(program.scene.snapshot.made()), ""),
+        left={
+            path: value
+            for path, value in changes.left_plainly(body.assigned | body.defined).items()
+            if root(path) not in body.assigned
+        },
     )
+
+
+def sizes_reached(scene: Scene) -> frozenset[int]:
+    """Return the lengths of the axes of all arrays that a section can reach, and of several of one array together."""
+    arrays = scene.snapshot.leaves(scene.framework.is_array)
+    shapes = {tuple(map(int, getattr(value, "shape", ()))) for _, value in arrays}
+    short = [shape for shape in shapes if len(shape) <= _MOST_AXES]
+    some = (axes for shape in short for count in range(1, len(shape) + 1) for axes in combinations(shape, count))
+    return frozenset(map(math.prod, some))
 
 
 def _as_in_a_cell(error: UnboundLocalError, body: Body) -> NameError:
@@ -182,7 +213,7 @@ def left_to_others(snapshot: Snapshot, body: Body) -> Place | None:
 
 
 def drawn_again(
-    program: Program, outcome: Outcome, window: Window, seeds: bool = False, most: float = _AGAIN
+    program: Program, outcome: Outcome, window: Window, seeds: bool = False, most: float = MOST_AGAIN
 ) -> Outcome:
     """Return the outcome of a random program with what further runs gave, if the cell takes `most` seconds at most.
 
@@ -201,6 +232,8 @@ def drawn_again(
             program.call(*program.args)
         while not runs or (len(runs) < _DRAWS and time.perf_counter() - begun < _DRAWING):
             scene.snapshot.changes().restore_but_generators()
+            for cache in scene.caches:  # also where it holds the same: it counts its hits
+                cache.restore()
             with window(), scene.framework.other_seeds() if seeds else nullcontext():
                 outputs = program.call(*program.args)
             runs.append(_outcome(program, outputs, scene.snapshot.changes(), True, 0.0).given)
@@ -215,29 +248,62 @@ def drawn_again(
 
 
 def moved_results(program: Program, outcome: Outcome, window: Window, spacing: float = 0.0) -> Mapping[str, Any] | None:
-    """Return the results where each number that the program reads is off by a rounding; None of a long one.
+    """Return the results where each number that the program reads or computes is off by a rounding; None of a long one.
 
     The rounding is that of its dtype, or of floats with a larger relative `spacing` that it makes of them.
-    How far they move is how far two ways to compute the same may part.
+    How far they move is how far two ways to compute the same may part. What it computes are the results of operators
+    and calls in its own text.
     """
-    scene = program.scene
+    scene, framework, roundings = program.scene, program.scene.framework, Roundings(spacing)
     if (scene.seconds or outcome.seconds) > LONG:
         return None
+
+    def rounded(value: Any) -> Any:
+        if sys.getrefcount(value) > _references(object()):  # somebody else has it, too
+            return value
+        return framework.nudge([value], roundings).get(id(value), value)
+
     program.enter()
     try:
-        arrays = [value for _, value in scene.snapshot.leaves(scene.framework.is_array)]
-        moved = scene.framework.nudge(arrays, spacing)
+        scene.namespace[_ROUNDED] = rounded
+        again = program_as_written(replace(scene, body=_rounding(scene.body)))
+        moved = framework.nudge([value for _, value in scene.snapshot.leaves(framework.is_array)], roundings)
+        roundings.computes = True
         scene.snapshot.substitute(moved)
         with window():
-            outputs = program.call(*(moved.get(id(value), value) for value in program.args))
-        return {name: copied_results(value, scene.framework) for name, value in program.collect(outputs).items()}
+            outputs = again.call(*(moved.get(id(value), value) for value in again.args))
+        return {name: copied_results(value, framework) for name, value in again.collect(outputs).items()}
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever the user's code raises when it is run once more
         return None
     finally:
+        scene.namespace.pop(_ROUNDED, None)
         program.exit()
         scene.restore()
+
+
+def _references(value: Any) -> int:
+    return sys.getrefcount(value)
+
+
+class _Rounding(ast.NodeTransformer):
+    """Hands what each operator and call gives over to what rounds it in another way."""
+
+    def visit(self, node: ast.AST) -> Any:
+        """Wrap an operation of two values, or a call."""
+        self.generic_visit(node)
+        if not isinstance(node, ast.BinOp | ast.Call):
+            return node
+        call = ast.Call(ast.Name(_ROUNDED, ast.Load()), [node], [])
+        return ast.fix_missing_locations(ast.copy_location(call, node))
+
+
+def _rounding(body: Body) -> Body:
+    """Return the body with what its operators and calls give rounded in another way."""
+    statements = _Rounding().visit(copy.deepcopy(ast.Module(list(body.statements), []))).body
+    last = None if body.last is None else _Rounding().visit(copy.deepcopy(body.last))
+    return replace(body, statements=tuple(statements), last=last)
 
 
 def outcome_without_run(program: Program, known: Outcome) -> Program:

@@ -128,12 +128,14 @@ def program_as_function(
     scene: Scene,
     compile: Callable[[types.FunctionType], Callable[..., Any]] | None = None,
     compiled: Callable[..., Any] | None = None,
+    keeps: bool = False,
 ) -> Program:
     """Return the body as a function with locals; compiled if a compiler, or what it made before, is given.
 
-    The overlay must be on.
+    The overlay must be on. `keeps`: it returns what it does if it is compiled.
     """
-    function = make_function(scene.body, scene.namespace, compiled=compile is not None or compiled is not None)
+    is_compiled = compile is not None or compiled is not None
+    function = make_function(scene.body, scene.namespace, compiled=is_compiled, keeps=keeps)
     if compile is None:
         # As in any cell: for other code, `inspect` looks for a `def`, and tracebacks show wrong lines of the cell.
         function.call.__code__ = function.call.__code__.replace(co_name="<module>", co_qualname="<module>")

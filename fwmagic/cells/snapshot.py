@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import operator
 import random
-from collections import Counter, defaultdict
+import re
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -28,6 +30,13 @@ from fwmagic.frameworks import Framework, same_state
 _Set = Setting | Framework
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 _MOST_READ = 1000  # of these, in one container
+# What sections leave is compared to such a depth, in containers like these; numbers from here on may be addresses.
+_DEEPEST = 4
+_CONTAINERS = (list, dict, set, deque)
+_ADDRESSES = 1 << 40
+_DAY = 86400.0
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
+_PRIVATE = re.compile(r"(^|[.'\"])_")
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
 
 
@@ -321,6 +330,23 @@ class Snapshot:
                     found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in _NUMBERS}
         return found
 
+    def left_plainly(self, entries: Iterable[Entry], but: Collection[str]) -> dict[str, Any]:
+        """Return what of these can be compared now, by path: containers whole, of other objects what has a public name.
+
+        It is copied as `plainly` does.
+        """
+        changed = {id(entry) for entry in entries}
+        found: dict[str, Any] = {}
+        for place, entry in enumerate(self._walk.entries):
+            if id(entry) not in changed or entry.kind is None or issubclass(type(entry.target), random.Random):
+                continue
+            if issubclass(type(entry.target), _CONTAINERS) and not _is_names(entry):
+                found[self._walk.path(place)] = plainly(entry.target)
+                continue
+            keys, values = _read(entry, but)
+            found |= {self._walk.path_to(place, key): plainly(v) for key, v in zip(keys, values, strict=True)}
+        return {path: value for path, value in found.items() if value is not ... and not _PRIVATE.search(path)}
+
     def plain_before(self, paths: Collection[str]) -> dict[str, Any]:
         """Return the numbers, texts and the like that were at these paths; those of long containers are left out."""
         return {
@@ -471,6 +497,10 @@ class Changes:
         """Return the numbers, texts and the like that these objects hold now, by path; of names, those not in `but`."""
         return self._snapshot.plain_values(self._entries, but)
 
+    def left_plainly(self, but: Collection[str]) -> dict[str, Any]:
+        """Return what these hold now that can be compared, by path; of names, those that are not in `but`."""
+        return self._snapshot.left_plainly(self._entries, but)
+
     def touch(self, types: tuple[type, ...]) -> bool:
         """Say whether one of these is an object of these types, or inside one."""
         return any(self._snapshot.is_inside(entry, types) for entry in self._entries)
@@ -510,6 +540,35 @@ def _refilled_last(entries: Iterable[Entry]) -> list[Entry]:
     """
     structure = [entry for entry in entries if entry.kind is not None and entry.kind.mutable]
     return sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
+
+
+def plainly(value: Any, depth: int = 0) -> Any:
+    """Return a copy of a tree of numbers and texts, with `...` for whatever else is in it.
+
+    Else are also addresses, hashes and times of today, which no two runs share, and what is long or nested deep.
+    """
+    kind = type(value)
+    if kind in _NUMBERS:
+        return ... if _is_of_a_run(value) else value
+    if kind.__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value
+    if depth > _DEEPEST or not issubclass(kind, (*_CONTAINERS, tuple)) or len(value) > _MOST_READ:
+        return ...
+    if issubclass(kind, dict):
+        pairs = [(plainly(key, depth + 1), one) for key, one in value.items()]
+        return {key: plainly(one, depth + 1) for key, one in pairs if type(key) in _NUMBERS}
+    items = [plainly(one, depth + 1) for one in value]
+    if issubclass(kind, set):
+        return ... if any(type(one) not in _NUMBERS for one in items) else set(items)
+    return items
+
+
+def _is_of_a_run(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) >= _ADDRESSES
+    if type(value) is float:
+        return abs(value - time.time()) < _DAY
+    return type(value) is str and _ADDRESS.search(value) is not None
 
 
 def _name_of(root: Any) -> str:

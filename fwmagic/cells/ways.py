@@ -230,6 +230,8 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             scene.exit()
     if least == Least() and framework.strategy == "locals" and _is_far_quicker(scene, program, window):
         least = _worked_outside(scene, window).least
+    if log.breaks and least.unread[0] and not _leaves_out(scene, program, least.unread[0], window):
+        least = replace(least, unread=Least().unread)
     reached = traced.used if traced is not None else scene.snapshot.leaves(framework.is_array)
     if not reached and not (traced is None and outcome.random):
         withheld = (
@@ -346,7 +348,7 @@ def _refuse_long(scene: Scene, window: Window, most: int) -> None:
 def _of_plain_run(scene: Scene, window: Window, look: Callable[[Callable[[], Any]], _T]) -> _T:
     """Return what a look at a plain run of the body shows, in which also what the user compiled is run plainly."""
     scene.overlay.on()
-    program = program_as_function(scene)
+    program = program_as_function(scene, keeps=True)
     program.enter()
     try:
         with window(), scene.framework.eager():
@@ -366,6 +368,26 @@ def _is_far_quicker(scene: Scene, program: Program, window: Window) -> bool:
     if scene.seconds is None or scene.seconds > _SLOWEST:
         return False
     return _seconds_of_a_call(program, window) < _FAR_QUICKER * scene.seconds
+
+
+def _leaves_out(scene: Scene, program: Program, share: float, window: Window) -> bool:
+    """Say whether a program with Python between its graphs leaves out such a share of the work, which nothing reads.
+
+    What is handed over to Python is computed, whatever that does with it. Of a small share, no clock can tell.
+    """
+    if share < _MOSTLY:
+        return False
+    plain = _of_plain_run(scene, window, _quickest)
+    return _seconds_of_a_call(program, window) < (1 - share / 2) * plain
+
+
+def _quickest(run: Callable[[], Any]) -> float:
+    samples = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run()
+        samples.append(time.perf_counter() - start)
+    return min(samples)
 
 
 def _refuse_outside(scene: Scene, window: Window) -> Least:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwmagic.errors import CannotCompile, FwMagicError, message_of
-from fwmagic.frameworks.arrays import Spread, is_numpy, spread_of_numbers
+from fwmagic.frameworks.arrays import Roundings, Spread, is_numpy, spread_of_numbers
 from fwmagic.frameworks.compiled import CompileLog, CompileOptions, Form, Staged, Traced
 from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.memory import Memory
@@ -224,11 +224,11 @@ class Framework(ABC):
         """Return a copy of an array, for a call that may use it up; None if no call does that to such arrays."""
         return None
 
-    def nudge(self, arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
-        """Change the numbers of arrays by about one rounding each, by chance, but alike every time.
+    def nudge(self, arrays: Sequence[Any], roundings: Roundings) -> dict[int, Any]:
+        """Change the numbers of arrays by about one rounding each.
 
-        The rounding is that of their dtype, or of floats with a larger relative spacing, to which they are cast.
-        Return what is to stand for those that cannot be changed in place, by the `id` of these.
+        Return what is to stand for those that cannot be changed in place, by the `id` of these. Of what was just
+        computed, anything may be among them; and what only looks at another array stays as it is.
         """
         return {}
 

@@ -143,18 +143,58 @@ def _sum_dtype(values: np.ndarray[Any, Any]) -> Any:
     return "float64" if values.dtype.kind in "biu" or values.dtype.itemsize < 4 else None
 
 
-#: So many units in the last place, at most, is a number off by.
-OFF = 2.7
+# So many units in the last place, at most, is a number off by that was given.
+_OFF = 2.7
+# So many numbers of an array are looked at for whether they are those of a grid: each of them there twice on average.
+_SAMPLE, _AGAIN = 4096, 2
 
 
-def off_by_a_rounding(numbers: Any, spacing: float = 0.0) -> Any:
-    """Return floats of NumPy that are larger by about one unit in their last place, each by the same chance always.
+class Roundings:
+    """By what floats are to be multiplied to be off by about one unit in their last place.
 
-    It is the last place of floats of another relative spacing, if that is larger.
-    All to one side, and on the whole by no whole number of units: what is taken off them, such as their mean, is to be
-    rounded in another way, too.
+    Nobody rounds numbers that the dtype holds with digits to spare: whole ones, halves, quarters. Nor those of a grid,
+    such as pixels or labels, which were given: they are the same numbers for everyone, and a threshold may be one of
+    them. Both stay as they are. `computes`: from now on, what comes was computed from what has been given. The last
+    place is that of floats of another relative `spacing`, if that is larger.
     """
-    import numpy as np
 
-    noise = np.random.default_rng(0).random(numbers.shape, dtype=np.float32)
-    return (numbers * (1 + max(float(np.finfo(numbers.dtype).eps), spacing) * OFF * noise)).astype(numbers.dtype)
+    def __init__(self, spacing: float = 0.0) -> None:
+        import numpy as np
+
+        self.computes = False
+        self._spacing = spacing
+        self._grids: list[np.ndarray[Any, Any]] = []
+        self._chance = np.random.default_rng(0)
+
+    def factors(self, numbers: np.ndarray[Any, Any], eps: float) -> Any:
+        """Return the factors of some numbers; `eps` is of their dtype.
+
+        What was given is off by the same chance always, all to one side, and on the whole by no whole number of units:
+        what is taken off them, such as their mean, is to be rounded in another way, too. What was computed is off to
+        either side.
+        """
+        import numpy as np
+
+        eps = max(eps, self._spacing)
+        digits = round(-math.log2(eps))
+        with np.errstate(all="ignore"):
+            steps = numbers.astype("float64") * 2.0 ** (digits // 4)
+            still = (steps == np.rint(steps)) & (np.abs(numbers) < 2.0**digits)
+        if self.computes:
+            for grid in self._grids:
+                still |= np.isin(numbers, grid)
+            return np.where(still, 1.0, 1 + eps * self._chance.uniform(-1, 1, numbers.shape))
+        some = numbers[~still]
+        grid = np.unique(some[:: max(len(some) // _SAMPLE, 1)])
+        if _AGAIN * len(grid) <= min(len(some), _SAMPLE):
+            self._grids.append(grid)
+            return np.ones(numbers.shape)
+        noise = np.random.default_rng(0).random(numbers.shape, dtype=np.float32)
+        return np.where(still, 1.0, 1 + eps * _OFF * noise)
+
+    def off(self, numbers: Any) -> Any:
+        """Return floats of NumPy that are off."""
+        import numpy as np
+
+        factors = self.factors(np.asarray(numbers), float(np.finfo(numbers.dtype).eps))
+        return (numbers * factors).astype(numbers.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fwmagic.frameworks import Framework, Kept, same_state
-from fwmagic.frameworks.arrays import aligned_copy, off_by_a_rounding
+from fwmagic.frameworks.arrays import Roundings, aligned_copy
 from fwmagic.frameworks.memory import Memory
 
 # threadpoolctl sets this when it is imported, and the environment is the user's.
@@ -231,12 +231,14 @@ class NumPy(Framework):
         """Return the array itself."""
         return np.asarray(array)
 
-    def nudge(self, arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
-        """Change them in place."""
+    def nudge(self, arrays: Sequence[Any], roundings: Roundings) -> dict[int, Any]:
+        """Change them in place, but for single numbers."""
         for array in arrays:
+            if not isinstance(array, np.ndarray) or (roundings.computes and array.base is not None):
+                continue
             if array.dtype.kind == "f" and array.flags.writeable:
-                array[...] = off_by_a_rounding(array, spacing)
-        return {}
+                array[...] = roundings.off(array)
+        return {id(one): roundings.off(one) for one in arrays if isinstance(one, np.floating)}
 
     def describe(self, array: Any) -> str:
         """Return dtype, shape and device: `float32[3, 4] cpu`."""

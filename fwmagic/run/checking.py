@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from fwmagic.agreement.agree import Draws, agree
+from fwmagic.agreement.agree import DRAWS, VARIES, Draws, agree
 from fwmagic.agreement.close import ToNumpy
-from fwmagic.cells.outcome import Outcome, Window, drawn_again
+from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again
 from fwmagic.cells.program import Program
 from fwmagic.errors import message_of
 from fwmagic.format import one_line
@@ -26,20 +28,13 @@ def agreement(
     again: Draws | None = None,
     moved: Any = None,
     coarsely: bool = False,
+    sizes: Collection[int] = (),
+    why: str = DRAWS,
 ) -> Agreement:
     """Compare two trees of results."""
-    to_numpy = to_numpy_of(frameworks)
+    compare = partial(agree, names=names, to_numpy=to_numpy_of(frameworks), random=random, why=why)
     try:
-        return agree(
-            expected,
-            found,
-            names=names,
-            to_numpy=to_numpy,
-            random=random,
-            again=again,
-            moved=moved,
-            coarsely=coarsely,
-        )
+        return compare(expected, found, again=again, moved=moved, coarsely=coarsely, sizes=sizes)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever methods of the results raise that are the user's own
@@ -48,10 +43,15 @@ def agreement(
 
 
 def varying(
-    program: Program, outcome: Outcome, section: Section, window: Window, seeds: bool = False
+    program: Program,
+    outcome: Outcome,
+    section: Section,
+    window: Window,
+    seeds: bool = False,
+    most: float = MOST_AGAIN,
 ) -> Outcome | None:
     """Return the outcome as that of a random program, if a further run gives something else; None: it does not."""
-    seen = drawn_again(program, replace(outcome, random=True), window, seeds)
+    seen = drawn_again(program, replace(outcome, random=True, varies=True), window, seeds, most)
     return seen if seen.again is not None and not is_same_again(seen, section.framework) else None
 
 
@@ -92,9 +92,16 @@ def to_numpy_of(frameworks: Sequence[Framework]) -> ToNumpy:
 
 
 def agreement_across(
-    first: Section, section: Section, pair: tuple[Outcome, Outcome], moved: Mapping[str, Any] | None = None
+    first: Section,
+    section: Section,
+    pair: tuple[Outcome, Outcome],
+    moved: Mapping[str, Any] | None = None,
+    with_left: bool = True,
 ) -> Agreement:
-    """Compare what two sections gave, and the arrays that both of them changed, unless by chance."""
+    """Compare what two sections gave, the arrays that both of them changed, and what else they left, unless by chance.
+
+    Of what else they left in the notebook, the same objects are compared, if `with_left`.
+    """
     reference, outcome = pair
     random = reference.random or outcome.random
     given = [name for name in reference.results if name in outcome.results and reference.results[name] is not None]
@@ -103,7 +110,11 @@ def agreement_across(
         if not random and path in outcome.changed:
             expected.setdefault(path, value)
             found.setdefault(path, outcome.changed[path])
-    if not expected:
+    for path, value in reference.left.items() if with_left and not random else ():
+        if path in outcome.left and path not in expected:
+            across = first.framework is not section.framework
+            expected[path], found[path] = _comparable(value, outcome.left[path], across)
+    if not any(value is not None for value in expected.values()):
         nothing = "no result in common: end both sections with the value to compare"
         return Agreement(first.name, "not compared", nothing)
     return agreement(
@@ -114,4 +125,26 @@ def agreement_across(
         random,
         draws_of(reference, outcome, expected),
         moved,
+        sizes=reference.sizes | outcome.sizes,
+        why=VARIES if all(one.varies or not one.random for one in pair) else DRAWS,
     )
+
+
+# Texts that hold such numbers may differ by a rounding; those of two libraries by all that a digit is part of.
+_DECIMALS, _DIGITS = re.compile(r"\d\.\d|\de-?\d"), re.compile(r"\d")
+
+
+def _comparable(a: Any, b: Any, across: bool) -> tuple[Any, Any]:
+    """Return two trees with None in both where one holds what tells nothing: `...`, or a text of some numbers."""
+    if a is ... or b is ...:
+        return None, None
+    if isinstance(a, str) and isinstance(b, str):
+        numbers = _DIGITS if across else _DECIMALS
+        return (None, None) if numbers.search(a) and numbers.search(b) else (a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        pairs = {key: _comparable(a[key], b[key], across) for key in a.keys() & b.keys()}
+        return {**a, **{key: x for key, (x, _) in pairs.items()}}, {**b, **{key: y for key, (_, y) in pairs.items()}}
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        both = [_comparable(x, y, across) for x, y in zip(a, b, strict=True)]
+        return [x for x, _ in both], [y for _, y in both]
+    return a, b

@@ -9,7 +9,7 @@ from fwmagic.agreement.close import Array, closeness
 from fwmagic.agreement.parting import Parting, Side, parting
 from fwmagic.agreement.relation import relation
 from fwmagic.cells.course import Course, Spot, follow
-from fwmagic.cells.outcome import Window
+from fwmagic.cells.outcome import Window, sizes_reached
 from fwmagic.cells.scene import Scene
 from fwmagic.format import one_line, ordinal
 from fwmagic.frameworks import habit
@@ -43,7 +43,7 @@ class Divergence:
                 "run line by line, what has a counterpart is the same"
             )
             return of_parting(variant, sentence, None, found=False)
-        what = _in_words(found, names)
+        what = _in_words(found, names, sizes_reached(scene) | sizes_reached(other_scene))
         known = habit(one.framework, other.framework, _words_of(found.one), _words_of(found.other))
         first, second = _where(found.one), _where(found.other)
         hint = f"; {known}" if known else ""
@@ -73,10 +73,10 @@ def _words_of(side: Side) -> set[str]:
     return {*side.visit.words, *map(bare_name, words)}
 
 
-def _in_words(found: Parting, names: tuple[str, str]) -> str:
+def _in_words(found: Parting, names: tuple[str, str], sizes: frozenset[int]) -> str:
     """Return how the values of the two lines differ."""
     a, b = found.one.array, found.other.array
-    hint = relation(a, b, names)
+    hint = relation(a, b, names, sizes)
     parts = [_form(a, b)]
     if a.values.size == b.values.size == 1:
         parts += [f"{a.values.item()} and {b.values.item()}"]

@@ -11,7 +11,7 @@ from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any
 
-from fwmagic.agreement.agree import spoilt
+from fwmagic.agreement.agree import VARIES, spoilt
 from fwmagic.agreement.close import not_finite
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
@@ -22,6 +22,7 @@ from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.obstacles import trains
 from fwmagic.cells.outcome import (
     LONG,
+    MOST_AGAIN,
     Outcome,
     Window,
     drawn_again,
@@ -228,13 +229,14 @@ class Preparation:
         if program is not None and reference is not None:
             self.refer(section, drawn_again(program, reference, self._window, seeds=True))
 
-    def _varies(self, section: Section, plain: Program | None) -> bool:
+    def _varies(self, section: Section, plain: Program | None, most: float) -> bool:
         """Say whether a section gives something else when it is run again, and take it for a random one then.
 
         Numbers of the system, as those of `uuid` and of generators without a seed, leave no trace, nor do addresses.
+        One that takes more than `most` seconds is not run again.
         """
         known = self._references[section.name]
-        seen = None if plain is None else varying(plain, known, section, self._window, seeds=True)
+        seen = None if plain is None else varying(plain, known, section, self._window, seeds=True, most=most)
         if seen is not None:
             self.refer(section, seen)
         return seen is not None
@@ -242,18 +244,20 @@ class Preparation:
     def _across(self, first: Section, section: Section) -> Agreement:
         """Compare a section's results with those of the first one."""
         pair = (self._references[first.name], self._references[section.name])
-        result = agreement_across(first, section, pair)
+        # Of longer ones, nobody would see whether what they leave is the same in every run.
+        across = partial(agreement_across, first, section, with_left=max(one.seconds for one in pair) <= _SEEDED)
+        result = across(pair)
         if any(one.random for one in pair) and result.status != "agrees":
             self.draw_again(first)
             self.draw_again(section)
-            result = agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+            result = across((self._references[first.name], self._references[section.name]))
         elif result.status == "differs" and any(
-            [self._varies(one, self._plain.get(one.name)) for one in (first, section)]
+            [self._varies(one, self._plain.get(one.name), _SEEDED) for one in (first, section)]
         ):
-            result = agreement_across(first, section, (self._references[first.name], self._references[section.name]))
+            result = across((self._references[first.name], self._references[section.name]))
         elif result.status == "differs" and first.name in self._plain:
             moved = moved_results(self._plain[first.name], pair[0], self._window)
-            result = agreement_across(first, section, pair, moved)
+            result = across(pair, moved)
         if result.status == "differs":
             known = habit(first.framework, section.framework, self._words(first), self._words(section))
             return replace(result, sentence=f"{result.sentence}; {known}") if known else result
@@ -455,13 +459,13 @@ class Preparation:
             more = drawn_again(ready.program, ready.outcome, self._window)
             draws = draws_of(reference, more, expected, leads=True)
             result = agreement(expected, found, names, [section.framework], True, draws)
-        elif result.status == "differs" and self._varies(section, plain):
+        elif result.status == "differs" and self._varies(section, plain, MOST_AGAIN):
             again = varying(ready.program, ready.outcome, section, self._window)
             if again is None and varying(plain, reference, section, self._window) is not None:
                 what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
                 return replace(result, sentence=what)
             draws = draws_of(self._references[section.name], again or ready.outcome, expected)
-            result = agreement(expected, found, names, [section.framework], True, draws)
+            result = agreement(expected, found, names, [section.framework], True, draws, why=VARIES)
         elif result.status == "differs":
             spacing = ready.least.spacing
             moved = moved_results(plain, reference, self._window, spacing)

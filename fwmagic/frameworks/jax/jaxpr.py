@@ -25,9 +25,8 @@ _HEAVIER = {
     **dict.fromkeys(("lgamma", "digamma", "igamma", "igammac", "regularized_incomplete_beta"), _HEAVY),
     **dict.fromkeys(("while", "pure_callback", "io_callback", "ffi_call", "custom_call", "pallas_call"), _UNKNOWN),
 }
-# Of these only the result is touched, and that by what comes next.
-_TAKES = {"slice", "dynamic_slice"}
-_SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
+# Nothing is computed by these: what comes next reads their numbers where they lie.
+_SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "slice", "dynamic_slice"}
 _CALLS = {"jit", "pjit"}
 # What runs all of the one program in it, once.
 _INLINED = {
@@ -386,8 +385,7 @@ def _cost(equation: Any, is_heavy: bool = False) -> float:
         return factor * inner * float(equation.params.get("length", 1) or 1)
     if name in _SHAPES:
         return _LEAST * _BYTE
-    given = () if name in _TAKES else equation.invars
-    moved = sum(_bytes(atom) for atom in (*given, *equation.outvars))
+    moved = sum(_bytes(atom) for atom in (*equation.invars, *equation.outvars))
     return factor * (max(moved, _LEAST) * _BYTE + _operations(equation) * _FLOP)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fwmagic.frameworks import Kept
-from fwmagic.frameworks.arrays import off_by_a_rounding
+from fwmagic.frameworks.arrays import Roundings
 
 _JITTED = type(jax.jit(lambda: None))
 # Containers and functions of users that JAX gives a class of its own.
@@ -107,11 +107,11 @@ def spare(value: Any) -> Any:
     return jax.block_until_ready(jax.device_put(value, may_alias=False))  # unlike `jnp.copy`, it compiles nothing
 
 
-def nudge(arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
+def nudge(arrays: Sequence[Any], roundings: Roundings) -> dict[int, Any]:
     """Return arrays like those of floats, changed by about one rounding each, by the `id` of these."""
     floats = [one for one in arrays if isinstance(one, jax.Array) and one.dtype.name in ("float32", "float64")]
     return {
-        id(one): jax.device_put(off_by_a_rounding(np.asarray(one), spacing), one.sharding)
+        id(one): jax.device_put(roundings.off(np.asarray(one)), one.sharding)
         for one in floats
         if not isinstance(one, jax.core.Tracer) and not one.is_deleted()
     }

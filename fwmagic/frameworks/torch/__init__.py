@@ -14,7 +14,7 @@ import torch
 
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
-from fwmagic.frameworks.arrays import OFF, Spread, aligned_copy, spread_of_numbers
+from fwmagic.frameworks.arrays import Roundings, Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.torch import compiler, stages, state, traps, work
 from fwmagic.frameworks.torch.flags import read_flags, write_flags
@@ -174,15 +174,16 @@ class Torch(Framework):
             return value, "forward"
         return None
 
-    def nudge(self, arrays: Sequence[Any], spacing: float = 0.0) -> dict[int, Any]:
+    def nudge(self, arrays: Sequence[Any], roundings: Roundings) -> dict[int, Any]:
         """Change them in place, by the data alone: autograd would refuse a graph of which a part was changed."""
-        for array in arrays:
+        for array in filter(self.is_array, arrays):
+            if roundings.computes and array._is_view():
+                continue
             if array.is_floating_point() and array.layout is torch.strided and state.is_readable(array):
-                noise = torch.rand(array.shape, generator=torch.Generator().manual_seed(0)).to(
-                    array.device, array.dtype
-                )
+                numbers = array.detach().to("cpu", torch.promote_types(array.dtype, torch.float32)).numpy()
+                factors = torch.as_tensor(roundings.factors(numbers, torch.finfo(array.dtype).eps))
                 with contextlib.suppress(RuntimeError):  # it looks at one place several times, or cannot be changed
-                    array.data.mul_(1 + max(torch.finfo(array.dtype).eps, spacing) * OFF * noise)
+                    array.data.mul_(factors.to(array.device, array.dtype))
         return {}
 
     @contextlib.contextmanager
