@@ -739,7 +739,11 @@ class TestMoved:
             assert found.status == status, found.sentence
 
     def test_a_sum_that_cancels_agrees_and_says_so(self):
-        found = compare({"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved={"Out": np.float32(1e-4)})
+        found = compare(
+            {"Out": np.float32(2e-4)},
+            {"Out": np.float32(-3e-4)},
+            moved=({"Out": np.float32(2e-4)}, {"Out": np.float32(1e-4)}),
+        )
         assert found.status == "agrees"
         assert found.sentence == (
             "jax agrees with torch but for rounding; "
@@ -751,18 +755,26 @@ class TestMoved:
         [{"Out": np.float32(2.0001e-4)}, {"Out": np.float32(np.nan)}, {"other": np.float32(1)}, {"Out": "text"}],
     )
     def test_else_it_differs(self, moved):
-        assert compare({"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved=moved).status == "differs"
+        assert (
+            compare(
+                {"Out": np.float32(2e-4)}, {"Out": np.float32(-3e-4)}, moved=({"Out": np.float32(2e-4)}, moved)
+            ).status
+            == "differs"
+        )
 
     def test_one_value_across_a_threshold_does_not_explain_a_hundred(self):
         flags = np.zeros(1000, "float32")
         other, moved = flags.copy(), flags.copy()
         moved[0] = other[:20] = 1
-        assert compare({"Out": flags}, {"Out": other}, moved={"Out": moved}).status == "agrees"
+        assert compare({"Out": flags}, {"Out": other}, moved=({"Out": flags}, {"Out": moved})).status == "agrees"
         other[:100] = 1
-        assert compare({"Out": flags}, {"Out": other}, moved={"Out": moved}).status == "differs"
+        assert compare({"Out": flags}, {"Out": other}, moved=({"Out": flags}, {"Out": moved})).status == "differs"
 
     def test_integers_never_agree_by_that(self):
-        assert compare({"n": np.int64(2)}, {"n": np.int64(3)}, moved={"n": np.int64(9)}).status == "differs"
+        assert (
+            compare({"n": np.int64(2)}, {"n": np.int64(3)}, moved=({"n": np.int64(2)}, {"n": np.int64(9)})).status
+            == "differs"
+        )
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,8 @@ def test_what_rounding_alone_makes_is_no_difference(book, text):
     assert [*book.user_ns["r"]][-1].agreement.status == "differs"
 
 
-GRID = "%%setup\ng = np.random.default_rng(0).integers(0, 10, (40, 40)).astype('f')\nh, d = g / 2, g / np.float32(10)\n"
+GRID = "%%setup\ni = np.arange(1, 6, dtype='f'); j = i[:, None] - 1; hilbert = (1 / (i + j)).astype('f')\n"
+GRID += "g = np.random.default_rng(0).integers(0, 10, (40, 40)).astype('f')\nh, d = g / 2, g / np.float32(10)\n"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,7 @@ def test_a_threshold_among_numbers_that_nobody_rounds_is_a_difference(book, text
     "text",
     [
         "%%numpy\n(g / 10) // .1\n%%numpy b\n(g * .1) // .1",
+        "%%numpy\nnp.linalg.inv(1 / (i + j))\n%%jax\njnp.linalg.inv(hilbert)",
         "%%torch\n(g.sin().sum(0) - g.flip(0).sin().sum(0))\n%%jax\njnp.sin(g).sum(0) - jnp.sin(g[::-1]).sum(0)",
     ],
 )

@@ -73,7 +73,7 @@ def agree(
     to_numpy: ToNumpy,
     random: bool = False,
     again: Draws | None = None,
-    moved: Any = None,
+    moved: tuple[Any, Any] | None = None,
     coarsely: bool = False,
     sizes: Collection[int] = (),
     why: str = DRAWS,
@@ -107,18 +107,18 @@ def agree(
         which differ if they do by far more than from one run to the other.
     again : Draws, optional
         The outputs of a further run of each variant, if it is random.
-    moved : object, optional
-        What the reference is where the numbers that it was computed from are off by a rounding. Floats that differ by
-        no more than some times as much, in no more than some times as many places, agree: no way of computing them
-        tells these digits.
+    moved : tuple of two objects, optional
+        What the reference is where the numbers that it was computed from are off by a rounding, and by another one.
+        Floats that differ by no more than some times as much as these do, in no more than some times as many places,
+        agree: no way of computing them tells these digits.
     coarsely : bool, optional
-        Whether that rounding is one to floats of 16 bits or less, which moves the reference by percents.
+        Whether these roundings are those to floats of 16 bits or less, which move the reference by percents.
     sizes : collection of int
         What may have been summed over, as for `relation.relation`.
     why : str
         What makes the cell random: `DRAWS` or `VARIES`.
     """
-    shifted = None if moved is None else _pairs(reference, moved, to_numpy)
+    shifted = None if moved is None else _pairs(*moved, to_numpy)
     comparison = _Comparison(names, to_numpy, moved=shifted, sizes=sizes)
     comparison.moves = _COARSE_MOVES if coarsely else _MOVES
     comparison.compare(reference, outputs)
@@ -178,13 +178,13 @@ def _moved_by(found: Closeness, a: Array, b: Array, moved: tuple[Array, Array], 
     """
     import numpy as np
 
-    if not found.largest or moved[0].values.shape != moved[1].values.shape:
-        return 0.0
     pairs = (a, b), moved
-    if {one.values.dtype.kind for pair in pairs for one in pair} - set("fc"):
+    kinds = {one.values.dtype.kind for pair in pairs for one in pair}
+    if not found.largest or kinds - set("fc") or moved[0].shape != a.shape or moved[1].shape != a.shape:
         return 0.0
     with np.errstate(all="ignore"):
-        apart, blur = (-np.sort(-np.abs(x.values.astype("complex128") - y.values).ravel()) for x, y in pairs)
+        sizes = (np.abs(x.values.astype("complex128") - y.values).ravel() for x, y in pairs)
+        apart, blur = (-np.sort(-size) for size in sizes)
     apart = apart[: found.count]
     explained = np.isfinite(blur).all() and (apart <= moves * blur[np.arange(len(apart)) // moves]).all()
     return float(blur[0]) if explained else 0.0
@@ -193,7 +193,7 @@ def _moved_by(found: Closeness, a: Array, b: Array, moved: tuple[Array, Array], 
 class _Comparison:
     """The walk through two trees, and what it found on its way; with `chance`, values may differ by chance.
 
-    `moved` has the arrays of the reference, by path, each with the same one of inputs that are off by a rounding.
+    `moved` has the arrays of the reference, by path, where its inputs are off by a rounding, and by another one.
     """
 
     def __init__(

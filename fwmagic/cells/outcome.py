@@ -247,14 +247,17 @@ def drawn_again(
     return replace(outcome, again=runs[0], more=tuple(runs[1:]))
 
 
-def moved_results(program: Program, outcome: Outcome, window: Window, spacing: float = 0.0) -> Mapping[str, Any] | None:
+def moved_results(
+    program: Program, outcome: Outcome, window: Window, every: int = 0, spacing: float = 0.0
+) -> Mapping[str, Any] | None:
     """Return the results where each number that the program reads or computes is off by a rounding; None of a long one.
 
     The rounding is that of its dtype, or of floats with a larger relative `spacing` that it makes of them.
     How far they move is how far two ways to compute the same may part. What it computes are the results of operators
-    and calls in its own text.
+    and calls in its own text. `every`: every number that it reads is off, also such as nobody rounds, by
+    other roundings for another `every`; and no result of an operator is.
     """
-    scene, framework, roundings = program.scene, program.scene.framework, Roundings(spacing)
+    scene, framework, roundings = program.scene, program.scene.framework, Roundings(every, spacing)
     if (scene.seconds or outcome.seconds) > LONG:
         return None
 
@@ -266,7 +269,7 @@ def moved_results(program: Program, outcome: Outcome, window: Window, spacing: f
     program.enter()
     try:
         scene.namespace[_ROUNDED] = rounded
-        again = program_as_written(replace(scene, body=_rounding(scene.body)))
+        again = program_as_written(scene if every else replace(scene, body=_rounding(scene.body)))
         moved = framework.nudge([value for _, value in scene.snapshot.leaves(framework.is_array)], roundings)
         roundings.computes = True
         scene.snapshot.substitute(moved)

@@ -145,6 +145,8 @@ def _sum_dtype(values: np.ndarray[Any, Any]) -> Any:
 
 # So many units in the last place, at most, is a number off by that was given.
 _OFF = 2.7
+# So many more take it across a threshold on which it was, whatever roundings come in between.
+_CLEARLY = 8.0
 # So many numbers of an array are looked at for whether they are those of a grid: each of them there twice on average.
 _SAMPLE, _AGAIN = 4096, 2
 
@@ -154,14 +156,16 @@ class Roundings:
 
     Nobody rounds numbers that the dtype holds with digits to spare: whole ones, halves, quarters. Nor those of a grid,
     such as pixels or labels, which were given: they are the same numbers for everyone, and a threshold may be one of
-    them. Both stay as they are. `computes`: from now on, what comes was computed from what has been given. The last
-    place is that of floats of another relative `spacing`, if that is larger.
+    them. Both stay as they are, unless `every` number is to be off, by some more units, and by other ones for another
+    `every`. `computes`: from now on, what comes was computed from what has been given. The last place is that of floats
+    of another relative `spacing`, if that is larger.
     """
 
-    def __init__(self, spacing: float = 0.0) -> None:
+    def __init__(self, every: int = 0, spacing: float = 0.0) -> None:
         import numpy as np
 
         self.computes = False
+        self._every = every
         self._spacing = spacing
         self._grids: list[np.ndarray[Any, Any]] = []
         self._chance = np.random.default_rng(0)
@@ -184,13 +188,15 @@ class Roundings:
             for grid in self._grids:
                 still |= np.isin(numbers, grid)
             return np.where(still, 1.0, 1 + eps * self._chance.uniform(-1, 1, numbers.shape))
+        noise = _OFF * np.random.default_rng(self._every).random(numbers.shape, dtype=np.float32)
+        if self._every:
+            return 1 + eps * (_CLEARLY + noise)
         some = numbers[~still]
         grid = np.unique(some[:: max(len(some) // _SAMPLE, 1)])
         if _AGAIN * len(grid) <= min(len(some), _SAMPLE):
             self._grids.append(grid)
             return np.ones(numbers.shape)
-        noise = np.random.default_rng(0).random(numbers.shape, dtype=np.float32)
-        return np.where(still, 1.0, 1 + eps * _OFF * noise)
+        return np.where(still, 1.0, 1 + eps * noise)
 
     def off(self, numbers: Any) -> Any:
         """Return floats of NumPy that are off."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ def agreement(
     frameworks: Sequence[Framework],
     random: bool,
     again: Draws | None = None,
-    moved: Any = None,
+    moved: tuple[Any, Any] | None = None,
     coarsely: bool = False,
     sizes: Collection[int] = (),
     why: str = DRAWS,
@@ -95,7 +95,7 @@ def agreement_across(
     first: Section,
     section: Section,
     pair: tuple[Outcome, Outcome],
-    moved: Mapping[str, Any] | None = None,
+    moved: tuple[Any, Any] | None = None,
     with_left: bool = True,
 ) -> Agreement:
     """Compare what two sections gave, the arrays that both of them changed, and what else they left, unless by chance.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -256,12 +256,31 @@ class Preparation:
         ):
             result = across((self._references[first.name], self._references[section.name]))
         elif result.status == "differs" and first.name in self._plain:
-            moved = moved_results(self._plain[first.name], pair[0], self._window)
-            result = across(pair, moved)
+            result = self._but_for_rounding(result, self._plain[first.name], pair[0], partial(across, pair))
         if result.status == "differs":
             known = habit(first.framework, section.framework, self._words(first), self._words(section))
             return replace(result, sentence=f"{result.sentence}; {known}") if known else result
         return result
+
+    def _but_for_rounding(
+        self,
+        result: Agreement,
+        plain: Program,
+        reference: Outcome,
+        compare: Callable[..., Agreement],
+        spacing: float = 0.0,
+    ) -> Agreement:
+        """Return what differs as compared once more with what roundings make of the reference; it may agree then.
+
+        All numbers are off by a rounding only beside what they are off by another one: those on a threshold, which
+        nobody rounds, have crossed it in both.
+        """
+        moved = moved_results(plain, reference, self._window, spacing=spacing)
+        found = result if moved is None else compare(moved=(reference.results, moved))
+        if found.status != "differs" or moved is None:
+            return found
+        one, other = (moved_results(plain, reference, self._window, every, spacing) for every in (1, 2))
+        return found if one is None or other is None else compare(moved=(one, other))
 
     def _words(self, section: Section) -> set[str]:
         """Return the bare names of what a section calls, of its own and in functions of the notebook."""
@@ -468,9 +487,8 @@ class Preparation:
             result = agreement(expected, found, names, [section.framework], True, draws, why=VARIES)
         elif result.status == "differs":
             spacing = ready.least.spacing
-            moved = moved_results(plain, reference, self._window, spacing)
-            is_coarse = spacing > 0
-            result = agreement(expected, found, names, [section.framework], False, moved=moved, coarsely=is_coarse)
+            once_more = partial(agreement, expected, found, names, [section.framework], False, coarsely=spacing > 0)
+            result = self._but_for_rounding(result, plain, reference, once_more, spacing)
         lost = _lost_when_prepared(scene, reference, ready.outcome)
         if lost and result.status == "agrees":
             sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
