@@ -895,8 +895,26 @@ DONATED = [
         "state = step(state, X)\nstate['w'].sum()",
         DONATING,
         "state = step(state, X); n = int(state['n'])",
-        status="run-once",
-        note="thread the state through (`state = step(state, ...)`)",
+    ),
+    Case("donated-in-a-tuple", "jax", "new = step(pair[0], X)\nnew['w'].sum()", f"{DONATING}pair = (state, [state])"),
+    Case(
+        "donated-in-a-loop",
+        "jax",
+        "for _ in range(3):\n    box[0] = step(box[0], X)\nbox[0]['n']",
+        f"{DONATING}box = [state]; before = state",
+        "n = int(box[0]['n']); gone = before['w'].is_deleted()",
+    ),
+    Case(
+        "donated-by-name-in-a-function",
+        "jax",
+        "train()\nstate['n']",
+        f"""{DONATING}
+named = jax.jit(lambda s: {{**s, "n": s["n"] + 1}}, donate_argnames="s")
+def train():
+    global state
+    state = named(s=state)
+""",
+        "n = int(state['n'])",
     ),
     Case(
         "donated-copy",
@@ -911,8 +929,6 @@ DONATED = [
         "new = jax.jit(lambda s: s + 1, donate_argnums=0)(held)\nnew.sum()",
         "held = jnp.ones(5)",
         "gone = held.is_deleted()",
-        status="run-once",
-        note="the cell donates `held`",
     ),
     Case(
         "deleted",
@@ -920,8 +936,6 @@ DONATED = [
         "held.delete()\nX * 2",
         "held = jnp.ones(5)",
         "gone = held.is_deleted()",
-        status="run-once",
-        note="the cell deletes `held`",
     ),
     Case("deleted-of-its-own", "jax", "part = X + 1\npart.delete()\nX * 2", then="gone = part.is_deleted()"),
 ]

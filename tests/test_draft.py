@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 
+import pytest
 from example_reports import a_variant
 
+from fwmagic.errors import entries_of
+from fwmagic.frameworks import get
 from fwmagic.options import Options
 from fwmagic.report import Finding
-from fwmagic.run.draft import Draft
+from fwmagic.run.draft import Draft, interrupt_of_user
 
 
 def test_every_change_is_a_new_report_and_is_shown():
@@ -42,3 +45,19 @@ def test_who_and_when():
     assert one.run_id != two.run_id
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(one.started)
     assert datetime.timedelta(0) <= age < datetime.timedelta(seconds=30)
+
+
+def test_an_interrupt_in_a_compiler_shows_the_users_line_and_none_of_the_compilers(tmp_path):
+    get("torch")
+    compiler = tmp_path / "site-packages" / "torch" / "_dynamo"
+    compiler.mkdir(parents=True)
+    interrupted = "def inner():\n    raise KeyboardInterrupt"
+    files = {"cell": "def cell(then):\n    return then()", str(compiler / "a.py"): interrupted}
+    cell, inner = ({} for _ in files)
+    for namespace, (file, text) in zip((cell, inner), files.items(), strict=True):
+        exec(compile(text, file, "exec"), namespace)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        cell["cell"](inner["inner"])
+    cell["__name__"] = "__main__"
+    shown = interrupt_of_user(caught.value, "cell")
+    assert [entry.tb_frame.f_code.co_name for entry in entries_of(shown)] == ["cell"]

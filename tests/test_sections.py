@@ -488,3 +488,12 @@ def test_what_code_can_tell_of_the_notebook_is_as_in_a_cell(shell):
         found = compare(shell, text, "--mode eager")
         del shell.user_ns["r"]
     assert [variant.outputs[SUM] for variant in found] == [(3, True, 7), 1.0, 6]
+
+
+def test_arrays_in_files_that_are_only_read(shell, tmp_path):
+    np.save(tmp_path / "q.npy", np.arange(6.0, dtype=np.float32))
+    setup = f"import numpy as np\nq = np.load({str(tmp_path / 'q.npy')!r}, mmap_mode='r')"
+    sections = "%%torch a\nq.sum()\n%%jax b\nq.sum()\n%%numpy c\ntype(q).__name__ == 'memmap' and q.sum()"
+    run(shell, f"%%compare {QUICK} -o r\n%%setup\n{setup}\n{sections}")
+    assert [variant.status for variant in shell.user_ns["r"]] == ["timed"] * 3
+    assert [variant.agreement and variant.agreement.status for variant in shell.user_ns["r"]][1:] == ["agrees"] * 2

@@ -324,8 +324,25 @@ class TestRunOnce:
     def test_donated_arrays_are_gone_after_one_run(self, shell):
         run(shell, "import jax, jax.numpy as jnp\nf = jax.jit(lambda x: x + 1, donate_argnums=0)\nx = jnp.ones(3)")
         assert run(shell, f"%%jax {QUICK} -o r\nf(x)").tolist() == [2, 2, 2]
+        assert (only(shell).status, only(shell).note) == ("timed", "")
+        assert shell.user_ns["x"].is_deleted()
+
+    def test_arrays_that_are_used_up_and_of_which_there_is_no_copy(self, shell, monkeypatch):
+        run(shell, "import jax, jax.numpy as jnp\nf = jax.jit(lambda x: x + 1, donate_argnums=0)\nx = jnp.ones(3)")
+
+        def refuse(*_, **__):
+            raise RuntimeError("RESOURCE_EXHAUSTED")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("jax.device_put", refuse)
+            assert run(shell, f"%%jax {QUICK} -o r\nf(x)").tolist() == [2, 2, 2]
         assert only(shell).status == "run-once"
-        assert "`x`" in only(shell).note
+        assert only(shell).note.startswith("the cell uses up `x` (it is donated, or deleted), and there is no copy")
+
+    def test_arrays_that_were_used_up_before_are_no_reason(self, shell):
+        run(shell, "import jax, jax.numpy as jnp\nx, y = jnp.ones(3), jnp.ones(3)\nx.delete()")
+        run(shell, f"%%jax {QUICK} -o r\nx.is_deleted(), y + 1")
+        assert only(shell).status == "timed"
 
 
 class TestNothing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from typing import Any
 
@@ -415,3 +416,34 @@ def test_a_tensor_can_be_resized_afterwards_as_before(shell, cell):
     run_cell(shell, cell)
     run_cell(shell, "t.resize_(100)")
     assert shell.user_ns["t"].untyped_storage().nbytes() == 400
+
+
+LAZY = """
+    import torch
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3), torch.nn.LazyBatchNorm1d())
+    x = torch.ones(4, 2, 2)
+"""
+
+
+def kinds(net):
+    return [type(one).__name__ for one in (*net.parameters(), *net.buffers(), *net)]
+
+
+def test_lazy_layers_are_lazy_after_a_comparison_and_made_after_a_cell(shell):
+    run_cell(shell, textwrap.dedent(LAZY))
+    net = shell.user_ns["net"]
+    before = kinds(net)
+    assert "UninitializedParameter" in before
+    cell = "net(x).sum()"
+    run_cell(shell, f"%%compare --budget 0.1 -o r\n%%torch a\n{cell}\n%%torch b\n{cell}")
+    assert [variant.status for variant in shell.user_ns["r"]] == ["timed", "timed"]
+    assert shell.user_ns["r"]["b"].agreement.status == "agrees"
+    assert kinds(net) == before
+    assert len(net[1]._forward_pre_hooks) == 1
+    run_cell(shell, f"%%torch --budget 0.1 -o r\n{cell}")
+    (variant,) = shell.user_ns["r"]
+    assert (variant.status, variant.compilation.way) == ("timed", "eager")
+    assert variant.compilation.reason.startswith("the first call of a lazy layer makes `net[1].weight`")
+    assert variant.memory
+    assert not any(kind.startswith(("Uninitialized", "Lazy")) for kind in kinds(net))

@@ -156,7 +156,7 @@ class Jax(Framework):
             # The bare method, without a Python function around it: what surrounds a timed call must cost nothing.
             wait: Callable[[Any], Any] = type(outputs).block_until_ready
             return wait
-        if isinstance(outputs, list | tuple) and all(isinstance(value, jax.Array) for value in outputs):
+        if isinstance(outputs, list | tuple) and all(map(state.is_plain, outputs)):
             # What `jax.block_until_ready` calls, once it has looked what there is: a Python loop takes longer.
             return getattr(sys.modules.get("jaxlib.xla_client"), "batched_block_until_ready", _wait_for_flat)
         # JAX asks any leaf whether it can be waited for: an attribute of the user's own object may raise.

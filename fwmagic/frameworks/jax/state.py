@@ -24,10 +24,11 @@ class _JaxArray:
 
     def __init__(self, array: jax.Array) -> None:
         self._array = array
+        self._was_deleted = array.is_deleted()
 
     @property
     def deleted(self) -> bool:
-        return self._array.is_deleted()
+        return self._array.is_deleted() and not self._was_deleted
 
     def changed(self) -> bool:
         return self.deleted
@@ -59,6 +60,11 @@ class _JaxRef:
 
 def _is_key(value: jax.Array) -> bool:
     return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether it is an array itself; a typed key is an array by its class, and has another one inside."""
+    return isinstance(value, jax.Array) and not _is_key(value)
 
 
 def keep(value: Any) -> Kept | None:
