@@ -470,6 +470,24 @@ print(json.dumps(faults()))
 """
 
 
+FIRST_RUN = """
+import json
+import numpy as np
+import fwmagic
+
+def step(x=np.ones((1000, 1000), np.float32)):
+    return x * np.clip(x + 3, 0, 6) / 6
+
+report = fwmagic.compare({"step": step}, budget=0.3)
+print(json.dumps(report["step"].time.page_faults))
+"""
+
+
+def test_the_first_run_in_a_young_kernel_does_not_pay_for_memory_that_later_runs_keep():
+    pages = 4 * 1000 * 1000 // 4096
+    assert python(FIRST_RUN) < pages // 10
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_what_is_freed_is_kept_unless_the_user_has_said_how(monkeypatch, own):
     if own:

@@ -79,6 +79,21 @@ def test_all_get_the_dtype_that_all_can_hold(dtype, together, expected):
         assert sentence == ("" if dtype == expected else changed)
 
 
+@pytest.mark.parametrize(("together", "whose"), [([TORCH], "PyTorch"), ([JAX], "JAX"), ([NUMPY, TORCH], "PyTorch")])
+def test_arrays_of_another_machines_byte_order_are_converted_and_it_is_said(together, whose):
+    for framework in together:
+        arrays, sentence = converted_inputs(["A"], {"A": np.arange(3, dtype=">f4")}, together, framework, "cpu")
+        assert framework.to_numpy(arrays["A"]).tolist() == [0, 1, 2]
+        assert sentence.startswith(f"converted to {whose}'s dtypes")
+        assert "from >f4 to float32" in sentence
+
+
+@pytest.mark.parametrize("framework", ALL)
+def test_an_array_of_no_dimensions_stays_one(framework):
+    arrays, _ = converted_inputs(["A"], {"A": np.array(3.5, np.float32)}, ALL, framework, "cpu")
+    assert arrays["A"].shape == ()
+
+
 def test_with_x64_jax_keeps_them():
     with jax.enable_x64(True):
         assert canonical_dtype(np.dtype("float64"), ALL) == np.dtype("float64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +15,6 @@ from fwmagic.frameworks import get
 from fwmagic.frameworks.jax import FRAMEWORK
 
 JAX = get("jax")
-
-
-@pytest.fixture
-def waited(monkeypatch):
-    """The arrays that were waited for, in order."""
-    seen = []
-    kind = type(jnp.ones(1))
-    wait = kind.block_until_ready
-
-    def spied(array):
-        seen.append(array)
-        return wait(array)
-
-    monkeypatch.setattr(kind, "block_until_ready", spied)
-    return seen
-
-
 Pair = collections.namedtuple("Pair", "a b")
 STRUCTURES = {
     "array": lambda a, b: a,
@@ -40,12 +24,19 @@ STRUCTURES = {
 }
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["as it is", "the private name gone"])
+@pytest.mark.parametrize("slow_first", [True, False])
 @pytest.mark.parametrize("make", STRUCTURES.values(), ids=STRUCTURES)
-def test_every_array_of_flat_outputs_is_waited_for(make, waited):
-    outputs = make(jnp.ones(2), jnp.zeros(2))
-    wait = JAX.waiter(outputs)
+def test_every_array_of_flat_outputs_is_waited_for(make, slow_first, gone, monkeypatch):
+    if gone:
+        monkeypatch.delattr(sys.modules["jaxlib.xla_client"], "batched_block_until_ready")
+    quick, big = jnp.ones(2), jnp.ones((1500, 1500))
+    slow = jax.jit(lambda a: a @ a @ a)
+    slow(big).block_until_ready()
+    wait = JAX.waiter(make(quick, quick))
+    outputs = make(slow(big), quick) if slow_first else make(quick, slow(big))
     wait(outputs)
-    assert [id(array) for array in waited] == [id(leaf) for leaf in jax.tree.leaves(outputs)]
+    assert all(leaf.is_ready() for leaf in jax.tree.leaves(outputs))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scenes import notebook
 
-from fwmagic.cells.ways import patch_code_name, patch_label, patches_of
+from fwmagic.cells.patches import patch_code_name, patch_label, patches_of
 from fwmagic.frameworks.compiled import CompileOptions
 
 SETUP = """

@@ -361,6 +361,12 @@ def test_it_stops_when_decided_but_not_before_its_share_of_the_budget(share, lea
     assert least <= found.spent <= most
 
 
+def test_long_calls_are_looked_at_as_soon_as_they_can_be_decided() -> None:
+    world = World()
+    found = run(world, [Program(world, "a", 0.05, 0.01), Program(world, "b", 0.1, 0.01)], 10.0, least=0.01)
+    assert (found.stopped, found.ratios[0].verdict, found.ratios[0].rounds) == ("decided", "slower", 6)
+
+
 def test_a_clear_difference_that_drifts_is_decided_all_the_same() -> None:
     world = World()
 
@@ -724,6 +730,17 @@ def test_torch_and_jax_programs() -> None:
     assert large_.cores is not None
     assert large_.cores > 0
     assert recompiles.samples
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(1e-4, 12), (1e-3, 6)])
+def test_short_calls_of_two_frameworks_are_decided_on_more_turns(seconds: float, least: int) -> None:
+    world = World()
+    programs = [Program(world, "a", seconds, 0.01), Program(world, "b", 2 * seconds, 0.01)]
+    harness = Harness(lambda: world.compiled, world.drain, world.window, world.clock)
+    apart = [Local(program.name, program, harness, pool=program.name) for program in programs]
+    found = time_variants(apart, budget=5.0, seed=0, least=0.01, clock=world.clock)
+    assert (found.stopped, found.ratios[0].verdict) == ("decided", "slower")
+    assert least <= found.ratios[0].rounds < least + 6
 
 
 class Spinning(Program):

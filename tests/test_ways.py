@@ -14,8 +14,10 @@ from scenes import call, notebook, same, unchanged
 from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.cells.function import LAST
+from fwmagic.cells.obstacles import trains, why_python
+from fwmagic.cells.patches import patches_of
 from fwmagic.cells.program import traced_program
-from fwmagic.cells.ways import MOST_KEPT, Programs, patches_of, trains, why_python
+from fwmagic.cells.ways import MOST_KEPT, Programs
 from fwmagic.frameworks.compiled import CompileOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import ast
-import dis
-import inspect
-import sys
 import time
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from typing import Any, TypeVar
 
 from fwmagic.cells import uses
-from fwmagic.cells.analyse import Body, dotted
+from fwmagic.cells.analyse import Body
 from fwmagic.cells.fingerprint import fingerprint_of_modules
-from fwmagic.cells.function import first_use, make_function, part_named, why_no_copy, why_no_function, with_own_globals
-from fwmagic.cells.loops import loops_over_data, why_too_long
-from fwmagic.cells.names import looks_up, names_of_code, notebook_functions, words_of_code
+from fwmagic.cells.function import first_use
+from fwmagic.cells.loops import why_too_long
+from fwmagic.cells.obstacles import why_never, why_python
 from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
+from fwmagic.cells.patches import patch_code_name, patch_label, program_with_patches
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.route import Route
 from fwmagic.cells.scene import Scene
@@ -101,7 +98,9 @@ class Programs:
             No way works; says why, and at which line.
         """
         body, framework = scene.body, scene.framework
-        self._refuse(scene)
+        place = why_never(scene)
+        if place is not None:
+            raise CannotCompile(place.reason, place.line)
         prime = _primed(scene, window)
         modules = fingerprint_of_modules(scene.namespace, body.all_reads)
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
@@ -141,69 +140,6 @@ class Programs:
         if scene.framework.strategy == "locals" and (look or scene.body.loops):
             _refuse_long(scene, window, _MOST_LOOKED_AT if look else MOST_TRACED)
         return _compile_whole(scene, options, window)
-
-    def _refuse(self, scene: Scene) -> None:
-        """Raise CannotCompile where no way can work."""
-        body, framework = scene.body, scene.framework
-        why = framework.cannot_compile() if framework.strategy else f"{framework.title} has no compiler"
-        if why:
-            raise CannotCompile(why)
-        places = [body.disables_jit, body.clock]
-        if framework.strategy == "namespace":
-            places += [body.host_random, *body.effects[:1], _file_opened(scene)]
-        for place in places:
-            if place is not None:
-                consequence = "" if place is body.disables_jit else ", which a trace would do once and never again"
-                raise CannotCompile(place.reason + consequence, place.line)
-        place = _class_changed(scene) if framework.strategy == "locals" else None
-        if place is not None:
-            raise CannotCompile(place.reason, place.line)
-
-
-def _file_opened(scene: Scene) -> Place | None:
-    """Return where a body opens a file, itself or in a notebook function that it calls, or None."""
-    for name in ("open", *scene.body.all_reads):
-        function = scene.namespace.get(name)
-        read = names_of_code(function.__code__).reads if isinstance(function, types.FunctionType) else ()
-        if name in scene.body.all_reads and (name == "open" or "open" in read):
-            return Place(first_use(scene.body, name), f"`{name}` {'reads' if name == 'open' else 'opens'} a file")
-    return None
-
-
-def _class_changed(scene: Scene) -> Place | None:
-    """Return where a body sets an attribute of a class, which a compiler may read as it was before, or None."""
-    names = {**scene.namespace, **scene.overlay.bindings}
-    for node in ast.walk(scene.body.tree):
-        owner: ast.expr | None = None
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            owner = node.value
-        elif isinstance(node, ast.Call) and dotted(node.func) == "setattr" and node.args:
-            owner = node.args[0]
-        if isinstance(owner, ast.Name) and issubclass(type(names.get(owner.id)), type):
-            return Place(owner.lineno, f"the body sets an attribute of the class `{owner.id}`")
-    return None
-
-
-def why_python(scene: Scene) -> Place | None:
-    """Return why a body should not become one compiled function, or None."""
-    body, namespace = scene.body, scene.namespace
-    if scene.framework.strategy == "locals":
-        place = trains(scene) or body.defines or why_no_function(body, namespace, scene.snapshot.objects())
-        place = place or _why_no_copy(scene)
-        if place is not None:
-            return place
-    return loops_over_data(body, namespace, scene.framework.containers)
-
-
-def _why_no_copy(scene: Scene) -> Place | None:
-    """Return why the functions that the body reads must be the notebook's own, or None."""
-    scene.overlay.on()
-    try:
-        cell = make_function(scene.body, scene.namespace).call
-        why = why_no_copy(cell.__code__, scene.namespace, scene.snapshot)
-    finally:
-        scene.overlay.off()
-    return Place(None, why) if why else None
 
 
 def _primed(scene: Scene, window: Window) -> float:
@@ -255,46 +191,6 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
     again_computed = kept.least.repeated if kept.traced is None else kept.traced.repeated
     prints = _line_that_prints(scene.body, kept.traced)
     return Ready(program, compilation, outcome, kept.withheld, prints, again_computed, kept.least, kept)
-
-
-def trains(scene: Scene) -> Place | None:
-    """Return where a body trains, itself or in a notebook function that it calls, or None."""
-    body, methods = scene.body, _training_methods(scene)
-    if body.trains is not None or (body.steps is not None and "step" in methods):
-        return body.trains or body.steps
-    for function in notebook_functions(scene.namespace, body.all_reads):
-        if function.__code__.co_filename == "<string>":  # written by a decorator, as `__eq__` of a dataclass is
-            continue
-        if methods & _methods_called(function.__code__):
-            name = function.__qualname__
-            return Place(first_use(body, name), f"`{name}` trains")
-    return None
-
-
-def _training_methods(scene: Scene) -> set[str]:
-    """Return the names of methods that train: a `step` is that of an optimizer, if the body can reach or make one."""
-    kinds = scene.framework.optimizers
-    if any(issubclass(type(value), kinds) for value in scene.snapshot.objects()):
-        return {"backward", "step"}
-    functions = notebook_functions(scene.namespace, scene.body.all_reads)
-    codes = [scene.body.code(scene.body.tree), *(function.__code__ for function in functions)]
-    words = set[str]().union(*map(words_of_code, codes))
-    made = {word for word in words if issubclass(type(scene.namespace.get(word)), type)}
-    own = any(issubclass(scene.namespace[word], kinds) for word in made)
-    return {"backward", "step"} if own or words & _names_below(kinds) else {"backward"}
-
-
-def _methods_called(code: types.CodeType) -> set[str]:
-    """Return the names of the methods that code calls; since Python 3.12 a mark tells a method from an attribute."""
-    marked = sys.version_info >= (3, 12)
-    steps = ((step.opname, step.arg or 0, step.argval) for step in dis.get_instructions(code))
-    return {name for op, arg, name in steps if op == "LOAD_METHOD" or (op == "LOAD_ATTR" and marked and arg & 1)}
-
-
-def _names_below(kinds: Iterable[type]) -> set[str]:
-    """Return the names of all classes that are derived from these."""
-    below = list[type](chain.from_iterable(kind.__subclasses__() for kind in kinds))
-    return {kind.__name__ for kind in below} | (_names_below(below) if below else set())
 
 
 def is_input_of(scene: Scene) -> Callable[[Any], bool]:
@@ -559,23 +455,6 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
     return Ready(program, compilation, outcome)
 
 
-def program_with_patches(scene: Scene, options: CompileOptions) -> Program | None:
-    """Return the body as it is, with the modules and functions that it calls compiled; None: there are none."""
-    scene.enter()
-    patches: list[Patch] = []
-    try:
-        patches = patches_of(scene, options)
-        if not patches:
-            return None
-        for patch in patches:
-            patch.on()
-        return replace(program_as_written(scene), patches=tuple(patches))
-    finally:
-        for patch in reversed(patches):
-            patch.off()
-        scene.exit()
-
-
 def _is_compiled(patch: Patch, log: CompileLog) -> bool:
     """Say whether a stand-in was compiled and stays so: one that turns out not to be fit for it says why."""
     return getattr(patch.value, "failure", None) is None and (patch_code_name(patch) in log.compiled or not log.told)
@@ -592,73 +471,3 @@ def _compile_stages(log: CompileLog, seconds: float, ahead: bool = False) -> tup
     compiling = 0.0 if ahead else sum(stage.seconds or 0.0 for stage in stages)
     rest = "first call" if ahead else "first call less the stages above"
     return (*stages, Stage("first run", max(seconds - compiling, 0.0), rest))
-
-
-def patches_of(scene: Scene, options: CompileOptions) -> list[Patch]:
-    """Return compiled stand-ins for the modules and notebook functions that the body can call."""
-    framework, namespace = scene.framework, scene.namespace
-    functions = notebook_functions(namespace, scene.body.all_reads)
-    read = set(scene.body.all_reads).union(*(names_of_code(f.__code__).reads for f in functions))
-    held, training = scene.snapshot.times_held(types.FunctionType), _training_methods(scene)
-    patches: list[Patch] = []
-    found = False
-    for value in _modules_to_compile(scene):
-        place = framework.module_calls(value)
-        call = None if place is None else _to_compile(getattr(*place), scene)
-        if place is not None and call is not None:
-            patches.append(Patch(*place, framework.compile(call, options)))
-            found = True
-    # Who names a part of a function means the function, and no stand-in.
-    for name in () if part_named(scene.body.code(scene.body.tree)) else sorted(read):
-        value = namespace.get(name)
-        if not isinstance(value, types.FunctionType) or value.__globals__ is not namespace:
-            continue
-        names = names_of_code(value.__code__)
-        if names.writes or names.reads & scene.body.assigned or looks_up(value.__code__) or held[id(value)] > 1:
-            continue  # it must see the namespace as it is at each call, and be the object that others hold
-        codes = set(value.__code__.co_names)
-        is_plain = not inspect.isgeneratorfunction(value) and not inspect.iscoroutinefunction(value)
-        if (
-            is_plain
-            and not ({"print", "input"} | training) & codes
-            and not (found and name not in scene.body.all_reads)
-        ):
-            call = _to_compile(value, scene)
-            if call is not None:
-                patches.append(Patch(namespace, name, framework.compile(call, options)))
-    return patches
-
-
-def _to_compile(call: Any, scene: Scene) -> Any:
-    """Return what a compiler is given of a function or method: a copy where it needs one; None: a copy will not do."""
-    function, namespace = getattr(call, "__func__", call), scene.namespace
-    is_notebooks = isinstance(function, types.FunctionType) and function.__globals__ is namespace
-    if scene.framework.strategy != "locals" or not is_notebooks:
-        return call
-    code = function.__code__
-    return None if looks_up(code) or why_no_copy(code, namespace, scene.snapshot) else with_own_globals(call, namespace)
-
-
-def _modules_to_compile(scene: Scene) -> list[Any]:
-    """Return the outermost modules that the section can reach."""
-    modules: list[Any] = []
-    inside: set[int] = set()
-    for value in scene.snapshot.objects():
-        if scene.framework.module_calls(value) is not None and id(value) not in inside:
-            modules.append(value)
-            inside.update(id(child) for child in getattr(value, "modules", list)())
-    return [module for module in modules if not any(module is not m and _holds(m, module) for m in modules)]
-
-
-def _holds(outer: Any, inner: Any) -> bool:
-    return any(child is inner for child in getattr(outer, "modules", list)())
-
-
-def patch_label(patch: Patch) -> str:
-    """Return what the user calls the patched thing: the function's name, or the module's class."""
-    return patch.name if isinstance(patch.owner, dict) else type(patch.owner).__name__
-
-
-def patch_code_name(patch: Patch) -> str:
-    """Return the name under which the compiler reports what the patch compiled."""
-    return patch.name if not isinstance(patch.owner, dict) else str(getattr(patch.value, "__name__", patch.name))

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fwmagic.cells.definitions import names_made
+from fwmagic.cells.obstacles import why_python
 from fwmagic.cells.outcome import Outcome, Window, first_run
+from fwmagic.cells.patches import program_with_patches
 from fwmagic.cells.program import program_as_function, program_in_namespace, traced_program
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.snapshot import Snapshot
-from fwmagic.cells.ways import is_input_of, program_with_patches, why_python
+from fwmagic.cells.ways import is_input_of
 from fwmagic.cells.yours import yours
 from fwmagic.debug.record import Record
 from fwmagic.debug.source import Source

@@ -45,6 +45,9 @@ _WAKING = 2e-4
 _SETTLED = 5e-3
 _TURN = 2e-2
 _TURNS = 16
+# Calls of less than so many seconds may keep to another time for some turns, by whether threads sleep or not: between
+# pools nothing is decided on them before so many rounds.
+_MOVING, _LEAST_TURNS = 5e-4, 12
 # So many seconds of rounds run in one go, before anybody is told. Where nothing has to be put back, the blocks of
 # rounds that are shorter than this follow each other at once.
 _STRETCH = 0.1
@@ -255,7 +258,8 @@ class _Engine:
             if still > _STILL:
                 self._rounds.clear()  # nothing was measured, and no figure is better than one that is made up
                 return "the clock stood still"
-            if spent >= self._look:
+            # With fewer rounds nothing can be decided, and it would be long until the next look.
+            if spent >= self._look and len(self._rounds) >= self._enough():
                 self._look = _LOOK * spent
                 if self._rounds.decided(self._alive()):
                     return "decided"
@@ -265,6 +269,11 @@ class _Engine:
             if self._clock() - begun > _STRETCH:
                 return ""
         return "failed"
+
+    def _enough(self) -> int:
+        """Return the least number of rounds that decide anything."""
+        moving = self._several and any(bench.each < _MOVING for bench in self._benches if bench.failure is None)
+        return _LEAST_TURNS if moving else stats.LEAST_BATCHES
 
     def measurement(self, stopped: str) -> Measurement:
         """Return all that was found out."""

@@ -22,11 +22,10 @@ from fwmagic.format import seconds as in_words
 from fwmagic.report import Amount, Ledger, Moment, Timeline
 
 # glibc's numbers for the size from which on a block is mapped on its own, and for that from which on the free end of a
-# heap goes back; and the size that both are set to.
+# heap goes back; the size that both are set to; and the largest that glibc goes to of itself, less a page for its own.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _MAPPED_FROM = 1 << 16
-_KEPT_BELOW = 32 << 20
-_TUNABLES = "GLIBC_TUNABLES"
+_KEPT_BELOW = (32 << 20) - (1 << 14)
 # A heap begins with 132 KiB, most of which nobody has written yet: so little at its end is not known to be resident.
 _LEAST = 1 << 18
 # Other C libraries lack functions of glibc, and Windows has no handle of the whole process.
@@ -104,15 +103,13 @@ def keep_large_blocks() -> None:
 
     A young process maps each block from 128 KiB on separately, and gives it back when it is freed, so that every call
     that makes such an array pays for clearing its pages. glibc raises that threshold to the size of each block that is
-    freed, up to 32 MiB, and that of what it gives back to twice as much (mallopt(3)): here both are at their end from
-    the start. Where the user has set one of them, they stay as they are.
+    freed, up to 32 MiB, and that of what it gives back to twice as much (mallopt(3)): freeing one block of that size,
+    which nobody has written to, takes both to their end. Where the user has set one of them, they stay as they are.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(_TUNABLES, ""):
-        return
     with suppress(*_NO_GLIBC):
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
-        library.mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BELOW)
+        library.malloc.restype = ctypes.c_void_p
+        library.free(ctypes.c_void_p(library.malloc(ctypes.c_size_t(_KEPT_BELOW))))
 
 
 def _free_at_the_end(heap: ET.Element) -> int:

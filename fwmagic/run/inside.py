@@ -202,7 +202,6 @@ def _held_inside(kind: Kind, counters: Counters, source: str) -> Amount:
 
 def _settle_inside(sent: Sent) -> None:
     """Give the frameworks the kernel's settings and number of threads, before the first of them starts."""
-    host.keep_large_blocks()
     for name, pickled in sent.flags.items():
         framework = frameworks.get(name)
         framework.set_flags({key: pickle.loads(value) for key, value in pickled.items()})

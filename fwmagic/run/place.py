@@ -18,7 +18,7 @@ from fwmagic.measure.bound import least_seconds
 from fwmagic.measure.calls import Calls, Harness, Local, Timed
 from fwmagic.measure.load import Load, machine
 from fwmagic.measure.timing import BLOCK, LEAST
-from fwmagic.memory.host import only_new_garbage
+from fwmagic.memory.host import keep_large_blocks, only_new_garbage
 from fwmagic.memory.passes import Passes
 from fwmagic.options import Options
 from fwmagic.report import Conditions, Finding, Ledger
@@ -120,6 +120,8 @@ class Here:
 
     def calls(self, name: str, program: Timed, pool: str) -> Local:
         """Return a program ready to be timed in this process, on the threads of a framework."""
+        # Else what a call takes would depend on what the notebook freed before: on 8 MiB arrays, up to nine times.
+        keep_large_blocks()
         return Local(name, program, self._harness(), pool)
 
     def _entrant(self, contender: Contender, passes: Passes) -> Entrant:

@@ -19,11 +19,12 @@ from fwmagic.cells.function import why_no_function
 from fwmagic.cells.loops import bars
 from fwmagic.cells.modules import finalizes
 from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
+from fwmagic.cells.obstacles import trains
 from fwmagic.cells.outcome import LONG, Outcome, Window, drawn_again, first_run, moved_results, outcome_without_run
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
-from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, trains, tried_before
+from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
 from fwmagic.cells.yours import yours
 from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import Framework, habit

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -89,12 +90,12 @@ class Jax(Framework):
         return value.__jax_array__() if hasattr(type(value), "__jax_array__") else None
 
     def canonical_dtype(self, dtype: Any) -> Any:
-        """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on."""
-        return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+        """Return the dtype that JAX makes of it: 32 bits unless `jax_enable_x64` is on, in the machine's byte order."""
+        return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy on the device, in JAX's canonical dtype."""
-        dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+        dtype = self.canonical_dtype(array.dtype)
         return jax.device_put(aligned_copy(np.asarray(array, dtype)), self._device(device))
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
@@ -156,9 +157,8 @@ class Jax(Framework):
             wait: Callable[[Any], Any] = type(outputs).block_until_ready
             return wait
         if isinstance(outputs, list | tuple) and all(isinstance(value, jax.Array) for value in outputs):
-            if len(outputs) == 1:
-                return _wait_for_one
-            return _wait_for_flat
+            # What `jax.block_until_ready` calls, once it has looked what there is: a Python loop takes longer.
+            return getattr(sys.modules.get("jaxlib.xla_client"), "batched_block_until_ready", _wait_for_flat)
         # JAX asks any leaf whether it can be waited for: an attribute of the user's own object may raise.
         known = all(isinstance(leaf, jax.Array | np.ndarray | int | float | str) for leaf in leaves)
         return jax.block_until_ready if known and is_tree(outputs) else partial(_wait_for_leaves, Flattener())
@@ -271,10 +271,6 @@ class Jax(Framework):
         if index and not (index.isdecimal() and int(index) < len(devices)):
             raise FwMagicError(f"--device {wanted}: JAX sees {len(devices)} {platform} device(s) here.")
         return devices[int(index or 0)]
-
-
-def _wait_for_one(outputs: Any) -> None:
-    outputs[0].block_until_ready()
 
 
 def _wait_for_flat(outputs: Any) -> None:

@@ -66,9 +66,14 @@ class Torch(Framework):
         """Say whether `value` is a tensor."""
         return isinstance(value, torch.Tensor)
 
+    def canonical_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype in the machine's byte order, the only one that tensors have."""
+        return dtype.newbyteorder("=")
+
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None) -> Any:
         """Return a private copy as a tensor."""
-        return torch.from_numpy(aligned_copy(np.ascontiguousarray(array))).to(self._device(device))
+        # `np.ascontiguousarray` would make an array of no dimensions one of one.
+        return torch.from_numpy(aligned_copy(np.asarray(array, order="C"))).to(self._device(device))
 
     def from_memory(
         self, block: np.ndarray[Any, Any], views: Sequence[np.ndarray[Any, Any]], device: str | None
