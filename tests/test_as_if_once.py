@@ -339,7 +339,6 @@ EFFECTS = [
         "log.handlers[0].close()\nn = len(Path('run.log').read_text().splitlines())",
         status="run-once",
         note="line 2: writes `",
-        compared="run-once",
     ),
     Case(
         "in-a-thread",

@@ -9,6 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.listeners import told_by_log_and_warnings
 from fwmagic.cells.modules import modules_of
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import Copies
@@ -41,7 +42,8 @@ class Session:
         `copies` are saved arrays that snapshots of one run share.
         """
         imported = [one for one in modules_of(body.code(body.tree)) if vars(one) is not self.namespace]
-        return Snapshot(self.namespace, body.names, with_loaded(*more), [*roots, *imported], body.unread, copies)
+        every = [*roots, *imported, *told_by_log_and_warnings(self.namespace)]
+        return Snapshot(self.namespace, body.names, with_loaded(*more), every, body.unread, copies)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:
