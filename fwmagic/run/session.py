@@ -51,6 +51,12 @@ def with_loaded(*more: Framework) -> list[Framework]:
     return distinct([*frameworks.loaded(), *more])
 
 
+def start(*some: Framework) -> None:
+    """Import what frameworks import when they are first used: what that registers is no cell's doing."""
+    for framework in some:
+        framework.compile_events()
+
+
 def distinct(some: Iterable[Framework]) -> list[Framework]:
     """Return each framework once, in order."""
     return list({framework.name: framework for framework in some}.values())

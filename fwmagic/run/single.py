@@ -27,7 +27,7 @@ from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Here, conditions_here, conditions_with_load, passes
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of_sections
-from fwmagic.run.session import Session, seed_all
+from fwmagic.run.session import Session, seed_all, start
 from fwmagic.run.staging import define
 
 
@@ -102,6 +102,7 @@ def made_ready(session: Session, section: Section) -> tuple[dict[str, Any], str,
     namespace, options, framework = session.namespace, section.options, section.framework
     if options.device is not None:
         framework.device(options.device)
+    start(framework)
     inputs, stated = converted_inputs(options.inputs, namespace, [framework], framework, options.device)
     for name, module in framework.names().items():
         namespace.setdefault(name, module)
@@ -202,12 +203,12 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
     try:
         with framework.on_device(options.device), Watch(namespace, body.filename) as watch:
             compiled = framework.compile_events()
-            start = time.perf_counter()
+            begun = time.perf_counter()
             exec(statements, namespace)
             value = None if last is None else eval(last, namespace)
             results = ({} if last is None else {LAST: value}) | {n: namespace[n] for n in body.live if n in namespace}
             framework.finish()
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - begun
     except Exception as error:
         framework.add_hint(error)
         raise
