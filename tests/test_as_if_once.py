@@ -362,7 +362,6 @@ EFFECTS = [
         "log.handlers[0].close()\nn = len(Path('run.log').read_text().splitlines())",
         status="run-once",
         note="line 2: writes `",
-        compared="timed",  # a measured run logs nothing
     ),
     Case(
         "in-a-thread",

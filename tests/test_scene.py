@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import io
 import logging
 import sys
 import warnings
@@ -57,17 +58,40 @@ def test_output_goes_nowhere_until_the_scene_is_left(book, capsys):
     assert capsys.readouterr().out == "seen"
 
 
-def test_quiet_takes_every_kind_of_output(capsys, caplog):
+def test_quiet_takes_every_kind_of_output(capsys):
+    held, log = sys.stderr, logging.Logger("of a screen")
+    log.addHandler(logging.StreamHandler())
+    with quiet():
+        print("a")
+        print("b", file=sys.stderr)
+        print("c", file=held)
+        held.writelines(["d"])
+        logging.getLogger("e").error("e")
+        log.error("f")
+        warnings.showwarning(UserWarning("g"), UserWarning, "g.py", 1)
+    assert capsys.readouterr() == ("", "")
+    print("seen", file=held)
+    log.error("too")
+    assert capsys.readouterr() == ("", "seen\ntoo\n")
+
+
+def test_who_listens_to_the_log_and_to_warnings_is_told_in_quiet_too(caplog):
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("default")
         with quiet():
-            print("a")
-            print("b", file=sys.stderr)
             logging.getLogger("c").error("c")
             warnings.warn("d", stacklevel=1)
-    assert shown == []
-    assert capsys.readouterr() == ("", "")
-    assert caplog.records == []
+    assert [str(one.message) for one in shown] == ["d"]
+    assert [one.getMessage() for one in caplog.records] == ["c"]
+
+
+@pytest.mark.parametrize("has_buffer", [True, False])
+def test_a_quiet_stream_has_a_buffer_if_the_one_has_that_it_stands_for(monkeypatch, has_buffer):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()) if has_buffer else io.StringIO())
+    with quiet():
+        assert hasattr(sys.stdout, "buffer") == has_buffer
+        assert not has_buffer or sys.stdout.buffer.write(b"abc") == 3
+    assert not has_buffer or sys.stdout.buffer.getvalue() == b""
 
 
 def test_quiet_shows_no_displays(shell):

@@ -1,13 +1,20 @@
-"""What a run does to the world outside of the notebook, as its audit events tell."""
+"""What a run does to the world outside of the notebook, as stand-ins for functions of Python tell."""
 
 from __future__ import annotations
 
 import _thread
+import io
+import logging
+import operator
+import os
+import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
+import traceback
 
 import pytest
 from cells import run
@@ -17,12 +24,15 @@ from fwmagic.cells.threads import left_at_work, wait_for
 from fwmagic.cells.watch import Watch
 
 SETUP = """
-import asyncio, ctypes, faulthandler, logging, multiprocessing, os
+import asyncio, ctypes, faulthandler, gzip, json, logging, multiprocessing, os, pickle, zipfile
 import pathlib, shutil, socket, sqlite3, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread, Timer
 from time import sleep
 import numpy as np
+from os import remove as erase
+server = socket.create_server(("127.0.0.1", 0))
+served = socket.create_connection(server.getsockname())
 here = pathlib.Path("here.txt")
 opened = open("opened.txt", "w")
 log = logging.getLogger("of.the.watched")
@@ -51,6 +61,8 @@ def watched(tmp_path, monkeypatch):
 
     yield run
     namespace["opened"].close()
+    namespace["served"].close()
+    namespace["server"].close()
     namespace["log"].handlers[0].close()
 
 
@@ -83,6 +95,20 @@ def watched(tmp_path, monkeypatch):
         ("pool = ThreadPoolExecutor(); f = pool.submit(sleep, 0.1)", None, "leaves a thread at work"),
         ("p = spawning.Process(target=abs, args=(1,)); p.start(); p.join()", 1, "starts a process"),
         ("c.system(b'true')", None, "starts a process"),
+        ("log.warning('to a file that is open already')", 1, "writes `"),
+        ("with open('b', mode='wb') as f: pickle.dump([1], f)", 1, "writes `b`"),
+        ("json.dump([1], opened); opened.flush()", None, "writes `opened.txt`"),
+        ("with zipfile.ZipFile('z.zip', 'w') as z: z.writestr('a', 'b')", 1, "writes `z.zip`"),
+        ("gzip.open('g.gz', 'w').close()", 1, "writes `g.gz`"),
+        ("np.savetxt('a.txt', np.ones(2))", 1, "writes `a.txt`"),
+        ("tempfile.NamedTemporaryFile().close()", 1, "writes `"),
+        ("erase('here.txt')", 1, "removes `here.txt`"),
+        ("from os import remove as rm\nrm('here.txt')", 2, "removes `here.txt`"),
+        ("import os as another\nanother.replace(src='here.txt', dst='b')", 2, "moves `here.txt`"),
+        ("shutil.rmtree(tempfile.gettempdir() + '/none', ignore_errors=True)", 1, "removes `"),
+        ("socket.create_connection(('127.0.0.1', 9)) if 0 else socket.getaddrinfo('localhost', 9)", 1, "uses the net"),
+        ("served.sendall(b'1')", 1, "uses the network"),
+        ("os.kill(os.getpid(), 0)", 1, "sends a signal"),
         ("os.makedirs('a'); f = c.fopen(b'a/by_c', b'w'); c.fputs(b'1', f); c.fclose(f)", 1, "makes the folder `a`"),
     ],
 )
@@ -105,7 +131,6 @@ def test_what_a_cell_does_to_the_world(watched, text, line, why):
         "async def f(): await asyncio.sleep(0)\nasyncio.run(f())",
         "import wave, xmlrpc.client",
         "os.environ['A_B'] = '1'; del os.environ['A_B']",
-        "log.warning('to a file that is open already: a measured run logs nothing')",
         "os.close(os.dup(opened.fileno()))",
         "t = Thread(target=sleep, args=(0.01,)); t.start(); t.join()",
         "with ThreadPoolExecutor() as pool: f = pool.submit(sleep, 0.01)",
@@ -115,6 +140,92 @@ def test_what_a_cell_does_to_the_world(watched, text, line, why):
 )
 def test_what_does_nothing_to_the_world(watched, text):
     assert watched(text) is None
+
+
+def held_by_python():
+    """Return what modules and classes have through which the world is reached, by identity."""
+    modules = [sys.modules[name] for name in ("builtins", "io", "os", "sys", "socket", "shutil", "tempfile", "sqlite3")]
+    owners = [*modules, sys.modules[os.name], sys.modules["_io"], socket.socket, logging.FileHandler, pathlib.Path]
+    return [{name: id(value) for name, value in vars(owner).items()} for owner in owners]
+
+
+def test_nothing_is_left_of_a_watch(watched):
+    before = held_by_python()
+    watched("a = 1")
+    assert held_by_python() == before
+    with pytest.raises(ZeroDivisionError):
+        watched("erase('here.txt'); 1 / 0")
+    assert held_by_python() == before
+
+
+def test_who_gets_hold_of_a_function_meanwhile_has_the_function_itself(tmp_path):
+    text = """
+    import os, functools
+    from os import remove, rename as move
+    class Has:
+        make = os.mkdir
+    one = Has()
+    one.opens, listed, known = open, [os.rmdir], {"link": os.link}
+    def outer():
+        inner = os.replace
+        return lambda: inner
+    enclosed = outer()
+    """
+    names = {"__name__": "__main__"}
+    with Watch(names, "cell"):
+        exec(textwrap.dedent(text), names)
+    has = names["Has"], names["one"]
+    found = [names["remove"], names["move"], has[0].make, has[1].make, has[1].opens]
+    found += [names["listed"][0], names["known"]["link"], names["enclosed"]()]
+    expected = [os.remove, os.rename, os.mkdir, os.mkdir, open, os.rmdir, os.link, os.replace]
+    assert all(map(operator.is_, found, expected))
+    assert {type(one) for one in found} == {type(len)}
+
+
+def test_a_run_that_is_watched_finds_the_functions_as_they_are():
+    text = """
+    import copy, inspect, os, pickle, types
+    from os import remove
+    class Has:
+        find = os.path.exists
+        make = os.mkdir
+    found = [
+        remove is os.remove, os.remove in {erase}, os.chmod in os.supports_follow_symlinks, open == io.open is open,
+        isinstance(open, types.BuiltinFunctionType), pickle.loads(pickle.dumps(open)) is open, os.mkdir.__name__,
+        copy.deepcopy(os.mkdir) is os.mkdir, str(inspect.signature(os.rename)), repr(os.kill), Has().make is os.mkdir,
+    ]
+    """
+    code = textwrap.dedent(text)
+    plain = {"__name__": "__main__", "erase": os.remove, "io": io}
+    heard = dict(plain)
+    exec(code, plain)
+    with Watch(heard, "cell"):
+        exec(code, heard)
+    assert heard["found"] == plain["found"]
+
+
+def test_an_error_shows_the_users_frames_only(watched, tmp_path):
+    with pytest.raises(ValueError, match="1") as caught:
+        watched("try:\n    open('none/here', 'w')\nexcept OSError as error:\n    raise ValueError(1) from error")
+    chain = caught.value, caught.value.__cause__
+    frames = [[one.name for one in traceback.extract_tb(error.__traceback__)] for error in chain]
+    assert frames[1] == ["<module>"]
+    assert frames[0][-2:] == ["run", "<module>"]
+
+
+def test_no_hook_is_added_to_the_process():
+    code = """
+    import sys
+    sys.addaudithook = lambda hook: print("added")
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.run_cell("%load_ext fwmagic\\nimport numpy as np\\nA = np.ones(3)").raise_error()
+    shell.run_cell("%%compare --budget 0.05 -o r\\n%%numpy a\\nA.sum()\\n%%numpy b\\nA.mean()").raise_error()
+    print([one.status for one in shell.user_ns["r"]])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "added" not in done.stdout
+    assert "['timed', 'timed']" in done.stdout
 
 
 def test_what_others_do_meanwhile_is_not_the_cells(watched, tmp_path):
@@ -130,6 +241,26 @@ def test_what_others_do_meanwhile_is_not_the_cells(watched, tmp_path):
     with Watch(namespace, "cell") as watch:
         exec("go.set(); done.wait()", namespace)
     assert watch.effect is None
+
+
+def test_a_log_is_as_before_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logs = [logging.FileHandler(f"{n}.log", mode, delay=n == 2) for n, mode in enumerate("aww")]
+    log = logging.Logger("of a run")
+    log.handlers[:] = logs
+    log.handlers[:2] = logs[:2]
+    logs[0].emit(logging.makeLogRecord({"msg": "before"}))
+    logs[1].emit(logging.makeLogRecord({"msg": "before"}))
+    names = {"log": log}
+    with Watch(names, "cell") as watch:
+        exec(compile("log.warning('while')", "cell", "exec"), names)
+    assert (watch.effect.line, watch.lasting) == (1, None)
+    watch.put_back_files()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["0.log", "1.log"]
+    log.warning("after")
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["before\nafter\n"] * 2 + ["after\n"]
+    for one in logs:
+        one.close()
 
 
 def test_nothing_is_heard_when_nobody_watches(watched, tmp_path):

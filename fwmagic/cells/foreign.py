@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import operator
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -14,6 +16,8 @@ from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.settings import is_put_back
 
 _MOST_HELD = 10_000
+
+_live: weakref.WeakSet[Foreign] = weakref.WeakSet()
 
 
 class Foreign:
@@ -25,7 +29,12 @@ class Foreign:
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
-        self._held = dict(vars(owner))
+        self.look()
+        _live.add(self)
+
+    def look(self) -> None:
+        """Take what is there now for what was there before."""
+        self._held = dict(vars(self._owner))
         self._contents = {} if self._package() in frameworks.BUILT_IN else dict(self._containers())
 
     def _containers(self) -> Iterator[tuple[str, list[Any] | dict[Any, Any] | set[Any]]]:
@@ -84,6 +93,17 @@ class Foreign:
     @staticmethod
     def _differs(old: Any, new: Any) -> bool:
         return old is not new and (old is MISSING or callable(old)) and not _is_of_library(new)
+
+
+@contextmanager
+def changed_by_libraries() -> Iterator[None]:
+    """Leave what libraries register in the block, while we have them start, out of what cells have changed."""
+    untouched = [one for one in _live if not one.changed()]
+    try:
+        yield
+    finally:
+        for one in untouched:
+            one.look()
 
 
 def _hold_the_same(one: Any, other: Any) -> bool:

@@ -477,7 +477,7 @@ class _ModuleKind(Kind):
 #: (`for _ in ...`) would stop IPython from ever updating it again, so it is put back like any other name.
 #: Compilers leave names of theirs, such as `__compiled_fn_1` and `_140344500019792_c9`, in the globals of a function
 #: that the user compiled, and call them, or delete them, later.
-OF_OTHERS: Final = re.compile(r"In|Out|_i{1,3}|_\d+|_i\d+|_ih|_oh|_dh|__\w*(?<!__)|\w*_\d{9,}_c\d+")
+OF_OTHERS: Final = re.compile(r"__warningregistry__|In|Out|_i{1,3}|_\d+|_i\d+|_ih|_oh|_dh|__\w*(?<!__)|\w*_\d{9,}_c\d+")
 
 
 class BindingsKind(Kind):

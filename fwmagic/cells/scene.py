@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import io
-import logging
 import operator
 import sys
 import types
@@ -213,63 +212,96 @@ class Scene:
 
 @contextlib.contextmanager
 def quiet(shell: Any = None) -> Iterator[None]:
-    """Write the output of what runs in the block nowhere (streams, displays, log messages); refuse `input()`.
+    """Write what is shown by what runs in the block nowhere: streams, displays; refuse `input()`.
 
-    Inside of another such block this does nothing, and costs next to nothing.
+    The work behind it is done: messages of the log reach their handlers, and warnings who shows them, and only what
+    these would write to the screen is dropped. Inside of another such block this does nothing, and costs next to
+    nothing.
     """
     if isinstance(sys.stdout, _QuietStream) and isinstance(sys.stderr, _QuietStream):
         yield
         return
     before = sys.stdout, sys.stderr, builtins.input
-    disabled = logging.root.manager.disable
     with contextlib.ExitStack() as stack:
-        stack.callback(logging.disable, disabled)
-        stack.enter_context(_no_warnings())
+        stack.enter_context(_warnings_as_before())
+        stack.enter_context(_dropping(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__))
         stack.callback(_set_streams, *before)
-        logging.disable(logging.CRITICAL)
-        _set_streams(_QuietStream(), _QuietStream(), _no_input)
+        _set_streams(_QuietStream(sys.stdout), _QuietStream(sys.stderr), _no_input)
         if shell is not None:
             stack.enter_context(_no_displays(shell))
         yield
 
 
-class _Dropping(list[Any]):
-    """The notebook's filters of warnings, except that what they show is dropped: the one plain run has shown it.
-
-    What they raise is raised. Code that catches warnings copies the filters first, and is given the notebook's own.
-    """
-
-    def __init__(self, filters: list[Any]) -> None:
-        dropped = [one if one[0] == "error" else ("ignore", *one[1:]) for one in filters]
-        super().__init__([*dropped, ("ignore", None, Warning, None, 0)])
-        self._filters = filters
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._filters[key] if isinstance(key, slice) else super().__getitem__(key)
-
-
 @contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Show no warnings, and leave no trace of any.
+def _warnings_as_before() -> Iterator[None]:
+    """Leave the filters of warnings, and who shows them, as they are.
 
     `warnings.catch_warnings` would make Python forget which warnings it has shown already, and show them again.
     """
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
-    before = list(filters)
-    warnings.filters = _Dropping(filters)
+    before, show = list(filters), warnings.showwarning
     try:
         yield
     finally:
         filters[:] = before
-        warnings.filters = filters
+        warnings.filters, warnings.showwarning = filters, show
+
+
+@contextlib.contextmanager
+def _dropping(*streams: Any) -> Iterator[None]:
+    """Have streams forget what is written to them by those that hold one, as a handler of the log does."""
+    before = []
+    for stream in streams:
+        own = getattr(stream, "__dict__", None)
+        if isinstance(own, dict) and own.get("write") is not _drop:
+            before.append((own, {name: own.get(name, MISSING) for name in _NOTHING}))
+            own.update(_NOTHING)
+    try:
+        yield
+    finally:
+        for own, held in before:
+            for name, value in held.items():
+                if value is MISSING:
+                    own.pop(name, None)
+                else:
+                    own[name] = value
+
+
+def _drop(text: Any, /) -> int:
+    return len(text)
+
+
+def _do_nothing(*_: Any) -> None:
+    pass
+
+
+#: What a stream does that forgets.
+_NOTHING = {"write": _drop, "writelines": _do_nothing, "flush": _do_nothing}
+
+
+class _QuietBytes(io.BufferedIOBase):
+    """A stream of bytes that forgets what is written to it."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any, /) -> int:
+        return memoryview(content).nbytes
 
 
 class _QuietStream(io.TextIOBase):
-    """A stream that forgets what is written to it."""
+    """A stream that forgets what is written to it; it has a buffer if the one that it stands for has one."""
 
     encoding = "utf-8"
 
-    def write(self, text: str) -> int:
+    def __init__(self, instead_of: Any = None) -> None:
+        if hasattr(instead_of, "buffer"):
+            self.buffer = _QuietBytes()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
         return len(text)
 
 

@@ -82,7 +82,7 @@ class Settings:
 
 def is_put_back(module: ModuleType, name: str) -> bool:
     """Say whether an attribute of a module of Python is a setting that is put back."""
-    return module is builtins or (module, name) in _LISTS or (module is sys and name in _HOOKS)
+    return module is builtins or (module, name) in (*_LISTS, *_OF_WARNINGS) or (module is sys and name in _HOOKS)
 
 
 # Python
@@ -343,6 +343,10 @@ def _write_locale(saved: str) -> None:
 # Warnings and the log
 
 
+_SHOWN = "__warningregistry__"
+_OF_WARNINGS = ((warnings, "filters"), (warnings, "showwarning"))
+
+
 def _read_warnings() -> tuple[Any, ...]:
     return warnings.filters, list(warnings.filters), warnings.showwarning
 
@@ -351,6 +355,23 @@ def _write_warnings(saved: tuple[Any, ...]) -> None:
     filters, content, show = saved
     filters[:] = content
     warnings.filters, warnings.showwarning = filters, show
+
+
+def _read_shown() -> dict[str, tuple[dict[Any, Any], dict[Any, Any]]]:
+    """Return what Python remembers, in each module that has warned, of the warnings that it has shown."""
+    held = ((name, getattr(one, "__dict__", {}).get(_SHOWN)) for name, one in list(sys.modules.items()))
+    return {name: (one, dict(one)) for name, one in held if isinstance(one, dict)}
+
+
+def _write_shown(saved: dict[str, tuple[dict[Any, Any], dict[Any, Any]]]) -> None:
+    for name in _read_shown().keys() - saved.keys():
+        vars(sys.modules[name]).pop(_SHOWN, None)
+    for name, (held, content) in saved.items():
+        if held != content:
+            held.clear()
+            held.update(content)
+        if name in sys.modules:
+            vars(sys.modules[name])[_SHOWN] = held
 
 
 _UNTOUCHED = (logging.NOTSET, (), (), True, False)
@@ -497,8 +518,9 @@ _SETTINGS = (
     Setting(_read_signalled, _write_signalled, late=True),  # any division may set these
     Setting(lambda: locale.setlocale(locale.LC_ALL), _write_locale),
     Setting(_read_warnings, _write_warnings, late=True),
+    Setting(_read_shown, _write_shown, late=True),  # a warning that is shown once is so in the first of all calls
     Setting(_read_log, _write_log, same=_same_log),
-    _attribute(logging.root.manager, "disable", late=True),
+    _attribute(logging.root.manager, "disable"),
     Setting(_read_figures, _write_figures, same=_same_figures),
     Setting(_read_events, _write_events),
 )

@@ -112,7 +112,9 @@ class Walk:
         self._plans = Plans(namespace)
         self._names: Final = BindingsKind()
         self.unread: set[str] = set()
-        self._seen = {id(namespace), id(sys.modules)}
+        # What is written to the screen, and who holds these streams, is nothing to put back.
+        screens = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        self._seen = {id(namespace), id(sys.modules), *map(id, screens)}
         # What waits to be visited: (value, parent, key, inner), by whether the notebook itself holds it.
         self._waiting: dict[bool, list[tuple[Any, int, Any, bool]]] = {True: [], False: []}
         self._add(namespace, self._names, -1, "", False)

@@ -1,17 +1,18 @@
-"""What one run does to the world outside of the notebook, as Python itself tells by its audit events."""
+"""What one run does to the world outside of the notebook, as stand-ins for functions of Python tell."""
 
 from __future__ import annotations
 
-import functools
+import logging
 import os
-import sys
+import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from fwmagic import frameworks
+from fwmagic.cells.doors import AUDIT, Doors
 from fwmagic.cells.processes import Started
 from fwmagic.cells.threads import left_at_work
 from fwmagic.cells.written import Written
@@ -20,39 +21,57 @@ from fwmagic.report import Place
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NOT_ON_DISK = (os.devnull, ":memory:")
 _STARTS, _RUNS = "starts a process", "runs `{}`"
-#: What each event says of the cell, with its first argument in the braces.
+_LOGS: Final = "logging.FileHandler.emit"
+
+
+def _of(module: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{module}.{name}" for name in names)
+
+
+#: What a call of each function, or what it tells by `sys.audit`, says of the cell, with its first argument in the
+#: braces.
 _WORDS: Final[Mapping[str, str]] = {
-    "open": "writes `{}`",
-    **dict.fromkeys(("os.remove", "os.rmdir", "shutil.rmtree"), "removes `{}`"),
-    **dict.fromkeys(("os.rename", "shutil.move"), "moves `{}`"),
+    **dict.fromkeys(("builtins.open", "os.open", _LOGS), "writes `{}`"),
+    **dict.fromkeys((*_of("os", "remove", "unlink", "rmdir"), "shutil.rmtree"), "removes `{}`"),
+    **dict.fromkeys((*_of("os", "rename", "replace"), "shutil.move"), "moves `{}`"),
     "os.mkdir": "makes the folder `{}`",
-    **dict.fromkeys(("os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime"), "changes `{}`"),
-    **dict.fromkeys(("os.setxattr", "os.removexattr", "os.chflags", "os.lockf", "fcntl.flock"), "changes `{}`"),
-    **dict.fromkeys(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"), _RUNS),
+    **dict.fromkeys(_of("os", "link", "symlink", "truncate", "ftruncate", "mkfifo", "mknod", "utime"), "changes `{}`"),
+    **dict.fromkeys(_of("os", "chmod", "fchmod", "lchmod", "chown", "fchown", "lchown"), "changes `{}`"),
+    **dict.fromkeys(_of("os", "chflags", "lchflags", "setxattr", "removexattr", "lockf"), "changes `{}`"),
+    **dict.fromkeys(_of("fcntl", "flock", "lockf"), "changes `{}`"),
+    **dict.fromkeys(("subprocess.Popen", *_of("os", "system", "execv", "execve", "spawnv", "spawnve")), _RUNS),
+    **dict.fromkeys(_of("os", "posix_spawn", "posix_spawnp"), _RUNS),
     **dict.fromkeys(("os.startfile", "webbrowser.open"), "opens `{}`"),
-    **dict.fromkeys(("os.fork", "os.forkpty", "pty.spawn", "_winapi.CreateProcess"), _STARTS),
-    **dict.fromkeys(("os.kill", "os.killpg", "signal.pthread_kill"), "sends a signal"),
-    **dict.fromkeys(("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"), "uses the network"),
-    **dict.fromkeys(("socket.getaddrinfo", "urllib.Request", "http.client.connect"), "uses the network"),
-    **dict.fromkeys(("ftplib.connect", "smtplib.connect", "imaplib.open", "poplib.connect"), "uses the network"),
+    **dict.fromkeys((*_of("os", "fork", "forkpty"), "pty.spawn", "_winapi.CreateProcess"), _STARTS),
+    **dict.fromkeys((*_of("os", "kill", "killpg"), "signal.pthread_kill"), "sends a signal"),
+    **dict.fromkeys(_of("socket.socket", "connect", "connect_ex", "bind", "sendto", "sendmsg"), "uses the network"),
+    **dict.fromkeys((*_of("socket.socket", "send", "sendall"), "_socket.getaddrinfo"), "uses the network"),
+    **dict.fromkeys(("urllib.Request", "http.client.connect", "ftplib.connect"), "uses the network"),
+    **dict.fromkeys(("smtplib.connect", "imaplib.open", "poplib.connect"), "uses the network"),
     "sqlite3.connect": "opens the database `{}`",
     "resource.setrlimit": "sets a limit of the process",
     "sys.addaudithook": "adds an audit hook",
-}  # fmt: skip
-_OF_PROCESSES = frozenset(event for event, words in _WORDS.items() if words in (_STARTS, _RUNS))
+}
+_OF_PROCESSES = frozenset(name for name, words in _WORDS.items() if words in (_STARTS, _RUNS))
 # Of these, so many arguments are files that can be put back.
-_ON_FILES: Final[Mapping[str, int]] = {"open": 1, "os.remove": 1, "os.truncate": 1, "os.rename": 2}
+_ON_FILES: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("builtins.open", "os.open", "os.remove", "os.unlink", "os.truncate", _LOGS), 1),
+    **dict.fromkeys(("os.rename", "os.replace"), 2),
+}
+_OPENS = ("builtins.open", "os.open")
+_SENDS = _of("socket.socket", "send", "sendall")
+_FOLDERS = ("dir_fd", "src_dir_fd", "dst_dir_fd")  # where a path begins, if not in the current folder
+# What the first two arguments are called, where they are given by name.
+_FIRST, _SECOND = ("path", "file", "src", "command", "database", "fd"), ("mode", "flags", "dst")
 # Python does not tell of the processes that these start, but that they open a pipe to them.
 _TO_PROCESSES = ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver")
-# Between the user's code and an event: what a module does while it is imported is done once in a process.
+# Between the user's code and a call: what a module does while it is imported is done once in a process.
 _IMPORTING = "<frozen importlib"
 
 # No time of a call would hold that work, and it would go on while others are timed.
 _LEFT_AT_WORK = "leaves a thread at work when it is done (`join()` it in the cell)"
 # A file of more bytes is not kept to be put back.
 _MOST_KEPT = 64 * 2**20
-
-_armed: list[Watch] = []  # the hook cannot be taken away again, so it looks here whether anybody wants to know
 
 
 class Watch:
@@ -62,6 +81,7 @@ class Watch:
     such as the cache of a compiler, nor what a module does while it is imported. What the files held that the run
     opened for writing, moved or removed is kept, so that `put_back_files` can make them as they were; `lasting` is the
     first thing that it cannot. Of code that writes to files without asking Python, traces are looked for afterwards.
+    Nothing is left of the watch outside of the run: see `Doors`.
     `thread` is one that the run started, and that was still at work at its end.
 
     Parameters
@@ -72,7 +92,7 @@ class Watch:
         The cell's, to say on which line it was.
     """
 
-    def __init__(self, namespace: Mapping[str, Any], filename: str) -> None:
+    def __init__(self, namespace: dict[str, Any], filename: str) -> None:
         self.effect: Place | None = None
         self.lasting: Place | None = None
         self.thread: threading.Thread | None = None
@@ -83,20 +103,21 @@ class Watch:
         self._before: list[threading.Thread] = []
         self._others: set[int | None] = set()
         self._files: dict[Path, bytes | None] = {}  # None: there was no such file
+        self._logs: dict[logging.FileHandler, bool] = {}  # whether it had its file open
+        self._doors = Doors(namespace, self._hear)
         self._asked: set[str] = set()
         self._written: Written | None = None
         self._started: Started | None = None
 
     def __enter__(self) -> Watch:
-        _install()
         self._before = threading.enumerate()
         self._others = {thread.ident for thread in self._before} - {self._own_thread}
         self._written, self._started = Written(), Started()
-        _armed.append(self)
+        self._doors.open()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        _armed.remove(self)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._doors.close(error)
         path = self._written.path(self._asked) if self._written is not None and self.effect is None else ""
         if path:
             self.effect = self.lasting = Place(None, f"writes `{path}`")
@@ -106,35 +127,44 @@ class Watch:
         if self.thread is not None:
             self.effect = self.lasting = self.effect or Place(None, _LEFT_AT_WORK)
 
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Note an event, if it is one of those and the cell's own doing."""
-        what = arguments[0] if arguments else None
-        if event == "open" and isinstance(what, int) and sys._getframe(2).f_globals.get("__name__") in _TO_PROCESSES:
-            event = "os.fork"
-        elif event == "open" and (isinstance(what, int) or not arguments[2] & _WRITING):
+    def _hear(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], frame: FrameType) -> None:
+        """Note a call, if it does something to the world and is the cell's own doing."""
+        if name == AUDIT and arguments:
+            name, arguments = str(arguments[0]), arguments[1:]
+        if name not in _WORDS:
             return
-        files = [_name(one) for one in arguments[: _ON_FILES.get(event, 0)]]
+        what, how = _argument(0, _FIRST, arguments, named), _argument(1, _SECOND, arguments, named)
+        if name in _OPENS and isinstance(what, int) and frame.f_globals.get("__name__") in _TO_PROCESSES:
+            name = "os.fork"
+        elif name in _OPENS and (isinstance(what, int) or not _is_to_write(how)):
+            return
+        if name in _SENDS and not _has_peer(what):
+            return
+        files = [_name(one) for one in (what, how)[: _ON_FILES.get(name, 0)]]
         self._asked.update(files)
-        frame = self._cause()
-        if frame is None:
-            if event in _OF_PROCESSES:
+        cause = self._cause(frame)
+        if cause is None:
+            if name in _OF_PROCESSES:
                 self._started = None  # somebody else has started one: what the system tells is not of the cell alone
             return
         if _name(what) in _NOT_ON_DISK:
             return
-        is_kept = bool(files) and all([self._keep(Path(one).absolute()) for one in files])
-        line = next((one.f_lineno for one in _frames(frame) if one.f_code.co_filename == self._filename), None)
-        place = Place(line, _WORDS[event].format(_name(what)))
+        elsewhere = isinstance(what, int) or any(named.get(one) is not None for one in _FOLDERS)
+        is_kept = bool(files) and not elsewhere and all([self._keep(Path(one).absolute()) for one in files])
+        if isinstance(what, logging.FileHandler):
+            self._logs.setdefault(what, what.stream is not None)
+        line = next((one.f_lineno for one in _frames(cause) if one.f_code.co_filename == self._filename), None)
+        place = Place(line, _WORDS[name].format(_name(what)))
         self.effect = self.effect or place
         if not is_kept:
             self.lasting = self.lasting or place
 
-    def _cause(self) -> FrameType | None:
-        """Return the innermost frame of the cell's own code behind an event of now; None if it is not the cell's doing.
+    def _cause(self, event: FrameType) -> FrameType | None:
+        """Return the innermost frame of the cell's own code behind a call; None if it is not the cell's doing.
 
         A thread that the cell has started need not have any of its code: then it is the thread's innermost frame.
         """
-        thread, event = threading.get_ident(), sys._getframe(3)
+        thread = threading.get_ident()
         if thread in self._others:
             return None
         for frame in _frames(event):
@@ -152,6 +182,13 @@ class Watch:
                 path.unlink(missing_ok=True)
             else:
                 path.write_bytes(content)
+        for handler, was_open in self._logs.items():
+            stream: Any = handler.stream
+            if stream is not None and was_open:
+                stream.seek(0, os.SEEK_END)
+            elif stream is not None:
+                handler.stream = None  # it opens the file when it is to write there
+                stream.close()
 
     def _keep(self, path: Path) -> bool:
         """Keep what a file holds, or that there is none, if it can be put back; say so."""
@@ -173,17 +210,27 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def _argument(place: int, names: Collection[str], arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """Return what a call was given at a place, or under one of these names."""
+    return arguments[place] if place < len(arguments) else next((named[one] for one in names if one in named), None)
+
+
+def _is_to_write(how: Any) -> bool:
+    """Say whether a mode or flags open a file to write to it."""
+    return bool(how & _WRITING) if isinstance(how, int) else not {*"wax+"}.isdisjoint(str(how))
+
+
+def _has_peer(connection: socket.socket) -> bool:
+    """Say whether somebody goes by a name at the other end: those of a pair, as of an event loop, are both here."""
+    try:
+        return bool(connection.getpeername())
+    except OSError:
+        return False
+
+
 def _name(what: Any) -> str:
+    if isinstance(what, logging.FileHandler):
+        return what.baseFilename
     if isinstance(what, str | bytes | os.PathLike):
         return os.fsdecode(what)
     return type(what).__name__
-
-
-def _heard(event: str, arguments: tuple[Any, ...]) -> None:
-    if _armed and event in _WORDS:
-        _armed[-1].hear(event, arguments)
-
-
-@functools.cache
-def _install() -> None:
-    sys.addaudithook(_heard)

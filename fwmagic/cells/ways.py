@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from fwmagic.cells import uses
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.fingerprint import fingerprint_of_modules
+from fwmagic.cells.foreign import changed_by_libraries
 from fwmagic.cells.function import first_use
 from fwmagic.cells.loops import why_too_long
 from fwmagic.cells.obstacles import why_never, why_python
@@ -146,7 +147,7 @@ def _primed(scene: Scene, window: Window) -> float:
     """Return the seconds of the first compilation in this process; where it fails, nothing can be compiled."""
     framework = scene.framework
     try:
-        with window():
+        with window(), changed_by_libraries():
             return framework.prime()
     except Exception as error:  # whatever a broken installation, or a cache that cannot be written, raises
         why = one_line(message_of(error), 200)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import stat
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 # What the system tells of this thread alone: the sum of all that it has written, to whatever it was.
 _OF_THREAD = "/proc/thread-self/io"
@@ -42,7 +40,7 @@ class Written:
     def path(self, asked: Collection[str]) -> str:
         """Return a file that this thread has written to since, if none of `asked`; empty: there is none.
 
-        Standard streams and those of the log are left out.
+        Standard streams are left out.
         """
         written = 0 if self._sum is None else (_bytes_so_far() or 0) - self._sum
         if written <= 0:
@@ -155,19 +153,8 @@ def _files_in(folder: Path | None) -> dict[str, os.stat_result] | None:
 
 
 def _streams() -> set[tuple[int, int]]:
-    """Return which files the standard streams and the log write to: measured runs write nothing there."""
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    handlers = (handler for one in loggers if isinstance(one, logging.Logger) for handler in one.handlers)
-    opened = (getattr(handler, "stream", None) for handler in handlers)
-    numbers = [0, 1, 2, *(number for stream in opened if (number := _number_of(stream)) is not None)]
-    return {(found.st_dev, found.st_ino) for number in numbers if (found := _status_of(number)) is not None}
-
-
-def _number_of(stream: Any) -> int | None:
-    try:
-        return int(stream.fileno())
-    except (AttributeError, OSError, ValueError):  # no stream, or none of a file, or closed
-        return None
+    """Return which files the standard streams write to: measured runs write nothing there."""
+    return {(found.st_dev, found.st_ino) for number in (0, 1, 2) if (found := _status_of(number)) is not None}
 
 
 def _status_of(number: int) -> os.stat_result | None:

@@ -24,7 +24,7 @@ from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Here, passes
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of_sections
-from fwmagic.run.session import Session, distinct, seed_all
+from fwmagic.run.session import Session, distinct, seed_all, start
 from fwmagic.run.staging import Staging
 
 
@@ -64,6 +64,8 @@ class Comparison:
         names = self._setup.names if self._setup is not None else []
         try:
             with self._guard:
+                if not self.options.isolated:
+                    start(*self._frameworks())
                 # The sections' scenes save what the sections reach; this saves what the setup does, and the generators.
                 world = self._session.snapshot(names, *self._frameworks())
                 try:

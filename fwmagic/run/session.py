@@ -9,6 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.listeners import told_by_log_and_warnings
 from fwmagic.cells.modules import modules_of, parts_named
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import Copies
@@ -42,13 +43,19 @@ class Session:
         """
         code = body.code(body.tree)
         imported = [one for one in modules_of(code) if vars(one) is not self.namespace]
-        roots = [*roots, *imported, *parts_named(code, self.namespace)]
+        roots = [*roots, *imported, *parts_named(code, self.namespace), *told_by_log_and_warnings(self.namespace)]
         return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:
     """Return the frameworks that this process has imported, and some more, each once."""
     return distinct([*frameworks.loaded(), *more])
+
+
+def start(*some: Framework) -> None:
+    """Import what frameworks import when they are first used: what that registers is no cell's doing."""
+    for framework in some:
+        framework.compile_events()
 
 
 def distinct(some: Iterable[Framework]) -> list[Framework]:

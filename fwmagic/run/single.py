@@ -28,7 +28,7 @@ from fwmagic.run.measuring import Measuring
 from fwmagic.run.place import Here, conditions_here, conditions_with_load, passes
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of_sections
-from fwmagic.run.session import Session, seed_all
+from fwmagic.run.session import Session, seed_all, start
 from fwmagic.run.staging import define
 
 
@@ -109,6 +109,7 @@ def made_ready(session: Session, section: Section) -> tuple[dict[str, Any], str,
     namespace, options, framework = session.namespace, section.options, section.framework
     if options.device is not None:
         framework.device(options.device)
+    start(framework)
     inputs, stated = converted_inputs(options.inputs, namespace, [framework], framework, options.device)
     for name, module in framework.names().items():
         namespace.setdefault(name, module)
@@ -216,12 +217,12 @@ def _commit(section: Section, namespace: dict[str, Any], before: Snapshot, input
         imports = on_import(before.take_in)
         with framework.on_device(options.device), Watch(namespace, body.filename) as watch, imports:
             compiled = framework.compile_events()
-            start = time.perf_counter()
+            begun = time.perf_counter()
             exec(statements, namespace)
             value = None if last is None else eval(last, namespace)
             results = ({} if last is None else {LAST: value}) | {n: namespace[n] for n in body.live if n in namespace}
             framework.finish()
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - begun
     except Exception as error:
         framework.add_hint(error)
         raise
