@@ -65,12 +65,12 @@ CELLS = {
         "torch\nt.add_(torch.rand(1))\nt.shape[0]", "numpy\n65", "differs", "64 and 65"),
     "a generator without a seed": (
         "numpy\nnp.random.default_rng().random(9)", "numpy two\nnp.random.default_rng().random(9)",
-        "not compared", "draws random numbers"),
+        "not compared", "gives something else in every run"),
     "such a one, of another mean": (
         "numpy\nnp.random.default_rng().random(9)", "numpy two\nnp.random.default_rng().random(9) + 99",
         "differs", "in mean at Out"),
     "a text of the system's": (
-        "numpy\nuuid.uuid4().hex", "numpy two\nuuid.uuid4().hex", "not compared", "draws random numbers"),
+        "numpy\nuuid.uuid4().hex", "numpy two\nuuid.uuid4().hex", "not compared", "gives something else in every run"),
     "addresses for keys": (
         "numpy\n{id(object()): 1, id([]): 2}", "numpy two\n{id([]): 1}", "not compared", "other parts in every run"),
     "a seed that each sets": (
