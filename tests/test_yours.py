@@ -162,6 +162,10 @@ def test_a_mention_is_not_enough(framework, text):
     assert found(framework, text).called is None
 
 
+def test_nor_is_what_a_name_held_before_the_cell_binds_it_anew():
+    assert found("jax", "step = abs\nstep(x)").called is None
+
+
 @pytest.mark.parametrize(
     ("framework", "text", "line"),
     thinned(

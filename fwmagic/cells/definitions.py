@@ -34,7 +34,7 @@ _WRAPPERS = {
 }
 
 
-class Kind(Enum):
+class Meaning(Enum):
     """What is known of a name before the section runs."""
 
     LIBRARY = auto()  # a module of a library, or a function or class of one
@@ -61,9 +61,9 @@ class Surroundings:
     ) -> None:
         self._namespace = namespace
         self._statements = [*earlier, *statements]
-        self._kinds: dict[str, Kind] = {}
+        self._meanings: dict[str, Meaning] = {}
         for one in self._statements:
-            self._kinds |= self._kinds_bound(one)
+            self._meanings |= self._meanings_bound(one)
 
     def only_defines(self, definition: ast.stmt, before: Iterable[ast.stmt]) -> bool:
         """Say whether it makes no difference if a definition is made before these statements, and only once.
@@ -77,7 +77,7 @@ class Surroundings:
             return _is_of_libraries(definition.module or "") or not any(map(_acts, earlier))
         return isinstance(definition, ast.Import) or self._is_fixed_definition(definition, earlier, {})
 
-    def _is_fixed_definition(self, node: ast.AST, before: list[ast.stmt], local: Mapping[str, Kind]) -> bool:
+    def _is_fixed_definition(self, node: ast.AST, before: list[ast.stmt], local: Mapping[str, Meaning]) -> bool:
         """Say whether making a function or class, or one in the class that has bound `local`, is as if never done."""
         if isinstance(node, ast.ClassDef):
             keywords = all(
@@ -99,7 +99,7 @@ class Surroundings:
 
     def _is_fixed_body(self, body: Iterable[ast.stmt], before: list[ast.stmt]) -> bool:
         """Say whether the body of a class does no more than define."""
-        local: dict[str, Kind] = {}
+        local: dict[str, Meaning] = {}
         for one in body:
             match one:
                 case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -115,10 +115,10 @@ class Surroundings:
             if not fixed:
                 return False
             number = isinstance(one, ast.Assign) and self._is_number(one.value, local)
-            local |= dict.fromkeys(names_of_statements([one]).writes, Kind.NUMBER if number else Kind.OTHER)
+            local |= dict.fromkeys(names_of_statements([one]).writes, Meaning.NUMBER if number else Meaning.OTHER)
         return True
 
-    def _is_known_decorator(self, node: ast.expr, before: list[ast.stmt], local: Mapping[str, Kind]) -> bool:
+    def _is_known_decorator(self, node: ast.expr, before: list[ast.stmt], local: Mapping[str, Meaning]) -> bool:
         """Say whether a decorator is one of a library, or a part of what such a one made: `@size.setter`."""
         if isinstance(node, ast.Call):
             given = (*node.args, *(one.value for one in node.keywords))
@@ -128,7 +128,7 @@ class Surroundings:
         match node:
             case ast.Attribute(value=ast.Name(id=name)) if name in local:
                 return True
-            case ast.Attribute(value=ast.Name(id=name)) if self._kind(name) is Kind.MADE:
+            case ast.Attribute(value=ast.Name(id=name)) if self._meaning(name) is Meaning.MADE:
                 return name not in self._reached(before)  # such as `@f.defjvp`, where nobody has called `f` yet
         return self._is_offer(node)
 
@@ -138,10 +138,10 @@ class Surroundings:
             return self._is_base(node.value) and self._is_fixed(node.slice, {})
         if isinstance(node, ast.Call):
             return self._is_fixed(node, {})
-        is_class = isinstance(node, ast.Name) and self._kind(node.id) is Kind.CLASS
+        is_class = isinstance(node, ast.Name) and self._meaning(node.id) is Meaning.CLASS
         return is_class or self._is_offer(node)
 
-    def _is_fixed(self, node: ast.expr, local: Mapping[str, Kind]) -> bool:
+    def _is_fixed(self, node: ast.expr, local: Mapping[str, Meaning]) -> bool:
         """Say whether evaluating this does nothing, and gives the same object or number wherever it stands."""
         match node:
             case ast.Constant():
@@ -160,22 +160,22 @@ class Surroundings:
                 return self._is_offer(node.func) and all(self._is_fixed(one, local) for one in given)
         return self._is_number(node, local) or self._is_offer(node)
 
-    def _is_number(self, node: ast.expr, local: Mapping[str, Kind]) -> bool:
+    def _is_number(self, node: ast.expr, local: Mapping[str, Meaning]) -> bool:
         """Say whether this is a constant, the name of a number, or an operation on such."""
         match node:
             case ast.Constant():
                 return True
             case ast.Name(id=name):
-                kind = local.get(name) or self._kind(name)
-                return kind is Kind.NUMBER and (name in local or self._is_bound_once(name))
+                meaning = local.get(name) or self._meaning(name)
+                return meaning is Meaning.NUMBER and (name in local or self._is_bound_once(name))
         parts = (one for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr))
         return isinstance(node, _OPERATIONS) and all(self._is_number(one, local) for one in parts)
 
-    def _is_passive(self, node: ast.expr, local: Mapping[str, Kind]) -> bool:
+    def _is_passive(self, node: ast.expr, local: Mapping[str, Meaning]) -> bool:
         """Say whether what a decorator is given is fixed, and holds nothing of the user's that it could call."""
         named = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
         calls = any(isinstance(one, ast.Lambda) for one in ast.walk(node))
-        known = all((local.get(name) or self._kind(name)) in (Kind.LIBRARY, Kind.NUMBER) for name in named)
+        known = all((local.get(name) or self._meaning(name)) in (Meaning.LIBRARY, Meaning.NUMBER) for name in named)
         return known and not calls and self._is_fixed(node, local)
 
     def _is_quiet(self, annotation: ast.expr | None) -> bool:
@@ -188,7 +188,7 @@ class Surroundings:
         while isinstance(node, ast.Attribute):
             parts.insert(0, node.attr)
             node = node.value
-        if not isinstance(node, ast.Name) or self._kind(node.id) is not Kind.LIBRARY:
+        if not isinstance(node, ast.Name) or self._meaning(node.id) is not Meaning.LIBRARY:
             return False
         owner = self._namespace.get(node.id)
         for part in parts[:-1]:  # the attributes of other objects, such as `jax.config`, are settings
@@ -197,7 +197,7 @@ class Surroundings:
 
     def _is_bound_once(self, name: str) -> bool:
         """Say whether no function binds a name anew."""
-        return self._kind(name) is Kind.LIBRARY or (self._rebound is not None and name not in self._rebound)
+        return self._meaning(name) is Meaning.LIBRARY or (self._rebound is not None and name not in self._rebound)
 
     @functools.cached_property
     def _rebound(self) -> frozenset[str] | None:
@@ -221,45 +221,45 @@ class Surroundings:
             pending = set[str]().union(*inner, *(names_of_code(one.__code__).reads for one in called)) - found
         return found
 
-    def _kind(self, name: str) -> Kind:
-        known = self._kinds.get(name)
+    def _meaning(self, name: str) -> Meaning:
+        known = self._meanings.get(name)
         if known is not None:
             return known
         value = self._namespace.get(name, getattr(builtins, name, None))
         if isinstance(value, ModuleType):
-            return Kind.OTHER if is_of_user(value) or value.__name__ == "__main__" else Kind.LIBRARY
+            return Meaning.OTHER if is_of_user(value) or value.__name__ == "__main__" else Meaning.LIBRARY
         original = inspect.unwrap(value) if isinstance(value, FunctionType) else value
         if isinstance(original, type | FunctionType | BuiltinFunctionType) and _is_of_library(original):
-            return Kind.LIBRARY
+            return Meaning.LIBRARY
         if isinstance(value, type) and not _acts_on_subclasses(value):
-            return Kind.CLASS
-        return Kind.NUMBER if type(value) in (bool, int, float, complex, str, bytes) else Kind.OTHER
+            return Meaning.CLASS
+        return Meaning.NUMBER if type(value) in (bool, int, float, complex, str, bytes) else Meaning.OTHER
 
-    def _kinds_bound(self, node: ast.stmt) -> dict[str, Kind]:
+    def _meanings_bound(self, node: ast.stmt) -> dict[str, Meaning]:
         """Return what is known of the names that a statement binds."""
-        kind = Kind.OTHER
+        meaning = Meaning.OTHER
         match node:
             case ast.Import(names=names):
                 return {
                     one.asname or one.name.partition(".")[0]: _of_libraries(_is_of_libraries(one.name)) for one in names
                 }
             case ast.ImportFrom(module=module):
-                kind = _of_libraries(_is_of_libraries(module or ""))
-                return dict.fromkeys(names_made([node]), kind)
+                meaning = _of_libraries(_is_of_libraries(module or ""))
+                return dict.fromkeys(names_made([node]), meaning)
             case ast.ClassDef(keywords=[], decorator_list=decorators, bases=bases, body=body):
                 acts = any(getattr(one, "name", "") == "__init_subclass__" for one in body)
                 known = all(self._is_known_decorator(one, [], {}) for one in decorators)
-                kind = Kind.CLASS if known and not acts and all(map(self._is_base, bases)) else Kind.OTHER
+                meaning = Meaning.CLASS if known and not acts and all(map(self._is_base, bases)) else Meaning.OTHER
             case ast.FunctionDef(decorator_list=[first, *_]) if self._is_known_decorator(first, [], {}):
-                kind = Kind.MADE
+                meaning = Meaning.MADE
             case ast.Assign(value=ast.Constant()):
-                kind = Kind.NUMBER
+                meaning = Meaning.NUMBER
         bound = names_of_statements([node])
-        return dict.fromkeys(bound.writes | bound.deletes, kind)
+        return dict.fromkeys(bound.writes | bound.deletes, meaning)
 
 
-def _of_libraries(known: bool) -> Kind:
-    return Kind.LIBRARY if known else Kind.OTHER
+def _of_libraries(known: bool) -> Meaning:
+    return Meaning.LIBRARY if known else Meaning.OTHER
 
 
 def _is_of_libraries(module: str) -> bool:

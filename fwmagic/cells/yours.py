@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
 from fwmagic.cells.names import notebook_functions
+from fwmagic.cells.outcome import root
 from fwmagic.cells.scene import Scene
 from fwmagic.report import Place
 
@@ -52,6 +53,8 @@ def _found(scene: Scene) -> Yours:
         return Yours(Place(made.called.lineno, f"the cell calls what it makes by `{_shown(made.called)}`"), dropped)
     held = scene.snapshot.held(framework.is_compiled)
     for path, key, by_name in ((path, key, kind in _BY_NAME) for path, kind, key in held):
+        if root(path) in body.unread:  # what the name held before, which the cell binds anew
+            continue
         if not by_name or key in used:
             line = _line_of(body, path, key) or _line_of_call(body, functions)
             return Yours(Place(line, f"the cell calls `{path}`, which is compiled already"), dropped)
@@ -172,7 +175,7 @@ def _only_shown(body: Body) -> set[str]:
 
 def _line_of(body: Body, path: str, key: object) -> int | None:
     """Return the first line that names the object at a path, by its name or as an attribute."""
-    wanted = (path.partition(".")[0].partition("[")[0], key)
+    wanted = (root(path), key)
     nodes = (node for node in ast.walk(body.tree) if isinstance(node, ast.Name | ast.Attribute))
     lines = [node.lineno for node in nodes if getattr(node, "id", getattr(node, "attr", None)) in wanted]
     return min(lines, default=None)
