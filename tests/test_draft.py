@@ -49,7 +49,7 @@ def test_who_and_when():
 
 def test_an_interrupt_in_a_compiler_shows_the_users_line_and_none_of_the_compilers(tmp_path):
     get("torch")
-    compiler = tmp_path / "site-packages" / "torch" / "_dynamo"
+    compiler = tmp_path / "site-packages" / "torch" / "_inductor"
     compiler.mkdir(parents=True)
     interrupted = "def inner():\n    raise KeyboardInterrupt"
     files = {"cell": "def cell(then):\n    return then()", str(compiler / "a.py"): interrupted}

@@ -145,3 +145,11 @@ def test_there_is_no_global_generator():
 def test_the_names_that_a_cell_finds():
     assert JAX.names() == {"jax": jax, "jnp": jnp, "np": np}
     assert FRAMEWORK is JAX
+
+
+@pytest.mark.parametrize("make", [tuple, list])
+def test_typed_keys_are_waited_for(make):
+    keys = make(jax.random.split(jax.random.key(0)))
+    wait = JAX.waiter(keys)
+    wait(keys)
+    assert all(key.is_ready() for key in keys)

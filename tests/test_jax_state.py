@@ -92,7 +92,27 @@ def test_donated_arrays_are_named():
     assert snapshot.deleted() == []
     run(namespace, "x = jax.jit(lambda x: x + 1, donate_argnums=0)(x); box[0].delete()")
     snapshot.restore()
-    assert snapshot.deleted() == ["x", "box[0]"]
+    assert [path for path, _ in snapshot.deleted()] == ["x", "box[0]"]
+    assert Snapshot(namespace, ["x", "box"], ALL).deleted() == []  # it was so before
+
+
+def test_arrays_are_exchanged_for_copies_wherever_they_are_and_come_back():
+    namespace = notebook("import jax, jax.numpy as jnp", x=jnp.ones(3))
+    run(namespace, "pair = (x, [x])")
+    x, pair, inner = (namespace["x"], namespace["pair"], namespace["pair"][1])
+    snapshot = Snapshot(namespace, ["x", "pair"], ALL)
+    for _ in range(2):
+        copy = jnp.ones(3)
+        snapshot.exchange({id(x): copy})
+        assert namespace["x"] is namespace["pair"][0] is namespace["pair"][1][0] is copy
+        assert not snapshot.changes().any(but=())
+        copy.delete()
+        run(namespace, "x = None")
+        snapshot.restore()
+        assert namespace["x"] is copy
+    assert snapshot.exchange({}) == {id(x)}
+    assert namespace["x"] is inner[0] is x
+    assert namespace["pair"] is pair
 
 
 def test_a_ref_holds_what_it_held():
