@@ -735,7 +735,7 @@ class TestMoved:
     def test_a_rounding_to_sixteen_bits_explains_no_more_than_itself(self):
         ones, moved = {"Out": np.float32(100)}, {"Out": np.float32(102)}
         for off, status in ((1.5, "agrees"), (3, "differs")):
-            found = compare(ones, {"Out": np.float32(100 + off)}, moved=moved, coarsely=True)
+            found = compare(ones, {"Out": np.float32(100 + off)}, moved=(ones, moved), coarsely=True)
             assert found.status == status, found.sentence
 
     def test_a_sum_that_cancels_agrees_and_says_so(self):

@@ -214,7 +214,7 @@ def test_a_logger_remembers_its_levels_and_nothing_has_changed():
 
 
 def test_what_still_holds_is_copied_once():
-    x = np.ones(100_000)
+    x = np.ones(1_000_000)
     namespace = notebook(x=x, t=torch.ones(10_000), y=np.ones(10))
     first = Snapshot(namespace, ["x", "t"], ALL)
     tracemalloc.start()
