@@ -25,6 +25,9 @@ def told_by_log_and_warnings(namespace: dict[str, Any]) -> list[Any]:
     found += [one for one in attached if _is_of_notebook(one, plans)]
     found += [held for one in attached for held in getattr(one, "__dict__", {}).values() if type(held) is io.StringIO]
     found += [one.buffer for one in attached if isinstance(getattr(one, "buffer", None), list)]
+    # `warnings.catch_warnings(record=True)` keeps them by the method of a list, which only a private name tells.
+    recorded = getattr(getattr(warnings, "_showwarnmsg_impl", None), "__self__", None)
+    found += [recorded] if isinstance(recorded, list) else []
     return list({id(one): one for one in found}.values())
 
 
