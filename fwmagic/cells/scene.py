@@ -234,15 +234,19 @@ def quiet(shell: Any = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_as_before() -> Iterator[None]:
-    """Leave the filters of warnings, and who shows them, as they are.
+    """Leave the filters of warnings, and who shows them, as they are; what Python itself shows is worded, and dropped.
 
     `warnings.catch_warnings` would make Python forget which warnings it has shown already, and show them again.
     """
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
     before, show = list(filters), warnings.showwarning
+    python: Any = warnings
+    shows_itself = python._showwarnmsg_impl
+    python._showwarnmsg_impl = python._formatwarnmsg
     try:
         yield
     finally:
+        python._showwarnmsg_impl = shows_itself
         filters[:] = before
         warnings.filters, warnings.showwarning = filters, show
 
