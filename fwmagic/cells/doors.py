@@ -20,13 +20,14 @@ Hear = Callable[[str, tuple[Any, ...], Mapping[str, Any], FrameType], None]
 
 #: What libraries written in Python tell by `sys.audit`, under names of their own.
 AUDIT: Final = "sys.audit"
+# Not `os.fork`: who warns of it names the line that calls it. That it was called is found out afterwards.
 _NAMES: Final = (
     "builtins.open", "os.open", "os.remove", "os.unlink", "os.rmdir", "os.rename", "os.replace", "os.mkdir",
     "os.link", "os.symlink", "os.truncate", "os.ftruncate", "os.mkfifo", "os.mknod", "os.utime",
     "os.chmod", "os.fchmod", "os.lchmod", "os.chown", "os.fchown", "os.lchown", "os.chflags", "os.lchflags",
     "os.setxattr", "os.removexattr", "os.lockf", "fcntl.flock", "fcntl.lockf", "os.system", "os.startfile",
     "os.execv", "os.execve", "os.posix_spawn", "os.posix_spawnp", "os.spawnv", "os.spawnve",
-    "os.fork", "os.forkpty", "_winapi.CreateProcess", "os.kill", "os.killpg", "signal.pthread_kill",
+    "_winapi.CreateProcess", "os.kill", "os.killpg", "signal.pthread_kill",
     "_socket.getaddrinfo", "sqlite3.connect", "resource.setrlimit", "sys.addaudithook", AUDIT,
 )  # fmt: skip
 _METHODS: Final = (
