@@ -41,7 +41,6 @@ def before():
     log.setLevel(0)
     signal.signal(signal.SIGUSR1, handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.unfreeze()
     time.tzset()
 
 
@@ -72,7 +71,6 @@ CHANGES = [
     lambda: sys.modules.update(wave=ModuleType("wave")),
     lambda: sys.modules.pop("wave"),
     lambda: gc.set_debug(gc.DEBUG_UNCOLLECTABLE),
-    lambda: gc.freeze(),
     lambda: threading.stack_size(2**20),
     lambda: [os.environ.update(TZ="Asia/Tokyo"), time.tzset()],
     lambda: urllib.request.install_opener(SimpleNamespace()),

@@ -156,11 +156,6 @@ def _write_stack_size(size: int) -> None:
     threading.stack_size(size)
 
 
-def _write_frozen(was: bool) -> None:
-    if not was:
-        gc.unfreeze()
-
-
 def _of_module(module: str, name: str) -> Setting:
     """Return a private global of a module of Python, None where that has not been imported."""
 
@@ -502,7 +497,6 @@ _SETTINGS = (
     Setting(gc.get_threshold, lambda saved: gc.set_threshold(*saved)),
     Setting(gc.isenabled, _write_collecting, late=True),
     Setting(gc.get_debug, gc.set_debug),
-    Setting(lambda: gc.get_freeze_count() > 0, _write_frozen),
     Setting(_read_stack_size, _write_stack_size),
     _of_module("asyncio.events", "_event_loop_policy"),
     _of_module("urllib.request", "_opener"),
