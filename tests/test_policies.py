@@ -344,6 +344,7 @@ jnp.ones(1 << 22)
         assert len(one_at_a_time) == 3
         assert str(report).count("No GPU here") == 1
 
+    @pytest.mark.slow
     def test_a_driver_without_devices_says_so(self, shell, monkeypatch):
         monkeypatch.setattr(nvml, "count", lambda: 0)
         self.check(shell, "NVML sees none")

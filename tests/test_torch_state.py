@@ -215,7 +215,9 @@ SWITCHES = {
     "torch.backends.mha.set_fastpath_enabled(False)": "torch.backends.mha.get_fastpath_enabled()",
     "torch.autocast('cpu').__enter__()": "(torch.ones(2, 2) @ torch.ones(2, 2)).dtype",
     "torch.sparse.check_sparse_tensor_invariants.enable()": "torch.sparse.check_sparse_tensor_invariants.is_enabled()",
-    "torch.distributions.Distribution.set_default_validate_args(False)": "torch.distributions.Normal._validate_args",
+    "of = torch.distributions.Distribution; of.set_default_validate_args(not of._validate_args)": (
+        "torch.distributions.Normal._validate_args"
+    ),
     "torch.multiprocessing.set_sharing_strategy('file_system')": "torch.multiprocessing.get_sharing_strategy()",
     "torch.hub.set_dir('/elsewhere')": "torch.hub.get_dir()",
     "torch.__future__.set_swap_module_params_on_conversion(True)": (

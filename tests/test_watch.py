@@ -385,7 +385,7 @@ class TestSetupAndDefinitions:
         run(shell, "def noted(f):\n    with log.open('a') as file: file.write(f.__name__)\n    return f")
         section = "@noted\ndef twice(v): return v * 2\ntwice(np.ones(3))"
         run(shell, f"%%compare --budget 0.1 -o r\n%%numpy a\n{section}\n%%numpy b\n{section}")
-        assert [variant.status for variant in shell.user_ns["r"]] == ["timed"] * 2
+        assert [variant.status for variant in shell.user_ns["r"]] == ["run-once"] * 2
         assert (here / "log.txt").read_text() == "before"
 
 

@@ -10,7 +10,8 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import CellType, FrameType, MethodType, ModuleType
+from itertools import chain
+from types import CellType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from fwmagic.cells.modules import is_of_user
@@ -106,7 +107,10 @@ class Doors:
     def open(self) -> None:
         """Put the stand-ins in place."""
         doors = _doors()
-        places = [*_places_in_modules(), *_places_in(self._namespace)]
+        # What was sent to this process may have globals of its own, such as the `open` of IPython.
+        functions = [one for one in list(self._namespace.values()) if type(one) is FunctionType]
+        every = {id(names): names for names in (self._namespace, *(one.__globals__ for one in functions))}
+        places = [*_places_in_modules(), *chain.from_iterable(map(_places_in, every.values()))]
         self._places = [place for place in places if id(place[0].get(place[1])) == place[2]]
         for names, name, function in self._places:
             names[name] = doors[function]
@@ -129,7 +133,7 @@ class Doors:
         if not _listening:
             _let_go()
         if error is not None:
-            _without_doors(error, set())
+            _without_doors(error)
 
 
 @functools.cache
@@ -204,18 +208,19 @@ def _replace_in(holder: Any) -> None:
             names.update({name: value.function for name, value in names.items() if type(value) is _Door})
 
 
-def _without_doors(error: BaseException, seen: set[int]) -> None:
+def _without_doors(error: BaseException) -> None:
     """Take our own frames out of the tracebacks of an error, and of those that led to it."""
-    if id(error) in seen:
-        return
-    seen.add(id(error))
     ours = {_Door.__call__.__code__, *(one.__code__ for one in _methods().values())}
-    place = error.__traceback__
-    while place is not None:
-        while place.tb_next is not None and place.tb_next.tb_frame.f_code in ours:
-            place.tb_next = place.tb_next.tb_next
-        place = place.tb_next
-    inside = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for other in (error.__cause__, error.__context__, *inside):
-        if other is not None:
-            _without_doors(other, seen)
+    pending: list[BaseException | None] = [error]
+    seen = set[int]()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        place = one.__traceback__
+        while place is not None:
+            while place.tb_next is not None and place.tb_next.tb_frame.f_code in ours:
+                place.tb_next = place.tb_next.tb_next
+            place = place.tb_next
+        pending += [one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]

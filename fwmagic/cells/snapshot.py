@@ -73,8 +73,9 @@ class Snapshot:
         Path of, and reason for, each object that cannot be put back: an iterator, an open file.
     caches
         The caches of functions that were reached, by their paths: they are not put back.
-    donating
-        The compiled functions that were reached and may use their arguments up.
+    stateless, donating
+        What was reached of frameworks that holds nothing, such as compiled functions; and what of it may use its
+        arguments up.
     looks_up
         Whether names are looked up that no code shows, as by `globals()`: then all names are among those saved.
     """
@@ -102,7 +103,7 @@ class Snapshot:
         self.too_much = self._walk.too_much
         self.unrestorable = [(self._walk.path(index), why) for index, why in self._walk.unrestorable[:named]]
         self.caches = {self._walk.path(index): Cache(self._walk.entries[index].target) for index in self._walk.caches}
-        self.donating = self._walk.donating
+        self.stateless, self.donating = self._walk.stateless, self._walk.donating
         shared = reached_by_threads(namespace, self._frameworks)
         # What another thread may change meanwhile is never put back: that would take away what it has done.
         self._shared = [] if shared is None else [e for e in self._walk.entries[1:] if shared.reached(e.target)]

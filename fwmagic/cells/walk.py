@@ -73,15 +73,15 @@ class Walk:
     """All that can be reached from names of a namespace, and from more objects; each is visited once.
 
     Modules, classes and functions' globals of libraries are not entered, nor are their weak references followed.
-    What the notebook itself holds is visited before the insides of library objects. With `keep`, frameworks
-    save their arrays and generators; without, arrays are passed by. `stop` ends the walk at the objects that
-    it is true of, which are then in `stopped`. `caches` are the functions with a cache that cannot be put back, by
-    their place in `entries`; `foreign` are modules and classes of libraries that were come upon. `donating` are
-    compiled functions that may use their arguments up; `looks_up` says whether a notebook function may look up any
-    name. `memos` are what is remembered of objects, by their `id`, and wrong when these are put back.
-    `unread` are names that nothing reads, whose objects are passed by. `copies` are those of earlier walks;
-    what is saved here is added. `too_much` is the path of an array that is not saved, since those that no code names
-    take too much memory.
+    What the notebook itself holds is visited before the insides of library objects. With `keep`, frameworks save
+    their arrays and generators; without, arrays are passed by. `stop` ends the walk at the objects that it is true
+    of, which are then in `stopped`. `caches` are the functions with a cache that cannot be put back, by their place
+    in `entries`; `foreign` are modules and classes of libraries that were come upon. `stateless` are objects of
+    frameworks that hold nothing, such as compiled functions, and `donating` those of them that may use their
+    arguments up; `looks_up` says whether a notebook function may look up any name. `memos` are what is remembered
+    of objects, by their `id`, and wrong when these are put back. `unread` are names that nothing reads, whose
+    objects are passed by. `copies` are those of earlier walks; what is saved here is added. `too_much` is the path
+    of an array that is not saved, since those that no code names take too much memory.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Walk:
         self.stopped: list[tuple[str, Any]] = []
         self.caches: list[int] = []
         self.foreign: list[Any] = []
+        self.stateless: list[Any] = []
         self.donating: list[Any] = []
         self.memos: dict[int, Any] = {}
         self.looks_up = False
@@ -331,6 +332,7 @@ class Walk:
                 self.unrestorable.append((index, f"the array {framework.describe(value)} cannot be put back"))
                 return True
             if framework.is_stateless(value):
+                self.stateless.append(value)
                 self.donating += [value] if framework.may_donate(value) else []
                 wrapped = getattr(value, "__dict__", {}).get("__wrapped__")  # the user's function in a jitted one
                 self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)

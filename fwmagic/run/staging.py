@@ -109,7 +109,7 @@ class Staging:
                 overlay.put_in(snapshot, {id(copy.original): copy.function for copy in copies})
                 snapshot = self._session.snapshot_of(body, *self._together, copies=self._copies)
             # The next execution of the cell, too, is to find what the user compiles as the notebook has it.
-            objects = [*snapshot.donating, *snapshot.objects()]
+            objects = [*snapshot.stateless, *snapshot.objects()]
             found = (one.forgetting(value) for one in self._together for value in objects)
             self._forgetting += [forget for forget in found if forget is not None]
         finally:
