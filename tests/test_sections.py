@@ -497,3 +497,10 @@ def test_arrays_in_files_that_are_only_read(shell, tmp_path):
     run(shell, f"%%compare {QUICK} -o r\n%%setup\n{setup}\n{sections}")
     assert [variant.status for variant in shell.user_ns["r"]] == ["timed"] * 3
     assert [variant.agreement and variant.agreement.status for variant in shell.user_ns["r"]][1:] == ["agrees"] * 2
+
+
+def test_what_two_frameworks_do_by_default_is_a_possible_cause_and_no_more(shell):
+    cell = "%%compare --budget 0.05 --mode eager --no-memory -o r\n%%setup\nx = np.arange(9, dtype=np.float32)\n"
+    run(shell, f"{cell}%%torch\ntorch.std(x)\n%%jax\njnp.std(x) + 3")
+    sentences = [finding.sentence for finding in shell.user_ns["r"].findings if finding.code == "FW401"]
+    assert any(one.endswith("; a possible cause: jnp.std divides by n, torch.std by n - 1") for one in sentences)

@@ -259,7 +259,7 @@ class Preparation:
             result = self._but_for_rounding(result, self._plain[first.name], pair[0], partial(across, pair))
         if result.status == "differs":
             known = habit(first.framework, section.framework, self._words(first), self._words(section))
-            return replace(result, sentence=f"{result.sentence}; {known}") if known else result
+            return replace(result, sentence=f"{result.sentence}; a possible cause: {known}") if known else result
         return result
 
     def _but_for_rounding(
