@@ -19,7 +19,7 @@ Run = dict[str, Any]
 # and there are none where other methods answer as well.
 _ALIKE = {OWN: 40, HAND: 40}
 _ALIKE_PEERS = {"%timeit": 4, "Timer blocked": 8, "Timer adaptive": 8}
-_FRAMEWORKS = {OWN: 24, LONG: 1, HAND: 24, "%timeit": 6, "Timer blocked": 12, "Timer adaptive": 12}
+_FRAMEWORKS = {OWN: 40, LONG: 1, HAND: 40, "%timeit": 6, "Timer blocked": 12, "Timer adaptive": 12}
 _PLANTED = {OWN: 10}
 _PLANTED_PEERS = {"Timer blocked": 4, "Timer adaptive": 4}
 _BUSY_ALIKE = {OWN: 14, "Timer blocked": 2, "Timer adaptive": 2}

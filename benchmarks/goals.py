@@ -56,7 +56,7 @@ def rows(runs: Runs) -> Iterator[tuple[str, str, str]]:
         own, hand = group.of("frameworks", method=OWN), group.of("frameworks", method=HAND)
         times = _times(math.inf if own.failed else spread(own), spread(hand))
         yield _row(f"{setup}: spread (SD) ≤ that of a loop by hand", times, 1.0, unit="times", count=len(own))
-        goal = f"{setup}: interval holds the ratio of a minute by hand in ≥ 90 %"
+        goal = f"{setup}: interval holds the ratio of a minute by hand, in turns, in ≥ 90 %"
         yield _row(goal, holding_long(group), 0.9, at_least=True, count=len(own))
     for (setup,), group in runs.of("isolated").groups("setup"):
         yield from _isolated(setup, group)
@@ -119,7 +119,7 @@ def deciding(runs: Runs) -> float | None:
 
 
 def holding_long(runs: Runs) -> float | None:
-    """Return the share of runs of fwmagic whose interval holds the ratio of a loop by hand that ran for a minute."""
+    """Return the share of runs of fwmagic whose interval holds the ratio of a minute by hand, in turns."""
     truths = [run["ratio"] for run in runs.of("frameworks", method=LONG).good]
     own = runs.of("frameworks", method=OWN)
     return _share(own, lambda run: _holds(truths[0], run["raw"]["ratio"])) if truths else None

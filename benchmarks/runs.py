@@ -19,7 +19,7 @@ PEERS = ("%timeit", "Timer blocked", "Timer adaptive")
 #: The loop that a user may write instead; it has a ratio and no verdict.
 HAND = "by hand"
 #: The same loop, for so long that its ratio is taken for the true one.
-LONG = "by hand, a minute"
+LONG = "by hand in turns, a minute"
 NO_VERDICT = "none"
 #: The suites of identical functions, by framework.
 ALIKE = ("alike-torch", "alike-jax", "alike-numpy")

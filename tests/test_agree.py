@@ -724,7 +724,7 @@ class TestOneSided:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_long_dict_is_looked_through_for_what_is_not_finite_as_a_whole(bad, monkeypatch):
     one_by_one = []
-    monkeypatch.setattr("fwmagic.agreement.agree._number", lambda value: one_by_one.append(value))
+    monkeypatch.setattr("fwmagic.agreement.plain.number_array", lambda value: one_by_one.append(value))
     assert spoilt({"D": dict.fromkeys(range(20_000), bad)}, lambda _: None) == "all of D"
     assert not one_by_one
 

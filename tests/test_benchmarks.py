@@ -539,7 +539,7 @@ def test_the_goals_of_the_isolated_pair():
 
 
 def test_the_goal_of_a_loop_by_hand_that_runs_for_a_minute():
-    start = "torch 150 µs: interval holds the ratio of a minute by hand"
+    start = "torch 150 µs: interval holds the ratio of a minute by hand, in turns"
     truth = run_of("frameworks", method=LONG, ratio=1.005)
     holding, outside = (run_of("frameworks", raw=raw_of(high=high)) for high in (1.01, 1.004))
     assert goal([truth, *[holding] * 9, outside], start) == ("90.00 % of 10", "yes")

@@ -35,11 +35,18 @@ THROUGH_INDUCTOR = (
 )  # fmt: skip
 
 
-#: One cell of each framework for each tag, and those that raise.
-ONE_OF_EACH = {
-    *(cell.id for cell in CELLS if cell.raises),
-    *{(cell.framework, tag): cell.id for cell in CELLS for tag in cell.tags}.values(),
-}
+def _with_every_tag(cells: list[Cell]) -> set[str]:
+    """Return few cells that have every tag of each framework among them, those that raise included."""
+    chosen = [cell for cell in cells if cell.raises]
+    while True:
+        had = {(cell.framework, tag) for cell in chosen for tag in cell.tags}
+        most = max(cells, key=lambda cell: sum((cell.framework, tag) not in had for tag in cell.tags))
+        if all((most.framework, tag) in had for tag in most.tags):
+            return {cell.id for cell in chosen}
+        chosen.append(most)
+
+
+ONE_OF_EACH = _with_every_tag(CELLS)
 #: The cells of the first tier: those, and the cells of the facts.
 FIRST = {
     *ONE_OF_EACH,

@@ -108,7 +108,7 @@ def agreements(*sections, **fields):
     for section, outcome in sections:
         draft.add(a_variant(section.name, **fields))
         if outcome is not None:
-            preparation.refer(section, outcome)
+            preparation.references.refer(section, outcome)
     preparation.compare_across([section for section, _ in sections])
     return [None if variant.agreement is None else variant.agreement.status for variant in draft.report]
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import decimal
-import enum
-import fractions
-import math
 import re
-import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
+from fwmagic.agreement import plain
 from fwmagic.agreement.chance import BEYOND_CHANCE, Chance, Pairs
 from fwmagic.agreement.close import (
     Array,
@@ -31,16 +24,6 @@ from fwmagic.agreement.relation import one_sided, relation
 from fwmagic.format import percent
 from fwmagic.report import Agreement
 
-# A float of Python has no dtype; it often is a float32 that `.item()` or `float()` took out of an array.
-_NUMBER = "float32"
-# In this order, because a bool is an int.
-_KINDS = {bool: "b", int: "iu", float: "f", complex: "c"}
-# What is compared by `==`: texts, exact numbers, moments, and sets of these.
-_PLAIN = (
-    *(str, bytes, type(None), enum.Enum, PurePath, slice),
-    *(fractions.Fraction, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta),
-)
-_MOST_NAMED = 3
 # A name at the top, or where in it something lies, such as `net.weight` or `hist[3]`.
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 # Two ways to compute a value that cancels part by some times what a rounding of each number that goes in moves it by.
@@ -237,9 +220,9 @@ class _Comparison:
             if (id(a), id(b)) in seen:
                 continue
             try:
-                numbers = _many_numbers(a, b)
+                numbers = plain.many_numbers(a, b)
                 if numbers is None and a is b and type(a) is dict:  # where they are looked for what is not finite
-                    numbers = _many_numbers([*a.values()], [*b.values()])
+                    numbers = plain.many_numbers([*a.values()], [*b.values()])
                 children = self.children(path, a, b) if numbers is None else None
                 if children is not None:
                     seen[id(a), id(b)] = a, b
@@ -258,11 +241,11 @@ class _Comparison:
             return self.children(path or "output", a.state_dict(), b.state_dict())
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             return self.items(path, a, b)
-        if _is_masked(a) or _is_masked(b):
+        if plain.is_masked(a) or plain.is_masked(b):
             return self.masked(path or "output", a, b)
-        if _has_fields(a) and _has_fields(b):
-            return self.items(path or "output", _fields(a), _fields(b), attributes=True)
-        if _is_sequence(a) and _is_sequence(b):
+        if plain.has_fields(a) and plain.has_fields(b):
+            return self.items(path or "output", plain.fields(a), plain.fields(b), attributes=True)
+        if plain.is_sequence(a) and plain.is_sequence(b):
             if len(a) != len(b):
                 self.differ("in structure", path or "output", f"{len(a)} and {len(b)} items")
             names = getattr(a, "_fields", None)
@@ -272,7 +255,7 @@ class _Comparison:
 
     def is_settled(self, a: Any, b: Any) -> bool:
         """Say whether two values are numbers or text, or hold nothing else, and are the same: most of a long list."""
-        if self.chance is not None or not _same_plainly(a, b):
+        if self.chance is not None or not plain.same_plainly(a, b):
             return False
         self.floats += [a] if type(a) is float else []
         self.compared += a is not None
@@ -300,7 +283,7 @@ class _Comparison:
         if x is None or y is None or x.shape != y.shape:
             yield path, getattr(a, "data", a), getattr(b, "data", b)
             return
-        one, other = (np.ma.getmaskarray(v if _is_masked(v) else known.values) for v, known in ((a, x), (b, y)))
+        one, other = (np.ma.getmaskarray(v if plain.is_masked(v) else known.values) for v, known in ((a, x), (b, y)))
         yield f"{path}.mask", one, other
         hidden = one | other
         left, right = (np.where(hidden, np.zeros((), known.values.dtype), known.values) for known in (x, y))
@@ -313,7 +296,7 @@ class _Comparison:
         x, y = array(a, self.to_numpy), array(b, self.to_numpy)
         if x is not None and y is not None:
             self.arrays(path, x, y)
-        elif (x is None and not _kinds(a)) or (y is None and not _kinds(b)):
+        elif (x is None and not plain.kinds(a)) or (y is None and not plain.kinds(b)):
             self.others(path, a, b)
         elif x is None and y is None:
             self.numbers(path, a, b)
@@ -325,16 +308,20 @@ class _Comparison:
         """Compare two values of which at least one is neither an array nor a number."""
         if a is b:
             return
-        if _is_plain(a) and _is_plain(b):
+        if plain.is_plain(a) and plain.is_plain(b):
             if a != b and self.chance is None and (a == a or b == b):  # two that are no number are the same
-                shown = _shown(a), _shown(b)
+                shown = plain.shown(a), plain.shown(b)
                 if isinstance(a, Set) and isinstance(b, Set):
-                    shown = _shown_set(a, b), _shown_set(b, a)
+                    shown = plain.shown_set(a, b), plain.shown_set(b, a)
                 self.differ("", path, " and ".join(shown), pair=shown)
             return
         for value in (a, b):
             known = (
-                _is_plain(value) or isinstance(value, (*_KINDS, Mapping)) or _is_sequence(value) or _has_fields(value)
+                plain.is_plain(value)
+                or plain.kinds(value)
+                or isinstance(value, Mapping)
+                or plain.is_sequence(value)
+                or plain.has_fields(value)
             )
             if not known and array(value, self.to_numpy) is None:
                 raise UnreadableError(f"objects of class {type(value).__name__} cannot be compared")
@@ -342,22 +329,22 @@ class _Comparison:
 
     def numbers(self, path: str, a: Any, b: Any) -> None:
         """Compare two Python numbers."""
-        if _kinds(a) != _kinds(b):
+        if plain.kinds(a) != plain.kinds(b):
             self.differ("in type", path, f"the {type(a).__name__} {a} and the {type(b).__name__} {b}")
         elif self.chance is None and isinstance(a, int) and a != b:  # of any length, which an array could not hold
             self.differ("", path, f"{a} and {b}, compared exactly", pair=(str(a), str(b)))
         elif self.chance is not None or a != b:
-            self.values(path, _number(a), _number(b))
+            self.values(path, plain.number_array(a), plain.number_array(b))
         elif not isinstance(a, int):
             self.floats.append(a)
 
     def number_and_array(self, path: str, a: Any, b: Any, x: Array | None, y: Array | None) -> None:
         """Compare a Python number with an array, which must have no dimensions and the same kind of numbers."""
         number, other = (a, y) if x is None else (b, x)
-        if other is None or other.shape or other.values.dtype.kind not in _kinds(number):
+        if other is None or other.shape or other.values.dtype.kind not in plain.kinds(number):
             self.differ("in structure", path, f"{self.described(a)} and {self.described(b)}")
             return
-        self.values(path, x or _number(a), y or _number(b))
+        self.values(path, x or plain.number_array(a), y or plain.number_array(b))
         self.notes.append(f"{path} is a Python number on one side and an array without dimensions on the other")
 
     def arrays(self, path: str, a: Array, b: Array) -> None:
@@ -449,12 +436,12 @@ class _Comparison:
 
     def result(self) -> Agreement:
         """Return what was found, as one sentence."""
-        uncompared = f"not compared: {_list(self.uncompared)}" if self.uncompared else ""
+        uncompared = f"not compared: {plain.listed(self.uncompared)}" if self.uncompared else ""
         self.forgive_residue()
         if self.differences:
             path, sentence = next(iter(self.differences.items()))
             more = [other for other in self.differences if other != path]
-            sentence += f"; they also differ at {_list(more)}" if more else ""
+            sentence += f"; they also differ at {plain.listed(more)}" if more else ""
             return Agreement(self.names[0], "differs", sentence, path, self.told[path])
         if self.chance is not None:
             compared = "shapes and dtypes agree"
@@ -473,14 +460,16 @@ class _Comparison:
             apart = f"the largest difference is {largest:.2g} (relative {relative:.2g})"
             close = f"within tolerance, of which at most {100 * self.used:.2g} % is used: {apart}"
         close = "but for rounding" if self.blurred else close
-        but = f", but {_list(self.odd)} is NaN or infinite" if self.odd else ""
+        but = f", but {plain.listed(self.odd)} is NaN or infinite" if self.odd else ""
         parts = [f"{self.names[1]} agrees with {self.names[0]} {close}{but}"]
-        parts += [_list([hidden_in_words(path, one) for path, one in self.hidden.items()])] if self.hidden else []
+        parts += (
+            [plain.listed([hidden_in_words(path, one) for path, one in self.hidden.items()])] if self.hidden else []
+        )
         off = [f"{path} is {words}, which rounding does not explain" for path, words in self.off.items()]
-        parts += [_list(off)] if off else []
+        parts += [plain.listed(off)] if off else []
         blurred = [f"{path} differs {words}" for path, words in self.blurred.items()]
-        parts += [_list(blurred)] if blurred else []
-        parts += [_list(self.notes)] if self.notes else []
+        parts += [plain.listed(blurred)] if blurred else []
+        parts += [plain.listed(self.notes)] if self.notes else []
         parts += [uncompared] if uncompared else []
         return Agreement(
             self.names[0], "agrees", "; ".join(parts), next(iter({**self.hidden, **self.off, **self.blurred}), None)
@@ -516,101 +505,3 @@ def _short_pair(x: Any, y: Any) -> tuple[str, ...]:
         places = max(len(text.partition(".")[2]) for text in pair)
         return f"{one:.{places}f}", f"{other:.{places}f}"
     return pair
-
-
-# Of these, values that are equal and of one type are the same.
-_EXACT = frozenset((bool, int, str, bytes))
-# So many numbers in a list are compared as an array.
-_MANY = 1000
-
-
-def _same_plainly(a: Any, b: Any) -> bool:
-    """Say whether two values are the same, and no more than numbers or text, or a container of such."""
-    if type(a) is not type(b):
-        return False
-    if type(a) in _EXACT or a is None:
-        return bool(a == b)
-    if type(a) is float:
-        return a == b and math.isfinite(a)
-    if type(a) in (list, tuple) and a:
-        return _same_exact(a, b)
-    return type(a) is dict and bool(a) and _same_exact(list(a), list(b)) and _same_exact([*a.values()], [*b.values()])
-
-
-def _same_exact(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    # The types first: other objects may compare in ways of their own, or go as deep as they like.
-    return _EXACT.issuperset(map(type, a)) and [*map(type, a)] == [*map(type, b)] and a == b
-
-
-def _many_numbers(a: Any, b: Any) -> tuple[Array, Array] | None:
-    """Return two long lists of as many numbers of one type as arrays; None if they are anything else."""
-    lists = type(a) in (list, tuple) and type(b) in (list, tuple)
-    if not lists or len(a) != len(b) or len(a) < _MANY or len(types := {*map(type, a), *map(type, b)}) > 1:
-        return None
-    import numpy as np
-
-    dtype = np.dtype(types.pop())
-    if dtype.kind not in "bif":
-        return None
-    try:
-        x, y = np.array(a, dtype), np.array(b, dtype)
-    except OverflowError:
-        return None
-    return Array(x, x.shape, _NUMBER), Array(y, y.shape, _NUMBER)
-
-
-def _kinds(value: Any) -> str:
-    """Return the kinds of NumPy dtypes that hold such a Python number; empty: it is none."""
-    return next((kinds for cls, kinds in _KINDS.items() if isinstance(value, cls)), "")
-
-
-def _number(value: float | complex) -> Array:
-    import numpy as np
-
-    return Array(np.asarray(value), (), _NUMBER)
-
-
-def _is_masked(value: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ma.MaskedArray)
-
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _has_fields(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    """Say whether a value is compared by `==`, as the elements of a set are."""
-    if isinstance(value, set | frozenset):
-        return all(map(_is_element, value))
-    return isinstance(value, _PLAIN)
-
-
-def _is_element(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_element, value))
-    return isinstance(value, tuple(_KINDS)) or _is_plain(value)
-
-
-def _shown_set(elements: Set[Any], others: Set[Any]) -> str:
-    """Return what of a set is not in another one, in words."""
-    own = sorted(map(repr, elements - others))
-    return f"{_list(own)} of {len(elements)} elements" if own else f"none of {len(elements)} elements"
-
-
-def _shown(value: Any, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _list(words: list[str]) -> str:
-    more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
-    return ", ".join(words[:_MOST_NAMED]) + more

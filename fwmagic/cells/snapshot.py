@@ -1,4 +1,4 @@
-"""Replacing objects wherever a walk found them, also inside tuples and other things that cannot change."""
+"""Everything that names lead to, as it is at one moment: what differs from that later, and how it is put back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import gc
 import operator
 import random
 import re
-import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -20,22 +19,16 @@ from fwmagic.cells.kinds import MISSING, BindingsKind, same_contents
 from fwmagic.cells.modules import has_finalizer
 from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
+from fwmagic.cells.rebuild import put_in_place, rebuilt
 from fwmagic.cells.settings import Setting, Settings
 from fwmagic.cells.threads import reached_by_threads
+from fwmagic.cells.values import CONTAINERS, MOST_READ, NUMBERS, comparable
 from fwmagic.cells.walk import Copies, Entry, Walk, uncollected
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework, same_state
 
 #: A setting of the process, or a framework that stands for all of its own.
 _Set = Setting | Framework
-_NUMBERS = (bool, int, float, complex, str, bytes, type(None))
-_MOST_READ = 1000  # of these, in one container
-# What sections leave is compared to such a depth, in containers like these; numbers from here on may be addresses.
-_DEEPEST = 4
-_CONTAINERS = (list, dict, set, deque)
-_ADDRESSES = 1 << 40
-_DAY = 86400.0
-_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
 _PRIVATE = re.compile(r"(^|[.'\"])_")
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
 
@@ -235,7 +228,7 @@ class Snapshot:
         the `id` of those that were there at first for each array of the last exchange that no longer exists.
         """
         deleted = {id(first.target) for entry, first in self._exchanged if getattr(entry.kept, "deleted", False)}
-        made = _rebuilt([first for _, first in self._exchanged] or self._walk.entries, new)
+        made = rebuilt([first for _, first in self._exchanged] or self._walk.entries, new)
         if not self._exchanged:
             concerned = (e for e in self._walk.entries if not made.keys().isdisjoint(map(id, (e.target, *e.values))))
             self._exchanged = [(entry, replace(entry)) for entry in concerned]
@@ -252,7 +245,7 @@ class Snapshot:
     def fits(self, new: Mapping[int, Any]) -> bool:
         """Say whether `substitute` can put these objects wherever it has come upon those that they stand for."""
         found = {id(value) for entry in self._walk.entries for value in entry.values}
-        made = _rebuilt(self._walk.entries, new)
+        made = rebuilt(self._walk.entries, new)
         fixed = (entry.target for entry in self._walk.entries if entry.kind is not None and not entry.kind.mutable)
         return found >= new.keys() and not any(made.get(id(target), MISSING) is target for target in fixed)
 
@@ -326,26 +319,26 @@ class Snapshot:
         for place, entry in enumerate(self._walk.entries):
             if id(entry) in changed and entry.kind is not None:
                 keys, values = _read(entry, but)
-                if len(values) <= _MOST_READ:
+                if len(values) <= MOST_READ:
                     pairs = zip(keys, values, strict=True)
-                    found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in _NUMBERS}
+                    found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in NUMBERS}
         return found
 
     def left_plainly(self, entries: Iterable[Entry], but: Collection[str]) -> dict[str, Any]:
         """Return what of these can be compared now, by path: containers whole, of other objects what has a public name.
 
-        It is copied as `plainly` does.
+        It is copied as `comparable` does.
         """
         changed = {id(entry) for entry in entries}
         found: dict[str, Any] = {}
         for place, entry in enumerate(self._walk.entries):
             if id(entry) not in changed or entry.kind is None or issubclass(type(entry.target), random.Random):
                 continue
-            if issubclass(type(entry.target), _CONTAINERS) and not _is_names(entry):
-                found[self._walk.path(place)] = plainly(entry.target)
+            if issubclass(type(entry.target), CONTAINERS) and not _is_names(entry):
+                found[self._walk.path(place)] = comparable(entry.target)
                 continue
             keys, values = _read(entry, but)
-            found |= {self._walk.path_to(place, key): plainly(v) for key, v in zip(keys, values, strict=True)}
+            found |= {self._walk.path_to(place, key): comparable(v) for key, v in zip(keys, values, strict=True)}
         return {path: value for path, value in found.items() if value is not ... and not _PRIVATE.search(path)}
 
     def plain_before(self, paths: Collection[str]) -> dict[str, Any]:
@@ -353,9 +346,9 @@ class Snapshot:
         return {
             path: value
             for place, entry in enumerate(self._walk.entries if paths else ())
-            if len(entry.values) <= _MOST_READ
+            if len(entry.values) <= MOST_READ
             for key, value in zip(entry.keys, entry.values, strict=True)
-            if type(value) in _NUMBERS and (path := self._walk.path_to(place, key)) in paths
+            if type(value) in NUMBERS and (path := self._walk.path_to(place, key)) in paths
         }
 
     def is_inside(self, entry: Entry, types: tuple[type, ...]) -> bool:
@@ -543,35 +536,6 @@ def _refilled_last(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(structure, key=lambda entry: entry.kind is not None and entry.kind.hashes)
 
 
-def plainly(value: Any, depth: int = 0) -> Any:
-    """Return a copy of a tree of numbers and texts, with `...` for whatever else is in it.
-
-    Else are also addresses, hashes and times of today, which no two runs share, and what is long or nested deep.
-    """
-    kind = type(value)
-    if kind in _NUMBERS:
-        return ... if _is_of_a_run(value) else value
-    if kind.__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return value
-    if depth > _DEEPEST or not issubclass(kind, (*_CONTAINERS, tuple)) or len(value) > _MOST_READ:
-        return ...
-    if issubclass(kind, dict):
-        pairs = [(plainly(key, depth + 1), one) for key, one in value.items()]
-        return {key: plainly(one, depth + 1) for key, one in pairs if type(key) in _NUMBERS}
-    items = [plainly(one, depth + 1) for one in value]
-    if issubclass(kind, set):
-        return ... if any(type(one) not in _NUMBERS for one in items) else set(items)
-    return items
-
-
-def _is_of_a_run(value: Any) -> bool:
-    if type(value) is int:
-        return abs(value) >= _ADDRESSES
-    if type(value) is float:
-        return abs(value - time.time()) < _DAY
-    return type(value) is str and _ADDRESS.search(value) is not None
-
-
 def _name_of(root: Any) -> str:
     if issubclass(type(root), ModuleType):
         return str(root.__name__)
@@ -610,43 +574,3 @@ def _alike(old: Any, new: Any) -> bool:
     if type(old) in (float, complex):
         return repr(old) == repr(new)
     return type(old) in (int, str, bytes) and bool(old == new)
-
-
-def put_in_place(entries: Sequence[Entry], new: Mapping[int, Any]) -> None:
-    """Write `new[id(value)]` over each value in all entries, which must hold what they held at the walk."""
-    replaced = _rebuilt(entries, new)
-    for entry in entries:
-        if entry.kind is not None and entry.kind.mutable:
-            values = [replaced.get(id(value), value) for value in entry.values]
-            if any(value is not old for value, old in zip(values, entry.values, strict=True)):
-                entry.kind.write(entry.target, entry.keys, values)
-
-
-def _rebuilt(entries: Sequence[Entry], new: Mapping[int, Any]) -> dict[int, Any]:
-    """Return `new` with an object for each immutable one that holds a replaced one, at any depth."""
-    immutable = [entry for entry in entries if entry.kind is not None and not entry.kind.mutable]
-    holders: defaultdict[int, list[Entry]] = defaultdict(list)
-    for entry in immutable:
-        for value in entry.values:
-            holders[id(value)].append(entry)
-    # Upwards from what is replaced, to learn how many values of each holder have to be rebuilt before it.
-    waits: Counter[int] = Counter()
-    ready = list(new)
-    reached = set(new)
-    while ready:
-        for holder in holders[ready.pop()]:
-            waits[id(holder.target)] += 1
-            if id(holder.target) not in reached:
-                reached.add(id(holder.target))
-                ready.append(id(holder.target))
-    made = dict(new)
-    ready = list(new)
-    while ready:
-        for holder in holders[ready.pop()]:
-            ident = id(holder.target)
-            waits[ident] -= 1
-            if not waits[ident] and ident not in new and holder.kind is not None:
-                values = [made.get(id(value), value) for value in holder.values]
-                made[ident] = holder.kind.rebuild(holder.target, values)
-                ready.append(ident)
-    return made

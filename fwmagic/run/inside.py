@@ -112,7 +112,7 @@ class Inside:
         staging = Staging(Session(self._namespace, programs), together, draft, preparation, nullcontext)
         staging.stage(section, held["given"])
         staging.prepare(section)
-        preparation.draw_again(section)
+        preparation.references.draw_again(section)
         contender = next(iter(preparation.contenders), None)
         if contender is not None:
             self._calls = Here([framework]).calls(contender.name, contender.program, framework.name)
@@ -121,7 +121,7 @@ class Inside:
             )
         results = {
             "outcome": None if contender is None else contender.outcome,
-            "reference": preparation.reference(section),
+            "reference": preparation.references.outcome(section),
         }
         self._results = Parcel({name: _portable_outcome(one) for name, one in results.items()}, frameworks.loaded())
         (variant,) = draft.report.variants

@@ -238,9 +238,9 @@ class Isolation:
         self._draft.errors += [raised.error() for raised in found.errors]
         self._apart.add(found.conditions)
         self._apart.state(*found.stated)
-        first = self._preparation.reference(section)
+        first = self._preparation.references.outcome(section)
         if reference is not None and first is None:
-            self._preparation.refer(section, reference)
+            self._preparation.references.refer(section, reference)
         elif reference is not None and first is not None and section.options.check:
             self._check(section, name, first, reference)
 

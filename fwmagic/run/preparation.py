@@ -1,52 +1,49 @@
-"""From a section to variants that are ready to be timed: reference run, compilation, agreement, fallback."""
+"""From a section to variants that are ready to be timed: reference run, compilation, fallback."""
 
 from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any
 
-from fwmagic.agreement.agree import VARIES, spoilt
+from fwmagic.agreement.agree import spoilt
 from fwmagic.agreement.close import not_finite
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.course import follow
 from fwmagic.cells.function import first_use, why_no_function
 from fwmagic.cells.loops import bars
 from fwmagic.cells.modules import finalizes
-from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
+from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.obstacles import trains
 from fwmagic.cells.outcome import (
     LONG,
-    MOST_AGAIN,
     Outcome,
     Window,
-    drawn_again,
     first_run,
-    moved_results,
     outcome_without_run,
     root,
 )
-from fwmagic.cells.program import Program, program_as_written
+from fwmagic.cells.program import Program
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
 from fwmagic.cells.yours import yours
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import Framework, habit
+from fwmagic.frameworks import Framework
 from fwmagic.frameworks.compiled import CompileOptions
-from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
-from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, to_numpy_of, varying
+from fwmagic.run.checking import to_numpy_of
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import gone, seen_effect
+from fwmagic.run.references import References, as_it_is
 from fwmagic.run.section import Section
 
 # Work that is the same again, or that nothing reads, is told from this share on: shares are estimates.
@@ -94,32 +91,29 @@ class _RunsOnce(Exception):
 class Preparation:
     """Gets the variants of sections ready, one after the other, and notes in the draft what was found.
 
-    It keeps the reference of each section: the outcome of one plain run, by the section's name. `window` is where an
-    interrupt may stop it. `looks`: other ways are got ready, too, for a look at what they cost.
+    `window` is where an interrupt may stop it. `looks`: other ways are got ready, too, for a look at what they cost.
+
+    Attributes
+    ----------
+    contenders
+        The variants that are ready.
+    references
+        The plain run of each section, by which they are checked.
     """
 
     def __init__(self, draft: Draft, programs: Programs, window: Window, looks: bool = True) -> None:
         self.contenders: list[Contender] = []
+        self.references = References(window)
         self._draft = draft
         self._programs = programs
         self._window = window
         self._looks = looks
-        self._references: dict[str, Outcome] = {}
-        self._plain: dict[str, Program] = {}
         self._first_seconds: dict[str, float] = {}
-
-    def reference(self, section: Section) -> Outcome | None:
-        """Return what the plain run of a section gave; None if there was none."""
-        return self._references.get(section.name)
-
-    def refer(self, section: Section, outcome: Outcome) -> None:
-        """Take what a plain run of a section gave for its reference."""
-        self._references[section.name] = outcome
 
     def let_go(self) -> None:
         """Forget the variants and what was found of them."""
-        for found in (self.contenders, self._references, self._plain):
-            found.clear()
+        self.contenders.clear()
+        self.references.let_go()
 
     def prepare(self, section: Section, scene: Scene) -> None:
         """Make every variant of a section ready, or note why it is not.
@@ -161,7 +155,7 @@ class Preparation:
 
     def run_once(self, section: Section, scene: Scene, why: str) -> None:
         """Run a section one time, and no variant of it a second time; `why` is what the report says of that."""
-        program = self._as_it_is(scene)
+        program = as_it_is(scene)
         for name in section.options.variants():
             try:
                 _, outcome = first_run(program, self._window, only=True, watched=not section.options.repeat_effects)
@@ -178,7 +172,7 @@ class Preparation:
 
         If it is, the report has it already.
         """
-        program, options = self._as_it_is(scene), section.options
+        program, options = as_it_is(scene), section.options
         try:
             _, outcome = first_run(program, self._window, only=True, watched=not options.repeat_effects)
         except Exception:  # as it will when the section is prepared, which notes it
@@ -192,7 +186,7 @@ class Preparation:
 
     def _once(self, section: Section, name: str, program: Program, outcome: Outcome, why: str) -> None:
         """Note a section's one run, of which one variant is told."""
-        self.refer(section, outcome)
+        self.references.refer(section, outcome)
         self._draft.once(
             name,
             outcome.seconds,
@@ -207,14 +201,14 @@ class Preparation:
 
     def compare_across(self, sections: Sequence[Section]) -> None:
         """Compare every section's results with those of the first section that has any."""
-        able = [section for section in sections if self.reference(section) is not None]
+        able = [section for section in sections if self.references.outcome(section) is not None]
         if len(able) < 2:
             return
         first, *others = able
         for section in others:
             if not section.options.check:
                 continue
-            result = self._across(first, section)
+            result = self.references.across(first, section)
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
@@ -223,78 +217,10 @@ class Preparation:
                 if variant.status not in ("failed", "not timed") and not known:
                     self._draft.variant(name, agreement=result)
 
-    def draw_again(self, section: Section) -> None:
-        """Run a random section once more, to see how far chance goes, if its plain run was made here and is short."""
-        program, reference = self._plain.get(section.name), self.reference(section)
-        if program is not None and reference is not None:
-            self.refer(section, drawn_again(program, reference, self._window, seeds=True))
-
-    def _varies(self, section: Section, plain: Program | None, most: float) -> bool:
-        """Say whether a section gives something else when it is run again, and take it for a random one then.
-
-        Numbers of the system, as those of `uuid` and of generators without a seed, leave no trace, nor do addresses.
-        One that takes more than `most` seconds is not run again.
-        """
-        known = self._references[section.name]
-        seen = None if plain is None else varying(plain, known, section, self._window, seeds=True, most=most)
-        if seen is not None:
-            self.refer(section, seen)
-        return seen is not None
-
-    def _across(self, first: Section, section: Section) -> Agreement:
-        """Compare a section's results with those of the first one."""
-        pair = (self._references[first.name], self._references[section.name])
-        # Of longer ones, nobody would see whether what they leave is the same in every run.
-        across = partial(agreement_across, first, section, with_left=max(one.seconds for one in pair) <= _SEEDED)
-        result = across(pair)
-        if any(one.random for one in pair) and result.status != "agrees":
-            self.draw_again(first)
-            self.draw_again(section)
-            result = across((self._references[first.name], self._references[section.name]))
-        elif result.status == "differs" and any(
-            [self._varies(one, self._plain.get(one.name), _SEEDED) for one in (first, section)]
-        ):
-            result = across((self._references[first.name], self._references[section.name]))
-        elif result.status == "differs" and first.name in self._plain:
-            result = self._but_for_rounding(result, self._plain[first.name], pair[0], partial(across, pair))
-        if result.status == "differs":
-            known = habit(first.framework, section.framework, self._words(first), self._words(section))
-            return replace(result, sentence=f"{result.sentence}; a possible cause: {known}") if known else result
-        return result
-
-    def _but_for_rounding(
-        self,
-        result: Agreement,
-        plain: Program,
-        reference: Outcome,
-        compare: Callable[..., Agreement],
-        spacing: float = 0.0,
-    ) -> Agreement:
-        """Return what differs as compared once more with what roundings make of the reference; it may agree then.
-
-        All numbers are off by a rounding only beside what they are off by another one: those on a threshold, which
-        nobody rounds, have crossed it in both.
-        """
-        moved = moved_results(plain, reference, self._window, spacing=spacing)
-        found = result if moved is None else compare(moved=(reference.results, moved))
-        if found.status != "differs" or moved is None:
-            return found
-        one, other = (moved_results(plain, reference, self._window, every, spacing) for every in (1, 2))
-        return found if one is None or other is None else compare(moved=(one, other))
-
-    def _words(self, section: Section) -> set[str]:
-        """Return the bare names of what a section calls, of its own and in functions of the notebook."""
-        codes = [section.body.code(section.body.tree)]
-        program = self._plain.get(section.name)
-        if program is not None:
-            namespace = program.scene.namespace
-            codes += [function.__code__ for function in notebook_functions(namespace, section.body.all_reads)]
-        return {bare_name(word) for code in codes for word in words_of_code(code)}
-
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         mine = yours(scene)
         contender = self._made(section, scene, name, mode, mine.called)
-        work = replace(_prepared_work(section, scene, contender, self._references[section.name]), dropped=mine.dropped)
+        work = replace(_prepared_work(section, scene, contender, self.references[section]), dropped=mine.dropped)
         if section.options.check:
             work = self._with_spoilt(work, section, scene, contender.outcome)
         return replace(contender, findings=tuple(findings.of_work(name, work)))
@@ -321,23 +247,22 @@ class Preparation:
 
     def _made(self, section: Section, scene: Scene, name: str, mode: str, place: Place | None) -> Contender:
         body, options = section.body, section.options
-        if self.reference(section) is None:
+        if self.references.outcome(section) is None:
             # In any case: it shows whether the section may be run a second time.
             watched = not options.repeat_effects
-            program, outcome = first_run(self._as_it_is(scene), self._window, watched=watched)
+            program, outcome = first_run(as_it_is(scene), self._window, watched=watched)
             # What was compiled in a run on copies was compiled for this one, too.
             outcome = replace(outcome, seconds=max(outcome.seconds, self._first_seconds.get(section.name, 0.0)))
             why = seen_effect(outcome.effect, options.repeat_effects)
             if why:
                 raise _RunsOnce(program, outcome, why)
-            self._plain[section.name] = program
-            self.refer(section, outcome)
+            self.references.refer(section, outcome, program)
         if mode == "eager":
             return self._eager(section, scene, name, "eager", "asked for by --mode")
         if place is not None and mode == "auto":
             found = self._eager(section, scene, name, "yours", f"{place.reason}: timed as it is written", place.line)
             return replace(found, other=self._whole(section, scene, name))
-        makes = self._references[section.name].makes
+        makes = self.references[section].makes
         if makes and mode == "auto":
             reason = f"the first call of a lazy layer makes `{makes}`, which is done once, and not compiled"
             return self._eager(section, scene, name, "eager", reason, first_use(body, root(makes)))
@@ -368,17 +293,17 @@ class Preparation:
             repeated=ready.repeated,
             least=ready.least,
         )
-        return replace(made, other=self._plain.get(section.name)) if ready.compilation.way == "cell" else made
+        return replace(made, other=self.references.program(section)) if ready.compilation.way == "cell" else made
 
     def _compared(self, section: Section, scene: Scene, name: str) -> tuple[Ready, Agreement | None]:
         """Compile a section, as `_compiled`, and compare it with its plain run, if that is wanted."""
         ready = self._compiled(section, scene, name)
         if not section.options.check:
             return ready, None
-        found = self._check(section, scene, ready)
+        found = self.references.check(section, scene, ready)
         if found.status == "differs" and ready.kept is not None and ready.kept.fitted:  # what it took for fixed is not
             ready = self._compiled(section, scene, name, anew=True)
-            found = self._check(section, scene, ready)
+            found = self.references.check(section, scene, ready)
         if ready.kept is not None:
             ready.kept.fitted = found.status != "differs"
         return ready, found
@@ -406,7 +331,7 @@ class Preparation:
 
     def _whole(self, section: Section, scene: Scene, name: str) -> Program | None:
         """Return a section that compiles on its own as one program of ours, if that computes the same."""
-        known = self.reference(section)
+        known = self.references.outcome(section)
         if not self._looks or (known is not None and known.seconds > _WORTH_A_LOOK):
             return None
         try:
@@ -417,22 +342,13 @@ class Preparation:
             return None
         if ready.withheld:
             return None
-        agreement = self._check(section, scene, ready)
+        agreement = self.references.check(section, scene, ready)
         return None if agreement.status == "differs" else ready.program
-
-    @staticmethod
-    def _as_it_is(scene: Scene) -> Program:
-        """Return a section's body as it is, ready to run."""
-        scene.overlay.on()
-        try:
-            return program_as_written(scene)
-        finally:
-            scene.overlay.off()
 
     def _eager(
         self, section: Section, scene: Scene, name: str, way: Way, reason: str, line: int | None = None
     ) -> Contender:
-        program, outcome = self._plain.get(section.name), self.reference(section)
+        program, outcome = self.references.program(section), self.references.outcome(section)
         if program is None or outcome is None:
             program, outcome = self._known(section, scene)
         place = why_no_function(section.body, scene.namespace, scene.snapshot.objects())
@@ -446,56 +362,10 @@ class Preparation:
 
     def _known(self, section: Section, scene: Scene) -> tuple[Program, Outcome]:
         """Return the body as it is, with its outcome: of a slow cell that of its plain run, which is not repeated."""
-        program, known = self._as_it_is(scene), self.reference(section)
+        program, known = as_it_is(scene), self.references.outcome(section)
         if known is None or known.seconds <= LONG or set(program.returned) - known.results.keys():
             return first_run(program, self._window)
         return outcome_without_run(program, known), known
-
-    def _check(self, section: Section, scene: Scene, ready: Ready) -> Agreement:
-        """Compare a compiled variant with the plain run of its section."""
-        reference = self._references[section.name]
-        expected = dict(reference.results)
-        found = dict(ready.outcome.results)
-        common = reference.changed.keys() & ready.outcome.changed.keys()
-        expected.update({path: reference.changed[path] for path in common})
-        found.update({path: ready.outcome.changed[path] for path in common})
-        # What one of them did not change is there as it was.
-        before = scene.snapshot.plain_before(reference.plain.keys() ^ ready.outcome.plain.keys())
-        plainly, compiled = {**before, **reference.plain}, {**before, **ready.outcome.plain}
-        common = plainly.keys() & compiled.keys() - expected.keys()
-        expected.update({path: plainly[path] for path in common})
-        found.update({path: compiled[path] for path in common})
-        names = (f"{section.name} eager", f"{section.name} compiled")
-        result = agreement(expected, found, names, [section.framework], reference.random)
-        plain = self._plain.get(section.name) or self._as_it_is(scene)
-        if reference.random and result.status != "agrees":
-            reference = drawn_again(plain, reference, self._window, seeds=True, most=_SEEDED)
-            if is_same_again(reference, section.framework):  # it sets the seeds that it draws from
-                reference = replace(reference, random=False)
-                result = agreement(expected, found, names, [section.framework], False)
-            self.refer(section, reference)
-        if reference.random and result.status != "agrees":
-            more = drawn_again(ready.program, ready.outcome, self._window)
-            draws = draws_of(reference, more, expected, leads=True)
-            result = agreement(expected, found, names, [section.framework], True, draws)
-        elif result.status == "differs" and self._varies(section, plain, MOST_AGAIN):
-            again = varying(ready.program, ready.outcome, section, self._window)
-            if again is None and varying(plain, reference, section, self._window) is not None:
-                what = f"{names[0]} gives something else in every run, and {names[1]} what it gave while it was traced"
-                return replace(result, sentence=what)
-            draws = draws_of(self._references[section.name], again or ready.outcome, expected)
-            result = agreement(expected, found, names, [section.framework], True, draws, why=VARIES)
-        elif result.status == "differs":
-            spacing = ready.least.spacing
-            once_more = partial(agreement, expected, found, names, [section.framework], False, coarsely=spacing > 0)
-            result = self._but_for_rounding(result, plain, reference, once_more, spacing)
-        lost = _lost_when_prepared(scene, reference, ready.outcome)
-        if lost and result.status == "agrees":
-            sentence = f"{names[1]} leaves `{lost}` as it was, which {names[0]} changes"
-            return Agreement(names[0], "differs", sentence, lost)
-        if section.body.clock is not None and result.status == "not compared":
-            return replace(result, sentence=f"not compared: {section.body.clock.reason}")
-        return result
 
 
 def _is_worse(across: Agreement, own: Agreement) -> bool:
@@ -595,13 +465,6 @@ def _holds_array(framework: Framework, value: Any) -> bool:
                 seen.add(id(held))
                 pending.append(held)
     return False
-
-
-def _lost_when_prepared(scene: Scene, reference: Outcome, compiled: Outcome) -> str:
-    """Return where the plain run left another array than there was, and the compiled one did not."""
-    before = {id(value) for _, value in scene.snapshot.leaves(scene.framework.is_array)}
-    lost = (p for p, v in reference.changed.items() if p not in compiled.changed and id(v) not in before)
-    return next(lost, "")
 
 
 def _why_not_prepared(error: CannotCompile) -> str:

@@ -132,7 +132,7 @@ def _measure(
     """Make the variants of a cell, whose start state is in place, ready, and time them."""
     framework, options = section.framework, section.options
     preparation = Preparation(draft, session.programs, window)
-    preparation.refer(section, committed.outcome)
+    preparation.references.refer(section, committed.outcome)
     if options.isolated:
         Isolation(session, [section], draft, preparation, window).run({}, load)
         return

@@ -141,7 +141,7 @@ class Staging:
 
         Sections that run only once are left out.
         """
-        reference = self._preparation.reference
+        reference = self._preparation.references.outcome
         compared = [one for one in sections if one.name in self._repeated and reference(one) is not None]
         divergence = Divergence(self._window)
         for section in compared[1:]:
