@@ -18,7 +18,7 @@ from fwmagic.cells.course import follow
 from fwmagic.cells.function import first_use, why_no_function
 from fwmagic.cells.loops import bars
 from fwmagic.cells.modules import finalizes
-from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
+from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.obstacles import trains
 from fwmagic.cells.outcome import (
     LONG,
@@ -30,6 +30,7 @@ from fwmagic.cells.outcome import (
     moved_results,
     outcome_without_run,
     root,
+    run_otherwise,
 )
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
@@ -37,9 +38,8 @@ from fwmagic.cells.uses import unused_values
 from fwmagic.cells.ways import LEAST_SPENT, Programs, Ready, tried_before
 from fwmagic.cells.yours import yours
 from fwmagic.errors import CannotCompile
-from fwmagic.frameworks import Framework, habit
+from fwmagic.frameworks import Framework
 from fwmagic.frameworks.compiled import CompileOptions
-from fwmagic.frameworks.habits import bare_name
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
@@ -257,10 +257,27 @@ class Preparation:
             result = across((self._references[first.name], self._references[section.name]))
         elif result.status == "differs" and first.name in self._plain:
             result = self._but_for_rounding(result, self._plain[first.name], pair[0], partial(across, pair))
-        if result.status == "differs":
-            known = habit(first.framework, section.framework, self._words(first), self._words(section))
-            return replace(result, sentence=f"{result.sentence}; a possible cause: {known}") if known else result
+        if result.status != "agrees":
+            cause = self._cause(first, section, across)
+            return replace(result, sentence=f"{result.sentence}; the cause: {cause}") if cause else result
         return result
+
+    def _cause(self, first: Section, section: Section, across: Callable[[tuple[Outcome, Outcome]], Agreement]) -> str:
+        """Return which habit of a framework makes the outputs differ, if they agree without it; else nothing."""
+        sections, known = (first, section), [self._references[one.name] for one in (first, section)]
+        for place, one in enumerate(sections):
+            habits, program = one.framework.habits(sections[1 - place].framework.name), self._plain.get(one.name)
+            if not habits or program is None:
+                continue
+            met = set[str]()
+            run_otherwise(program, known[place], self._window, one.framework.without_habit("", met))
+            for habit in [one for one in habits if one in met]:
+                way = one.framework.without_habit(habit, met)
+                found = run_otherwise(program, known[place], self._window, way)
+                pair = (found or known[0], known[1]) if place == 0 else (known[0], found or known[1])
+                if found is not None and across(pair).status == "agrees":
+                    return habits[habit].format(one.name)
+        return ""
 
     def _but_for_rounding(
         self,
@@ -281,15 +298,6 @@ class Preparation:
             return found
         one, other = (moved_results(plain, reference, self._window, every, spacing) for every in (1, 2))
         return found if one is None or other is None else compare(moved=(one, other))
-
-    def _words(self, section: Section) -> set[str]:
-        """Return the bare names of what a section calls, of its own and in functions of the notebook."""
-        codes = [section.body.code(section.body.tree)]
-        program = self._plain.get(section.name)
-        if program is not None:
-            namespace = program.scene.namespace
-            codes += [function.__code__ for function in notebook_functions(namespace, section.body.all_reads)]
-        return {bare_name(word) for code in codes for word in words_of_code(code)}
 
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         mine = yours(scene)
