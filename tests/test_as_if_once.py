@@ -930,6 +930,47 @@ def train():
         "gone = held.is_deleted()",
     ),
     Case(
+        "donated-by-options",
+        "jax",
+        "new = jax.jit(lambda s: s + 1, **options)(held)\nnew.sum()",
+        "held = jnp.ones(5); options = {'donate_argnums': 0}",
+        "gone = held.is_deleted()",
+    ),
+    Case(
+        "donated-by-a-partial",
+        "jax",
+        "new = fast(lambda s: s + 1)(held)\nnew.sum()",
+        "held = jnp.ones(5); fast = functools.partial(jax.jit, donate_argnums=0)",
+        "gone = held.is_deleted()",
+    ),
+    Case(
+        "donated-ahead-of-time",
+        "jax",
+        "new = step(held)\nnew.sum()",
+        "held = jnp.ones(5); step = jax.jit(lambda s: s + 1, donate_argnums=0).lower(held).compile()",
+        "gone = held.is_deleted()",
+    ),
+    Case(
+        "donated-by-nnx",
+        "jax",
+        "new = step(held)\nnew.sum()",
+        "from flax import nnx; held = jnp.ones(5); step = nnx.jit(lambda s: s + 1, donate_argnums=0)",
+        "gone = held.is_deleted()",
+    ),
+    Case(
+        "donated-in-a-file",
+        "jax",
+        "new = steps.fast(held)\nnew.sum()",
+        """
+        Path("steps.py").write_text("import jax\\ndef fast(v):\\n"
+                                    "    return jax.jit(lambda s: s + 1, donate_argnums=0)(v)\\n")
+        sys.path.insert(0, "")
+        import importlib; sys.modules.pop("steps", None); importlib.invalidate_caches()
+        import steps; held = jnp.ones(5)
+        """,
+        "gone = held.is_deleted()",
+    ),
+    Case(
         "deleted",
         "jax",
         "held.delete()\nX * 2",

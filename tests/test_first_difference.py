@@ -532,6 +532,8 @@ def test_what_the_two_lines_computed_is_said(shell):
     assert "shape [16, 8], " in sentence
     assert "values differ, by 0.000" in sentence
     assert sentence.endswith("jax.nn.gelu approximates with tanh unless approximate=False")
+    run(shell, cell_of("torch.nn.functional.gelu(x @ w)", "jax.nn.gelu(x @ w) * 2"))  # the kind is not all of it
+    assert "tanh" not in finding(shell).sentence
     run(shell, cell_of(*PLANTED["scale"]))
     assert "jax is 2.82843 x torch everywhere" in finding(shell).sentence
     run(shell, cell_of(*MORE["in a later turn of a loop"]))

@@ -14,9 +14,8 @@ import pytest
 
 from fwmagic import frameworks
 from fwmagic.errors import CannotCompile, FwMagicError
-from fwmagic.frameworks import Framework, arrays, habit, line_of
+from fwmagic.frameworks import Framework, arrays, line_of
 from fwmagic.frameworks.compiled import CompileLog, CompileOptions
-from fwmagic.frameworks.habits import bare_name
 
 ADAPTER = '''
 """A third framework, with what has no default."""
@@ -264,31 +263,6 @@ def test_a_copy_begins_on_a_page_and_keeps_its_order(order):
     assert copy.flags[f"{order}_CONTIGUOUS"]
     assert not np.shares_memory(copy, array)
     assert [arrays.aligned_copy(np.float32(3) * np.ones(shape)).shape for shape in ((), (0, 2))] == [(), (0, 2)]
-
-
-def test_a_name_without_its_decoration():
-    assert [bare_name(name) for name in ("LayerNorm", "layer_norm", "conv2d", "GELU")] == [
-        "layernorm", "layernorm", "conv", "gelu",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "words", "others", "said"),
-    [
-        ("torch", "jax", {"gelu"}, {"gelu"}, "tanh"),
-        ("jax", "torch", {"gelu"}, {"gelu"}, "tanh"),
-        ("torch", "jax", {"gelu"}, {"gelu", "approximate"}, ""),
-        ("torch", "jax", {"relu"}, {"gelu"}, ""),
-        ("jax", "jax", {"gelu"}, {"gelu"}, ""),
-        ("numpy", "jax", {"std"}, {"std"}, ""),
-        ("numpy", "torch", {"std"}, {"std"}, "n - 1"),
-        ("numpy", "torch", {"std"}, {"std", "correction"}, ""),
-    ],
-)
-def test_what_functions_of_one_name_do_by_default(one, other, words, others, said):
-    found = habit(frameworks.get(one), frameworks.get(other), words, others)
-    assert said in found
-    assert bool(found) is bool(said)
 
 
 def test_importing_a_framework_draws_no_numbers(tmp_path):

@@ -499,8 +499,68 @@ def test_arrays_in_files_that_are_only_read(shell, tmp_path):
     assert [variant.agreement and variant.agreement.status for variant in shell.user_ns["r"]][1:] == ["agrees"] * 2
 
 
-def test_what_two_frameworks_do_by_default_is_a_possible_cause_and_no_more(shell):
-    cell = "%%compare --budget 0.05 --mode eager --no-memory -o r\n%%setup\nx = np.arange(9, dtype=np.float32)\n"
-    run(shell, f"{cell}%%torch\ntorch.std(x)\n%%jax\njnp.std(x) + 3")
-    sentences = [finding.sentence for finding in shell.user_ns["r"].findings if finding.code == "FW401"]
-    assert any(one.endswith("; a possible cause: jnp.std divides by n, torch.std by n - 1") for one in sentences)
+HABITS = {
+    "std": ("x.std(1)", "x.std(1)", "jnp.std divides by n, torch.std by n - 1"),
+    "var": ("torch.var(x, dim=0) ** 2", "jnp.var(x, axis=0) ** 2", "jnp.var divides by n, torch.var by n - 1"),
+    "median": ("x.median(1).values", "jnp.median(x, 1)", "torch.median takes the lower of two values in the middle"),
+    "gelu": ("torch.nn.GELU()(x)", "jax.nn.gelu(x)", "jax.nn.gelu approximates with tanh unless approximate=False"),
+    "epsilon": (
+        "torch.nn.functional.layer_norm(x * 1e-3, (8,))",
+        "import flax.linen as nn\nparams = {'scale': jnp.ones(8), 'bias': jnp.zeros(8)}\n"
+        "nn.LayerNorm().apply({'params': params}, x * 1e-3)",
+        "the epsilon of a LayerNorm is 1e-6 in flax, and 1e-5 in torch",
+    ),
+    "momentum": (
+        "mean, var = torch.zeros(8), torch.ones(8)\n"
+        "torch.nn.functional.batch_norm(x, mean, var, training=True, momentum=0.1)\nmean",
+        "import flax.linen as nn\nnorm = nn.BatchNorm(False, momentum=0.1)\n"
+        "state = {'params': {'scale': jnp.ones(8), 'bias': jnp.zeros(8)},\n"
+        "         'batch_stats': {'mean': jnp.zeros(8), 'var': jnp.ones(8)}}\n"
+        "norm.apply(state, x, mutable=['batch_stats'])[1]['batch_stats']['mean']",
+        "flax's momentum is the share that is kept, torch's the new one",
+    ),
+    "weight decay": (
+        "w = torch.nn.Parameter(x.clone()); w.grad = torch.ones_like(w)\ntorch.optim.AdamW([w], 0.1).step()\nw",
+        "import optax\nopt = optax.adamw(0.1)\nw = x + 0\nw + opt.update(jnp.ones_like(w), opt.init(w), w)[0]",
+        "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch",
+    ),
+    "mode": (
+        "net = torch.nn.BatchNorm1d(8)\nnet(x)",
+        "x / jnp.sqrt(1 + 1e-5)",
+        "modules of torch are in training mode: in evaluation mode it gives the same",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HABITS)
+def test_what_two_frameworks_do_by_default_is_a_cause_where_the_numbers_bear_it_out(shell, kind):
+    ours, theirs, cause = HABITS[kind]
+    setup = "%%setup\nx = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)\n"
+    report = compare(shell, f"{setup}%%torch --mode eager\n{ours}\n%%jax --mode eager\n{theirs}")
+    assert f"; the cause: {cause}" in report["jax"].agreement.sentence
+    report = compare(shell, f"{setup}%%torch --mode eager\n{ours}\n%%jax --mode eager\n{theirs.rstrip()} + 3")
+    assert report["jax"].agreement.status == "differs"
+    assert "cause" not in report["jax"].agreement.sentence
+
+
+def test_the_mode_of_modules_is_a_cause_where_the_outputs_agree_in_one_mode(shell):
+    run(shell, "import torch\nx = torch.ones(4, 3) * torch.arange(4.0)[:, None]\n")
+    run(shell, "net, other = torch.nn.Sequential(torch.nn.BatchNorm1d(3)), torch.nn.BatchNorm1d(3, eps=1)")
+    run(shell, "other.eval()\ndrop = torch.nn.Dropout(0.5)")
+    cell = "%%torch a --mode eager\n{}\n%%torch b --mode eager\n{}"
+    said = {}
+    for name, texts in {
+        "forwards": ("net.train()\nnet(x)", "net.eval()\nnet(x)"),
+        "backwards": ("net.eval()\nnet(x)", "net.train()\nnet(x)"),
+        "dropout": ("drop.train()\ndrop(x)", "drop.eval()\ndrop(x)"),
+        "another": ("net.train()\nnet(x)", "other(x)"),
+    }.items():
+        with untouched(shell):
+            report = compare(shell, cell.format(*texts))
+            del shell.user_ns["r"]
+        said[name] = report["b"].agreement.sentence
+    cause = "; the cause: modules of {} are in training mode: in evaluation mode it gives the same"
+    assert said["forwards"].endswith(cause.format("a"))
+    assert said["backwards"].endswith(cause.format("b"))
+    assert said["dropout"].endswith(cause.format("a"))
+    assert "cause" not in said["another"]

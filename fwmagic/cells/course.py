@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -18,7 +19,6 @@ from fwmagic.cells.follow import Follower
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.program import program_as_written
 from fwmagic.cells.scene import Scene
-from fwmagic.frameworks.habits import bare_name
 
 #: A course ends after so many arrays, so many bytes of them, and so many seconds spent on looking at state.
 MOST_STEPS, MOST_BYTES, MOST_LOOKING = 1000, 1 << 29, 5.0
@@ -67,8 +67,10 @@ class Course:
     whole: bool = True
 
 
-def follow(scene: Scene, window: Window) -> Course:
+def follow(scene: Scene, window: Window, way: AbstractContextManager[Any] | None = None) -> Course:
     """Run a section's body once, eagerly and line by line, from its start state, which is put back afterwards.
+
+    `way` is a context to run it in.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def follow(scene: Scene, window: Window) -> Course:
     program.enter()
     try:
         recorder = _Recorder(scene, program.args)
-        with window(), scene.framework.eager(), scene.framework.calls_told(recorder.tell), recorder.following():
+        told = scene.framework.calls_told(recorder.tell)
+        with window(), scene.framework.eager(), way or nullcontext(), told, recorder.following():
             program.call(*program.args)
         return recorder.course
     finally:
@@ -294,3 +297,8 @@ def _word_of_call(frame: FrameType) -> str:
     if isinstance(node, ast.BinOp):
         return bare_name(type(node.op).__name__)
     return bare_name(getattr(node, "attr", getattr(node, "id", "")))
+
+
+def bare_name(name: str) -> str:
+    """Return the letters of a function's name up to its first digit: `layernorm` of LayerNorm and of layer_norm."""
+    return re.split(r"\d", name.replace("_", "").lower(), maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""What definitions do when they are made: which names they read then, and whether they may change anything else."""
+"""What definitions do when they are made: which names they bind, and whether they do anything else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeGuard
@@ -19,7 +19,6 @@ from fwmagic.cells.names import (
     is_star,
     looks_up,
     names_of_code,
-    names_of_expression,
     names_of_statements,
     notebook_functions,
 )
@@ -42,11 +41,6 @@ class Meaning(Enum):
     MADE = auto()  # what a decorator of a library made of a function of the section
     NUMBER = auto()
     OTHER = auto()
-
-
-def names_read_at_once(definitions: Iterable[ast.stmt]) -> list[str]:
-    """Return the names that are read when the definitions are made, and not only when they are called."""
-    return sorted(name for one in definitions for part in _run_at_once(one) for name in names_of_expression(part).reads)
 
 
 class Surroundings:
@@ -302,35 +296,6 @@ def names_made(definitions: Iterable[ast.stmt]) -> set[str]:
     return found
 
 
-def may_act(definitions: Iterable[ast.stmt], namespace: Mapping[str, Any]) -> bool:
-    """Say whether making the definitions may change something else, as a decorator does that keeps what it decorates.
-
-    What libraries offer by their modules, such as `dataclass` or `jax.jit`, is trusted to change nothing that counts.
-    """
-    for node in (node for one in definitions for node in _made_at_once(one)):
-        bases, keywords = (node.bases, node.keywords) if isinstance(node, ast.ClassDef) else ([], [])
-        calls = (inner for part in _run_at_once(node) for inner in ast.walk(part) if isinstance(inner, ast.Call))
-        called = [*node.decorator_list, *(one.value for one in keywords), *(call.func for call in calls)]
-        if any(_acts_when_called(value) for value in _roots(called, namespace)):
-            return True
-        if any(_acts_on_subclasses(value) for value in _roots(bases, namespace)):
-            return True
-    return False
-
-
-def _roots(expressions: Iterable[ast.expr], namespace: Mapping[str, Any]) -> Iterator[Any]:
-    names = {name for expression in expressions for name in names_of_expression(expression).reads}
-    return (namespace[name] for name in names if name in namespace)
-
-
-def _acts_when_called(value: Any) -> bool:
-    """Say whether calling it, or a method of it, may run code of the notebook, or change what the notebook holds."""
-    if isinstance(value, ModuleType):
-        return is_of_user(value)
-    keeps = isinstance(value, FunctionType) and any(map(callable, vars(value).values()))  # such as a `singledispatch`
-    return keeps or not (callable(value) and _is_of_library(value))
-
-
 def _acts_on_subclasses(value: Any) -> bool:
     if not isinstance(value, type):
         return not isinstance(value, ModuleType)
@@ -344,24 +309,3 @@ def _is_of_library(value: Any) -> bool:
         return is_of_library(code.co_filename)
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     return module is not None and module.__name__ != "__main__" and not is_of_user(module)
-
-
-def _made_at_once(node: ast.stmt) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    """Yield a definition, and of a class those in it."""
-    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        yield node
-    if isinstance(node, ast.ClassDef):
-        for statement in node.body:
-            yield from _made_at_once(statement)
-
-
-def _run_at_once(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions that run when a definition is made."""
-    if isinstance(node, _FUNCTIONS):
-        arguments = node.args
-        yield from (*node.decorator_list, *arguments.defaults, *(one for one in arguments.kw_defaults if one))
-    elif isinstance(node, ast.expr) and isinstance(getattr(node, "ctx", None), ast.Load | None):
-        yield node
-    elif not isinstance(node, ast.Import | ast.ImportFrom):
-        for child in ast.iter_child_nodes(node):
-            yield from _run_at_once(child)

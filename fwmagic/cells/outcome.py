@@ -247,6 +247,29 @@ def drawn_again(
     return replace(outcome, again=runs[0], more=tuple(runs[1:]))
 
 
+def run_otherwise(
+    program: Program, outcome: Outcome, window: Window, way: AbstractContextManager[Any]
+) -> Outcome | None:
+    """Return the outcome of a program as it is written, run once more in a context; None of a long one."""
+    scene = program.scene
+    if (scene.seconds or outcome.seconds) > LONG:
+        return None
+    program.enter()
+    try:
+        again = program_as_written(scene)
+        with window(), scene.framework.eager(), way:
+            outputs = again.call(*again.args)
+        changes = scene.snapshot.changes()
+        return _outcome(again, outputs, changes, drew_random(changes, scene.body), outcome.seconds)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises when it is run once more
+        return None
+    finally:
+        program.exit()
+        scene.restore()
+
+
 def moved_results(
     program: Program, outcome: Outcome, window: Window, every: int = 0, spacing: float = 0.0
 ) -> Mapping[str, Any] | None:

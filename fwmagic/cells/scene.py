@@ -28,8 +28,8 @@ class Overlay:
 
     Taking it off puts every name back to the object that it had: names that the code under the overlay bound
     are removed, names that it rebound or deleted are put back. The namespace stays the same dict and is never
-    cleared, so that functions whose globals it is work on, in other threads too. What definitions under the overlay
-    changed besides, as a decorator does that keeps what it decorates, is there only while it is on, too.
+    cleared, so that functions whose globals it is work on, in other threads too. Objects may hold something else only
+    while it is on, too.
     """
 
     def __init__(self, namespace: dict[str, Any], bindings: Mapping[str, Any]) -> None:
@@ -62,16 +62,12 @@ class Overlay:
                     names[name] = under[name]
         self._under = None
 
-    def keep_changes(self, changes: Changes) -> None:
-        """Let what differs now, besides names, differ only while the overlay is on."""
-        objects = changes.besides_names()
-        self._states.append((objects, objects.now()))
-
     def put_in(self, snapshot: Snapshot, new: Mapping[int, Any]) -> None:
         """Have other objects in place of some, by their `id`, wherever a snapshot of now has them; it must be on."""
         before = dict(self._namespace)
         snapshot.substitute(new)
-        self.keep_changes(snapshot.changes())
+        objects = snapshot.changes().besides_names()
+        self._states.append((objects, objects.now()))
         self.keep([name for name, value in self._namespace.items() if before.get(name, MISSING) is not value])
 
     def keep(self, names: Iterable[str]) -> None:

@@ -132,7 +132,7 @@ class Aside:
     def _scene(self, section: Section, definitions: Mapping[str, Any]) -> Scene:
         framework, options = section.framework, section.options
         inputs, _ = converted_inputs(options.inputs, self.session.namespace, [framework], framework, options.device)
-        return scene_of_single(self.session, section, definitions, inputs, self.before, self.window)
+        return scene_of_single(self.session, section, definitions, inputs, self.before)
 
 
 def record_of(section: Section, namespace: Mapping[str, Any], source: Source, traced: bool) -> Record:

@@ -8,7 +8,7 @@ import random
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from fwmagic.errors import CannotCompile, FwMagicError, message_of
 from fwmagic.frameworks.arrays import Roundings, Spread, is_numpy, spread_of_numbers
 from fwmagic.frameworks.compiled import CompileLog, CompileOptions, Form, Staged, Traced
-from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.memory import Memory
 from fwmagic.frameworks.traps import Evidence, Failing, Inspector, Trap
 from fwmagic.frameworks.untraced import Untraced
@@ -109,8 +108,6 @@ class Framework(ABC):
         How Python says that a function is traced.
     traced_print
         What prints also in a compiled program, where `print` does only while it is traced.
-    habits
-        What its functions do by default where those of the same name in another framework do something else.
     not_eager
         What `eager` does not switch off, as a sentence.
     memory
@@ -140,7 +137,6 @@ class Framework(ABC):
     readable: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     decorator: ClassVar[str] = ""
     traced_print: ClassVar[str] = ""
-    habits: ClassVar[tuple[Habit, ...]] = ()
     not_eager: ClassVar[str] = ""
     memory: ClassVar[Memory] = Memory()
 
@@ -421,6 +417,20 @@ class Framework(ABC):
         """
         return nullcontext()
 
+    def habits(self, other: str) -> Mapping[str, str]:
+        """Return in words what its code does by default, and that of another framework does not, each under a name.
+
+        `{}` stands in them for the section that does so.
+        """
+        return {}
+
+    def without_habit(self, habit: str, met: set[str]) -> AbstractContextManager[Any]:
+        """Let code in the block do what others do instead of one of the habits, or instead of none of them if empty.
+
+        `met` gets the names of all habits that the code shows. State may be changed for that, and is not put back.
+        """
+        return nullcontext()
+
     def is_compiler_frame(self, function: str, file: str) -> bool:
         """Say whether a frame on a stack calls what the compiler made, or is a rest of a function that it rewrote.
 
@@ -580,18 +590,6 @@ def _able(names: Iterable[str]) -> list[Framework]:
 
 
 # What several of them need
-
-
-def habit(one: Framework, other: Framework, words: Set[str], others: Set[str]) -> str:
-    """Return what a function does by default in one of two frameworks, where code in both calls one of its name.
-
-    `words` are the bare names of what the code of the one calls, and of the arguments that it names; `others` that of
-    the other. Empty: nothing is known of them.
-    """
-    sides = ((one, other, words), (other, one, others))
-    known = ((known, used) for mine, yours, used in sides for known in mine.habits if known.other == yours.name)
-    both = words & others
-    return next((known.what for known, used in known if known.name in both and not used & {*known.settled}), "")
 
 
 def same_state(left: Any, right: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from contextlib import AbstractContextManager
+from typing import Any
 
 from fwmagic.agreement.agree import how_far
 from fwmagic.agreement.close import Array, closeness
@@ -12,8 +13,6 @@ from fwmagic.cells.course import Course, Spot, follow
 from fwmagic.cells.outcome import Window, sizes_reached
 from fwmagic.cells.scene import Scene
 from fwmagic.format import one_line, ordinal
-from fwmagic.frameworks import habit
-from fwmagic.frameworks.habits import bare_name
 from fwmagic.report import Finding
 from fwmagic.report.findings import of_parting
 from fwmagic.run.section import Section
@@ -44,12 +43,37 @@ class Divergence:
             )
             return of_parting(variant, sentence, None, found=False)
         what = _in_words(found, names, sizes_reached(scene) | sizes_reached(other_scene))
-        known = habit(one.framework, other.framework, _words_of(found.one), _words_of(found.other))
+        known = self._cause(found, one, scene, other, other_scene)
         first, second = _where(found.one), _where(found.other)
         hint = f"; {known}" if known else ""
         spot = found.other.visit.spot
         sentence = f"first difference: {names[0]} {first} and {names[1]} {second}: {what}{hint}"
         return of_parting(variant, sentence, spot.line if spot.own else None)
+
+    def _cause(self, found: Parting, one: Section, scene: Scene, other: Section, other_scene: Scene) -> str:
+        """Return which habit of a framework makes these lines part, if they do not part without it; else nothing."""
+        both = (one, scene), (other, other_scene)
+        for place, (section, its_scene) in enumerate(both):
+            framework, met = section.framework, set[str]()
+            habits = framework.habits(both[1 - place][0].framework.name)
+            if habits:
+                self._again(its_scene, framework.without_habit("", met))
+            for habit in [one for one in habits if one in met]:
+                course = self._again(its_scene, framework.without_habit(habit, met))
+                known = [self._course(*pair) for pair in both]
+                if course is not None:
+                    known[place] = course
+                    again = parting(*known)
+                    if again is None or _where(again.one) != _where(found.one):
+                        return habits[habit].format(section.name)
+        return ""
+
+    def _again(self, scene: Scene, way: AbstractContextManager[Any]) -> Course | None:
+        """Run a section line by line in a context; None if it raises then."""
+        try:
+            return follow(scene, self._window, way)
+        except Exception:  # whatever the user's code raises when it is run in another way
+            return None
 
     def _course(self, section: Section, scene: Scene) -> Course:
         if section.name not in self._courses:
@@ -66,11 +90,6 @@ def _where(side: Side) -> str:
 def _line(spot: Spot) -> str:
     inside = f" of `{spot.function}`" if spot.function and not spot.own else ""
     return f"line {spot.line}{inside}"
-
-
-def _words_of(side: Side) -> set[str]:
-    words = re.findall(r"[^\W\d]\w*", side.visit.spot.text)
-    return {*side.visit.words, *map(bare_name, words)}
 
 
 def _in_words(found: Parting, names: tuple[str, str], sizes: frozenset[int]) -> str:

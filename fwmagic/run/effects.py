@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import dis
+import functools
 import sys
 from collections.abc import Iterator, Mapping
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from fwmagic import frameworks
@@ -22,6 +23,7 @@ from fwmagic.cells.walk import MOST_UNNAMED
 from fwmagic.cells.watch import Watch
 from fwmagic.format import size
 from fwmagic.frameworks import Framework
+from fwmagic.libraries import is_of_library
 from fwmagic.report import Place
 
 _ANYWAY = "--repeat-effects times it anyway"
@@ -92,14 +94,22 @@ def done_once(watch: Watch, who: str) -> list[str]:
     return [f"{who}{where}: {watch.lasting.reason}, which cannot be undone"]
 
 
-def may_use_up(body: Body, namespace: Mapping[str, Any], snapshot: Snapshot) -> bool:
+def may_use_up(body: Body, namespace: Mapping[str, Any], snapshot: Snapshot, framework: Framework) -> bool:
     """Say whether a run may leave arrays that no longer exist, since they were donated, or deleted by `x.delete()`.
 
-    Functions that donate are reached from the cell, or made by it or by a function of the notebook that it calls.
+    Functions that donate are reached from the cell, or made by it or by a function of the user that it reaches. What
+    one that is made will donate, no text tells: `jax.jit(f, **options)`.
     """
-    codes = [body.code(body.tree), *(one.__code__ for one in notebook_functions(namespace, body.all_reads))]
-    words = set[str]().union(*map(words_of_code, codes))
-    return bool(snapshot.donating) or any(word == "delete" or word.startswith("donate") for word in words)
+    functions = (one for one in snapshot.objects() if isinstance(one, FunctionType))
+    codes = [one.__code__ for one in functions if not is_of_library(one.__code__.co_filename)]
+    words = set[str]().union(*map(words_of_code, [body.code(body.tree), *codes]))
+    making = {name.rpartition(".")[2] for name in framework.compilers}
+    bound = [namespace.get(word) for word in words]
+    bound += [one.func for one in bound if isinstance(one, functools.partial)]
+    words |= {one.__name__ for one in bound if isinstance(one, FunctionType)}
+    return bool(snapshot.donating or making & words) or any(
+        word == "delete" or word.startswith("donate") for word in words
+    )
 
 
 def copies_of_arrays(snapshot: Snapshot, framework: Framework) -> dict[int, tuple[Any, Any]]:

@@ -7,13 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from fwmagic.agreement.agree import VARIES
-from fwmagic.cells.names import notebook_functions, words_of_code
-from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again, moved_results
+from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again, moved_results, run_otherwise
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.ways import Ready
-from fwmagic.frameworks import habit
-from fwmagic.frameworks.habits import bare_name
 from fwmagic.report import Agreement
 from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, varying
 from fwmagic.run.section import Section
@@ -71,9 +68,9 @@ class References:
             result = across((self[first], self[section]))
         elif result.status == "differs" and (plain := self.program(first)) is not None:
             result = self._but_for_rounding(result, plain, pair[0], partial(across, pair))
-        if result.status == "differs":
-            known = habit(first.framework, section.framework, self._words(first), self._words(section))
-            return replace(result, sentence=f"{result.sentence}; a possible cause: {known}") if known else result
+        if result.status != "agrees":
+            cause = self._cause(first, section, across)
+            return replace(result, sentence=f"{result.sentence}; the cause: {cause}") if cause else result
         return result
 
     def check(self, section: Section, scene: Scene, ready: Ready) -> Agreement:
@@ -160,14 +157,22 @@ class References:
         one, other = (moved_results(plain, reference, self._window, every, spacing) for every in (1, 2))
         return found if one is None or other is None else compare(moved=(one, other))
 
-    def _words(self, section: Section) -> set[str]:
-        """Return the bare names of what a section calls, of its own and in functions of the notebook."""
-        codes = [section.body.code(section.body.tree)]
-        program = self.program(section)
-        if program is not None:
-            namespace = program.scene.namespace
-            codes += [function.__code__ for function in notebook_functions(namespace, section.body.all_reads)]
-        return {bare_name(word) for code in codes for word in words_of_code(code)}
+    def _cause(self, first: Section, section: Section, across: Callable[[tuple[Outcome, Outcome]], Agreement]) -> str:
+        """Return which habit of a framework makes the outputs differ, if they agree without it; else nothing."""
+        sections, known = (first, section), [self[one] for one in (first, section)]
+        for place, one in enumerate(sections):
+            habits, program = one.framework.habits(sections[1 - place].framework.name), self.program(one)
+            if not habits or program is None:
+                continue
+            met = set[str]()
+            run_otherwise(program, known[place], self._window, one.framework.without_habit("", met))
+            for habit in [one for one in habits if one in met]:
+                way = one.framework.without_habit(habit, met)
+                found = run_otherwise(program, known[place], self._window, way)
+                pair = (found or known[0], known[1]) if place == 0 else (known[0], found or known[1])
+                if found is not None and across(pair).status == "agrees":
+                    return habits[habit].format(one.name)
+        return ""
 
 
 def as_it_is(scene: Scene) -> Program:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.caches import Cache, copies_of
-from fwmagic.cells.definitions import may_act, names_made
+from fwmagic.cells.definitions import names_made
 from fwmagic.cells.function import LAST, first_use
 from fwmagic.cells.interrupts import InterruptGuard
 from fwmagic.cells.modules import on_import
@@ -29,7 +29,6 @@ from fwmagic.run.place import Here, conditions_here, conditions_with_load, passe
 from fwmagic.run.preparation import Preparation
 from fwmagic.run.section import Section, devices_of_sections
 from fwmagic.run.session import Session, seed_all, start
-from fwmagic.run.staging import define
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,8 @@ def run_single(session: Session, section: Section, show: Show) -> SingleRun:
     inputs, stated, before = made_ready(session, section)
     why_once = why_only_once(section, namespace, before)
     # They are made while there is something to copy: the plain run is on the notebook's own arrays.
-    spares = {} if why_once or not may_use_up(body, namespace, before) else copies_of_arrays(before, framework)
+    spared = not why_once and may_use_up(body, namespace, before, framework)
+    spares = copies_of_arrays(before, framework) if spared else {}
     committed = _commit(section, namespace, before, inputs)
     draft = Draft(f"%%{framework.name}", show, options, session.execution_count, session.cell)
     if body.is_empty:
@@ -138,7 +138,7 @@ def _measure(
         return
     # anew: the plain run may have changed its copies
     inputs, _ = converted_inputs(options.inputs, session.namespace, [framework], framework, options.device)
-    scene = scene_of_single(session, section, committed.definitions, inputs, before, window)
+    scene = scene_of_single(session, section, committed.definitions, inputs, before)
     scene.used_up = tuple(used_up.values())
     scene.took(committed.outcome.seconds)
     load.start()
@@ -173,9 +173,8 @@ def scene_of_single(
     definitions: Mapping[str, Any],
     inputs: Mapping[str, Any],
     before: Snapshot,
-    window: Window,
 ) -> Scene:
-    """Return the section's scene: the definitions that the plain run made are kept, unless making them changes more.
+    """Return the section's scene, with the definitions that the plain run made.
 
     Functions with a cache are copies, whose caches hold what they held before the plain run.
     """
@@ -183,8 +182,6 @@ def scene_of_single(
     overlay = Overlay(namespace, {**inputs, **definitions})
     overlay.on()
     try:
-        if may_act(body.definitions, namespace):
-            define(session, body, overlay, [section.framework], window)
         snapshot = session.snapshot_of(body, section.framework, copies=before.copies)
         known = {id(cache.function): cache for cache in before.caches.values()}
         found = (cache.function for cache in snapshot.caches.values())

@@ -9,12 +9,11 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.caches import copies_of
-from fwmagic.cells.definitions import may_act, names_made, names_read_at_once
+from fwmagic.cells.definitions import names_made
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.scene import Overlay, Scene, quiet
 from fwmagic.cells.walk import Copies
 from fwmagic.cells.watch import Watch
-from fwmagic.cells.yours import yours
 from fwmagic.frameworks import Framework
 from fwmagic.run.divergence import Divergence
 from fwmagic.run.draft import Draft
@@ -25,22 +24,10 @@ from fwmagic.run.section import Section
 from fwmagic.run.session import Session, distinct, seed_all
 
 
-def define(
-    session: Session, body: Body, overlay: Overlay, together: Sequence[Framework], window: Window = nullcontext
-) -> None:
-    """Make the definitions of a section; what they make, and what else they change, belongs to the overlay.
-
-    The overlay must be on.
-    """
-    namespace = session.namespace
-    acting = may_act(body.definitions, namespace)
-    before = session.snapshot(names_read_at_once(body.definitions), *together) if acting else None
-    try:
-        with quiet(session.shell), window():
-            exec(body.definition_code(), namespace)
-    finally:
-        if before is not None:
-            overlay.keep_changes(before.changes())
+def define(session: Session, body: Body, overlay: Overlay, window: Window = nullcontext) -> None:
+    """Make the definitions of a section, which belong to the overlay; it must be on."""
+    with quiet(session.shell), window():
+        exec(body.definition_code(), session.namespace)
     overlay.keep(names_made(body.definitions))
 
 
@@ -101,7 +88,7 @@ class Staging:
             watch = Watch(namespace, body.filename)
             self._watches.append(watch)
             with watch:
-                define(self._session, body, overlay, self._together, self._window)
+                define(self._session, body, overlay, self._window)
             self.stated += done_once(watch, f"the definitions of {section.name}")
             snapshot = self._session.snapshot_of(body, *self._together, copies=self._copies)
             copies = copies_of(snapshot.caches.values())
@@ -168,7 +155,6 @@ class Staging:
 
     def _arrays(self, section: Section, scene: Scene) -> tuple[Any, ...]:
         """Return the arrays that a section may use up and that copies can stand for."""
-        may = may_use_up(section.body, self._session.namespace, scene.snapshot)
-        if not may and yours(scene).called is None:
+        if not may_use_up(section.body, self._session.namespace, scene.snapshot, section.framework):
             return ()
         return tuple(array for array, _ in copies_of_arrays(scene.snapshot, section.framework).values())

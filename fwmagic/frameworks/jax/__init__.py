@@ -21,7 +21,6 @@ from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.compiled import CompileOptions
-from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.jax import compiler, silent, stages, state, traps, turns
 from fwmagic.frameworks.jax.compiler import config
 from fwmagic.frameworks.jax.memory import JaxMemory
@@ -59,15 +58,6 @@ class Jax(Framework):
     readable = ((re.compile(r"\._?raw_value\b"), ""),)  # the slot of a variable of flax.nnx
     decorator = "@jax.jit"
     traced_print = "jax.debug.print"
-    habits = (
-        Habit("gelu", "torch", ("approximate",), "jax.nn.gelu approximates with tanh unless approximate=False"),
-        Habit("std", "torch", ("ddof", "correction"), "jnp.std divides by n, torch.std by n - 1"),
-        Habit("var", "torch", ("ddof", "correction"), "jnp.var divides by n, torch.var by n - 1"),
-        Habit("median", "torch", (), "torch.median takes the lower of two values in the middle, jnp.median their mean"),
-        Habit("layernorm", "torch", ("epsilon",), "the epsilon of a LayerNorm is 1e-6 in flax, and 1e-5 in torch"),
-        Habit("batchnorm", "torch", ("momentum",), "flax's momentum is the share that is kept, torch's the new one"),
-        Habit("adamw", "torch", ("weightdecay",), "adamw decays weights by 1e-4 in optax, and by 1e-2 in torch"),
-    )
     not_eager = (
         "Under jax.disable_jit, jax.vmap and jax.grad still trace, each operation is still compiled by itself, and "
         "static arguments, donation and the structures of loops are not checked."

@@ -90,7 +90,9 @@ def is_stateless(value: Any) -> bool:
 
 
 def may_donate(value: Any) -> bool:
-    """Say whether it is a jitted function that donates arguments: which ones, JAX tells only for given ones."""
+    """Say whether it is a compiled function that donates arguments: which ones, JAX tells only for given ones."""
+    if isinstance(value, jax.stages.Compiled):
+        return bool(value.donate_argnums)
     if not isinstance(value, _JITTED):
         return False
     asked = getattr(value, "_jit_info", None)  # no public name tells; where this is gone, each of them may

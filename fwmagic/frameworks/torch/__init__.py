@@ -15,9 +15,9 @@ import torch
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import Roundings, Spread, aligned_copy, spread_of_numbers
-from fwmagic.frameworks.habits import Habit
 from fwmagic.frameworks.torch import compiler, stages, state, traps, work
 from fwmagic.frameworks.torch.flags import read_flags, write_flags
+from fwmagic.frameworks.torch.habits import habits, without_habit
 from fwmagic.frameworks.torch.memory import TorchMemory
 
 
@@ -46,11 +46,6 @@ class Torch(Framework):
     readable = (
         (re.compile(r"\._modules\['(\d+)'\]"), r"[\1]"),
         (re.compile(r"\._(?:parameters|buffers|modules)\['(\w+)'\]"), r".\1"),
-    )
-    habits = (
-        Habit("std", "numpy", ("correction", "unbiased"), "torch.std divides by n - 1, np.std by n"),
-        Habit("var", "numpy", ("correction", "unbiased"), "torch.var divides by n - 1, np.var by n"),
-        Habit("median", "numpy", (), "torch.median takes the lower of two values in the middle, np.median their mean"),
     )
     not_eager = (
         "Under torch.compiler.set_stance('force_eager'), autograd still records a graph, and torch.vmap and torch.func "
@@ -154,6 +149,8 @@ class Torch(Framework):
     forgetting = staticmethod(compiler.forgetting)
     explain = staticmethod(compiler.explain)
     calls_told = staticmethod(compiler.CallsTold)
+    habits = staticmethod(habits)
+    without_habit = staticmethod(without_habit)
     staging = staticmethod(compiler.staging)
     left_alone = staticmethod(compiler.left_alone)
     stages_told = staticmethod(stages.telling)
