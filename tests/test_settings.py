@@ -149,6 +149,20 @@ def test_a_handler_of_the_notebook_does_not():
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_handler_of_a_timer_goes_unless_the_timer_would_end_the_process(running):
+    settings, namespace = Settings(), {"__name__": "__main__"}
+    exec("def handler(*_): pass", namespace)
+    signal.signal(signal.SIGVTALRM, namespace["handler"])
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 3600 if running else 0)
+        settings.restore()
+        assert signal.getsignal(signal.SIGVTALRM) is (namespace["handler"] if running else signal.SIG_DFL)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+
+
 def test_our_own_guard_stays():
     settings = Settings()
     with InterruptGuard():

@@ -294,6 +294,19 @@ class TestFunctions:
     """The notebook functions that a body calls are compiled in place."""
 
     @pytest.mark.parametrize(
+        ("turns", "size", "way"), [(6, 64, "functions"), (6, 4, "cell"), (1, 64, "cell")], ids=["many", "small", "one"]
+    )
+    def test_where_a_whole_program_would_compute_values_anew_for_each_of_their_uses(self, turns, size, way):
+        book = notebook("jax", f"grid = jnp.arange({size}.0 * {size}).reshape({size}, {size})")
+        book.run(
+            "def spread(g):\n"
+            "    return sum(jnp.roll(g, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9 + g * g / (1 + g)"
+        )
+        ready = book.ready(f"y = grid\nfor _ in range({turns}):\n    y = spread(y)\ny.sum()")
+        assert ready.compilation.way == way
+        assert ("compute values anew" in ready.compilation.reason) == (way == "functions")
+
+    @pytest.mark.parametrize(
         ("framework", "text", "line", "why"),
         [
             (

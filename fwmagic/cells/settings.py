@@ -264,9 +264,12 @@ def _write_modules(saved: _Modules) -> None:
             sys.modules[name] = module
 
 
-# What a timer sends, which may still run: without a handler that would end the process.
-_OF_TIMERS = {getattr(signal, name, None) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF")}
-_SIGNALS = tuple(map(int, signal.valid_signals() - _OF_TIMERS))
+_SIGNALS = tuple(map(int, signal.valid_signals()))
+# What each timer sends: without a handler that ends the process.
+_OF_TIMERS = {
+    getattr(signal, name, None): getattr(signal, timer, None)
+    for name, timer in (("SIGALRM", "ITIMER_REAL"), ("SIGVTALRM", "ITIMER_VIRTUAL"), ("SIGPROF", "ITIMER_PROF"))
+}
 
 
 def _read_signals() -> dict[int, Any]:
@@ -279,7 +282,14 @@ def _moved_signals(saved: dict[int, Any], now: dict[int, Any]) -> dict[int, Any]
     Our own guard takes itself off. A library sets its handlers once, and relies on them. None was not set by Python.
     """
     differ = [number for number, handler in now.items() if handler is not saved[number] is not None]
-    return {number: saved[number] for number in differ if not _is_of_others(now[number])}
+    moved = {number: saved[number] for number in differ if not _is_of_others(now[number])}
+    return {number: handler for number, handler in moved.items() if handler is not signal.SIG_DFL or not _runs(number)}
+
+
+def _runs(number: int) -> bool:
+    """Say whether a timer is running that sends this signal."""
+    timer = _OF_TIMERS.get(number)
+    return timer is not None and any(signal.getitimer(timer))
 
 
 def _is_of_others(handler: Any) -> bool:

@@ -47,6 +47,9 @@ _STAGE_OF = {
     "jax/_src/interpreters/mlir.py": "lower",
     "jax/_src/compiler.py": "backend",
 }
+# Of a program that does so many times the work that is written: seconds, at least, that one of these operations on
+# numbers takes on a CPU, and that Python takes to hand over one of its operations where it is not compiled.
+_MOST_TIMES, _EACH, _DISPATCH = 4, 1e-9, 5e-6
 _events = 0
 _logs: list[CompileLog] = []
 
@@ -132,8 +135,8 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     Raises
     ------
     CannotCompile
-        A result holds traced values in an object that JAX cannot take apart, there is no array in the results, or the
-        function consists of too many operations.
+        A result holds traced values in an object that JAX cannot take apart, there is no array in the results, the
+        function consists of too many operations, or its program computes most of them many times over.
     jax.errors.JAXTypeError
         And whatever else the traced function raises.
     """
@@ -177,7 +180,7 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     again = repeated(closed.jaxpr, filename)
     least = Least(arithmetic(closed.jaxpr, rest.variables), gone_through(closed.jaxpr), spacing=coarsest(closed.jaxpr))
     if not captured and len(used) == len(arguments) and not rest.variables:
-        account = static(traced.lower().compile())
+        account = _built(traced, len(closed.jaxpr.eqns))
         return Traced(jitted, arguments, rebuild, used, withheld=withheld, static=account, repeated=again, least=least)
     constants = list(captured.values())
 
@@ -192,9 +195,39 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...], filename: st
     cell.__name__ = function.__name__
     program = jax.jit(cell)
     inputs = tuple(arguments[place] for place in used)
-    account = static(program.trace(constants, *inputs).lower().compile())
+    account = _built(program.trace(constants, *inputs), len(closed.jaxpr.eqns))
     given = (constants, *inputs)
     return Traced(program, given, rebuild, used, len(constants), withheld, account, rest.lines, again, least)
+
+
+def _built(traced: Any, operations: int) -> Static | None:
+    """Compile what was traced, and return the static analysis of the program.
+
+    XLA writes values into what uses them, and computes them anew in each: where each turn of a loop uses a value some
+    times, that is more work than all that is saved. How much is counted, so that a cell goes the same way every time.
+
+    Raises
+    ------
+    CannotCompile
+        This would take longer than one operation after the other, on a CPU.
+    """
+    lowered = traced.lower()
+    compiled = lowered.compile()
+    least, done = (_arithmetic_of(program) for program in (lowered, compiled))
+    anew = _EACH * (done - least) > _DISPATCH * operations
+    if least and done > _MOST_TIMES * least and anew and jax.default_backend() == "cpu":
+        why = "it would compute values anew for each of their uses"
+        raise CannotCompile(f"{why}, {done / least:.0f} times the work that is written")
+    return static(compiled)
+
+
+def _arithmetic_of(program: Any) -> float:
+    """Return how many operations on numbers a program does in XLA's analysis; 0 if this backend gives none."""
+    try:
+        analysis = program.cost_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return 0.0
+    return float(analysis.get("flops", 0.0)) if isinstance(analysis, dict) else 0.0
 
 
 def look(function: Callable[..., Any], arguments: tuple[Any, ...], filename: str = "") -> Traced:
