@@ -169,3 +169,13 @@ def test_it_bears_the_functions_name(book):
     with JAX.watch("cell") as log:
         jitted(book, "dense")(X)
     assert "dense" in log.compiled
+
+
+def test_a_global_that_becomes_an_array_is_no_constant_to_later_calls(book):
+    function = jitted(book, "uses_k")
+    for k in (3, 3, 3):
+        assert function(X).tolist() == (X * k).tolist()
+    book.run("k = jnp.float32(5)")
+    assert function(X).tolist() == (X * 5).tolist()
+    book.run("k = jnp.float32(7)")
+    assert function(X).tolist() == (X * 7).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import secrets
 import sys
 import time
@@ -425,6 +426,8 @@ class Jitted:
         self.traces_numbers = True
         self._programs: dict[Hashable, tuple[Any, list[Any]]] = {}
         self._flatten = Flattener()
+        self._of_arrays: dict[int, tuple[Any, list[Any]]] = {}  # by the number of arrays, where there are no others
+        self._read: tuple[list[str], list[Any]] | None = None
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call the compiled function."""
@@ -440,6 +443,9 @@ class Jitted:
             return self.function(*arguments, **keywords)
 
     def _call(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        only_arrays = not keywords and all(isinstance(one, jax.Array) for one in arguments) and self._reads_no_arrays()
+        if only_arrays and len(arguments) in self._of_arrays:  # most calls, which should cost no more than one of JAX
+            return _rebuilt(*self._of_arrays[len(arguments)], [*arguments])
         captured = self._globals()
         leaves, tree = self._flatten((arguments, keywords, captured))
         traced = [self._is_dynamic(leaf) for leaf in leaves]
@@ -452,10 +458,9 @@ class Jitted:
             return self.function(*arguments, **keywords)
         if key not in self._programs:
             self._programs[key] = self._program(tree, static, traced, arrays)
-        program, outputs = self._programs[key]
-        out_tree, out_static = outputs
-        computed = iter(program(arrays))
-        return jax.tree.unflatten(out_tree, [next(computed) if value is _ARRAY else value for value in out_static])
+        if only_arrays:
+            self._of_arrays[len(arguments)] = self._programs[key]
+        return _rebuilt(*self._programs[key], arrays)
 
     def _program(
         self, tree: Any, static: tuple[Any, ...], traced: list[bool], arrays: list[Any]
@@ -511,6 +516,13 @@ class Jitted:
         namespace = self.function.__globals__
         return [namespace[name] for name in self.function.__code__.co_names if name in namespace]
 
+    def _reads_no_arrays(self) -> bool:
+        """Say whether the function was seen to read no global arrays, and all that it reads is still the same."""
+        if self._read is None:
+            return False
+        names, values = self._read
+        return all(map(operator.is_, map(self.function.__globals__.get, names), values))
+
     def _globals(self) -> dict[str, Any]:
         """Return the global arrays, and trees of arrays, that the function and its helpers read."""
         namespace = self.function.__globals__
@@ -530,6 +542,9 @@ class Jitted:
                     leaves = leaves_of(value)
                     if leaves and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
                         found[name] = value
+        values = [namespace[name] for name in seen]
+        holds = any(isinstance(value, jax.Array | np.ndarray | dict | list | tuple) for value in values)
+        self._read = None if holds else ([*seen], values)
         return found
 
     @contextmanager
@@ -543,7 +558,17 @@ class Jitted:
             namespace.update(before)
 
 
-_ARRAY = object()
+_ARRAY, _LEAF = object(), jax.tree.structure(0)
+
+
+def _rebuilt(program: Any, outputs: list[Any], arrays: list[Any]) -> Any:
+    """Call a program, and return its arrays with what else the function returns, as the function does."""
+    tree, static = outputs
+    computed = program(arrays)
+    if tree == _LEAF and static[0] is _ARRAY:
+        return computed[0]
+    found = iter(computed)
+    return jax.tree.unflatten(tree, [next(found) if value is _ARRAY else value for value in static])
 
 
 def _with_all_work(jitted: Any, arrays: list[Any]) -> Any:
