@@ -979,13 +979,73 @@ def train():
     ),
     Case("deleted-of-its-own", "jax", "part = X + 1\npart.delete()\nX * 2", then="gone = part.is_deleted()"),
 ]
-CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LEFT_BEHIND, *UNNAMED, *THREADS, *DEFINING, *LATER, *DONATED]
+#: Code of the notebook that no name of the cell leads to: an object in C holds it, or Python and NumPy call it.
+FROM_C = [
+    Case(
+        "function-in-a-universal-function",
+        "torch",
+        "y = torch.tensor(twice(np.arange(4.0)).astype(float))",
+        "seen = []\ntwice = np.frompyfunc(lambda a: (seen.append(1), a * 2)[1], 1, 1)",
+        "n = len(seen)",
+    ),
+    Case(
+        "custom-operator",
+        "torch",
+        "y = torch.ops.of_mine.twice(x)",
+        """
+        seen = []
+        @torch.library.custom_op("of_mine::twice", mutates_args=())
+        def twice(v: torch.Tensor) -> torch.Tensor:
+            seen.append(1)
+            return v * 2
+        @twice.register_fake
+        def _(v): return torch.empty_like(v)
+        del twice, _
+        """,
+        "n = len(seen)",
+    ),
+    Case(
+        "callback-of-a-program",
+        "jax",
+        "y = program(X)",
+        """
+        seen = []
+        program = jax.jit(lambda v: jax.pure_callback(lambda a: (seen.append(1), np.asarray(a) * 2)[1], v, v))
+        program = program.lower(X).compile()
+        """,
+        "n = len(seen)",
+    ),
+    Case(
+        "told-by-numpy",
+        "torch",
+        "np.float64(1) / np.float64(0)\ny = x * 2",
+        "seen = []\nheld = np.seterrcall(lambda error, flag: seen.append(error)), np.seterr(all='call')",
+        "n = len(seen)\nheld = np.seterrcall(held[0]), np.seterr(**held[1])",
+    ),
+    Case(
+        "told-of-what-cannot-be-raised",
+        "torch",
+        "Broken()\ny = x * 2",
+        """
+        class Broken:
+            def __del__(self): raise ValueError
+        class Told:
+            def __init__(self): self.seen = []
+            def hook(self, what): self.seen.append(1)
+        told, held = Told(), sys.unraisablehook
+        sys.unraisablehook = told.hook
+        """,
+        "n = len(told.seen)\nsys.unraisablehook = held",
+    ),
+]
+CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LEFT_BEHIND, *UNNAMED, *THREADS, *DEFINING, *LATER, *DONATED, *FROM_C]
 every_case = pytest.mark.parametrize("case", thinned(CASES, 3), ids=[case.name for case in CASES])
 #: Of each group, what the first tier compares; under the magic it has all.
 COMPARED = {
     *("sys-path", "log-level-and-handler", "torch-settings", "hook-on-all-modules", "garbage-collection"),
     *("lists-of-a-module", "function-of-a-module-in-a-file", "attribute-of-a-library-by-a-function"),
     *("append-through-a-path", "handler-that-opens-its-file-later", "named-tuples", "scripted-module-with-state"),
+    *("function-in-a-universal-function", "callback-of-a-program", "told-by-numpy"),
     *("queue-drained", "global-memo", "function-with-a-cache", "cache-that-holds-something-already"),
     *("donated-state", "donated-in-the-cell", "deleted", "singledispatch", "decorator-that-keeps"),
     *(

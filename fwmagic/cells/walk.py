@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
+from fwmagic.cells.held import functions_held
 from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
 from fwmagic.cells.modules import is_of_user, modules_of, parts_named
 from fwmagic.cells.names import looks_up
@@ -336,8 +337,15 @@ class Walk:
                 self.donating += [value] if framework.may_donate(value) else []
                 wrapped = getattr(value, "__dict__", {}).get("__wrapped__")  # the user's function in a jitted one
                 self._push([(wrapped, parent, key, inner)] if wrapped is not None else [], own)
+                self._push([(one, -1, one.__name__, inner) for one in functions_held(value, self._is_of_user)], own)
                 return True
         return False
+
+    def _is_of_user(self, function: types.FunctionType) -> bool:
+        """Say whether a function was written in the notebook, or in a module of the user."""
+        module = sys.modules.get(function.__module__ or "")
+        is_of_module = module is not None and vars(module) is function.__globals__ and is_of_user(module)
+        return function.__globals__ is self._namespace or is_of_module
 
     def _saved(self, value: Any, framework: Framework) -> Kept | None:
         place = framework.name, id(value)

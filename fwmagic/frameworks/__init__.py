@@ -208,6 +208,10 @@ class Framework(ABC):
         """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
         return False
 
+    def operators(self) -> list[Any]:
+        """Return the operators that users have registered, and which code reaches by a name of the framework alone."""
+        return []
+
     def may_donate(self, value: Any) -> bool:
         """Say whether a call of `value` may use its arguments up, so that the arrays are gone afterwards."""
         return False

@@ -9,7 +9,7 @@ from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
-from fwmagic.cells.listeners import told_by_log_and_warnings
+from fwmagic.cells.listeners import told
 from fwmagic.cells.modules import modules_of, parts_named
 from fwmagic.cells.snapshot import Snapshot
 from fwmagic.cells.walk import Copies
@@ -43,8 +43,10 @@ class Session:
         """
         code = body.code(body.tree)
         imported = [one for one in modules_of(code) if vars(one) is not self.namespace]
-        roots = [*roots, *imported, *parts_named(code, self.namespace), *told_by_log_and_warnings(self.namespace)]
-        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies)
+        some = with_loaded(*more)
+        operators = [operator for framework in some for operator in framework.operators()]
+        roots = [*roots, *imported, *parts_named(code, self.namespace), *told(self.namespace), *operators]
+        return Snapshot(self.namespace, body.names, some, roots, body.unread, copies)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:

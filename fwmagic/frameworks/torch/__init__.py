@@ -125,6 +125,7 @@ class Torch(Framework):
     keep = staticmethod(state.keep)
     counters = staticmethod(state.counters)
     is_stateless = staticmethod(state.is_stateless)
+    operators = staticmethod(state.operators)
     rng_state = staticmethod(state.rng_state)
     set_rng_state = staticmethod(state.set_rng_state)
     seed = staticmethod(state.seed)

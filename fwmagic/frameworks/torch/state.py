@@ -283,6 +283,11 @@ def is_stateless(value: Any) -> bool:
     return module == "torch" or module.startswith(_MACHINERY)
 
 
+def operators() -> list[Any]:
+    """Return the custom operators of this process; no public name lists them, and where this one is gone, none are."""
+    return [*getattr(torch._library.custom_ops, "OPDEFS", {}).values()]
+
+
 def describe(array: Any) -> str:
     """Return dtype, shape and device, `float32[3, 4] cpu`, and what is unusual: layout, strides, requires_grad."""
     dtype = str(array.dtype).removeprefix("torch.")
