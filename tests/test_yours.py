@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from cells import run
@@ -242,6 +244,16 @@ class TestReport:
         (finding,) = (one for one in shell.user_ns["r"].findings if one.code == "FW205")
         assert finding.sentence.startswith("whole is one compiled program, and python stays Python (line 11); ")
         assert "run as Python, whole takes" in finding.sentence
+
+    @pytest.mark.parametrize(("draws", "slower"), [(100, True), (0, False)])
+    def test_a_cell_that_takes_longer_compiled_than_as_python(self, shell, idle, draws, slower):
+        run(shell, "import torch, random\nx, draw = torch.arange(8.0), random.Random(0)\ng = torch.ones(300, 300)")
+        text = "draw.random()\n" * draws or "g = torch.sin(g) * g + 1\n" * 20
+        with compiling_with(QUICK_BACKEND if slower else "inductor"):
+            run(shell, f"%%torch --budget 0.5 -o r\n{text}x.sum()" if slower else f"%%torch --budget 0.5 -o r\n{text}g")
+        found = [one.sentence for one in shell.user_ns["r"].findings if one.code == "FW206"]
+        assert bool(found) == slower, shell.user_ns["r"].details()
+        assert all(re.match(r"torch takes [\d.]+ times as long compiled", one) for one in found)
 
     def test_a_torch_section_that_trains_has_no_other_way(self, shell, idle):
         text = "import torch, jax, jax.numpy as jnp\nx, v = torch.ones(4, 8), jnp.ones(8)\nnet = torch.nn.Linear(8, 2)"

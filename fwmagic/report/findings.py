@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from fwmagic.format import ordinal, percent, ratio, times
 from fwmagic.report.report import Finding, Place, Report, Variant
 
+#: Says how many times as long a variant takes in its other way, with the ends of the interval; None: it has none.
+Otherwise = Callable[[str, bool], tuple[float, float, float] | None]
+
 #: Other processes that use more than this many cores disturb a measurement.
 BUSY = 0.25
 #: Below this a call is mostly the overhead of calling it; seconds.
@@ -29,6 +32,8 @@ _APART = 0.05
 
 #: Another way that takes up to so many times as long, or as short, is not worth a word.
 _NEAR = 1.1
+# A call of so many seconds or more costs little besides its work.
+_SHORT = 2e-3
 #: Ways in which the body itself is not compiled.
 _PYTHON = ("eager", "functions", "modules")
 
@@ -138,18 +143,16 @@ def of_work(name: str, work: Work) -> Iterator[Finding]:
         )
 
 
-def of_ways(
-    report: Report, otherwise: Callable[[str], tuple[float, float, float] | None], training: Set[str] = frozenset()
-) -> Iterator[Finding]:
+def of_ways(report: Report, otherwise: Otherwise, training: Set[str] = frozenset()) -> Iterator[Finding]:
     """Yield the findings on ways that differ from what was asked, or from section to section.
 
-    `otherwise` measures how many times as long a variant takes in the other way: one that compiles itself as one
-    program of ours, and one that is one program of ours as Python. Variants of sections that are `training` stay
-    Python however they are written.
+    `otherwise` measures how many times as long a variant takes in the other way, for a short moment or a longer one:
+    one that compiles itself as one program of ours, and one that is one program of ours as Python. Variants of sections
+    that are `training` stay Python however they are written.
     """
     timed = [(v, v.compilation.way) for v in report if v.compilation is not None and v.status == "timed"]
     for variant, _ in ((v, way) for v, way in timed if way == "yours"):
-        found = otherwise(variant.name)
+        found = otherwise(variant.name, False)
         if found is not None and not 1 / _NEAR < found[0] < _NEAR and not found[1] < 1 < found[2]:
             yield Finding(
                 "FW203",
@@ -159,10 +162,20 @@ def of_ways(
                 variant.name,
                 _line(variant),
             )
+    for variant in (v for v, way in timed if way == "cell" and v.mode == "auto" and _is_short(v)):
+        found = otherwise(variant.name, True)
+        if found is not None and found[0] < 1 / _NEAR and found[2] < 1:
+            yield Finding(
+                "FW206",
+                f"{variant.name} takes {times(1 / found[0])} as long compiled as it does as Python: what a "
+                "compiled call costs besides its work is more than was saved",
+                "ask for --mode eager, or do more work in one call",
+                variant.name,
+            )
     python = [v for v, way in timed if way in _PYTHON and v.mode == "auto" and _line(v) is not None]
     python = [variant for variant in python if variant.name not in training]
     for variant, _ in ((v, way) for v, way in timed if python and way == "cell" and v.mode == "auto"):
-        found = otherwise(variant.name)
+        found = otherwise(variant.name, False)
         cost = "" if found is None else f"; run as Python, {variant.name} takes {times(found[0])} as long"
         where = f" (line {_line(python[0])})"
         yield Finding(
@@ -171,6 +184,10 @@ def of_ways(
             "write both in the same way, or ask for --mode eager",
             variant.name,
         )
+
+
+def _is_short(variant: Variant) -> bool:
+    return variant.time is not None and variant.time.median < _SHORT
 
 
 def _line(variant: Variant) -> int | None:

@@ -23,6 +23,7 @@ _SHOWN = 100
 _SHORT = 5e-6
 #: What another way would take is looked at for so many seconds, and no longer than this share of the budget.
 _LOOK, _LOOK_SHARE = 0.2, 0.5
+_SHORT_LOOK = 0.02
 #: In a crowd, a ratio that is further from 1 tells the direction.
 _CLEAR = 2.0
 
@@ -92,14 +93,14 @@ class Measuring:
                 ledgers = entrant.last_seen() if failed else entrant.memory()
                 self._draft.variant(entrant.name, memory=ledgers or self._draft.report[entrant.name].memory)
 
-    def _in_another_way(self, name: str) -> tuple[float, float, float] | None:
+    def _in_another_way(self, name: str, shortly: bool) -> tuple[float, float, float] | None:
         """Return how many times as long a variant takes in the other way, with its interval; None if there is none."""
         (entrant,) = (one for one in self._entrants if one.name == name)
         if entrant.other is None:
             return None
         measurement = time_variants(
             [entrant.calls, entrant.other],
-            budget=min(_LOOK, _LOOK_SHARE * self._options.budget),
+            budget=min(_SHORT_LOOK if shortly else _LOOK, _LOOK_SHARE * self._options.budget),
             seed=random.SystemRandom().getrandbits(32),
             length=self._place.length,
             surroundings=self._place.surroundings,
