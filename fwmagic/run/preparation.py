@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -43,7 +43,7 @@ from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
-from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, to_numpy_of, varying
+from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, left_by_one, to_numpy_of, varying
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import gone, seen_effect
@@ -215,6 +215,7 @@ class Preparation:
             if not section.options.check:
                 continue
             result = self._across(first, section)
+            self._draft.find(*self._one_sided(first, section))
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
@@ -222,6 +223,14 @@ class Preparation:
                 known = own is not None and own.status != "agrees" and not _is_worse(result, own)
                 if variant.status not in ("failed", "not timed") and not known:
                     self._draft.variant(name, agreement=result)
+
+    def _one_sided(self, first: Section, section: Section) -> Iterator[Finding]:
+        """Yield the finding on what only one of two sections leaves, unless the other one leaves something instead."""
+        ours, theirs = left_by_one((self._references[first.name], self._references[section.name]))
+        name = next(iter(section.options.variants()))
+        if bool(ours) != bool(theirs):
+            one, other = (first, section) if ours else (section, first)
+            yield findings.of_one_sided(name, one.name, other.name, ours or theirs)
 
     def draw_again(self, section: Section) -> None:
         """Run a random section once more, to see how far chance goes, if its plain run was made here and is short."""
