@@ -44,7 +44,7 @@ class Session:
         code = body.code(body.tree)
         imported = [one for one in modules_of(code) if vars(one) is not self.namespace]
         roots = [*roots, *imported, *parts_named(code, self.namespace), *told_by_log_and_warnings(self.namespace)]
-        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies)
+        return Snapshot(self.namespace, body.names, with_loaded(*more), roots, body.unread, copies, beyond=True)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:
