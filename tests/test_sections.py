@@ -570,7 +570,7 @@ ONE_SIDED = {
     "trains": (
         "loss = net(x).sum()\nloss.backward()\nopt.step()\nloss.detach()",
         "net(x).sum().detach()",
-        "`net`, `opt`",
+        "`opt`",
     ),
     "a gradient": ("w.sum().backward()\nx.sum()", "x.sum()", "`w`"),
     "a name": ("s = torch.linalg.svdvals(x)\nx.sum()", "x.sum()", "`s`"),
@@ -595,4 +595,5 @@ def test_what_only_one_of_two_sections_leaves_is_said(shell, kind):
         report = compare(shell, sections)
         found = [finding for finding in report.findings if finding.code == "FW405"]
         assert [one.variant for one in found] == ["b"] * bool(what)
-        assert all(one.sentence.startswith(f"only {'ab'[order]} binds or changes {what}: ") for one in found)
+        said = [one.sentence.partition(": ")[0] for one in found]
+        assert said == [f"only {'ab'[order]} binds or changes {what}"] * bool(what)
