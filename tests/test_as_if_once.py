@@ -413,7 +413,87 @@ EFFECTS = [
     ),
 ]
 #: Ordinary values.
+ANSWERING = """
+class Items(dict):
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+class Angry:
+    def __init__(self): self.n, self.held = 2, []
+    def __getattr__(self, name): raise RuntimeError(name)
+class Obliging:
+    def __init__(self): self.n = 2
+    def __getattr__(self, name): return Obliging()
+"""
 VALUES = [
+    Case(
+        "attributes-that-are-items",
+        "torch",
+        "cfg.lr = cfg.lr * 0.5\nfor i in range(cfg.n):\n    cfg.hist.append(i)\n(x * cfg.lr).sum().backward()\ncfg",
+        f"{ANSWERING}cfg = Items(lr=0.5, n=2, hist=[]); x = x.clone().requires_grad_()",
+        "s = dict(cfg), x.grad",
+    ),
+    Case(
+        "attributes-that-raise",
+        "jax",
+        "angry.n += 1\nfor one in angry.held:\n    one.n += 1\ny = X * angry.n\nHolder.one.held.append(1)\n[angry.n]",
+        f"{ANSWERING}angry = Angry(); angry.held.append(Angry())\nclass Holder:\n    one = Angry()",
+        "s = angry.n, angry.held[0].n, Holder.one.held",
+    ),
+    Case(
+        "a-function-in-an-object-of-c",
+        "torch",
+        "y = x * torch.tensor(np.asarray(counted(np.arange(3.0)), float)).sum()",
+        "calls = []\ncounted = np.frompyfunc(lambda v: (calls.append(1), v * 2)[1], 1, 1)",
+        "n = len(calls)",
+    ),
+    Case(
+        "callback-of-a-program-compiled-ahead-of-time",
+        "jax",
+        "y = ahead(X)\ny.sum()",
+        """
+        calls = []
+        def count(a):
+            calls.append(1)
+            return np.asarray(a) * 2
+        called = jax.jit(lambda v: jax.pure_callback(count, jax.ShapeDtypeStruct(v.shape, v.dtype), v))
+        ahead = called.lower(X).compile(); del called
+        """,
+        "n = len(calls)",
+    ),
+    Case(
+        "operator-registered-with-torch",
+        "torch",
+        "y = torch.ops.as_if_once.twice(x)",
+        """
+        calls = []
+        @torch.library.custom_op("as_if_once::twice", mutates_args=())
+        def twice(v: torch.Tensor) -> torch.Tensor:
+            calls.append(1)
+            return v * 2
+        twice(x); calls.clear()
+        """,
+        "n = len(calls)",
+    ),
+    Case(
+        "a-framework-put-aside",
+        "torch",
+        "real, torch = torch, None\ny = x * 2\ntorch = real\ny.sum()",
+        then="s = torch is real",
+    ),
+    Case(
+        "a-mock",
+        "torch",
+        "y = x * mock.v\nmock.n += 1\nmock.seen(3)\ny.sum()",
+        "from unittest.mock import MagicMock; mock = MagicMock(); mock.v = 2.0; mock.n = 0",
+        "s = mock.n, mock.seen.call_count, mock.seen.call_args.args",
+    ),
+    Case(
+        "attributes-that-are-made-up",
+        "torch",
+        "made.n += 1\nheld.append(made)\ny = x * made.n * len(held)\n[made.n]",
+        f"{ANSWERING}made, held = Obliging(), []",
+        "s = made.n, len(held)",
+    ),
     Case("a-file-that-is-read", "torch", "y = x * len(f.read_text())", "f = Path('f.txt'); _ = f.write_text('1')"),
     Case("global-counter", "torch", "tick()\ny = x * n", "n = 0\ndef tick():\n    global n\n    n += 1", "m = n"),
     Case(

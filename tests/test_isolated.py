@@ -199,6 +199,62 @@ class TestWhatReachesTheWorker:
         assert (report["jax"].status, report["jax"].compilation.way) == ("timed", "cell")
         assert report["jax"].agreement.status == "agrees"
 
+    def test_classes_that_are_registered_with_jax_and_flax(self, shell):
+        run(
+            shell,
+            "import dataclasses, functools, jax, jax.numpy as jnp\nfrom flax import serialization, struct\n"
+            "from jax import tree_util\n"
+            "@struct.dataclass\nclass State:\n    w: jax.Array\n"
+            "    n: int = struct.field(pytree_node=False, default=3)\n"
+            "    def scaled(self): return self.w * self.n * FACTOR\n"
+            "@functools.partial(tree_util.register_dataclass, data_fields=['w'], meta_fields=['n'])\n"
+            "@dataclasses.dataclass\nclass Plain:\n    w: jax.Array\n    n: int = 4\n"
+            "    def scaled(self): return self.w * self.n * FACTOR\n"
+            "@tree_util.register_pytree_with_keys_class\nclass Keyed:\n    def __init__(self, w): self.w = w\n"
+            "    def tree_flatten_with_keys(self): return ((tree_util.GetAttrKey('w'), self.w),), None\n"
+            "    @classmethod\n    def tree_unflatten(cls, _, held): return cls(*held)\n"
+            "    def scaled(self): return self.w * 5 * FACTOR\n"
+            "class Pair:\n    def __init__(self, w): self.w = w\n    def scaled(self): return self.w * 6 * FACTOR\n"
+            "tree_util.register_pytree_node(Pair, lambda p: ((p.w,), None), lambda _, held: Pair(*held))\n"
+            "FACTOR = 2.0\nones = jnp.ones(2)\n"
+            "trees = {'State': State(ones), 'Plain': Plain(ones), 'Keyed': Keyed(ones), 'Pair': Pair(ones)}\n"
+            "made = {name: dict(vars(type(tree))) for name, tree in trees.items()}",
+        )
+        sections = "".join(
+            f"%%jax {name} --mode eager\ntree = trees['{name}']\nassert jax.tree.leaves(tree)[0] is tree.w\n"
+            f"paths = [tree_util.keystr(path) for path, _ in tree_util.tree_leaves_with_path(tree)]\n"
+            f"jax.jit(lambda t: t.scaled())(tree)\n"
+            for name in ("State", "Plain", "Keyed", "Pair")
+        )
+        sections += "%%jax written --mode eager\nserialization.to_state_dict(trees['State'])['w'] * 2\n"
+        run(shell, f"%%compare --isolate --budget 0.1 -o report\n{sections}")
+        report = shell.user_ns["report"]
+        assert [variant.status for variant in report] == ["timed"] * 5
+        assert [variant.outputs["Out"].tolist() for variant in report] == [[n * 2] * 2 for n in (3, 4, 5, 6, 1)]
+        assert [report[name].outputs["paths"] for name in ("State", "Plain", "Keyed")] == [[".w"]] * 3
+        for name, before in shell.user_ns["made"].items():
+            now = vars(type(shell.user_ns["trees"][name]))
+            assert [key for key, value in before.items() if now[key] is not value] == []
+
+    def test_classes_of_the_notebook_stay_as_they_are_when_their_objects_come_back(self, shell):
+        run(
+            shell,
+            "from collections import namedtuple\nimport numpy as np\nWORD = 'odd'\n"
+            "class Odd(Exception):\n    def __str__(self): return WORD\n"
+            "class Pair(namedtuple('Pair', 'a b')):\n    def total(self): return self.a + self.b\n"
+            "made = [dict(vars(one)) for one in (Odd, Pair)]",
+        )
+        run(
+            shell,
+            "%%compare --isolate --budget 0.1 -o report --keep-going\n"
+            "%%numpy a\nPair(1.0, 2.0)\n%%numpy b\nraise Odd()",
+        )
+        assert type(shell.user_ns["report"]["a"].outputs["Out"]) is shell.user_ns["Pair"]
+        assert shell.user_ns["report"]["b"].failure.message == "odd"
+        for name, before in zip(("Odd", "Pair"), shell.user_ns["made"], strict=True):
+            now = vars(shell.user_ns[name])
+            assert [key for key, value in before.items() if now[key] is not value] == []
+
     def test_random_generators_as_they_are(self, shell):
         run(shell, "import torch, numpy as np, random\ntorch.manual_seed(7); np.random.seed(7); random.seed(7)")
         cell = "%%compare --isolate --budget 0.1 -o report\n%%torch --mode eager\nimport random\n"

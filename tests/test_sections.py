@@ -564,3 +564,36 @@ def test_the_mode_of_modules_is_a_cause_where_the_outputs_agree_in_one_mode(shel
     assert said["backwards"].endswith(cause.format("b"))
     assert said["dropout"].endswith(cause.format("a"))
     assert "cause" not in said["another"]
+
+
+ONE_SIDED = {
+    "trains": (
+        "loss = net(x).sum()\nloss.backward()\nopt.step()\nloss.detach()",
+        "net(x).sum().detach()",
+        "`opt`",
+    ),
+    "a gradient": ("w.sum().backward()\nx.sum()", "x.sum()", "`w`"),
+    "a name": ("s = torch.linalg.svdvals(x)\nx.sum()", "x.sum()", "`s`"),
+    "a list": ("log.append(torch.linalg.svdvals(x))\nx.sum()", "x.sum()", "`log`"),
+    "a count": ("n = 3\nx.sum()", "x.sum()", ""),
+    "both": ("s = x * 2\nx.sum()", "t = x * 2\nx.sum()", ""),
+    "the same": ("log.append(x * 2)\nx.sum()", "log.append(x * 2)\nx.sum()", ""),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_SIDED)
+def test_what_only_one_of_two_sections_leaves_is_said(shell, kind):
+    more, less, what = ONE_SIDED[kind]
+    run(
+        shell,
+        "import torch\ntorch.manual_seed(0)\nx, w, log = torch.randn(8, 3), torch.ones(3, requires_grad=True), []",
+    )
+    run(shell, "net = torch.nn.Linear(3, 2)\nopt = torch.optim.SGD(net.parameters(), 0.1)")
+    for order in (0, 1):
+        texts = (more, less)[:: -1 if order else 1]
+        sections = "".join(f"%%torch {name} --mode eager\n{text}\n" for name, text in zip("ab", texts, strict=True))
+        report = compare(shell, sections)
+        found = [finding for finding in report.findings if finding.code == "FW405"]
+        assert [one.variant for one in found] == ["b"] * bool(what)
+        said = [one.sentence.partition(": ")[0] for one in found]
+        assert said == [f"only {'ab'[order]} binds or changes {what}"] * bool(what)

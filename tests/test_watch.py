@@ -38,7 +38,7 @@ opened = open("opened.txt", "w")
 log = logging.getLogger("of.the.watched")
 log.handlers[:], log.propagate = [logging.FileHandler("log.txt")], False
 c = ctypes.CDLL(None)
-spawning = multiprocessing.get_context("spawn")
+spawning, forking = multiprocessing.get_context("spawn"), multiprocessing.get_context("fork")
 c.fopen.restype = ctypes.c_void_p
 c.fputs.argtypes, c.fclose.argtypes = [ctypes.c_char_p, ctypes.c_void_p], [ctypes.c_void_p]
 def write():
@@ -94,6 +94,8 @@ def watched(tmp_path, monkeypatch):
         ("def work(): sleep(0.1)\npool = ThreadPoolExecutor(); f = pool.submit(work)", None, "leaves a thread at work"),
         ("pool = ThreadPoolExecutor(); f = pool.submit(sleep, 0.1)", None, "leaves a thread at work"),
         ("p = spawning.Process(target=abs, args=(1,)); p.start(); p.join()", 1, "starts a process"),
+        ("a = 1\npid = os.fork()\nif not pid: os._exit(0)\na = os.waitpid(pid, 0)", 2, "starts a process"),
+        ("a = 1\np = forking.Process(target=abs, args=(1,)); p.start(); p.join()", 2, "starts a process"),
         ("c.system(b'true')", None, "starts a process"),
         ("log.warning('to a file that is open already')", 1, "writes `"),
         ("with open('b', mode='wb') as f: pickle.dump([1], f)", 1, "writes `b`"),
@@ -112,6 +114,7 @@ def watched(tmp_path, monkeypatch):
         ("os.makedirs('a'); f = c.fopen(b'a/by_c', b'w'); c.fputs(b'1', f); c.fclose(f)", 1, "makes the folder `a`"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_what_a_cell_does_to_the_world(watched, text, line, why):
     if line is None and sys.platform != "linux" and "Thread" not in text:
         return  # only there the system tells it

@@ -237,7 +237,7 @@ class _Comparison:
 
     def children(self, path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]] | None:
         """Return the pairs inside of two containers of one kind, None if these are not such containers."""
-        if hasattr(a, "state_dict") and hasattr(b, "state_dict") and not isinstance(a, type):
+        if hasattr(type(a), "state_dict") and hasattr(type(b), "state_dict"):
             return self.children(path or "output", a.state_dict(), b.state_dict())
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             return self.items(path, a, b)

@@ -21,7 +21,7 @@ Hear = Callable[[str, tuple[Any, ...], Mapping[str, Any], FrameType], None]
 
 #: What libraries written in Python tell by `sys.audit`, under names of their own.
 AUDIT: Final = "sys.audit"
-# Not `os.fork`: who warns of it names the line that calls it. That it was called is found out afterwards.
+# Not `os.fork`: who warns of it names the line that calls it. `processes.forks_told` tells of it.
 _NAMES: Final = (
     "builtins.open", "os.open", "os.remove", "os.unlink", "os.rmdir", "os.rename", "os.replace", "os.mkdir",
     "os.link", "os.symlink", "os.truncate", "os.ftruncate", "os.mkfifo", "os.mknod", "os.utime",

@@ -56,8 +56,8 @@ def _loop_length(
         return None
     if isinstance(value, list | tuple | dict | set | range | str) or type(value) in containers:
         return len(value)
-    shape = getattr(value, "shape", None)
-    return float(shape[0]) if shape else math.inf
+    shape = _asked(value, "shape")
+    return float(shape[0]) if shape and isinstance(shape, tuple) else math.inf
 
 
 def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[str]) -> Any:
@@ -70,8 +70,16 @@ def _constant(node: ast.expr, namespace: Mapping[str, Any], assigned: frozenset[
         return None
     value = namespace[root]
     for attribute in attributes:
-        value = getattr(value, attribute, None)
+        value = _asked(value, attribute)
     return value
+
+
+def _asked(value: Any, attribute: str) -> Any:
+    """Return an attribute of an object, None if it has none: classes of the user may answer in ways of their own."""
+    try:
+        return getattr(value, attribute, None)
+    except Exception:
+        return None
 
 
 # Bars

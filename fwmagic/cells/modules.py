@@ -127,6 +127,8 @@ def finalizes(value: Any) -> bool:
         if type(one) not in kinds and has_finalizer(type(one)):
             return True
         kinds.add(type(one))
+        if issubclass(type(one), ModuleType | type):  # others have it, too, so that it does not end here
+            continue
         held: Any = getattr(one, "__dict__", None)
         inside = [*held.values()] if issubclass(type(held), dict) else []
         if issubclass(type(one), dict):

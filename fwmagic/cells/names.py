@@ -236,7 +236,10 @@ def _callables(value: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
     elif issubclass(type(value), type):
         if value.__module__ == namespace.get("__name__", "__main__"):
             for item in vars(value).values():
-                yield from (getattr(item, part, None) for part in ("__func__", "fget", "fset"))
+                if issubclass(type(item), staticmethod | classmethod):
+                    yield item.__func__
+                elif issubclass(type(item), property):
+                    yield from (item.fget, item.fset)
                 yield item
     elif issubclass(type(value), types.FunctionType):
         yield getattr(value, "__wrapped__", None)

@@ -128,7 +128,7 @@ class Plans:
             return Plan(_plan_with_attributes(type_, ()), only_own=True)
         elif (package in _CLOSED or package.startswith("_cython_") or what == "PyCapsule") and not notebook:
             return Plan()
-        elif hasattr(type_, "__next__") and not notebook:
+        elif _is_iterator(type_) and not notebook:
             why = f"an iterator ({what}) cannot be wound back"
         elif base is None and _has_hidden_data(type_):
             why, anywhere = f"a {what} keeps its state where Python cannot look", package not in sys.stdlib_module_names
@@ -139,6 +139,12 @@ class Plans:
         """Say whether objects of a type can be asked what they are: not those that answer for another one."""
         classes = type_.__mro__[:-1]
         return not all(map(self.is_notebook, classes)) and not any("__class__" in vars(class_) for class_ in classes)
+
+
+def _is_iterator(type_: type) -> bool:
+    """Say whether objects of a type give one thing after the other; a mock's method is made when it is asked for."""
+    found = next((vars(class_)["__next__"] for class_ in type_.__mro__ if "__next__" in vars(class_)), None)
+    return isinstance(found, types.FunctionType | types.WrapperDescriptorType)
 
 
 def is_only_read(value: Any) -> bool:

@@ -1,10 +1,14 @@
-"""Processes that were started without asking Python, as code in C does: found afterwards, by what the system tells."""
+"""Processes that are started: forks as they happen, and afterwards those of code in C, by what the system tells."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 if sys.platform == "win32":
     resource = None
@@ -12,6 +16,32 @@ else:
     import resource
 
 _THREADS = Path("/proc/self/task")
+
+
+_hearing: list[Callable[[FrameType], None]] = []
+
+
+@contextlib.contextmanager
+def forks_told(hear: Callable[[FrameType], None]) -> Iterator[None]:
+    """Call a function with the frame that forks, before it does, whoever forks in the block."""
+    _register()
+    _hearing.append(hear)
+    try:
+        yield
+    finally:
+        _hearing.remove(hear)
+
+
+@functools.cache
+def _register() -> None:
+    """Let Python tell of forks: that cannot be taken back, and costs nothing but at a fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_tell)
+
+
+def _tell() -> None:
+    for hear in tuple(_hearing):
+        hear(sys._getframe(1))
 
 
 class Started:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from fwmagic.cells.caches import Cache
@@ -30,6 +30,8 @@ from fwmagic.frameworks import Framework, same_state
 #: A setting of the process, or a framework that stands for all of its own.
 _Set = Setting | Framework
 _PRIVATE = re.compile(r"(^|[.'\"])_")
+# Of what no code shows, so many objects are saved, and containers of so many items.
+_MOST_BEYOND = 10_000
 _MOST_NAMED = 8  # differing values of one container; with more, the container itself is named
 
 
@@ -54,6 +56,8 @@ class Snapshot:
         Names that are bound anew whatever they hold: they are put back, and what they hold is passed by.
     copies
         Saved arrays and generators of earlier snapshots: those that still hold are taken. New ones are added.
+    beyond
+        Whether objects are saved, too, that no code shows to be reached from the names, but arrays.
 
     Attributes
     ----------
@@ -81,6 +85,7 @@ class Snapshot:
         roots: Iterable[object] = (),
         unread: Collection[str] = frozenset(),
         copies: Copies | None = None,
+        beyond: bool = False,
     ) -> None:
         self._namespace = namespace
         self._roots = [(_name_of(root), root) for root in roots]
@@ -102,7 +107,9 @@ class Snapshot:
         self._shared = [] if shared is None else [e for e in self._walk.entries[1:] if shared.reached(e.target)]
         theirs = set(map(id, self._shared))
         own = [entry for entry in self._walk.entries if id(entry) not in theirs]
-        self._structure = _refilled_last(own)
+        hidden = self._walk.beyond(_MOST_BEYOND) if beyond and not self.looks_up else []
+        hidden = [entry for entry in hidden if shared is None or not shared.reached(entry.target)]
+        self._structure = _refilled_last([*own, *hidden])
         self._kept = [entry for entry in own if entry.kept is not None]
         self._recounts = [one.counters([e.target for e in self._kept if e.framework is one]) for one in frameworks]
         self._foreign = [Foreign(owner) for owner in self._walk.foreign]
@@ -384,7 +391,8 @@ class Snapshot:
                         self._walk.memos[id(entry.target)].clear()
             # One object that refuses, for a reason of its own, must not keep the others from being put back.
             except BaseException as error:
-                path = self._walk.path(self._walk.entries.index(entry))
+                known = entry in self._walk.entries
+                path = self._walk.path(self._walk.entries.index(entry)) if known else type(entry.target).__qualname__
                 failed.append(f"{path} ({type(error).__name__}: {message_of(error)})")
         for counts in self._recounts if recount else ():  # also of an array that holds the same after a change
             counts()
@@ -539,7 +547,8 @@ def _refilled_last(entries: Iterable[Entry]) -> list[Entry]:
 def _name_of(root: Any) -> str:
     if issubclass(type(root), ModuleType):
         return str(root.__name__)
-    return str(getattr(root, "__qualname__", type(root).__qualname__))
+    named = issubclass(type(root), type | FunctionType)  # what any other object answers is up to its class
+    return str(root.__qualname__ if named else type(root).__qualname__)
 
 
 def _read(entry: Entry, but: Collection[str]) -> tuple[Sequence[Any], list[Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import dis
 import functools
 import gc
+import math
 import sys
 import threading
 import types
@@ -82,7 +84,8 @@ class Walk:
     arguments up; `looks_up` says whether a notebook function may look up any name. `memos` are what is remembered
     of objects, by their `id`, and wrong when these are put back. `unread` are names that nothing reads, whose
     objects are passed by. `copies` are those of earlier walks; what is saved here is added. `too_much` is the path
-    of an array that is not saved, since those that no code names take too much memory.
+    of an array that is not saved, since those that no code names take too much memory. The walk ends after `most`
+    entries.
     """
 
     def __init__(
@@ -93,8 +96,10 @@ class Walk:
         keep: bool,
         stop: Callable[[Any], bool] | None = None,
         copies: Copies | None = None,
+        most: float = math.inf,
     ) -> None:
         self.too_much = ""
+        self._most = most
         self._copies: Copies = {} if copies is None else copies
         self._unnamed: dict[Hashable, int] = {}
         self.entries: list[Entry] = []
@@ -141,6 +146,16 @@ class Walk:
         with uncollected():
             self._visit_all()
 
+    def beyond(self, most: int) -> list[Entry]:
+        """Return what this walk has not come upon and the notebook's other names lead to, but for long containers.
+
+        What is called from code in C can change it, such as a function that a library has registered.
+        """
+        others = Walk(self._namespace, self._frameworks, keep=False, most=most)
+        others._seen |= self._seen
+        others.run([name for name in self._names.others(self._namespace) if name not in self.unread], ())
+        return others.entries[1:]
+
     def reached(self, value: Any) -> bool:
         """Say whether the object was visited."""
         return id(value) in self._seen
@@ -174,7 +189,7 @@ class Walk:
         return path
 
     def _visit_all(self) -> None:
-        while self._waiting[True] or self._waiting[False]:
+        while (self._waiting[True] or self._waiting[False]) and len(self.entries) < self._most:
             own = bool(self._waiting[True])
             value, parent, key, inner = self._waiting[own].pop()
             if id(value) not in self._seen:
@@ -204,6 +219,8 @@ class Walk:
         self._push([(value, 0, name, False) for name, value in found if type(value) not in PLAIN], True)
 
     def _visit(self, value: Any, parent: int, key: Any, own: bool, inner: bool) -> None:
+        if type(value) in _COUNTED and len(value) > self._most:
+            return
         plan = self._plans.of(type(value))
         if plan.is_class:
             if self._plans.is_notebook(value):
@@ -379,6 +396,9 @@ def uncollected() -> Iterator[None]:
 
 def _cells(function: types.FunctionType) -> dict[str, Any]:
     return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
+_COUNTED = (list, tuple, dict, set, frozenset, collections.deque)
 
 
 def _needs_no_walk(value: Any) -> bool:

@@ -7,13 +7,15 @@ import os
 import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from fwmagic import frameworks
 from fwmagic.cells.doors import AUDIT, Doors
-from fwmagic.cells.processes import Started
+from fwmagic.cells.processes import Started, forks_told
 from fwmagic.cells.threads import left_at_work
 from fwmagic.cells.written import Written
 from fwmagic.report import Place
@@ -108,16 +110,19 @@ class Watch:
         self._asked: set[str] = set()
         self._written: Written | None = None
         self._started: Started | None = None
+        self._forks = ExitStack()
 
     def __enter__(self) -> Watch:
         self._before = threading.enumerate()
         self._others = {thread.ident for thread in self._before} - {self._own_thread}
         self._written, self._started = Written(), Started()
+        self._forks.enter_context(forks_told(partial(self._hear, "os.fork", (), {})))
         self._doors.open()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._doors.close(error)
+        self._forks.close()
         path = self._written.path(self._asked) if self._written is not None and self.effect is None else ""
         if path:
             self.effect = self.lasting = Place(None, f"writes `{path}`")

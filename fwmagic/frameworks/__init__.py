@@ -495,6 +495,13 @@ class Framework(ABC):
         """
         return None
 
+    def registered(self, kind: type) -> Any:
+        """Return how a class of the user is registered here, as `register` takes it in another process; None: not."""
+        return None
+
+    def register(self, kind: type, how: Any) -> None:
+        """Register a class as it is registered in the process that it comes from."""
+
 
 def _nothing() -> None:
     pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from fwmagic.format import ordinal, percent, ratio, times
@@ -34,6 +34,8 @@ _APART = 0.05
 _NEAR = 1.1
 # A call of so many seconds or more costs little besides its work.
 _SHORT = 2e-3
+# So many names are told.
+_MOST_NAMED = 3
 #: Ways in which the body itself is not compiled.
 _PYTHON = ("eager", "functions", "modules")
 
@@ -200,6 +202,18 @@ def of_parting(name: str, sentence: str, line: int | None, found: bool = True) -
     same = "make these two lines compute the same, then run the cell again: others may part further down"
     results = "bind what differs to a name on a line of its own, so that it can be compared"
     return Finding("FW403", sentence, same if found else results, name, line)
+
+
+def of_one_sided(name: str, one: str, other: str, what: Sequence[str]) -> Finding:
+    """Return the finding on what the section `one` leaves and `other` does not; `name` is the variant concerned."""
+    some = ", ".join(f"`{path}`" for path in what[:_MOST_NAMED])
+    more = f" and {len(what) - _MOST_NAMED} more" if len(what) > _MOST_NAMED else ""
+    return Finding(
+        "FW405",
+        f"only {one} binds or changes {some}{more}: what that takes is part of its time, and {other} does no such work",
+        "let both leave the same, or take it out of the section",
+        name,
+    )
 
 
 def of_report(report: Report, engines: Mapping[str, str]) -> Iterator[Finding]:

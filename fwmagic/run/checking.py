@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from fwmagic.agreement.agree import DRAWS, VARIES, Draws, agree
 from fwmagic.agreement.close import ToNumpy
-from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again
+from fwmagic.cells.function import LAST
+from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again, root
 from fwmagic.cells.program import Program
 from fwmagic.errors import message_of
 from fwmagic.format import one_line
@@ -130,6 +132,19 @@ def agreement_across(
     )
 
 
+def left_by_one(pair: tuple[Outcome, Outcome]) -> tuple[list[str], list[str]]:
+    """Return what each of two runs has bound or changed and the other has not, by the names where it begins.
+
+    Numbers that only count, texts and modules are no work.
+    """
+    both = []
+    for one in pair:
+        names = {name for name, value in one.results.items() if name != LAST and not isinstance(value, _NO_WORK)}
+        both.append(names.union(map(root, [*one.changed, *one.left])))
+    return sorted(both[0] - both[1]), sorted(both[1] - both[0])
+
+
+_NO_WORK = (type(None), bool, int, str, ModuleType)
 # Texts that hold such numbers may differ by a rounding; those of two libraries by all that a digit is part of.
 _DECIMALS, _DIGITS = re.compile(r"\d\.\d|\de-?\d"), re.compile(r"\d")
 

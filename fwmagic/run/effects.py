@@ -236,7 +236,7 @@ def lost_state(body: Body, snapshot: Snapshot, repeat_effects: bool) -> str:
 
 
 def _has_graph(value: Any) -> bool:
-    return getattr(value, "grad_fn", None) is not None and hasattr(value, "requires_grad")
+    return hasattr(type(value), "grad_fn") and hasattr(type(value), "requires_grad") and value.grad_fn is not None
 
 
 def _goes_backward(body: Body) -> bool:

@@ -298,7 +298,7 @@ def portable(value: Any) -> Any:
         return tuple(items) if isinstance(value, tuple) else list(items)
     if isinstance(value, Mapping):
         return {key: portable(item) for key, item in value.items()}
-    if hasattr(value, "state_dict") and not isinstance(value, type):
+    if hasattr(type(value), "state_dict"):
         return portable(value.state_dict())
     if isinstance(value, str | bytes | int | float | complex | type(None)) or type(value).__module__ == "numpy":
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -39,7 +39,7 @@ from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.least import Least
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
-from fwmagic.run.checking import to_numpy_of
+from fwmagic.run.checking import left_by_one, to_numpy_of
 from fwmagic.run.compiling import CompileInterrupted, Compiling
 from fwmagic.run.draft import Draft
 from fwmagic.run.effects import gone, seen_effect
@@ -209,6 +209,7 @@ class Preparation:
             if not section.options.check:
                 continue
             result = self.references.across(first, section)
+            self._draft.find(*self._one_sided(first, section))
             for name in section.options.variants():
                 variant = self._draft.report[name]
                 own = variant.agreement
@@ -216,6 +217,14 @@ class Preparation:
                 known = own is not None and own.status != "agrees" and not _is_worse(result, own)
                 if variant.status not in ("failed", "not timed") and not known:
                     self._draft.variant(name, agreement=result)
+
+    def _one_sided(self, first: Section, section: Section) -> Iterator[Finding]:
+        """Yield the finding on what only one of two sections leaves, unless the other one leaves something instead."""
+        ours, theirs = left_by_one((self.references[first], self.references[section]))
+        name = next(iter(section.options.variants()))
+        if bool(ours) != bool(theirs):
+            one, other = (first, section) if ours else (section, first)
+            yield findings.of_one_sided(name, one.name, other.name, ours or theirs)
 
     def _ready(self, section: Section, scene: Scene, name: str, mode: str) -> Contender:
         mine = yours(scene)

@@ -46,7 +46,7 @@ class Session:
         some = with_loaded(*more)
         operators = [operator for framework in some for operator in framework.operators()]
         roots = [*roots, *imported, *parts_named(code, self.namespace), *told(self.namespace), *operators]
-        return Snapshot(self.namespace, body.names, some, roots, body.unread, copies)
+        return Snapshot(self.namespace, body.names, some, roots, body.unread, copies, beyond=True)
 
 
 def with_loaded(*more: Framework) -> list[Framework]:

@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cloudpickle
 
+from fwmagic import frameworks
 from fwmagic.errors import FwMagicError, message_of
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import aligned_copy, memory_between, sharing
@@ -209,7 +210,47 @@ class _ParcelFile:
                 Path(self.path).unlink()
 
 
-class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _ClassPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles classes of the notebook with what frameworks know of them; where they are already, they stay as they are.
+
+    Cloudpickle would give the notebook's own class all attributes anew once an object of it comes back.
+    """
+
+    def __init__(self, frameworks: Sequence[Framework], file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self.file = file
+        self._frameworks = frameworks
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = super().reducer_override(obj)
+        if not issubclass(type(obj), type) or not isinstance(reduced, tuple) or len(reduced) != _WITH_SETTER:
+            return reduced
+        make, arguments, state, *_, set_state = reduced
+        known = {one.name: how for one in self._frameworks if (how := one.registered(obj)) is not None}
+        return make, arguments, (state, set_state, known), None, None, _set_up_class
+
+
+# So many parts has what `__reduce__` returns with a function of its own that sets the state.
+_WITH_SETTER = 6
+
+
+def _set_up_class(made: type, what: tuple[Any, Callable[..., Any], Mapping[str, Any]]) -> None:
+    """Give a class that was just made its attributes, and register it with frameworks as it is where it comes from."""
+    state, set_state, known = what
+    if not state[0].keys() - {"__slotnames__"} <= vars(made).keys():  # pickling an object adds that one
+        set_state(made, state)
+        for name, how in known.items():
+            frameworks.get(name).register(made, how)
+
+
+def dumps(value: Any) -> bytes:
+    """Return the pickle of an object of the notebook, as `pickle.loads` reads it."""
+    pickler = _ClassPickler(frameworks.loaded(), io.BytesIO())
+    pickler.dump(value)
+    return pickler.file.getvalue()
+
+
+class _ParcelPickler(_ClassPickler):
     """Pickles the notebook's functions by value, and hands arrays to their framework.
 
     Of those in one of the `blocks` of memory, all of the block is put beside the pickle, once.
@@ -218,14 +259,12 @@ class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(
         self, frameworks: Sequence[Framework], namespace: dict[str, Any], blocks: Sequence[tuple[int, int]]
     ) -> None:
-        self.file = io.BytesIO()
-        super().__init__(self.file, protocol=5)
+        super().__init__(frameworks, io.BytesIO())
         # What cloudpickle takes for the globals of functions from this namespace; it stands for the other process's.
         self._there = {"__name__": "__main__"}
         self.globals_ref[id(namespace)] = self._there
         self.arrays: list[_Placed] = []
         self.end = 0
-        self._frameworks = frameworks
         self._blocks = blocks
         self._places = [self._place(memory_between(low, high)) for low, high in blocks]
 

@@ -25,6 +25,7 @@ from tqdm.std import tqdm
 
 from fwmagic import frameworks
 from fwmagic.errors import FwMagicError, entries_of, in_words, traceback_of
+from fwmagic.worker.parcel import dumps
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RaisedInWorker:
         for one in (error, words):
             try:
                 pickling_support.install(one)
-                pickled: bytes = cloudpickle.dumps(one)
+                pickled = dumps(one)
                 if isinstance(cloudpickle.loads(pickled), BaseException):
                     return cls(pickled, str(words))
             except KeyboardInterrupt:

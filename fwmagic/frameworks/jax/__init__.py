@@ -118,6 +118,8 @@ class Jax(Framework):
     keep = staticmethod(state.keep)
     is_stateless = staticmethod(state.is_stateless)
     may_donate = staticmethod(state.may_donate)
+    registered = staticmethod(state.registered)
+    register = staticmethod(state.register)
     forgetting = staticmethod(state.forgetting)
     spare = staticmethod(state.spare)
     nudge = staticmethod(state.nudge)

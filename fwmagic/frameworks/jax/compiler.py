@@ -450,7 +450,7 @@ class Jitted:
         leaves, tree = self._flatten((arguments, keywords, captured))
         traced = [self._is_dynamic(leaf) for leaf in leaves]
         static = tuple(None if is_traced else leaf for leaf, is_traced in zip(leaves, traced, strict=True))
-        if any(hasattr(value, "_pytree__state") for value in (*arguments, *keywords.values())):
+        if any("_pytree__state" in getattr(value, "__dict__", ()) for value in (*arguments, *keywords.values())):
             raise TypeError("a flax.nnx object keeps its state in place, which a trace of the function would lose")
         key = (tree, static, tuple(traced))
         arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]

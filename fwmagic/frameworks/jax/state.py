@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import importlib
+import inspect
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -149,3 +155,39 @@ def _array(numbers: Any, place: tuple[str, int] | None) -> Any:
     platform, number = place
     device = next(one for one in jax.devices(platform) if one.id == number)
     return jax.device_put(np.array(numbers), device)
+
+
+def registered(kind: type) -> Any:
+    """Return how a class is registered as a tree of JAX, and with flax, for another process; None if it is not.
+
+    No public name tells; where these are gone, the class is sent as it is.
+    """
+    tree = _registry().get(kind)
+    states = getattr(sys.modules.get("flax.serialization"), "_STATE_DICT_REGISTRY", {}).get(kind)
+    return None if tree is None and states is None else (tree and _how_registered(kind, *tree), states)
+
+
+def _how_registered(kind: type, flatten: Any, unflatten: Any) -> tuple[Any, ...]:
+    """Return what follows the class where it is registered: the names of fields, or functions."""
+    held = inspect.getclosurevars(flatten).nonlocals if isinstance(flatten, FunctionType) else {}
+    if {"data_fields", "meta_fields"} <= held.keys():
+        names = held["data_fields"] + held["meta_fields"]
+        fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        return held["data_fields"], held["meta_fields"], [name for name in fields if name not in names]
+    keyed = operator.methodcaller("tree_flatten_with_keys") if hasattr(kind, "tree_flatten_with_keys") else None
+    return flatten, unflatten, held.get("flatten_with_keys", keyed)
+
+
+def _registry() -> Mapping[type, Any]:
+    return getattr(sys.modules.get("jax._src.tree_util"), "_registry", {})
+
+
+def register(kind: type, how: Any) -> None:
+    """Register a class as `registered` has found it elsewhere, but for what its own bases have registered."""
+    tree, states = how
+    if tree is not None and kind not in _registry():
+        enter = jax.tree_util.register_dataclass if isinstance(tree[0], tuple) else jax.tree_util.register_pytree_node
+        enter(kind, *tree)
+    if states is not None:
+        serialization = importlib.import_module("flax.serialization")
+        serialization.register_serialization_state(kind, *states, override=True)
