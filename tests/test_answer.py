@@ -412,7 +412,7 @@ def test_the_reason_of_a_failure_is_whole_where_it_is_first_read():
 
 def test_a_narrow_page_says_what_it_leaves_out():
     html = with_memory().to_html()
-    assert 'data-dots data-left="compile, memory, compiled"' in html
+    assert 'data-dots="dots, " data-left="compile, memory, compiled"' in html
     assert "attr(data-left)" in html, "said by the style, which is what leaves it out"
     untimed = a_report(a_variant("numpy", status="waiting", time=None, compilation=None), baseline=None)
     assert "<div class=fw-more><" in untimed.to_html()

@@ -288,9 +288,9 @@ def _leaders(report: Report) -> list[str]:
     """Return the variants that may be the fastest, the shortest time of those that no other one beats first."""
     pairs, quickest = _pairs(report), _quickest(report)
     unbeaten = [a for a in quickest if not any(pairs[a, b].verdict == "slower" for b in quickest if (a, b) in pairs)]
-    first = (unbeaten or quickest)[:1]
-    rivals = [b for b in quickest if b not in first and not _beats(pairs, *first, b)]
-    return [*first, *(rivals or quickest[1:2])]
+    first = next(iter(unbeaten or quickest), "")
+    rivals = [b for b in quickest if b != first and not _beats(pairs, first, b)]
+    return [first, *(rivals or quickest[1:2])] if quickest else []
 
 
 def _beats(pairs: Mapping[tuple[str, str], Ratio], one: str, other: str) -> bool:

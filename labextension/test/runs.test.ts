@@ -65,7 +65,11 @@ describe('runs', () => {
 
   it('of the selected cell is offered where none of it is shown', () => {
     const runs = merged([stored('a', 10), stored('b', 20)], [at('c', 30)]);
-    const cell = ({ report: { run_id } }: (typeof runs)[0]) => ({ a: 4, b: 7 })[run_id];
+    const cells = new Map([
+      ['a', 4],
+      ['b', 7]
+    ]);
+    const cell = (run: (typeof runs)[0]) => cells.get(run.report.run_id);
     const other = (shown: string[], active: number) => unshown(runs, chosen(runs, shown), cell, active)?.report.run_id;
     expect(other(['b'], 4)).toBe('a');
     expect(other(['a', 'b'], 4)).toBeUndefined();
