@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -31,17 +32,25 @@ def seconds(value: float) -> str:
 def seconds_between(low: float, high: float) -> str:
     """Return two times in one unit, which fits the longer one: `1.22-1.25 ms`."""
     scale, unit = _time_unit(max(abs(low), abs(high)))
-    return f"{digits(low / scale)}-{digits(high / scale)} {unit}"
+    return f"{between(low / scale, high / scale, digits)} {unit}"
 
 
-def ratio(value: float) -> str:
+def ratio(value: float, count: int = 3) -> str:
     """Return a ratio to three digits; just above 1 to three decimals, so that 0.997 and 1.013 read alike."""
-    return str(_rounded(value, -3)) if 0.9995 <= value < 1.0995 else digits(value)
+    return str(_rounded(value, -count)) if 0.9995 <= value < 1.0995 else digits(value, count)
 
 
 def ratio_between(low: float, high: float) -> str:
     """Return two ratios as a span: `0.421-0.449`."""
-    return f"{ratio(low)}-{ratio(high)}"
+    return between(low, high, ratio)
+
+
+def between(low: float, high: float, word: Callable[[float, int], str], to: str = "-") -> str:
+    """Return two numbers as a span, of three digits or as many as tell them apart; of one that six do not, the one."""
+    for count in range(3, 7):
+        if word(low, count) != word(high, count):
+            return f"{word(low, count)}{to}{word(high, count)}"
+    return word(low, 3)
 
 
 def times(factor: float) -> str:
@@ -87,13 +96,21 @@ def size_between(low: int, high: int) -> str:
     scale, unit = _last_fitting(_BYTES, high)
     if scale == 1:
         return f"{low} to {high} B"
-    return f"{digits(low / scale) if 100 * low >= high else 0} to {digits(high / scale)} {unit}"
+    if 100 * low < high:
+        return f"0 to {digits(high / scale)} {unit}"
+    return f"{between(low / scale, high / scale, digits, ' to ')} {unit}"
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """Return `text` as one line of at most `most` characters, without control characters."""
+    """Return `text` as one line of at most `most` characters, without control characters.
+
+    It is cut after a word, unless its last one is as long as half of it.
+    """
     line = _CONTROL.sub(" ", _ESCAPE_SEQUENCE.sub("", text)).strip()
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    if len(line) <= most:
+        return line
+    end = line.rfind(" ", most // 2, most)
+    return line[: end if end > 0 else most - 1].rstrip(" ,;:(") + "…"
 
 
 def _rounded(value: float, exponent: int) -> Decimal:

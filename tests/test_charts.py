@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -85,6 +86,21 @@ def test_the_colour_of_a_framework_comes_with_its_variant(chart):
     assert {"calculate": f"datum.colour || '{NEUTRAL}'", "as": "colour"} in SPECS[chart]["transform"]
     scales = [part["scale"] for part in objects(SPECS[chart]) if part.get("field") == "colour"]
     assert scales == [None]
+
+
+@pytest.mark.parametrize("chart", ["memory", "stages"])
+@pytest.mark.parametrize("ink", [0, 255])
+def test_no_two_greys_of_a_legend_look_alike(chart, ink):
+    """What was perhaps in use, what was held and what others had: 215, 198 and 226 of 255."""
+    (legend,) = (part["legend"] for part in objects(SPECS[chart]) if isinstance(part.get("legend"), dict))
+    assert legend["symbolFillColor"] == "#707070", "what the panel draws in the colour of its text"
+    (shades,) = re.findall(r"\[([\d., ]+)\]\[datum.rank\]", TEXTS[chart])
+    greys = sorted(abs(255 - ink) + (2 * bool(ink) - 1) * 255 * float(shade) for shade in shades.split(","))
+    assert min(b - a for a, b in itertools.pairwise(greys)) >= 45
+
+
+def test_the_course_of_memory_says_that_it_is_not_a_call_that_was_timed():
+    assert "one call apart" in SPECS["timeline"]["usermeta"]["title"]
 
 
 @pytest.mark.parametrize("chart", CHARTS)

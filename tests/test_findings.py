@@ -12,7 +12,7 @@ from example_reports import a_compilation, a_ratio, a_report, a_time, a_variant
 from tiers import thinned
 
 import fwmagic
-from fwmagic.report import Agreement, findings
+from fwmagic.report import Agreement, findings, turned
 
 ROOT = Path(__file__).parent.parent
 CODES = {
@@ -300,9 +300,10 @@ class TestFairness:
         assert found(two(), "FW503") == []
         report = two()
         (ratio,) = report.ratios
-        for low, apart in ((0.5, 0), (0.6, 1), (0.99, 0)):
-            moved = replace(ratio, median=low * 1.01, low=low, high=max(low, 1.0) if low == 0.5 else low * 1.02)
-            assert len(found(replace(report, ratios=(moved,)), "FW503")) == apart
+        for low, high, apart in ((0.5, 1.0, 1), (0.6, 0.612, 1), (0.99, 1.0, 0), (0.93, None, 1), (0.965, 1.0, 0)):
+            moved = replace(ratio, median=low * 1.01, low=high and low, high=high)
+            for one in (moved, turned(moved)):  # stored the other way round, it says the same
+                assert len(found(replace(report, ratios=(one,)), "FW503")) == apart, low
 
     def test_fw601_a_busy_machine(self):
         quiet = two()

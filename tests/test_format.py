@@ -38,6 +38,15 @@ def test_two_times_share_the_unit_of_the_longer() -> None:
     assert fmt.seconds_between(0.0, 2e-6) == "0-2.00 µs"
 
 
+def test_a_span_has_as_many_digits_as_tell_its_ends_apart() -> None:
+    """`109-109 µs` was said of an interval."""
+    assert fmt.seconds_between(108.6e-6, 109.2e-6) == "108.6-109.2 µs"
+    assert fmt.ratio_between(1.0001, 1.0004) == "1.0001-1.0004"
+    assert fmt.ratio_between(0.5, 0.5) == fmt.ratio(0.5), "no span at all"
+    assert fmt.size_between(24 << 20, (24 << 20) + 9000) == "24.00 to 24.01 MiB"
+    assert fmt.size_between(24 << 20, 24 << 20) == "24.0 MiB"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.4301, "0.430"), (0.99951, "1.000"), (1.013, "1.013"), (1.0994, "1.099"), (1.0996, "1.10"), (117.4, "117")],
@@ -92,6 +101,13 @@ def test_one_line_has_no_control_characters_and_a_limit() -> None:
     assert fmt.one_line("\x1b[31mred\x1b[0m\n  and\tmore\x00 \x9b") == "red and more"
     assert fmt.one_line("x" * 400) == "x" * 299 + "…"
     assert fmt.one_line("x" * 300) == "x" * 300
+
+
+def test_a_line_is_cut_after_a_word() -> None:
+    assert fmt.one_line("an error: of many words", 16) == "an error: of…"
+    assert fmt.one_line("an error: of many", 11) == "an error…"
+    assert fmt.one_line("a very_long_name_of_one_word", 20) == "a very_long_name_of…"
+    assert fmt.one_line("exactly to the end of it", 18) == "exactly to the…"
 
 
 def test_a_tie_goes_up_as_in_the_panel() -> None:

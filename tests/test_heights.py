@@ -59,22 +59,25 @@ def test_a_report_is_low_and_nothing_of_it_is_cut_off(page, name, width):
 
 
 @pytest.mark.parametrize(
-    ("width", "above", "below"),
+    ("width", "dots", "below"),
     [
-        (900, '"● block', "none"),
-        (620, "none", '"● block'),
-        (480, "none", '"Too narrow for dots"'),
-        (250, "none", '"Too narrow for dots, compile, memory, compiled"'),
+        (900, True, '"● block'),
+        (620, True, '"● block'),
+        (500, True, '"Too narrow for compile, memory, compiled"'),
+        (250, False, '"Too narrow for dots, compile, memory, compiled"'),
     ],
 )
-def test_the_legend_has_room_and_a_narrow_page_says_what_it_leaves_out(page, width, above, below):
-    """In a narrow column it took four lines; of the columns that were gone, nothing said where they are."""
+def test_dots_have_room_and_a_narrow_page_says_what_it_leaves_out(page, width, dots, below):
+    """They are the evidence, and had 60 pixels; of the columns that were gone, nothing said where they are."""
     page.set_viewport_size({"width": width, "height": 900})
     page.set_content(f"<title>report</title><body style='margin:0'>{REPORTS['memory'].to_html()}")
-    drawn = "one => getComputedStyle(one, '::before')"
-    shown = [page.locator(place).evaluate(f"{drawn}.content") for place in (".fw-ends", ".fw-more")]
-    assert shown[0].startswith(above) or width < 500, "where the column is not shown, neither is its head"
-    assert shown[1].startswith(below)
+    told = page.locator(".fw-more").evaluate("one => getComputedStyle(one, '::before').content")
+    assert told.startswith(below)
+    strip = page.locator("tbody .fw-strip").first
+    assert strip.is_visible() == dots
+    assert not dots or strip.bounding_box()["width"] >= 120
+    rows = page.locator(".fw-rows tbody tr").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert max(rows) <= 44, "no cell of more than two lines"
 
 
 def test_the_height_is_the_same_while_it_runs_and_when_it_is_over(page):

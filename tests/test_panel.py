@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -300,6 +301,16 @@ class TestStoredReports:
         lab.panel.locator("[data-command='fwmagic:go-to-cell']").click()
         lab.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex === 4")
         expect(lab.page.get_by_text("second", exact=True)).to_be_in_viewport()
+
+    def test_it_says_whose_report_it_shows_and_offers_that_of_the_selected_cell(self, lab, two):
+        select = "at => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = at; }"
+        lab.page.evaluate(select, 4)
+        whose = lab.panel.locator(".fwm-whose")
+        expect(whose).to_have_text(re.compile(r"^Shown: .*\[2\] \d\d:\d\d:\d\d\s*$"))
+        lab.page.evaluate(select, 0)
+        whose.get_by_role("button", name="Show the selected cell: ").click()
+        expect(whose).to_have_text(re.compile(r"^Shown: .*\[1\] \d\d:\d\d:\d\d\s*$"))
+        expect(lab.panel.locator(".fwm-pick").nth(1)).to_have_attribute("aria-pressed", "true")
 
     def test_the_line_of_a_remark_leads_to_that_line_of_the_cell(self, lab, two):
         lab.panel.get_by_text("Remarks").click()

@@ -213,8 +213,8 @@ def test_memory_has_a_segment_for_each_amount_that_is_known():
         if "torch, cuda:0" in mark.get("aria-label")
     }
     assert looks["in use"] == (COLOURS["torch"], "1")
-    assert looks["context"] == looks["free in pool"] == looks["unexplained"] == (COLOURS["torch"], "0.5")
-    assert looks["other processes"] == ("#8C8C8C", "0.25")
+    assert looks["context"] == looks["free in pool"] == looks["unexplained"] == (COLOURS["torch"], "0.65")
+    assert looks["other processes"] == ("#707070", "0.2")
     assert "free" not in looks
 
 

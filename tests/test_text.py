@@ -88,12 +88,12 @@ def test_a_verdict_beside_another_answer_has_its_ratio_interval_and_rounds(ratio
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
-        (a_ratio(), "jax over torch: ratio 0.430, 95 % interval 0.420-0.450, 120 rounds"),
-        (a_ratio("same", 1.002, 0.997, 1.006), "jax over torch: ratio 1.002, 95 % interval 0.997-1.006, 120 rounds"),
-        (a_ratio("undecided", 0.995, 0.97, 1.02), "jax over torch: ratio 0.995, 95 % interval 0.970-1.020, 120 rounds"),
+        (a_ratio(), "jax over torch: 120 rounds"),
+        (a_ratio("same", 1.002, 0.997, 1.006), "jax over torch: 120 rounds"),
+        (a_ratio("undecided", 0.995, 0.97, 1.02), "jax over torch: 120 rounds"),
         (
             a_ratio(note="how much is not sure: crowded"),
-            "jax over torch: ratio 0.430, 95 % interval 0.420-0.450, 120 rounds; how much is not sure: crowded",
+            "jax over torch: 120 rounds; how much is not sure: crowded",
         ),
         (a_ratio("withheld", note="a constant was timed"), None),
     ],
@@ -167,13 +167,10 @@ def test_an_error_is_whole_in_one_place_of_each_view_and_goes_on_elsewhere():
     assert whole in report.details()
     page = report.to_html()
     assert whole in page
-    (pointed,) = re.findall('<span class=fw-why title="(.*?)">', page)
+    (pointed,) = re.findall('<span class="fw-why fw-cut" title="(.*?)">', page)
     assert 500 < len(pointed) <= 600
     answer, *_, first, second, _ = str(report).splitlines()
-    assert answer.startswith("✗ jax failed, line 4: TracerError: Attempted boolean conversion of a traced array: l")
-    assert answer.endswith("…")
-    begun = answer.removesuffix("…").rpartition(": ")[2]
-    assert begun + first.partition("…")[2].removeprefix(" ").split(" ")[0] in whole
+    assert answer == "✗ jax failed, line 4: TracerError: Attempted boolean conversion of a traced array…"
     assert "Attempted" not in first + second, "a remark begins where the answer ends"
     stored = report._repr_mimebundle_()[MIME]
     assert stored["variants"][1]["failure"]["message"] == message.splitlines()[0]

@@ -182,4 +182,4 @@ def test_what_compiling_took_is_one_figure_in_every_view(fields, told, folded):
 def test_a_ratio_of_one_round_has_no_range():
     one = a_report(ratios=(a_ratio("undecided", 0.9, None, None, rounds=1, least=0.9, most=0.9),))
     assert "0.900 (one round)" in str(one)
-    assert "one round, no interval" in one.details()
+    assert "jax over torch: 1 round" in one.details()

@@ -75,13 +75,7 @@ def _shared(report: Report) -> Report:
     variants = report.variants
     if not uses_memory(report):
         variants = tuple(replace(v, memory=tuple(one for one in v.memory if one.in_use is None)) for v in variants)
-    # Of twelve variants, 66 ratios: what is said of those to the baseline need not be said of all.
-    base = report.baseline
-    ratios = tuple(
-        r if base is None or base in (r.variant, r.over) else replace(r, note="", rounds=0, batches=0)
-        for r in report.ratios
-    )
-    return replace(report, variants=variants, ratios=ratios, conditions=replace(report.conditions, neighbours=()))
+    return replace(report, variants=variants, conditions=replace(report.conditions, neighbours=()))
 
 
 def _slim(report: Report) -> Report:
@@ -94,16 +88,22 @@ def _slim(report: Report) -> Report:
             agreement = replace(agreement, sentence="")
         if compilation is not None and compilation.way == "cell":
             compilation = replace(compilation, reason="")
+        memory = tuple(replace(one, note="") for one in memory)
         if len(report.variants) > MANY:
             memory = tuple(map(_slim_ledger, memory))
         variants.append(replace(v, agreement=agreement, compilation=compilation, memory=memory))
-    ratios = tuple(r if r.repeatable else replace(r, note="") for r in report.ratios)
-    return replace(report, variants=tuple(variants), ratios=ratios)
+    ratios = (r if r.repeatable else replace(r, note="") for r in report.ratios)
+    # Of twelve variants, 66 ratios: what is said of those to the baseline need not be said of all.
+    base = report.baseline
+    stored = (
+        r if base is None or base in (r.variant, r.over) else replace(r, note="", rounds=0, batches=0) for r in ratios
+    )
+    return replace(report, variants=tuple(variants), ratios=tuple(stored))
 
 
 def _slim_ledger(ledger: Ledger) -> Ledger:
     """Return a ledger without how it was measured, which is mostly the same for all."""
-    return replace(ledger, source="", note="", peak=tuple(replace(amount, source="") for amount in ledger.peak))
+    return replace(ledger, source="", peak=tuple(replace(amount, source="") for amount in ledger.peak))
 
 
 # What Python and IPython ask of an object that is shown, and the methods that users call.

@@ -6,10 +6,10 @@ import datetime
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from fwmagic.format import one_line, percent, ratio_between, seconds, setting, times
+from fwmagic.format import between, one_line, percent, ratio_between, seconds, setting, times
 from fwmagic.report.report import Agreement, Compilation, Ratio, Report, Variant, turned
 
 #: No answer is longer.
@@ -24,8 +24,8 @@ _ROUNDS = 6  # fewer give no interval
 _OTHERS = "others used the machine"
 _SOMEHOW = "by how much is not sure"
 _BUSY = f"{_SOMEHOW}: {_OTHERS}"
-# Between the ends of an interval that tells more than a direction.
-_WIDE = 2.0
+# An interval whose far end is so many times as far from 1 as its near end tells no size, but its own two ends.
+_WIDE = 2.5
 
 AGREE = "outputs agree"
 """What is said where all outputs were compared, and none differs."""
@@ -80,7 +80,7 @@ def answer_of(report: Report) -> Answer:
     if len(ratios) == 1:
         return _pair_in_words(report, ratios[0])
     if ratios:
-        return _several_in_words(report, ratios)
+        return _several_in_words(report)
     if len(timed) == 1 and len(report.variants) == 1:
         return _alone_in_words(timed[0])
     return _without_times(report)
@@ -127,8 +127,16 @@ def _failure_in_words(variant: Variant) -> str:
     if failure is None:
         return f"{name} failed{f': {variant.note}' if variant.note else ''}"
     line = f", line {failure.line}" if failure.line is not None else ""
-    kind = f"{failure.error}: " if failure.error else ""
-    return f"{name} failed{line}: {kind}{failure.message}"
+    begin = f"{name} failed{line}: {f'{failure.error}: ' if failure.error else ''}"
+    # What tells is the first sentence, and of a long one how it begins and ends: the rest is among the remarks.
+    first = one_line(re.split(r"\n|(?<=\.) ", failure.message.strip(), maxsplit=1)[0], 4 * MOST).rstrip(" .:")
+    room = MOST - 2 - len(begin)
+    end = first[-2 * room // 5 :].partition(" ")[2]
+    return _first_that_fits(
+        f"{begin}{one_line(failure.message, 4 * MOST)}",
+        f"{begin}{first}…",
+        f"{begin}{one_line(first, room - len(end) - 1)} {end}" if 0 < len(end) < room // 2 else f"{begin}{first}",
+    )
 
 
 def _difference_in_words(report: Report, name: str, found: Agreement) -> str:
@@ -146,19 +154,24 @@ def _pair_in_words(report: Report, r: Ratio) -> Answer:
     one, other = one_line(r.variant, _NAME), one_line(r.over, _NAME)
     checked = agreement_in_words(report, [r.variant, r.over])
     if r.verdict in ("faster", "slower"):
-        why = _why_no_size(r)
-        if why:
-            direction = f"{one} is {r.verdict} than {other}, {why}"
-            return Answer("✓", direction, one_line(f"{one} {r.verdict}", _BRIEF))
-        brief = one_line(f"{one} {speed(r.median)}", _BRIEF)
-        inside = ", ".join(part for part in (_span_in_words(r), checked) if part)
-        return Answer("✓", f"{one} is {speed(r.median)} than {other}{f' ({inside})' if inside else ''}", brief)
+        by, span = speed(r.median), _span_in_words(r)
+        direction = f"{one} {r.verdict}"
+        if _is_of_a_busy_machine(r):
+            return Answer("✓", f"{one} is {r.verdict} than {other}, {_BUSY}", one_line(direction, _BRIEF))
+        if _is_wide(r):
+            by, span = f"{span} {r.verdict}", _SOMEHOW
+        lead = f"{one} is {by} than {other}"
+        texts = [f"{lead} ({inside})" for inside in (", ".join(filter(None, (span, checked))), checked) if inside]
+        briefs = [text for text in (f"{one} {by}", direction) if len(text) <= _BRIEF]
+        return Answer("✓", _first_that_fits(*texts, lead), briefs[0] if briefs else one_line(direction, _BRIEF))
     if r.verdict == "same":
         inside = f" ({checked})" if checked else ""
         return Answer("=", f"{one} and {other}: same time within {setting(report.margin)}{inside}", "same time")
     if r.verdict == "withheld":
         return Answer("✗", f"no verdict: {r.note}", "no verdict", True)
-    return Answer("?", f"not sure: {_unsure_in_words(report, r)}", "not sure")
+    if r.interval is None:
+        return Answer("?", _few_rounds_in_words(report, (r.variant, r.over), r), "not sure")
+    return Answer("?", _unsure_in_words(report, r, r.interval), "not sure")
 
 
 def _is_of_a_busy_machine(r: Ratio) -> bool:
@@ -166,34 +179,33 @@ def _is_of_a_busy_machine(r: Ratio) -> bool:
     return bool(r.note) and r.repeatable
 
 
-def _why_no_size(r: Ratio) -> str:
-    """Return why a verdict stands for its direction alone; empty: it has a size, too."""
-    if _is_of_a_busy_machine(r):
-        return _BUSY
-    if r.interval is not None and r.interval[1] > _WIDE * r.interval[0]:
-        return f"{_SOMEHOW}: {_span_in_words(r)}"
-    return ""
-
-
-def _unsure_in_words(report: Report, r: Ratio) -> str:
-    """Return between what the ratio lies, and what would tell."""
-    advice = _budget_in_words(report, r)
+def _is_wide(r: Ratio) -> bool:
+    """Say whether an interval that lies on one side of 1 tells little more than that."""
     if r.interval is None:
-        return f"too few rounds for an interval{advice}"
+        return False
+    near, far = sorted(max(bound, 1 / bound) - 1 for bound in r.interval)
+    return far > _WIDE * near
+
+
+def _unsure_in_words(report: Report, r: Ratio, interval: tuple[float, float]) -> str:
+    """Return between what the ratio lies, as the table has it, and what would tell."""
     if _is_of_a_busy_machine(r):
         advice = f": {_OTHERS}"
-    elif not r.repeatable:
-        advice = ": parts of the run disagreed"
-    return f"{_between_in_words(r, r.interval)}{advice}"
+    else:
+        advice = _budget_in_words(report, r) if r.repeatable else ": parts of the run disagreed"
+    unsure = f"not sure: {one_line(r.variant, 16)} takes {ratio_between(*interval)}x as long as {one_line(r.over, 16)}"
+    return _first_that_fits(f"{unsure}{advice}", unsure)
 
 
-def _between_in_words(r: Ratio, interval: tuple[float, float]) -> str:
-    low, high = (1 / bound for bound in reversed(interval))  # of a speed: above 1 is faster
-    return f"{one_line(r.variant, 16)} is {_factor(low)} to {_factor(high)} as fast as {one_line(r.over, 16)}"
-
-
-def _factor(value: float) -> str:
-    return f"{value:.2f}x" if value < 10 else times(value)
+def _few_rounds_in_words(report: Report, names: Sequence[str], r: Ratio) -> str:
+    """Return which of some variants has the shortest time, and why that is not sure: there is no interval."""
+    times = {v.name: v.time.median for v in report.variants if v.name in names and v.time is not None}
+    quickest = min(times or names, key=lambda name: times.get(name, 0.0))
+    rounds = max(one.rounds for one in report.ratios)
+    few = f"{rounds} round{'s' * (rounds > 1)}" if rounds else "so few rounds"
+    shortest = "shortest" if len(times) > 2 else "shorter"
+    lead = f"{one_line(quickest, _NAME)} has the {shortest} time, not sure after {few}"
+    return _first_that_fits(f"{lead}{_budget_in_words(report, replace(r, rounds=rounds))}", lead)
 
 
 def _budget_in_words(report: Report, r: Ratio) -> str:
@@ -222,8 +234,7 @@ def _span_in_words(r: Ratio) -> str:
     if middle >= _FACTOR:
         return f"{ratio_between(*bounds)}x"
     low, high = (100 * (bound - 1) for bound in bounds)
-    digits = 1 if high - low >= 0.2 else 2
-    return f"{low:.{digits}f}-{high:.{digits}f} %"
+    return f"{between(low, high, lambda value, count: f'{value:.{count - 2}f}')} %"
 
 
 def agreement_in_words(report: Report, names: Sequence[str]) -> str:
@@ -234,108 +245,95 @@ def agreement_in_words(report: Report, names: Sequence[str]) -> str:
     return "outputs not compared" if "not compared" in found else ""
 
 
-def _several_in_words(report: Report, ratios: Sequence[Ratio]) -> Answer:
-    if report.fastest is None:
-        return _leaders_in_words(report)
-    name = report.fastest
-    known = [turned(r) if r.over == name else r for r in report.ratios if name in (r.variant, r.over)]
-    ahead = sorted(known, key=lambda r: -r.median)
-    wanted = {r.over: r for r in [*ahead[:1], *(r for r in known if r.over == report.baseline)]}
+def _several_in_words(report: Report) -> Answer:
+    name, pairs = report.fastest, _pairs(report)
+    if name is None:
+        return _leaders_in_words(report, pairs)
+    wanted = dict.fromkeys(r for r in (closest(report), pairs.get((name, report.baseline or ""))) if r is not None)
     leads, brief = f"{one_line(name, _NAME)} is the fastest", one_line(f"{name} fastest", _BRIEF)
-    if any(map(_is_of_a_busy_machine, wanted.values())):
+    if any(map(_is_of_a_busy_machine, wanted)):
         return Answer("✓", f"{leads}, {_BUSY}", brief)
-    if any(map(_why_no_size, wanted.values())):
-        return Answer("✓", f"{leads}, {_SOMEHOW}", brief)
     # With the intervals of both, of the next one, or of none.
-    beaten = [" and ".join(_lead_in_words(r, i < most) for i, r in enumerate(wanted.values())) for most in (2, 1, 0)]
+    beaten = [" and ".join(_lead_in_words(r, i < most) for i, r in enumerate(wanted)) for most in (2, 1, 0)]
     return Answer("✓", _first_that_fits(*(f"{leads}, by {one}" for one in beaten if one), leads), brief)
 
 
 def _lead_in_words(r: Ratio, whole: bool) -> str:
-    span = _span_in_words(r) if whole else ""
-    by = speed(r.median).removesuffix(" faster")
-    return f"{by}{f' ({span})' if span else ''} over {one_line(r.over, 20)}"
+    span, by = _span_in_words(r), speed(r.median).removesuffix(" faster")
+    if _is_wide(r):
+        by, whole = span, False
+    return f"{by}{f' ({span})' if span and whole else ''} over {one_line(r.over, 20)}"
 
 
-def _leaders_in_words(report: Report) -> Answer:
-    """Return which variants may be the fastest, and what is sure all the same: what they are quicker than."""
-    pairs = {pair: r for one in report.ratios for r in (one, turned(one)) if (pair := (r.variant, r.over))}
-    quickest = [name for _, name in sorted((v.time.median, v.name) for v in report.variants if v.time is not None)]
-    if len(quickest) <= 1:
-        return Answer("?", "not sure which is the fastest: too few were timed", "not sure")
+def closest(report: Report) -> Ratio | None:
+    """Return the ratio of the quickest variant over the one that comes closest to it; None: it is not known."""
+    pairs, leaders = _pairs(report), _leaders(report)
+    if report.fastest is not None:
+        known = (r for (name, _), r in pairs.items() if name == report.fastest)
+        return max(known, key=lambda r: r.median, default=None)
+    return pairs.get((leaders[0], leaders[1])) if len(leaders) > 1 else None
+
+
+def _pairs(report: Report) -> dict[tuple[str, str], Ratio]:
+    """Return the ratio of each variant over each other one that is known."""
+    return {(r.variant, r.over): r for one in report.ratios for r in (turned(one), one)}
+
+
+def _quickest(report: Report) -> list[str]:
+    """Return all that were timed, the shortest time first."""
+    return [name for _, name in sorted((v.time.median, v.name) for v in report.variants if v.time is not None)]
+
+
+def _leaders(report: Report) -> list[str]:
+    """Return the variants that may be the fastest, the shortest time of those that no other one beats first."""
+    pairs, quickest = _pairs(report), _quickest(report)
     unbeaten = [a for a in quickest if not any(pairs[a, b].verdict == "slower" for b in quickest if (a, b) in pairs)]
-    first = (unbeaten or quickest)[0]
-    rivals = [b for b in quickest if b != first and ((first, b) not in pairs or pairs[first, b].verdict != "faster")]
-    rivals = rivals or quickest[1:2]
-    others = [b for b in quickest if b != first and b not in rivals]
-    leaders = [first, *rivals]
+    first = next(iter(unbeaten or quickest), "")
+    rivals = [b for b in quickest if b != first and not _beats(pairs, first, b)]
+    return [first, *(rivals or quickest[1:2])] if quickest else []
+
+
+def _beats(pairs: Mapping[tuple[str, str], Ratio], one: str, other: str) -> bool:
+    return (one, other) in pairs and pairs[one, other].verdict == "faster"
+
+
+def _leaders_in_words(report: Report, pairs: Mapping[tuple[str, str], Ratio]) -> Answer:
+    """Return which variants may be the fastest, and what is sure all the same: what they are quicker than."""
+    leaders = _leaders(report)
+    if len(leaders) <= 1:
+        return Answer("?", "not sure which is the fastest: too few were timed", "not sure")
+    known = [r for name in leaders[1:] if (r := pairs.get((leaders[0], name))) is not None]
+    untold = next((r for r in known if r.interval is None), None)
+    if untold is not None:
+        return Answer("?", _few_rounds_in_words(report, leaders, untold), "not sure")
     if all((a, b) in pairs and pairs[a, b].verdict == "same" for a, b in itertools.combinations(leaders, 2)):
         sign, brief = "=", f"{len(leaders)} equally fast"
-        lead = f"{_listed(leaders, 'and')}: same time within {setting(report.margin)}"
-        span = ""
+        leads = [f"{_listed(leaders, 'and')}: same time within {setting(report.margin)}"]
     else:
         sign, brief = "?", "not sure"
-        lead = f"{_listed(leaders, 'or')} is fastest"
-        span = _rivalry_in_words(pairs.get((first, rivals[0])), len(rivals))
-    sure = list(_surely_in_words(leaders, others, pairs)) if others else []
-    texts = [*(f"{lead}{span}; {one}" for one in sure), *(f"{lead}; {one}" for one in sure), f"{lead}{span}", lead]
-    return Answer(sign, _first_that_fits(*texts), brief)
+        times = {v.name: f" ({seconds(v.time.median)})" for v in report.variants if v.time is not None}
+        why = f": {_OTHERS}" if any(map(_is_of_a_busy_machine, known)) else ""
+        leads = [f"fastest is {_listed(leaders, 'or', told)}{why}" for told in (times, {})]
+    won = [f"; {one}" for one in _won_in_words(leaders, [b for b in _quickest(report) if b not in leaders], pairs)]
+    return Answer(sign, _first_that_fits(*(f"{lead}{one}" for lead in leads for one in won), *leads), brief)
 
 
-def _listed(names: Sequence[str], last: str) -> str:
-    """Return a few names, or of many the first one."""
-    few = [one_line(name, 20) for name in names]
+def _listed(names: Sequence[str], last: str, told: Mapping[str, str] | None = None) -> str:
+    """Return a few names, or of many the first one, each with what is told of it."""
+    few = [f"{one_line(name, 20)}{(told or {}).get(name, '')}" for name in names]
     if len(few) > 3:
-        return (
-            f"{few[0]} {last} one of {len(few) - 1} others" if last == "or" else f"{few[0]} and {len(few) - 1} others"
-        )
+        return f"{few[0]} {last} {'one of ' * (last == 'or')}{len(few) - 1} others"
     return f"{', '.join(few[:-1])} {last} {few[-1]}" if len(few) > 1 else few[0]
 
 
-def _rivalry_in_words(r: Ratio | None, rivals: int) -> str:
-    """Return in parentheses how far apart the two are at most that may be the fastest, or why that is not known."""
-    if r is not None and _is_of_a_busy_machine(r):
-        return f" ({_OTHERS})"
-    if r is None or r.interval is None:
-        return " (too few rounds)"
-    # No span from one to the other: beside a column of ratios to the baseline, it would be taken for one of these.
-    return f" (at most {_most_in_words(max(r.interval[1], 1 / r.interval[0]))} apart)" if rivals == 1 else ""
-
-
-def _surely_in_words(
-    leaders: Sequence[str], others: Sequence[str], pairs: Mapping[tuple[str, str], Ratio]
-) -> Iterator[str]:
-    """Yield what the leaders are quicker than, and by how much at least: first as much as can be told."""
-    wins = [pairs[a, b] for a in leaders for b in others if (a, b) in pairs and pairs[a, b].verdict == "faster"]
-    everyone = len(wins) == len(leaders) * len(others)
-    if not everyone:  # the first one is quicker than all of them
-        wins = [r for r in wins if r.variant == leaders[0]]
-    who = one_line(leaders[0], 20) if not everyone or len(leaders) == 1 else "both" if len(leaders) == 2 else "all"
-    least = (
-        "" if any(map(_is_of_a_busy_machine, wins)) else _least_in_words(min(1 / (r.high or r.median) for r in wins))
-    )
-    beat = "beats" if who not in ("both", "all") else "beat"
+def _won_in_words(leaders: Sequence[str], others: Sequence[str], pairs: Mapping[tuple[str, str], Ratio]) -> list[str]:
+    """Return what the leaders, or else the first of them, are quicker than: with names if they are few, and without."""
+    if not others:
+        return []
+    everyone = all(_beats(pairs, a, b) for a in leaders for b in others)
+    who = f"{'both' if len(leaders) == 2 else 'all'} beat" if everyone else f"{one_line(leaders[0], 20)} beats"
     whom = [_listed(others, "and")] if len(others) <= 3 else []
-    for told in (*whom, f"the other {len(others)}" if len(others) > 1 else "the other"):
-        if least:
-            yield f"{who} {beat} {told} by {least} at least"
-        yield f"{who} {beat} {told}"
-
-
-def _least_in_words(factor: float) -> str:
-    """Return what a speed is at least, rounded down."""
-    if factor <= 1:
-        return ""
-    if factor < _FACTOR:
-        return f"{math.floor(1000 * (factor - 1)) / 10:.1f} %"
-    return f"{math.floor(10 * factor) / 10:.1f}x" if factor < 10 else f"{math.floor(factor)}x"
-
-
-def _most_in_words(factor: float) -> str:
-    """Return what lies between two speeds at most, rounded up."""
-    if factor < _FACTOR:
-        return f"{math.ceil(1000 * (factor - 1)) / 10:.1f} %"
-    return f"{math.ceil(10 * factor) / 10:.1f}x" if factor < 10 else f"{math.ceil(factor)}x"
+    return [f"{who} {told}" for told in (*whom, f"the other {len(others)}" if len(others) > 1 else "the other")]
 
 
 def _first_that_fits(*texts: str) -> str:

@@ -15,8 +15,8 @@ from fwmagic.report.tables import bytes_in_words, device_in_words, segment_in_wo
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 _WIDTH, _HEIGHT = 1000, 40
-# The memory of a ledger: the height of its bar, and what parts two segments.
-_LEDGER, _SEGMENT_GAP = 10, 6
+# What parts two segments of a bar of memory, in per cent of its width.
+_SEGMENT_GAP = 0.6
 _GREY = "#8C8C8C"
 _END = "</svg></span>"
 
@@ -26,23 +26,28 @@ def colour(variant: Variant) -> str:
     return variant.colour if _COLOUR.fullmatch(variant.colour) else NEUTRAL
 
 
-def _open_drawing(height: int, title: str, description: str) -> str:
-    """Return the start of a drawing of this height, with the words that stand for it."""
-    # The drawing is stretched to the width of the page; dots and lines keep their shape by a stroke that is not scaled.
+def _open_drawing(title: str, description: str, beyond: int = 0) -> str:
+    """Return the start of a drawing, with the words that stand for it, and how many dots are beyond its right edge."""
     # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures. As a
     # title, they are shown to who points at it, too.
     words = escape(f"{title}: {description}" if description else title)
-    return f'<span role="img" title="{words}"><svg viewBox="0,0,{_WIDTH},{height}" preserveAspectRatio="none">'
+    edge = f' data-far="▸{beyond}"' if beyond else ""
+    return f'<span role="img" title="{words}"{edge}><svg'
 
 
 # The samples of a time.
 
 
 def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> str:
-    """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median."""
-    dots = "".join(f"M{_x(value, on)} {_dot_height(i, len(points))}z" for i, value in enumerate(points))
+    """Return the samples of a variant as a strip: one dot a block, the first at the top, with interval and median.
+
+    What lies beyond the scale is no dot, since it would look like one at its end: it is counted at the edge.
+    """
+    shown = [(i, value) for i, value in enumerate(points) if value <= on.high]
+    dots = "".join(f"M{_x(value, on)} {_dot_height(i, len(points))}z" for i, value in shown)
+    beyond = on.beyond(points)
     drawn = f" ({len(points)} drawn)" if len(points) < len(time.samples) else ""
-    described = f"{len(time.samples)} blocks{drawn}"
+    described = f"{len(time.samples)} blocks{drawn}{f', {beyond} beyond the axis' if beyond else ''}"
     interval = ""
     if time.interval is not None:
         described += f", 95 % interval {seconds_between(*time.interval)}"
@@ -50,7 +55,9 @@ def strip(variant: Variant, time: Time, points: Sequence[float], on: Scale) -> s
         interval = f'<rect class="fw-interval" x="{left}" width="{max(right - left, 3)}" height="{_HEIGHT}" />'
     middle = _x(time.median, on)
     return (
-        f"{_open_drawing(_HEIGHT, variant.name, described)}{interval}"
+        # Stretched to the width of the page: dots and lines keep their shape by a stroke that is not scaled.
+        f"{_open_drawing(variant.name, described, beyond)}"
+        f' viewBox="0,0,{_WIDTH},{_HEIGHT}" preserveAspectRatio="none">{interval}'
         f'<path class="fw-dots" stroke="{colour(variant)}" d="{dots}"/>'
         f'<path class="fw-median" d="M{middle},0V{_HEIGHT}" />{_END}'
     )
@@ -93,19 +100,16 @@ def memory(paint: str, ledger: Ledger, on: Extent) -> str:
 
     Free memory is not drawn: on a large device it would leave no room for anything else.
     """
-    start, lines = 0.0, {"use": "", "perhaps": "", "held": "", "rest": ""}
+    start, lines = 0.0, ""
     for part, count in drawn_segments(ledger):
-        width = _WIDTH * count / on.bytes
-        lines[part] += f"M{start:.0f} {_LEDGER // 2}h{max(width - _SEGMENT_GAP, 1):.0f}"
+        width = 100 * count / on.bytes
+        begin = f' x1="{start:.1f}%"' if start else ""
+        end, stroke = start + max(width - _SEGMENT_GAP, 0.1), _GREY if part == "rest" else paint
+        lines += f'<line class="fw-{part}" stroke="{stroke}"{begin} x2="{end:.1f}%" />'
         start += width
     used = (amount for amount in ledger.peak if amount.kind == "in use" and (amount.most or amount.bytes))
     described = ", ".join(f"{segment_in_words(ledger, amount)} {bytes_in_words(amount)}" for amount in used)
-    paths = "".join(
-        f'<path class="fw-{name}" stroke="{_GREY if name == "rest" else paint}" d="{line}"/>'
-        for name, line in lines.items()
-        if line
-    )
-    return f"{_open_drawing(_LEDGER, f'Memory on {device_in_words(ledger)}', described)}{paths}{_END}"
+    return f"{_open_drawing(f'Memory on {device_in_words(ledger)}', described)}>{lines}{_END}"
 
 
 #: What a segment is to the variant: in use, perhaps in use too, held (its own, but not in use), or the rest.

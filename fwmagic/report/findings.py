@@ -353,24 +353,23 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
 
 
 def _findings_of_ratios(report: Report) -> Iterator[Finding]:
-    """Name the ratio over the baseline that the two times, as a reader divides them, contradict the most."""
-    times = {variant.name: variant.time for variant in report}
-    far, contradicted, quotient = 0.0, None, 0.0
-    for one in report.ratios:
-        time, over = times.get(one.variant), times.get(one.over)
-        if one.over != report.baseline or one.interval is None or time is None or over is None:
-            continue
-        divided, (low, high) = time.median / over.median, one.interval
-        distance = abs(math.log(divided / one.median))
-        if not low <= divided <= high and distance > max(far, _APART):
-            far, contradicted, quotient = distance, one, divided
-    if contradicted is not None:
+    """Name the ratio of the table that the two times, as a reader divides them, contradict the most."""
+    times = {variant.name: variant.time.median for variant in report if variant.time is not None}
+    quotients = [
+        (times[r.variant] / times[r.over], r)
+        for r in report.over_baseline().values()
+        if times.get(r.variant) and times.get(r.over)
+    ]
+    apart = [(abs(math.log(quotient / r.median)), quotient, r) for quotient, r in quotients]
+    distance, quotient, r = max(apart, key=lambda one: one[0], default=(0.0, 0.0, None))
+    if r is not None and distance > _APART:
+        more = sum(far > _APART for far, *_ in apart) - 1
         yield Finding(
             "FW503",
-            f"the times of {contradicted.variant} and {contradicted.over} give {quotient:.2g}, their ratio in the same "
-            f"moments is {contradicted.median:.2g}: both moved while they were timed",
+            f"the times of {r.variant} and {r.over} give {ratio(quotient)}, their ratio in the same moments is "
+            f"{ratio(r.median)}{f' ({more} more like this)' if more else ''}: they moved while they were timed",
             "take the ratio; a larger --budget, or a quieter machine, brings them together",
-            contradicted.variant,
+            r.variant,
         )
 
 

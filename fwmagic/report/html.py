@@ -13,7 +13,7 @@ from fwmagic.report.answer import answer_of, as_of
 from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, noted, stored_details
 from fwmagic.report.report import Report, Variant
-from fwmagic.report.scale import drawn, ends, scale
+from fwmagic.report.scale import drawn, ends, scale, slower
 from fwmagic.report.tables import (
     DIFFER,
     PAIRED,
@@ -33,17 +33,16 @@ from fwmagic.report.words import Sentence, headline, ranked
 # A notebook stores every output: end tags that HTML lets one leave out (of cells, rows, items of lists) are left out,
 # and so are quotation marks, each of which JSON makes two characters.
 _QUOTED = re.compile(r'="([\w#.%:,-]+)"(?=[ >])')
-# What a rule of the style is for, as far as it says so at its start: a class, or else an element.
-_FOR = re.compile(r"\w*\.(fw-\w+)|(\w+)\{")
-# What else is to be known of what is drawn, and of a column: for who points at its head.
-_MEANT = {
-    "dots": "● is a block of calls, the first on top",
-    PAIRED: "in the same rounds: no quotient of the times",
-}
+# What a rule of the style is for, as far as it says so at its start: a class or an attribute, or else an element.
+_FOR = re.compile(r"\w*[.[]((?:fw|data)-\w+)|(\w+)\{")
+# What else is to be known of the ratios, for who points at their head.
+_MEANT = "in the same rounds: no quotient of the times"
 # What a very narrow page has no room for.
 _WIDE = ("compile", "memory", "compiled")
 # What stands in parentheses in an answer, such as an interval.
 _INTERVAL = re.compile(r" \([^()]*\)")
+# Parts two columns where a page lets no style through.
+_GAP = "\N{EN SPACE}"
 # So many characters of an error fit into two lines of a row.
 _MOST_WHY = 120
 _MOST_CAVEAT = 240
@@ -90,7 +89,8 @@ def _rest_html(report: Report) -> str:
     }
     # Nobody opens what does not say what is in it: as much of the first warning is in sight as fits.
     caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
-    last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    summary = f'<span class="fw-cut">Remarks{caveat}</span>' if caveat else "Remarks"
+    last = _folded_html(summary, "".join(remarks), ' class="fw-caveat"' if caveat else "")
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
 
@@ -110,21 +110,24 @@ def _rows_html(report: Report) -> str:
     times = [variant.time for variant in report.variants if variant.time is not None]
     on = scale(times)
     shown = table(report)
-    head = [f"<th{_meant_html(name)}>{_breakable_html(name)}" for name in shown.head]
+    meant = f' title="{_MEANT}"'
+    head = [f"<th{meant * name.startswith(PAIRED)}>{_breakable_html(name)}{_GAP}" for name in shown.head]
     if on is not None:
         # Attributes, which only the style shows: without it there is no drawing either, and the intervals stand there.
-        labels = "".join(f'<b data-end="{label}"></b>' for label in ends(on, report))
-        head.insert(1, f'<th class="fw-ends"{_meant_html("dots")}><i>95 % interval</i>{labels}')
+        low, high = ends(on)
+        labels = (low, f"{high} (▸ slower)" if slower(on, report) else high)
+        drawn_labels = "".join(f'<b data-end="{label}"></b>' for label in labels)
+        head.insert(1, f'<th class="fw-strip"><i>95 % interval{_GAP}</i>{drawn_labels}')
     rows, answer, void = [], answer_of(report).line, incomparable(report)
     for variant, (name, *cells) in zip(report.variants, shown.rows, strict=True):
         time = variant.time if variant.time is not None and variant.time.samples else None
         strip = "" if on is None else f'<td class="fw-strip">{_why_html(variant, answer)}'
         if time is not None and on is not None:
-            bare = "" if time.interval is None else f"<i>{seconds_between(*time.interval)}</i>"
+            bare = "" if time.interval is None else f"<i>{seconds_between(*time.interval)}{_GAP}</i>"
             strip = f'<td class="fw-strip">{drawings.strip(variant, time, drawn(report, time), on)}{bare}'
         rows.append(
             f"<tr{' class=fw-void' if variant.name in void else ''}>"
-            f'<th scope="row" style="border-left-color:{drawings.colour(variant)}">{_breakable_html(name)}'
+            f'<th scope="row" style="border-left-color:{drawings.colour(variant)}">{_breakable_html(name)}{_GAP}'
             f"{strip}{''.join(f'<td>{_figure_html(cell)}' for cell in cells)}"
         )
     # They are the last ones: what a very narrow page leaves out is told by their number.
@@ -134,12 +137,6 @@ def _rows_html(report: Report) -> str:
     )
 
 
-def _meant_html(name: str) -> str:
-    """Return what a column means, as an attribute of its head."""
-    meant = _MEANT.get(PAIRED if name.startswith(PAIRED) else name)
-    return "" if meant is None else f' title="{meant}"'
-
-
 def _why_html(variant: Variant, answer: str) -> str:
     """Return what a variant raised, where its samples would be, unless the answer tells all of it."""
     failure = variant.failure
@@ -147,7 +144,7 @@ def _why_html(variant: Variant, answer: str) -> str:
         return ""
     why = f"{failure.error}: {failure.message}" if failure.error else failure.message
     whole = escape(one_line(why, _MOST_POINTED))
-    return f'<span class="fw-why" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
+    return f'<span class="fw-why fw-cut" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
 
 
 def _breakable_html(name: str) -> str:
@@ -157,9 +154,9 @@ def _breakable_html(name: str) -> str:
 
 def _narrow_html(report: Report) -> str:
     """Return what a very narrow page says that it leaves out, as an attribute that only its style shows."""
-    dots = ["dots"] if any(v.time is not None and v.time.samples for v in report) else []
-    left = [*dots, *(name for name in table(report).head if name in _WIDE)]
-    return f' data-left="{", ".join(left)}"' if left else ""
+    left = ", ".join(name for name in table(report).head if name in _WIDE)
+    dots = any(v.time is not None and v.time.samples for v in report)
+    return (f' data-dots="dots{", " * bool(left)}"' if dots else "") + (f' data-left="{left}"' if left else "")
 
 
 def _stages_html(variants: Iterable[Variant]) -> str:
@@ -221,9 +218,9 @@ def _figures_html(report: Report) -> str:
     """Return the whole table, but for what the rows above and the other folds tell."""
     whole, told = figures(report), table(report).head[1:]
     kept = [i for i, name in enumerate(whole.head) if name not in told]
-    head = "".join(f"<th>{escape(whole.head[i])}" for i in kept)
+    head = "".join(f"<th>{escape(whole.head[i])}{_GAP}" for i in kept)
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}{"".join(f"<td>{_figure_html(cell)}" for cell in cells)}'
+        f'<tr><th scope="row">{escape(name)}{_GAP}{"".join(f"<td>{_figure_html(cell)}" for cell in cells)}'
         for name, *cells in ([row[i] for i in kept] for row in whole.rows)
     )
     inner = f"<table><thead><tr>{head}</thead><tbody>{rows}</tbody></table>"
@@ -233,8 +230,9 @@ def _figures_html(report: Report) -> str:
 def _figure_html(cell: str) -> str:
     """Return a cell whose interval, in parentheses, stands smaller under the figure."""
     figure, opening, rest = cell.partition(" (")
-    shown = f"<s>{escape(figure)}</s>" if rest == f"{DIFFER})" else escape(figure)
-    return shown + (f" <small>({escape(rest)}</small>" if opening else "")
+    shown = escape(figure).replace(" to ", " to <wbr>")  # where a column may be narrower
+    shown = f"<s>{shown}</s>" if rest == f"{DIFFER})" else shown
+    return shown + (f" <small>({escape(rest)}{_GAP}</small>" if opening else _GAP)
 
 
 def _list_html(lines: Iterable[Remark], soft: bool = False) -> str:

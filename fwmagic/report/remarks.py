@@ -16,7 +16,7 @@ from fwmagic.format import (
     setting,
     size,
 )
-from fwmagic.report.answer import Answer, answer_of, speed
+from fwmagic.report.answer import Answer, answer_of, closest, speed
 from fwmagic.report.ledger import Amount, Ledger
 from fwmagic.report.report import (
     Agreement,
@@ -170,6 +170,9 @@ def _verdict_remarks(report: Report, answer: Answer) -> Iterator[Remark]:
     for r in ratios:
         if r.regimes:
             yield Remark("verdict", _verdict_in_words(r, report.margin), True)
+    near = closest(report)  # the answer is about it, and the table about the baseline
+    if near is not None and report.baseline not in (None, near.variant, near.over) and near.verdict != "withheld":
+        yield Remark("verdict", f"{near.variant} over {near.over}: {_ratio_in_words(near)}")
     notes = dict.fromkeys((r.verdict, r.note) for r in ratios if r.note and r.repeatable and not r.regimes)
     for verdict, note in notes:
         names = ", ".join(r.variant for r in ratios if (r.verdict, r.note) == (verdict, note))
@@ -177,10 +180,10 @@ def _verdict_remarks(report: Report, answer: Answer) -> Iterator[Remark]:
 
 
 def _figures_in_words(r: Ratio) -> str:
-    """Return what a verdict that the answer has is made of."""
+    """Return what a verdict that the answer has is made of, beside the ratio and the interval of the table."""
     if r.verdict == "withheld":
         return ""
-    return f"{r.variant} over {r.over}: {_ratio_in_words(r)}{_more_in_words(r)}"
+    return f"{r.variant} over {r.over}: {r.rounds} {_plural('round', r.rounds)}{_more_in_words(r)}"
 
 
 def _ratio_in_words(r: Ratio) -> str:

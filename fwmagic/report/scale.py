@@ -55,11 +55,14 @@ def scale(times: Iterable[Time]) -> Scale | None:
     return Scale(max(0.0, low - margin), high + margin)
 
 
-def ends(on: Scale, report: Report) -> tuple[str, str]:
-    """Return the labels of a scale's ends: whether the left one is 0, and how many dots are slower than the right."""
-    beyond = sum(on.beyond(drawn(report, variant.time)) for variant in report if variant.time is not None)
-    dots = f" ({beyond} slower dot{'s' * (beyond > 1)})" if beyond else ""
-    return f"{seconds(on.low)}{' (not 0)' if on.low else ''}", f"{seconds(on.high)}{dots}"
+def slower(on: Scale, report: Report) -> int:
+    """Return how many of all dots are slower than the scale shows."""
+    return sum(on.beyond(drawn(report, variant.time)) for variant in report if variant.time is not None)
+
+
+def ends(on: Scale) -> tuple[str, str]:
+    """Return the labels of a scale's ends, and whether the left one is 0."""
+    return f"{seconds(on.low)}{' (not 0)' if on.low else ''}", seconds(on.high)
 
 
 def _quantile(samples: tuple[float, ...], share: float) -> float:

@@ -12,7 +12,7 @@ from fwmagic.report.drawings import Extent, Part, drawn_ledgers, drawn_segments,
 from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, details, noted, stages_in_words
 from fwmagic.report.report import Report, Variant
-from fwmagic.report.scale import Scale, ends, scale
+from fwmagic.report.scale import Scale, drawn, ends, scale, slower
 from fwmagic.report.tables import device_in_words, figures, incomparable, table, uses_memory
 from fwmagic.report.words import headline, ranked
 
@@ -72,7 +72,10 @@ def _remark_text(line: Remark, most: int) -> str:
 
 
 def _strips_text(report: Report) -> list[str]:
-    """Return the samples of each variant on one scale: the more in a column, the larger its dot; small if void."""
+    """Return the samples of each variant on one scale: the more in a column, the larger its dot; small if void.
+
+    What is slower than the scale shows is ▸ at its edge, and counted below.
+    """
     timed = [(v, v.time) for v in report if v.time is not None and len(v.time.samples) > 1]
     on = scale(time for _, time in timed)
     if on is None:
@@ -82,14 +85,16 @@ def _strips_text(report: Report) -> list[str]:
     for variant, time in timed:
         counts = [0] * _STRIP
         for sample in time.samples:
-            counts[_column(sample, on)] += 1
+            counts[_column(sample, on)] += sample <= on.high
         dots = [_DOTS[0 if not n else min(1 + 5 * n // len(time.samples), 3)] for n in counts]
         if variant.name in void:
             dots = ["·" if dot != " " else dot for dot in dots]
         dots[_column(time.median, on)] = "┊" if variant.name in void else "│"
+        dots += ["▸"] if on.beyond(drawn(report, time)) else []
         rows.append(f"{one_line(variant.name, 30).ljust(width)}  {''.join(dots)}".rstrip())
-    low, high = ends(on, report)
-    return [*rows, f"{' ' * width}  {low}{high.rjust(_STRIP - len(low))}"]
+    (low, high), beyond = ends(on), slower(on, report)
+    more = f" (▸ {beyond} slower dot{'s' * (beyond > 1)})" if beyond else ""
+    return [*rows, f"{' ' * width}  {low}{f'{high}{more}'.rjust(_STRIP - len(low))}"]
 
 
 def _column(value: float, on: Scale) -> int:

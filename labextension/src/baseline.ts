@@ -1,6 +1,6 @@
 /** A report with another of its variants as the baseline: its stored ratios, turned, and their words. */
 
-import { ratio } from './format';
+import { between, ratio } from './format';
 import type { Ratio, Report } from './read';
 
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
@@ -70,10 +70,6 @@ export function turned(r: Ratio): Ratio {
 
 function span(r: Ratio): string | undefined {
   return r.low && r.high ? between(r.low, r.high) : undefined;
-}
-
-function between(low: number, high: number): string {
-  return `${ratio(low)}-${ratio(high)}`;
 }
 
 /** Return what the table of figures says of a variant over the baseline. */

@@ -1,7 +1,7 @@
 /** What is different between two reports: code, times, memory, conditions and options. */
 
 import { diff } from './diff';
-import { ratio } from './format';
+import { between, ratio } from './format';
 import type { Report, Variant } from './read';
 import { figures } from './specs';
 
@@ -24,22 +24,22 @@ export interface Changes {
 
 /** So many variants without a sure change are named. */
 const FEW = 3;
+/** An interval whose far end is so many times as far from 1 as its near end tells no size: as in `answer.py`. */
+const WIDE = 2.5;
 
 /** Return what changed from `before` to `after`. */
 export function changes(before: Report, after: Report): Changes {
   const names = [...new Set([...before.variants, ...after.variants].map(v => v.name))];
   const others = [
-    ...names.flatMap(name => [
-      ...ofVariant(name, before, after),
-      ...ofMap(memory(name, before), memory(name, after), `${name} memory, `)
-    ]),
+    ...names.flatMap(name => [...ofVariant(name, before, after), ...ofMemory(name, before, after)]),
     ...verdicts(before, after),
     ...(['versions', 'devices', 'threads', 'settings'] as const).flatMap(part =>
-      ofMap(before.conditions[part], after.conditions[part], `${part}: `)
+      ofMap(before.conditions[part], after.conditions[part], `${part}: `, ['not there', 'not there'])
     ),
-    ...different('machine', before.conditions.machine, after.conditions.machine),
-    ...different('inputs', before.conditions.inputs, after.conditions.inputs),
-    ...different('budget', before.words?.budget ?? '–', after.words?.budget ?? '–')
+    ...(['machine', 'inputs'] as const).flatMap(part =>
+      different(part, before.conditions[part] || 'not told', after.conditions[part] || 'not told')
+    ),
+    ...different('budget', before.words?.budget ?? 'not told', after.words?.budget ?? 'not told')
   ];
   const code = diff(before.cell, after.cell);
   return {
@@ -59,14 +59,12 @@ function answer(names: readonly string[], before: Report, after: Report, others:
     low !== undefined && (low > 1 || high < 1) ? [{ name, median, low, high }] : []
   );
   const times = sure.map(({ name, median, low, high }) =>
-    median < 1
-      ? `${name} is ${ratio(1 / median)}x faster than in ① (${ratio(1 / high)}-${ratio(1 / low)}x)`
-      : `${name} is ${ratio(median)}x slower than in ① (${ratio(low)}-${ratio(high)}x)`
+    median < 1 ? moved(name, 'faster', 1 / median, 1 / high, 1 / low) : moved(name, 'slower', median, low, high)
   );
   const rest = ratios.filter(({ name }) => !sure.some(one => one.name === name));
   if (rest.length > 0) {
     const named = rest.map(({ name, low, high }) =>
-      low === undefined ? name : `${name} (${ratio(low)}-${ratio(high)} of its time)`
+      low === undefined ? name : `${name} (${between(low, high)} of its time)`
     );
     times.push(`no sure change of ${rest.length <= FEW ? named.join(', ') : `${rest.length} variants`}`);
   }
@@ -76,6 +74,14 @@ function answer(names: readonly string[], before: Report, after: Report, others:
   ];
   const same = 'same code, variants and conditions';
   return [...times, besides.length > 0 ? besides.join(' and ') : same].join('; ');
+}
+
+/** Return what is sure of a time: its factor, or of a wide interval the two ends alone. */
+function moved(name: string, how: string, factor: number, low: number, high: number): string {
+  const span = `${between(low, high)}x`;
+  return high - 1 > WIDE * (low - 1)
+    ? `${name} is ${span} ${how} than in ①`
+    : `${name} is ${ratio(factor)}x ${how} than in ① (${span})`;
 }
 
 /** Return how many lines were edited: one that goes and one that comes in its place are one edit. */
@@ -94,12 +100,12 @@ function find(report: Report, name: string): Variant | undefined {
 function ofVariant(name: string, before: Report, after: Report): Change[] {
   const [old, now] = [find(before, name), find(after, name)];
   if (old === undefined || now === undefined) {
-    return [{ what: name, before: old?.status ?? '–', after: now?.status ?? '–' }];
+    return [{ what: name, before: old?.status ?? 'not there', after: now?.status ?? 'not there' }];
   }
   return [
     ...different(name, old.status, now.status),
     ...different(`${name} compiled`, compiled(name, before), compiled(name, after)),
-    ...ofMap(old.options, now.options, `${name} --`)
+    ...ofMap(old.options, now.options, `${name} --`, ['not given', 'not given'])
   ];
 }
 
@@ -121,7 +127,7 @@ function ofTime(name: string, before: Report, after: Report): Change[] {
   if (found === undefined) {
     return [];
   }
-  const span = found.low === undefined ? '' : `, ${ratio(found.low)}-${ratio(found.high)}`;
+  const span = found.low === undefined ? '' : `, ${between(found.low, found.high)}`;
   const factor = `(ratio ${ratio(found.median)}${span})`;
   return [{ what: `${name} per call`, before: time(name, before), after: `${time(name, after)} ${factor}` }];
 }
@@ -129,7 +135,7 @@ function ofTime(name: string, before: Report, after: Report): Change[] {
 /** Return how a variant was compiled, as the table of its report words it. */
 function compiled(name: string, report: Report): string {
   const { head, rows } = report.words?.figures ?? { head: [], rows: [] };
-  return rows.find(([first]) => first === name)?.[head.indexOf('compiled')] ?? '–';
+  return rows.find(([first]) => first === name)?.[head.indexOf('compiled')] ?? 'not told';
 }
 
 function row(chart: string, name: string, report: Report): string[][] {
@@ -141,7 +147,7 @@ function row(chart: string, name: string, report: Report): string[][] {
 }
 
 function time(name: string, report: Report): string {
-  const [median, span] = row('times', name, report).at(0) ?? ['–'];
+  const [median, span] = row('times', name, report).at(0) ?? ['not told'];
   return span ? `${median} (${span})` : median;
 }
 
@@ -151,6 +157,18 @@ function memory(name: string, report: Report): Record<string, string> {
   return Object.fromEntries(used.map(([device, , size]) => [device, size]));
 }
 
+/** Return what changed of the memory in use; of a run that shows none, why: it was little, or not measured. */
+function ofMemory(name: string, before: Report, after: Report): Change[] {
+  if (find(before, name) === undefined || find(after, name) === undefined) {
+    return [];
+  }
+  const why = [before, after].map(({ words }) => {
+    const left = words?.conditions.find(({ label }) => label === 'left out')?.text ?? '';
+    return /memory: ([^;]*)/.exec(left)?.[1] ?? 'not measured';
+  });
+  return ofMap(memory(name, before), memory(name, after), `${name} memory, `, why);
+}
+
 function verdicts(before: Report, after: Report): Change[] {
   return after.ratios.flatMap(r => {
     const old = before.ratios.find(other => other.variant === r.variant && other.over === r.over);
@@ -158,9 +176,15 @@ function verdicts(before: Report, after: Report): Change[] {
   });
 }
 
-function ofMap(before: Record<string, string>, after: Record<string, string>, prefix = ''): Change[] {
+/** Return what is different in two maps; `missing` stands for what one of them has not. */
+function ofMap(
+  before: Record<string, string>,
+  after: Record<string, string>,
+  prefix: string,
+  missing: readonly string[]
+): Change[] {
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  return keys.flatMap(key => different(prefix + key, before[key] ?? '–', after[key] ?? '–'));
+  return keys.flatMap(key => different(prefix + key, before[key] ?? missing[0], after[key] ?? missing[1]));
 }
 
 function different(what: string, before: string, after: string): Change[] {

@@ -10,7 +10,7 @@ import type { ReadonlyPartialJSONValue } from '@lumino/coreutils';
 import { type ISignal, Signal } from '@lumino/signaling';
 
 import { ANY_VERSION, isLines, type Read, read, type Report, type Told } from './read';
-import { chosen, keep, merged, type Run } from './runs';
+import { chosen, keep, merged, type Run, unshown } from './runs';
 
 /** Milliseconds that changes of a notebook are gathered for: an update while a cell runs is one of at most five a second. */
 const GATHER = 100;
@@ -46,6 +46,7 @@ export class NotebookRuns {
     sessionContext.kernelChanged.connect(this.onKernel, this);
     context.pathChanged.connect(this.save, this);
     panel.title.changed.connect(this.gather, this);
+    panel.content.activeCellChanged.connect(this.onActive, this);
     panel.disposed.connect(() => {
       window.clearTimeout(this.timer);
       Signal.clearData(this);
@@ -97,6 +98,11 @@ export class NotebookRuns {
     return chosen(this.runs, this.ids);
   }
 
+  /** The run of the selected cell, if it is none of those that are shown. */
+  get other(): Run | undefined {
+    return unshown(this.runs, this.chosen, run => this.cell(run), this.panel.content.activeCellIndex);
+  }
+
   /** Show one run, or two beside each other; none: always the newest. */
   choose(ids: string[]): void {
     this.ids = ids;
@@ -136,6 +142,10 @@ export class NotebookRuns {
   /** Return the index of the cell whose output holds the run, undefined if there is none. */
   cell(run: Run): number | undefined {
     return this.cells.get(run.report.run_id);
+  }
+
+  private onActive(): void {
+    this.changes.emit();
   }
 
   private onMessage(_: ISessionContext, message: KernelMessage.IMessage): void {

@@ -13,7 +13,7 @@ import type { NotebookRuns } from './notebook';
 import { isLines, isReport, type Read, type Told } from './read';
 import { listed, type Run } from './runs';
 import { load } from './vega';
-import { brief, called, type GoTo, ReportView, title } from './view';
+import { brief, called, type GoTo, ReportView, title, whose } from './view';
 
 export const COMMANDS = {
   open: 'fwmagic:open',
@@ -102,6 +102,7 @@ export class ComparePanel extends ReactWidget {
         )}
         {chosen.length > 0 && (
           <>
+            <Whose notebook={current} trans={trans} />
             <Actions commands={this.commands} trans={trans} />
             {lines ? (
               <LinesView key={lines.run_id} lines={lines} goTo={this.goTo(current, lines)} trans={trans} />
@@ -255,6 +256,26 @@ function problem(value: Exclude<Read, { kind: 'report' }>, trans: TranslationBun
         value.version
       )
     : trans.__('This is not a report of fwmagic (%1): run the cell again.', value.why);
+}
+
+/** Whose the report below is, and the way to the run of the selected cell, if that is another one. */
+function Whose(props: { notebook: NotebookRuns; trans: TranslationBundle }): React.JSX.Element {
+  const { notebook, trans } = props;
+  const { chosen, other } = notebook;
+  return (
+    <p className="fwm-whose">
+      {chosen.length === 1 && trans.__('Shown: %1', whose(chosen[0].report, trans))}{' '}
+      {other && (
+        <button
+          onClick={() => {
+            notebook.choose([other.report.run_id]);
+          }}
+        >
+          {trans.__('Show the selected cell: %1', whose(other.report, trans))}
+        </button>
+      )}
+    </p>
+  );
 }
 
 /** What stands on a button: all of them fit into one row of a narrow panel. */

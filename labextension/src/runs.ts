@@ -48,6 +48,16 @@ export function listed(
   return [...found.filter(pinned), ...found.filter(run => !pinned(run))];
 }
 
+/** Return the run of the active cell, undefined if it has none or one that is shown; `cell` tells whose a run is. */
+export function unshown(
+  runs: readonly Run[],
+  shown: readonly Run[],
+  cell: (run: Run) => number | undefined,
+  active: number
+): Run | undefined {
+  return shown.some(run => cell(run) === active) ? undefined : runs.find(run => cell(run) === active);
+}
+
 /** Return the chosen runs that still exist, at most two and the earlier one first; without one, the newest. */
 export function chosen(runs: readonly Run[], ids: readonly string[]): Run[] {
   const wanted = ids.slice(0, 2);

@@ -7,6 +7,7 @@ import * as React from 'react';
 import { rebased } from './baseline';
 import { changes } from './changes';
 import { ChartView, TableView } from './chart';
+import { clock, cut } from './format';
 import { isLines, leftOut, type Report, type Told, type Words } from './read';
 import { charts } from './specs';
 
@@ -47,7 +48,7 @@ export function ReportView(
     <div className="fwm-report">
       {reports.map((report, i) => (
         <section key={report.run_id}>
-          {reports.length > 1 && <h3>{`${i === 0 ? '①' : '②'} ${title(report, trans)}`}</h3>}
+          {reports.length > 1 && <h3>{`${'①②'[i]} ${whose(report, trans)}`}</h3>}
           <Headline
             report={report}
             unfinished={unfinished?.has(report.run_id) ?? false}
@@ -80,21 +81,25 @@ export function ReportView(
 export function title(report: Told, trans: TranslationBundle): string {
   const number = report.execution_count === null ? '' : `[${report.execution_count}] `;
   const date = new Date(report.started);
-  return `${number}${Number.isNaN(date.getTime()) ? trans.__('at an unknown time') : date.toLocaleTimeString()}`;
+  return `${number}${Number.isNaN(date.getTime()) ? trans.__('at an unknown time') : clock(date)}`;
+}
+
+/** Return whose a report is: what its run is called, its cell's number and the time of day. */
+export function whose(report: Told, trans: TranslationBundle): string {
+  const name = isLines(report) ? report.name : (report.words?.name ?? '');
+  return `${cut(name, LONGEST_NAME)} ${title(report, trans)}`.trim();
 }
 
 /** Return the answer of a report, in at most 30 characters. */
 export function brief(report: Told, trans: TranslationBundle): string {
   const told = isLines(report) ? report.brief : report.words?.brief;
-  return told?.slice(0, LONGEST_NAME) ?? trans.__('a report without words');
+  return told === undefined ? trans.__('a report without words') : cut(told, LONGEST_NAME);
 }
 
 /** Return what a run is called in the list: the sign of its answer, and its name. */
 export function called(report: Told): string {
-  if (isLines(report)) {
-    return report.name.slice(0, LONGEST_NAME);
-  }
-  return `${report.words?.sign ?? ''} ${report.words?.name ?? ''}`.trim().slice(0, LONGEST_NAME);
+  const name = isLines(report) ? report.name : `${report.words?.sign ?? ''} ${report.words?.name ?? ''}`;
+  return cut(name.trim(), LONGEST_NAME);
 }
 
 function Headline(props: {
@@ -150,7 +155,7 @@ function Baseline(props: {
       >
         {known.map(({ name }, i) => (
           <option key={i} value={name}>
-            {name.slice(0, LONGEST_NAME)}
+            {cut(name, LONGEST_NAME)}
           </option>
         ))}
       </select>
@@ -240,7 +245,7 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
         <details>
           <summary>
             {warnings.length > 0
-              ? trans.__('Remarks (%1): %2', warnings.length, shortened(first(warnings).text))
+              ? trans.__('Remarks (%1): %2', warnings.length, cut(first(warnings).text, MOST_FIRST))
               : trans.__('Remarks')}
           </summary>
           {groups.map((group, i) => (
@@ -263,11 +268,6 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
 /** Return the remark that weighs most: why a variant failed, or else the first one. */
 function first(warnings: Words['conditions']): Words['conditions'][number] {
   return warnings.find(line => line.label === 'failed') ?? warnings[0];
-}
-
-/** Return as much of the first remark as stands in the line that unfolds all: nobody opens what tells nothing. */
-function shortened(text: string): string {
-  return text.length > MOST_FIRST ? `${text.slice(0, MOST_FIRST)}…` : text;
 }
 
 /** Return the groups as far as they are shown, and how many remarks are not. */

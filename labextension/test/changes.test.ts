@@ -45,6 +45,19 @@ describe('changes', () => {
     );
   });
 
+  it('claims no more of a size than its interval', () => {
+    const torch = (median: number, half: number) => {
+      const one = variant('torch', median);
+      return report({
+        variants: [{ ...one, time: one.time && { ...one.time, low: median - half, high: median + half } }]
+      });
+    };
+    const told = (factor: number) => changes(torch(1, 0.05), torch(factor, 0.05)).answer;
+    expect(told(1 / 1.8)).toMatch(/^torch is 1.80x faster than in ① \(1.57-2.08x\);/);
+    expect(told(2)).toMatch(/^torch is 2.00x slower than in ① \(1.86-2.16x\);/);
+    expect(told(1.15)).toMatch(/^torch is 1.048-1.26x slower than in ①;/);
+  });
+
   it('counts edits: a line in the place of another is one', () => {
     const count = (before: string, after: string) =>
       /(\d+) changed/.exec(changes(report({ cell: before }), report({ cell: after })).answer)?.[1];
@@ -65,12 +78,12 @@ describe('changes', () => {
     });
     expect(changes(report({ words: words({ figures: how('whole cell') }) }), later).others).toEqual([
       { what: 'torch compiled', before: 'whole cell', after: 'no' },
-      { what: 'torch --seed', before: '–', after: '1' },
-      { what: 'jax', before: 'timed', after: '–' },
-      { what: 'numpy', before: '–', after: 'timed' },
+      { what: 'torch --seed', before: 'not given', after: '1' },
+      { what: 'jax', before: 'timed', after: 'not there' },
+      { what: 'numpy', before: 'not there', after: 'timed' },
       { what: 'jax over torch', before: 'faster', after: 'same' },
       { what: 'versions: torch', before: '2.13.0', after: '2.14.0' },
-      { what: 'machine', before: '', after: 'another' },
+      { what: 'machine', before: 'not told', after: 'another' },
       { what: 'budget', before: '2.00 s', after: '5.00 s' }
     ]);
   });
@@ -87,6 +100,14 @@ describe('changes', () => {
     const after = report({ cell: '%%compare\n%%torch\ny', words: words({ charts: { memory: of('2 MiB') } }) });
     const found = changes(before, after);
     expect(found.others).toEqual([{ what: 'torch memory, host', before: '1 MiB', after: '2 MiB' }]);
+    // A dash said neither that it was little nor that nobody had looked.
+    const without = (text: string) => {
+      const conditions = [{ label: 'left out', text, warning: false, finding: null }];
+      return changes(before, report({ words: words({ charts: {}, conditions }) })).others[0].after;
+    };
+    expect(without('memory: 12.0 KiB at most; compile: nothing was compiled')).toBe('12.0 KiB at most');
+    expect(without('memory: not measured')).toBe('not measured');
+    expect(without('')).toBe('not measured');
     expect(found.code).toEqual(['  %%torch', '- x', '+ y']);
   });
 });

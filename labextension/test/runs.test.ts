@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { chosen, keep, listed, merged, MOST_KEPT } from '../src/runs';
+import { chosen, keep, listed, merged, MOST_KEPT, unshown } from '../src/runs';
 import { report } from './reports';
 
 const at = (run_id: string, minute: number) => report({ run_id, started: `2026-11-22T10:${minute}:00+00:00` });
@@ -61,6 +61,21 @@ describe('runs', () => {
     expect(ids(['ab', 'gone'], '')).toEqual(['ab', 'cd', 'bc']);
     expect(ids(['ab'], ' C run ')).toEqual(['cd', 'bc']);
     expect(ids([], 'b d')).toEqual([]);
+  });
+
+  it('of the selected cell is offered where none of it is shown', () => {
+    const runs = merged([stored('a', 10), stored('b', 20)], [at('c', 30)]);
+    const cells = new Map([
+      ['a', 4],
+      ['b', 7]
+    ]);
+    const cell = (run: (typeof runs)[0]) => cells.get(run.report.run_id);
+    const other = (shown: string[], active: number) => unshown(runs, chosen(runs, shown), cell, active)?.report.run_id;
+    expect(other(['b'], 4)).toBe('a');
+    expect(other(['a', 'b'], 4)).toBeUndefined();
+    expect(other(['a'], 4)).toBeUndefined();
+    expect(other(['b'], 0)).toBeUndefined();
+    expect(other(['c'], 7)).toBe('b');
   });
 
   it('that are chosen are at most two, the earlier one first; else the newest', () => {
