@@ -58,6 +58,22 @@ def test_output_goes_nowhere_until_the_scene_is_left(book, capsys):
     assert capsys.readouterr().out == "seen"
 
 
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it(book, monkeypatch):
+    scene = book.scene("f = 1\nhist.append(1)\nhist")
+    before, streams = dict(book.namespace), (sys.stdout, sys.stderr, builtins.input)
+    scene.enter()
+    book.namespace["f"] = 1
+
+    def refuse(self):
+        raise OSError("refused")
+
+    monkeypatch.setattr("fwmagic.cells.snapshot.Changes.restore", refuse)
+    with pytest.raises(OSError, match="refused"):
+        scene.exit()
+    assert (sys.stdout, sys.stderr, builtins.input) == streams
+    assert book.namespace == before
+
+
 def test_quiet_takes_every_kind_of_output(capsys):
     held, log = sys.stderr, logging.Logger("of a screen")
     log.addHandler(logging.StreamHandler())

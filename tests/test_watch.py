@@ -420,3 +420,16 @@ def test_a_folder_that_takes_long_is_left_alone_for_a_while(tmp_path, monkeypatc
     for _ in range(3):
         written.Written()
     assert looks == [tmp_path]
+
+
+def test_a_file_in_whose_place_there_is_a_folder_by_now_stays_and_lasts(tmp_path, monkeypatch):
+    """As where something is saved under another name first, and moved when it is complete."""
+    monkeypatch.chdir(tmp_path)
+    text = "os.mkdir('new'); open('new/a.txt', 'w').close(); os.rename('new', 'saved'); open('other.txt', 'w').close()"
+    namespace = {"__name__": "__main__", "os": os}
+    with Watch(namespace, "cell") as watch:
+        exec(compile(text, "cell", "exec"), namespace)
+    watch.put_back_files()
+    assert (tmp_path / "saved").is_dir()
+    assert not (tmp_path / "other.txt").exists()
+    assert watch.lasting is not None

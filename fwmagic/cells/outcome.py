@@ -147,8 +147,10 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             hidden = hidden and (seconds > LONG or _hides_again(program, names, window))
         return _waiting_for_all(program) if hidden else program, outcome
     finally:
-        watch.put_back_files()
-        program.exit()
+        try:
+            watch.put_back_files()
+        finally:
+            program.exit()
 
 
 def _outcome(program: Program, outputs: Any, changes: Changes, random: bool, seconds: float) -> Outcome:

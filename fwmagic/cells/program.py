@@ -95,9 +95,11 @@ class Program:
 
     def exit(self) -> None:
         """Leave nothing behind."""
-        for patch in reversed(self.patches):
-            patch.off()
-        self.scene.exit()
+        try:
+            for patch in reversed(self.patches):
+                patch.off()
+        finally:
+            self.scene.exit()
 
     def again(self) -> None:
         """Put the state of the start back, between two calls."""

@@ -130,12 +130,15 @@ class Scene:
 
     def exit(self) -> None:
         """Take the section's names off the namespace again."""
-        self._contexts.close()
-        self._changes.restore()  # now, and not only before the next run: another section may read what this one changed
-        if self.used_up:
-            self._gone |= self.snapshot.exchange({})
-        self._clean = True
-        self.overlay.off()
+        try:
+            self._contexts.close()
+            # Now, and not only before the next run: another section may read what this one changed.
+            self._changes.restore()
+            if self.used_up:
+                self._gone |= self.snapshot.exchange({})
+            self._clean = True
+        finally:
+            self.overlay.off()
 
     def again(self) -> None:
         """Put what a run changes back before another one, with the names left as they are."""

@@ -181,12 +181,18 @@ class Watch:
         return None if thread == self._own_thread else event
 
     def put_back_files(self) -> None:
-        """Make the files that were opened for writing, moved or removed hold what they held, or be gone again."""
+        """Make the files that were opened for writing, moved or removed hold what they held, or be gone again.
+
+        Where there is something else by now, such as a folder that was moved there, it stays, and is `lasting`.
+        """
         for path, content in self._files.items():
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_bytes(content)
+            try:
+                if content is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    path.write_bytes(content)
+            except OSError:
+                self.lasting = self.lasting or Place(None, f"writes `{path}`")
         for handler, was_open in self._logs.items():
             stream: Any = handler.stream
             if stream is not None and was_open:
