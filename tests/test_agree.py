@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import copy
+import ctypes
 import enum
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +337,24 @@ def test_an_array_that_has_neither_a_dtype_nor_a_shape_is_compared_as_its_framew
     assert agree(one, array.array("d", one), names=names, to_numpy=to_numpy).status == "agrees"
     found = agree(one, other, names=names, to_numpy=to_numpy)
     assert (found.status, found.path) == ("differs", "output[1]")
+
+
+def test_buffers_of_numbers_are_compared_as_these():
+    """The bytes of two sums may differ in all but one place."""
+    x = [1.0, 2.0, 3.5]
+    near, other = [value * (1 + 1e-7) for value in x], [1.0, 2.0, 4.5]
+    for make in (
+        partial(array.array, "d"),
+        lambda v: memoryview(array.array("d", v)),
+        lambda v: (ctypes.c_double * 3)(*v),
+    ):
+        assert compare([make(x)], [make(near)]).status == "agrees"
+        assert compare([make(x)], [make(other)]).path == "output[0][2]"
+    many = np.arange(2000.0)
+    found = compare([array.array("d", many)], [array.array("d", many * (1 + 1e-7))])
+    assert found.status == "agrees"
+    two = memoryview(np.arange(6.0).reshape(2, 3))
+    assert compare([two], [memoryview(np.arange(6.0).reshape(2, 3) + np.eye(2, 3))]).path == "output[0][0][0]"
 
 
 def test_empty_arrays_agree():

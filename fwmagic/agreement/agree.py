@@ -220,6 +220,7 @@ class _Comparison:
             if (id(a), id(b)) in seen:
                 continue
             try:
+                a, b = plain.unpacked(a), plain.unpacked(b)
                 numbers = plain.many_numbers(a, b)
                 if numbers is None and a is b and type(a) is dict:  # where they are looked for what is not finite
                     numbers = plain.many_numbers([*a.values()], [*b.values()])
