@@ -758,17 +758,30 @@ class TestMoved:
             found = compare(ones, {"Out": np.float32(100 + off)}, moved=(ones, moved), coarsely=True)
             assert found.status == status, found.sentence
 
-    def test_a_sum_that_cancels_agrees_and_says_so(self):
+    def test_a_sum_that_cancels_in_part_agrees_and_says_so(self):
         found = compare(
-            {"Out": np.float32(2e-4)},
-            {"Out": np.float32(-3e-4)},
-            moved=({"Out": np.float32(2e-4)}, {"Out": np.float32(1e-4)}),
+            {"Out": np.float32(2e-2)},
+            {"Out": np.float32(1.95e-2)},
+            moved=({"Out": np.float32(2e-2)}, {"Out": np.float32(1.99e-2)}),
         )
         assert found.status == "agrees"
         assert found.sentence == (
             "jax agrees with torch but for rounding; "
             "Out differs by 0.0005, and a rounding of what goes into it moves it by 0.0001"
         )
+
+    def test_where_a_rounding_moves_all_by_its_own_size_nothing_is_compared(self):
+        """Anything would agree with what is chaotic."""
+        chaotic = [np.random.default_rng(seed).random(50, np.float32) for seed in (0, 1)]
+        moved = {"Out": chaotic[0]}, {"Out": chaotic[1]}
+        for other in (np.full(50, 0.5, "float32"), chaotic[0] * 2):
+            found = compare({"Out": chaotic[0]}, {"Out": other}, moved=moved)
+            assert found.status == "not compared", found.sentence
+            assert "a rounding of what goes into it moves it by" in found.sentence
+            both = {"Out": chaotic[0], "y": chaotic[1]}, {"Out": other, "y": chaotic[1]}
+            found = compare(*both, moved=moved)
+            assert found.status == "agrees"
+            assert found.sentence.startswith("jax agrees with torch exactly; not compared: Out (it differs by")
 
     @pytest.mark.parametrize(
         "moved",
