@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import copy
+import ctypes
 import enum
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +337,24 @@ def test_an_array_that_has_neither_a_dtype_nor_a_shape_is_compared_as_its_framew
     assert agree(one, array.array("d", one), names=names, to_numpy=to_numpy).status == "agrees"
     found = agree(one, other, names=names, to_numpy=to_numpy)
     assert (found.status, found.path) == ("differs", "output[1]")
+
+
+def test_buffers_of_numbers_are_compared_as_these():
+    """The bytes of two sums may differ in all but one place."""
+    x = [1.0, 2.0, 3.5]
+    near, other = [value * (1 + 1e-7) for value in x], [1.0, 2.0, 4.5]
+    for make in (
+        partial(array.array, "d"),
+        lambda v: memoryview(array.array("d", v)),
+        lambda v: (ctypes.c_double * 3)(*v),
+    ):
+        assert compare([make(x)], [make(near)]).status == "agrees"
+        assert compare([make(x)], [make(other)]).path == "output[0][2]"
+    many = np.arange(2000.0)
+    found = compare([array.array("d", many)], [array.array("d", many * (1 + 1e-7))])
+    assert found.status == "agrees"
+    two = memoryview(np.arange(6.0).reshape(2, 3))
+    assert compare([two], [memoryview(np.arange(6.0).reshape(2, 3) + np.eye(2, 3))]).path == "output[0][0][0]"
 
 
 def test_empty_arrays_agree():
@@ -738,17 +758,30 @@ class TestMoved:
             found = compare(ones, {"Out": np.float32(100 + off)}, moved=(ones, moved), coarsely=True)
             assert found.status == status, found.sentence
 
-    def test_a_sum_that_cancels_agrees_and_says_so(self):
+    def test_a_sum_that_cancels_in_part_agrees_and_says_so(self):
         found = compare(
-            {"Out": np.float32(2e-4)},
-            {"Out": np.float32(-3e-4)},
-            moved=({"Out": np.float32(2e-4)}, {"Out": np.float32(1e-4)}),
+            {"Out": np.float32(2e-2)},
+            {"Out": np.float32(1.95e-2)},
+            moved=({"Out": np.float32(2e-2)}, {"Out": np.float32(1.99e-2)}),
         )
         assert found.status == "agrees"
         assert found.sentence == (
             "jax agrees with torch but for rounding; "
             "Out differs by 0.0005, and a rounding of what goes into it moves it by 0.0001"
         )
+
+    def test_where_a_rounding_moves_all_by_its_own_size_nothing_is_compared(self):
+        """Anything would agree with what is chaotic."""
+        chaotic = [np.random.default_rng(seed).random(50, np.float32) for seed in (0, 1)]
+        moved = {"Out": chaotic[0]}, {"Out": chaotic[1]}
+        for other in (np.full(50, 0.5, "float32"), chaotic[0] * 2):
+            found = compare({"Out": chaotic[0]}, {"Out": other}, moved=moved)
+            assert found.status == "not compared", found.sentence
+            assert "a rounding of what goes into it moves it by" in found.sentence
+            both = {"Out": chaotic[0], "y": chaotic[1]}, {"Out": other, "y": chaotic[1]}
+            found = compare(*both, moved=moved)
+            assert found.status == "agrees"
+            assert found.sentence.startswith("jax agrees with torch exactly; not compared: Out (it differs by")
 
     @pytest.mark.parametrize(
         "moved",

@@ -66,3 +66,22 @@ def test_modules_that_are_imported_meanwhile_are_put_back_to_what_their_import_m
     assert (later.calls, hasattr(later, "K")) == ([], False)
     assert dict(vars(SourceFileLoader)) == before
     del sys.modules["later"]
+
+
+def test_what_was_installed_into_a_folder_of_its_own_is_a_library(tmp_path, monkeypatch):
+    """As `pip install --target` does; what else is there is the user's, and so is what was installed to be edited."""
+    (tmp_path / "beside.py").touch()
+    for name in ("installed", "edited"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("class Held:\n    made = []\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = {name: importlib.import_module(name) for name in ("beside", "edited")}
+    information = tmp_path / "installed-1.0.dist-info"
+    information.mkdir()
+    (information / "RECORD").write_text("../bin/run,,\ninstalled/__init__.py,sha256=0,31\n")
+    modules["installed"] = importlib.import_module("installed")
+    assert [name for name, one in modules.items() if is_of_user(one)] == ["beside", "edited"]
+    snapshot = Snapshot({"v": modules["installed"].Held()}, ["v"], [])
+    assert modules["installed"].Held.made not in snapshot.objects()
+    for name in modules:
+        del sys.modules[name]

@@ -26,6 +26,7 @@ square = np.random.default_rng(1).standard_normal((5, 5)).astype("float32")
 cube = np.random.default_rng(2).standard_normal((2, 3, 4)).astype("float32")
 p = np.abs(x) + 0.1
 f32 = np.float32
+many = np.arange(1e5, dtype=f32)
 
 
 def bfloat16(values):
@@ -60,6 +61,7 @@ SAID = {
     "rolled": (x, np.roll(x, 1, 1), "jax is torch shifted by one along axis 1"),
     "rows": (x, x[[3, 1, 0, 5, 2, 4]], "jax has the rows of torch in another order"),
     "values": (x[0], np.sort(x[0]), "jax has the values of torch in another order"),
+    "values and rounding": (x[0], np.nextafter(np.sort(x[0]), f32(9)), "jax has the values of torch in another order"),
     "bfloat16": (x, bfloat16(x), "the values of jax are rounded to bfloat16"),
     "float16": (x, x.astype("float16").astype("float32"), "the values of jax are rounded to float16"),
     "float32": (x * (1 + 3e-7 * (-1.0) ** np.arange(5)), x.astype("float64"), "of jax are rounded to float32"),
@@ -89,6 +91,9 @@ NOT_SAID = {
     "zeros and ones": (np.zeros(2), np.ones(2)),
     "one value off": (np.ones(9, f32), np.where(np.arange(9) == 3, f32(1.01), f32(1))),
     "large integers": (np.array([2**60, 5]), np.array([2**60 + 1, 5])),
+    "a value that is gone": (many, np.where(many == 77_777, 0, many)),
+    "two values that are gone": (many, np.where((many == 77_777) | (many == 88_888), 0, many)),
+    "a row that is gone": (many.reshape(-1, 2), np.where(many == 77_777, 0, many).reshape(-1, 2)),
     "a single value that is near": (np.float64(0.125), np.float64(0.12501)),
 }
 

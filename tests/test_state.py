@@ -81,6 +81,18 @@ def test_a_container_holds_what_it_held(value, change):
     assert namespace["v"] is value
 
 
+def test_what_is_in_an_array_of_numbers_is_told_as_numbers():
+    """Its bytes would be compared exactly."""
+    namespace = notebook(v=array.array("d", [1.5]), nan=array.array("f", [float("nan")]))
+    snapshot = Snapshot(namespace, ["v", "nan"], [])
+    run(namespace, "v.append(2.5)")
+    changes = snapshot.changes()
+    assert changes.paths == ["v"]
+    assert changes.plain_values(()) == {"v[0]": 1.5, "v[1]": 2.5}
+    assert changes.left_plainly(()) == {"v": [1.5, 2.5]}
+    assert snapshot.plain_before(["v[0]"]) == {"v[0]": 1.5}
+
+
 def test_a_dict_keeps_its_order_and_its_very_keys():
     key = "".join(["k", "ey"])
     held = {key: 1, "b": 2}

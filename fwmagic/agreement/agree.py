@@ -19,6 +19,7 @@ from fwmagic.agreement.close import (
     closeness,
     is_residue,
     not_finite,
+    roundoff_of,
 )
 from fwmagic.agreement.relation import one_sided, relation
 from fwmagic.format import percent
@@ -30,6 +31,10 @@ _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
 _MOVES = 30
 # So many times where the rounding is that of floats of 16 bits, which moves by percents: more would hide a difference.
 _COARSE_MOVES = 1
+# Two arrays that are apart by more than this share of their size have nothing in common that rounding leaves, but for
+# nothing: what cancelled to so many unit roundoffs. Values that vary by no more than so many times what a rounding
+# moves them by vary by chance.
+_SWAMPED, _RESIDUE, _OF_CHANCE = 0.25, 1000, 3
 #: Why a cell that is random is: it was seen to draw; or only that no run gives what another one does.
 DRAWS, VARIES = "draws random numbers or reads the clock", "gives something else in every run"
 
@@ -93,7 +98,8 @@ def agree(
     moved : tuple of two objects, optional
         What the reference is where the numbers that it was computed from are off by a rounding, and by another one.
         Floats that differ by no more than some times as much as these do, in no more than some times as many places,
-        agree: no way of computing them tells these digits.
+        agree: no way of computing them tells these digits. Where they differ by a quarter of their own size, they are
+        not compared.
     coarsely : bool, optional
         Whether these roundings are those to floats of 16 bits or less, which move the reference by percents.
     sizes : collection of int
@@ -153,24 +159,46 @@ def _pairs(tree: Any, other: Any, to_numpy: ToNumpy) -> Pairs:
     return comparison.pairs
 
 
-def _moved_by(found: Closeness, a: Array, b: Array, moved: tuple[Array, Array], moves: int) -> float:
-    """Return by how much a rounding moves an array, at most, if that explains how far two are apart; else 0.
+@dataclass(frozen=True)
+class _Blur:
+    """By how much a rounding moves an array at most; and the `size` of its values if two are as far apart, else 0."""
+
+    most: float
+    size: float
+
+
+def _moved_by(found: Closeness, a: Array, b: Array, moved: tuple[Array, Array], moves: int) -> _Blur | None:
+    """Return by how much a rounding moves an array, if that explains how far two are apart; else None.
 
     It does if no more than `moves` times as many values are apart by any amount as it moves by some part of that: one
-    value that it takes across a threshold says nothing of a hundred others.
+    value that it takes across a threshold says nothing of a hundred others. Where two are apart by their own size, as
+    two runs of what is chaotic are, any other values would be explained as well.
     """
     import numpy as np
 
     pairs = (a, b), moved
     kinds = {one.values.dtype.kind for pair in pairs for one in pair}
     if not found.largest or kinds - set("fc") or moved[0].shape != a.shape or moved[1].shape != a.shape:
-        return 0.0
+        return None
     with np.errstate(all="ignore"):
         sizes = (np.abs(x.values.astype("complex128") - y.values).ravel() for x, y in pairs)
         apart, blur = (-np.sort(-size) for size in sizes)
-    apart = apart[: found.count]
-    explained = np.isfinite(blur).all() and (apart <= moves * blur[np.arange(len(apart)) // moves]).all()
-    return float(blur[0]) if explained else 0.0
+        largest = apart[: found.count]
+        explained = np.isfinite(blur).all() and (largest <= moves * blur[np.arange(len(largest)) // moves]).all()
+        values = a.values[np.isfinite(a.values)].astype("complex128")
+        spread = float(np.std(values)) if values.size else 0.0
+        # What varies by chance alone is known by its level.
+        size = spread if spread > _OF_CHANCE * _rms(blur) else _rms(values)
+        residue = max(map(_rms, (a.values, b.values))) <= _RESIDUE * max(map(roundoff_of, (a, b)))
+        swamped = _rms(apart) > _SWAMPED * size and not residue
+        return _Blur(float(blur[0]), size if swamped else 0.0) if explained else None
+
+
+def _rms(values: Any) -> float:
+    import numpy as np
+
+    known = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(np.square(np.abs(known))))) if known.size else 0.0
 
 
 class _Comparison:
@@ -220,6 +248,7 @@ class _Comparison:
             if (id(a), id(b)) in seen:
                 continue
             try:
+                a, b = plain.unpacked(a), plain.unpacked(b)
                 numbers = plain.many_numbers(a, b)
                 if numbers is None and a is b and type(a) is dict:  # where they are looked for what is not finite
                     numbers = plain.many_numbers([*a.values()], [*b.values()])
@@ -388,9 +417,12 @@ class _Comparison:
             off = one_sided(a, b) if found.used else ""
             self.off.update({path: off} if off else {})
             return
-        blur = _moved_by(found, a, b, self.moved[path], self.moves) if path in self.moved else 0.0
-        if blur:
-            self.blurred[path] = f"by {found.largest:.2g}, and a rounding of what goes into it moves it by {blur:.2g}"
+        blur = _moved_by(found, a, b, self.moved[path], self.moves) if path in self.moved else None
+        if blur is not None:
+            words = f"by {found.largest:.2g}, and a rounding of what goes into it moves it by {blur.most:.2g}"
+            if blur.size:
+                raise UnreadableError(f"it differs {words}, where its values are of about {blur.size:.2g}")
+            self.blurred[path] = words
             return
         x, y = a.values[found.index], b.values[found.index]
         if x != x or y != y:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import ctypes
 import dataclasses
 import datetime
 import decimal
@@ -64,6 +66,16 @@ def many_numbers(a: Any, b: Any) -> tuple[Array, Array] | None:
     except OverflowError:
         return None
     return Array(x, x.shape, _NUMBER), Array(y, y.shape, _NUMBER)
+
+
+def unpacked(value: Any) -> Any:
+    """Return a view of memory, or an array of Python's or of C's, as the list of what it holds; else the value."""
+    if isinstance(value, memoryview | array.array):
+        try:
+            return value.tolist()
+        except (NotImplementedError, ValueError):  # of a format that only bytes have, or released
+            return value
+    return list(value) if isinstance(value, ctypes.Array) else value
 
 
 def kinds(value: Any) -> str:

@@ -263,8 +263,24 @@ def _write_bytes(target: bytearray, content: bytes) -> None:
     bytearray.__setitem__(target, slice(None), content)
 
 
-def _write_array(target: array.array[Any], content: bytes) -> None:
-    array.array.__setitem__(target, slice(None), array.array(target.typecode, content))
+class NumbersKind(_PayloadKind):
+    """An array of numbers: kept as bytes, which NaN does not make differ, and told as numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(array.array, array.array.tobytes, self._put_bytes)
+
+    @staticmethod
+    def _put_bytes(target: array.array[Any], content: bytes) -> None:
+        array.array.__setitem__(target, slice(None), array.array(target.typecode, content))
+
+    def tell(self, target: array.array[Any], values: Sequence[Any]) -> tuple[Sequence[Any], list[Any]]:
+        """Return places and numbers, of what was read."""
+        numbers = list(array.array(target.typecode, values[0]))
+        return range(len(numbers)), numbers
+
+    def label(self, target: Any, key: Any) -> str:
+        """Return the part of a path that leads to a number, or to all."""
+        return f"[{key}]" if isinstance(key, int) else ""
 
 
 def _stream_kind(base: Any) -> tuple[Kind, ...]:
@@ -282,7 +298,7 @@ CONTAINERS: Final[Mapping[type, tuple[Kind, ...]]] = {
     collections.OrderedDict: (_MappingKind(collections.OrderedDict),),
     collections.deque: (_DequeKind(collections.deque),),
     bytearray: (_PayloadKind(bytearray, bytes, _write_bytes),),
-    array.array: (_PayloadKind(array.array, array.array.tobytes, _write_array),),
+    array.array: (NumbersKind(),),
     io.BytesIO: _stream_kind(io.BytesIO),
     io.StringIO: _stream_kind(io.StringIO),
     random.Random: (_PayloadKind(random.Random, random.Random.getstate, random.Random.setstate),),
@@ -327,8 +343,8 @@ class _AttributesKind(Kind):
         return f".{key}"
 
 
-class _LoggerKind(_AttributesKind):
-    """A logger, but for what it remembers of its levels: a call that fills that has changed nothing."""
+class _RememberingKind(_AttributesKind):
+    """An object that keeps under `_cache` what can be found out again: a call that fills that has changed nothing."""
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
         pairs = [pair for pair in attributes_of(target).items() if pair[0] != "_cache"]
@@ -337,6 +353,13 @@ class _LoggerKind(_AttributesKind):
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
         cache = {name: value for name, value in attributes_of(target).items() if name == "_cache"}
         super().write(target, [*keys, *cache], [*values, *cache.values()])
+
+
+class _LoggerKind(_RememberingKind):
+    """A logger, which remembers its levels."""
+
+    def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        super().write(target, keys, values)
         logging.Logger.setLevel(target, target.level)  # all loggers forget their levels
 
 
@@ -517,6 +540,11 @@ class BindingsKind(Kind):
         return str(key)
 
 
+def parts(members: Iterable[tuple[str, Any]]) -> Kind:
+    """Return the kind that reads some parts of an object, given with their descriptors."""
+    return _MembersKind("parts", members)
+
+
 def slots(type_: type) -> Kind | None:
     """Return the kind that reads the `__slots__` of a type's objects, and their class; None if it has no slots."""
     members = slots_of(*type_.__mro__)
@@ -546,9 +574,10 @@ def _wrapper_kind(base: type, *names: str) -> tuple[Kind, ...]:
     return (_WrapperKind(base.__name__, _members_kind(base, *names), mutable=False),)
 
 
-#: The attributes of an object, and of a logger; a `__dict__` by itself; what a class holds, by whether it is abstract;
-#: a module.
+#: The attributes of an object, of one that remembers, and of a logger; a `__dict__` by itself; what a class holds, by
+#: whether it is abstract; a module.
 ATTRIBUTES: Final = _AttributesKind("attributes")
+REMEMBERING: Final = _RememberingKind("attributes")
 LOGGER: Final = _LoggerKind("attributes")
 DICTIONARY: Final = _DictionaryKind("attributes")
 CLASS: Final[tuple[Kind, ...]] = (

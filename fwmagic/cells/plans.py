@@ -16,7 +16,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fwmagic.cells.kinds import ATTRIBUTES, CONTAINERS, LOCKS, LOGGER, MISSING, REFERRING, Kind, slots, slots_of
+from fwmagic.cells import frames
+from fwmagic.cells.kinds import (
+    ATTRIBUTES,
+    CONTAINERS,
+    LOCKS,
+    LOGGER,
+    MISSING,
+    REFERRING,
+    REMEMBERING,
+    Kind,
+    parts,
+    slots,
+    slots_of,
+)
 from fwmagic.cells.modules import is_of_user
 
 
@@ -153,10 +166,12 @@ def is_only_read(value: Any) -> bool:
 
 
 def _plan_with_attributes(type_: type, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
-    in_slots = slots(type_)
+    in_slots, in_c = slots(type_), frames.parts_in_c(type_)
+    remembering = REMEMBERING if frames.remembers(type_) else ATTRIBUTES
     return (
         *([in_slots] if in_slots is not None else []),
-        *([LOGGER if issubclass(type_, logging.Logger) else ATTRIBUTES] if type_.__dictoffset__ else []),
+        *([parts(in_c)] if in_c else []),
+        *([LOGGER if issubclass(type_, logging.Logger) else remembering] if type_.__dictoffset__ else []),
         *kinds,
     )
 
@@ -166,6 +181,9 @@ def _has_hidden_data(type_: type) -> bool:
     class_: type | None = type_
     while class_ is not None and class_ is not object and class_ not in PLAIN:
         base: type = class_.__base__ or object
+        if frames.is_known(class_):
+            class_ = base
+            continue
         known = _POINTER * (class_.__weakrefoffset__ != base.__weakrefoffset__)
         if class_.__dictoffset__ != base.__dictoffset__ and class_.__dictoffset__ >= -_POINTER:
             known += _POINTER

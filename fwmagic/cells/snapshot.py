@@ -15,7 +15,7 @@ from typing import Any
 from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.foreign import Foreign
-from fwmagic.cells.kinds import MISSING, BindingsKind, same_contents
+from fwmagic.cells.kinds import MISSING, BindingsKind, NumbersKind, same_contents
 from fwmagic.cells.modules import has_finalizer
 from fwmagic.cells.names import LOOKS_UP
 from fwmagic.cells.plans import PLAIN
@@ -325,7 +325,7 @@ class Snapshot:
         found: dict[str, Any] = {}
         for place, entry in enumerate(self._walk.entries):
             if id(entry) in changed and entry.kind is not None:
-                keys, values = _read(entry, but)
+                keys, values = _told(entry, *_read(entry, but))
                 if len(values) <= MOST_READ:
                     pairs = zip(keys, values, strict=True)
                     found |= {self._walk.path_to(place, key): v for key, v in pairs if type(v) in NUMBERS}
@@ -354,7 +354,7 @@ class Snapshot:
             path: value
             for place, entry in enumerate(self._walk.entries if paths else ())
             if len(entry.values) <= MOST_READ
-            for key, value in zip(entry.keys, entry.values, strict=True)
+            for key, value in zip(*_told(entry, entry.keys, entry.values), strict=True)
             if type(value) in NUMBERS and (path := self._walk.path_to(place, key)) in paths
         }
 
@@ -559,6 +559,11 @@ def _read(entry: Entry, but: Collection[str]) -> tuple[Sequence[Any], list[Any]]
         return keys, values
     pairs = [(key, value) for key, value in zip(keys, values, strict=True) if key not in but]
     return [key for key, _ in pairs], [value for _, value in pairs]
+
+
+def _told(entry: Entry, keys: Sequence[Any], values: list[Any]) -> tuple[Sequence[Any], list[Any]]:
+    """Return keys and values that were read, those of an array of numbers as numbers."""
+    return entry.kind.tell(entry.target, values) if isinstance(entry.kind, NumbersKind) else (keys, values)
 
 
 def _is_names(entry: Entry) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from array import array
 from collections import deque
 from typing import Any
 
 NUMBERS = (bool, int, float, complex, str, bytes, type(None))
-CONTAINERS = (list, dict, set, deque)
+CONTAINERS = (list, dict, set, deque, array)
 MOST_READ = 1000  # of what is in one container
 _DEEPEST = 4
 # Numbers from here on may be addresses or hashes, and so may be such texts; numbers of a day near now are times.
