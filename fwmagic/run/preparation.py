@@ -302,7 +302,8 @@ class Preparation:
             repeated=ready.repeated,
             least=ready.least,
         )
-        return replace(made, other=self.references.program(section)) if ready.compilation.way == "cell" else made
+        plain = self.references.program(section) or as_it_is(scene)
+        return replace(made, other=plain) if ready.compilation.way == "cell" else made
 
     def _compared(self, section: Section, scene: Scene, name: str) -> tuple[Ready, Agreement | None]:
         """Compile a section, as `_compiled`, and compare it with its plain run, if that is wanted."""
