@@ -25,12 +25,14 @@ LEDGER = Ledger(
 
 
 def drawn(svg: str) -> dict[str, tuple[str, list[tuple[int, int]]]]:
-    """The colour, and start and length of each line, by the class that says how thick it is."""
-    paths = re.findall(r'<path class="fw-(\w+)" stroke="(#\w+)" d="([^"]*)"/>', svg)
-    return {
-        kind: (stroke, [(int(x), int(length)) for x, length in re.findall(r"M(\d+) 5h(\d+)", line)])
-        for kind, stroke, line in paths
-    }
+    """The colour, and start and length of each line in tenths of a percent, by the class that says how thick it is."""
+    found: dict[str, tuple[str, list[tuple[int, int]]]] = {}
+    for kind, stroke, x1, x2 in re.findall(
+        r'<line class="fw-(\w+)" stroke="(#\w+)"(?: x1="([\d.]+)%")? x2="([\d.]+)%" />', svg
+    ):
+        start, end = (round(10 * float(x or 0)) for x in (x1, x2))
+        found.setdefault(kind, (stroke, []))[1].append((start, end - start))
+    return found
 
 
 def test_in_use_held_and_the_rest_are_told_apart_by_thickness_and_stand_in_order():

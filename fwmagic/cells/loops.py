@@ -25,9 +25,9 @@ def loops_over_data(body: Body, namespace: Mapping[str, Any], containers: tuple[
     return None
 
 
-def why_too_long(most: int) -> str:
-    """Return why a loop is not unrolled that would be more operations."""
-    return f"the loop would be unrolled into more than {most:,} operations"
+def why_too_long(most: int, in_loop: bool = True) -> str:
+    """Return why a loop is not unrolled that would be more operations, or a body without one not compiled."""
+    return f"{'the loop would be unrolled into' if in_loop else 'it would be'} more than {most:,} operations"
 
 
 def _loop_length(

@@ -138,7 +138,7 @@ class Programs:
         place = why_python(scene)
         if place is not None:
             raise CannotCompile(place.reason, place.line)
-        if scene.framework.strategy == "locals" and (look or scene.body.loops):
+        if scene.framework.strategy == "locals":
             _refuse_long(scene, window, _MOST_LOOKED_AT if look else MOST_TRACED)
         return _compile_whole(scene, options, window)
 
@@ -343,7 +343,8 @@ def _refuse_long(scene: Scene, window: Window, most: int) -> None:
     """Raise CannotCompile where there would be too many operations, loops unrolled, as a trace of ours does itself."""
     count = partial(scene.framework.operations, most=most, seconds=scene.seconds or 0.0)
     if _of_plain_run(scene, window, count) > most:
-        raise CannotCompile(why_too_long(most), next((loop.lineno for loop in scene.body.loops), None))
+        line = next((loop.lineno for loop in scene.body.loops), None)
+        raise CannotCompile(why_too_long(most, in_loop=line is not None), line)
 
 
 def _of_plain_run(scene: Scene, window: Window, look: Callable[[Callable[[], Any]], _T]) -> _T:
