@@ -425,6 +425,16 @@ class Obliging:
     def __getattr__(self, name): return Obliging()
 """
 VALUES = [
+    *(
+        Case(
+            f"nested-tensor-{layout}",
+            "torch",
+            "rows.mul_(2)\ny = torch.nested.to_padded_tensor(rows, 0.0)",
+            f"rows = torch.nested.nested_tensor([torch.ones(3, 4), torch.ones(5, 4)], layout=torch.{layout})",
+            "y = torch.nested.to_padded_tensor(rows, 0.0)",
+        )
+        for layout in ("jagged", "strided")
+    ),
     Case(
         "attributes-that-are-items",
         "torch",

@@ -176,11 +176,18 @@ def _outcome(program: Program, outputs: Any, changes: Changes, random: bool, sec
 
 def sizes_reached(scene: Scene) -> frozenset[int]:
     """Return the lengths of the axes of all arrays that a section can reach, and of several of one array together."""
-    arrays = scene.snapshot.leaves(scene.framework.is_array)
-    shapes = {tuple(map(int, getattr(value, "shape", ()))) for _, value in arrays}
+    shapes = {_lengths(value) for _, value in scene.snapshot.leaves(scene.framework.is_array)}
     short = [shape for shape in shapes if len(shape) <= _MOST_AXES]
     some = (axes for shape in short for count in range(1, len(shape) + 1) for axes in combinations(shape, count))
     return frozenset(map(math.prod, some))
+
+
+def _lengths(array: Any) -> tuple[int, ...]:
+    """Return the lengths of an array's axes: of a nested one, whose rows differ, those that it has, or none."""
+    try:
+        return tuple(size for size in getattr(array, "shape", ()) if isinstance(size, int))
+    except RuntimeError:
+        return ()
 
 
 def _as_in_a_cell(error: UnboundLocalError, body: Body) -> NameError:
