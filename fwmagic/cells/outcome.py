@@ -433,7 +433,7 @@ def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Fr
     """Return copies of the arrays that are now at paths that changed, except under names that the body binds."""
     gone = {path for path, _ in snapshot.deleted()}  # there is nothing of these to be compared
     changed = tuple(path for path in paths if root(path) not in body.assigned and path not in gone)
-    found = snapshot.find_leaves(framework.is_array) if changed else []
+    found = snapshot.find_leaves(framework.is_array, but=body.assigned) if changed else []
     values: dict[str, Any] = {}
     for path, value in found:
         if path.startswith(changed):
