@@ -226,6 +226,9 @@ class Digest:
 
     def _tensor(self, path: str, value: Any) -> None:
         torch = sys.modules["torch"]
+        if value.is_nested:
+            self._say(path, value.dtype, value.layout, *map(_tensor_hash, value.unbind()))
+            return
         self._say(path, value.dtype, value.device, tuple(value.shape), value.layout)
         if value.layout == torch.strided:
             storage = value.untyped_storage()

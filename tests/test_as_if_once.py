@@ -425,6 +425,16 @@ class Obliging:
     def __getattr__(self, name): return Obliging()
 """
 VALUES = [
+    *(
+        Case(
+            f"nested-tensor-{layout}",
+            "torch",
+            "rows.mul_(2)\ny = torch.nested.to_padded_tensor(rows, 0.0)",
+            f"rows = torch.nested.nested_tensor([torch.ones(3, 4), torch.ones(5, 4)], layout=torch.{layout})",
+            "y = torch.nested.to_padded_tensor(rows, 0.0)",
+        )
+        for layout in ("jagged", "strided")
+    ),
     Case(
         "attributes-that-are-items",
         "torch",
@@ -1118,7 +1128,78 @@ FROM_C = [
         "n = len(told.seen)\nsys.unraisablehook = held",
     ),
 ]
-CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LEFT_BEHIND, *UNNAMED, *THREADS, *DEFINING, *LATER, *DONATED, *FROM_C]
+SCRIPT = """
+seen, calls = [], 0
+def add():
+    global calls
+    seen.append(1)
+    calls += 1
+    return len(seen) + calls
+class Counter:
+    seen, n = [], 0
+    def go(self):
+        type(self).n += 1
+        self.seen.append(1)
+        return self.n + len(self.seen)
+"""
+_WRITTEN = f"import importlib.util, runpy\nscript = {SCRIPT!r}\nPath('script.py').write_text(script)\n"
+_LOADED = f"""{_WRITTEN}spec = importlib.util.spec_from_file_location("loaded_by_path", "script.py")
+loaded = importlib.util.module_from_spec(spec)
+"""
+#: Functions and classes whose globals are neither the notebook nor a module that Python knows.
+ELSEWHERE = [
+    Case("function-of-a-script", "torch", "y = x * add()", f"{_WRITTEN}%run script.py\ndel seen, calls", "n = add()"),
+    Case(
+        "function-of-a-path",
+        "torch",
+        "y = x * add()",
+        f"{_WRITTEN}add = runpy.run_path('script.py')['add']",
+        "n = add()",
+    ),
+    Case(
+        "function-of-a-loaded-module",
+        "torch",
+        "y = x * add()",
+        f"{_LOADED}spec.loader.exec_module(loaded)\nadd = loaded.add\ndel loaded, spec",
+        "n = add()",
+    ),
+    Case(
+        "function-by-exec",
+        "torch",
+        "y = x * add()",
+        f"{_WRITTEN}held = {{}}\nexec(script, held)\nadd = held['add']\ndel held",
+        "n = add()",
+    ),
+    Case(
+        "function-by-its-type",
+        "torch",
+        "y = x * add()",
+        """
+        def add():
+            seen.append(1)
+            return len(seen)
+        add = types.FunctionType(add.__code__, {"seen": [], "len": len})
+        """,
+        "n = add()",
+    ),
+    Case(
+        "class-of-a-loaded-module",
+        "torch",
+        "y = x * counter.go()",
+        f"{_LOADED}sys.modules[spec.name] = loaded\nspec.loader.exec_module(loaded)\ndel sys.modules[spec.name]\n"
+        "counter = loaded.Counter()\ndel loaded, spec",
+        "n = counter.go()",
+    ),
+    Case(
+        "class-by-exec",
+        "torch",
+        "y = x * counter.go()",
+        f"{_WRITTEN}held = {{}}\nexec(script, held)\ncounter = held['Counter']()\ndel held",
+        "n = counter.go()",
+    ),
+]
+CASES = [*SETTINGS, *MODULES, *EFFECTS, *VALUES, *LEFT_BEHIND, *UNNAMED, *THREADS, *DEFINING, *LATER, *DONATED]
+CASES += [*FROM_C, *ELSEWHERE]
 every_case = pytest.mark.parametrize("case", thinned(CASES, 3), ids=[case.name for case in CASES])
 #: Of each group, what the first tier compares; under the magic it has all.
 COMPARED = {
@@ -1126,6 +1207,7 @@ COMPARED = {
     *("lists-of-a-module", "function-of-a-module-in-a-file", "attribute-of-a-library-by-a-function"),
     *("append-through-a-path", "handler-that-opens-its-file-later", "named-tuples", "scripted-module-with-state"),
     *("function-in-a-universal-function", "callback-of-a-program", "told-by-numpy"),
+    *("function-of-a-script", "function-by-exec", "class-of-a-loaded-module"),
     *("queue-drained", "global-memo", "function-with-a-cache", "cache-that-holds-something-already"),
     *("donated-state", "donated-in-the-cell", "deleted", "singledispatch", "decorator-that-keeps"),
     *(

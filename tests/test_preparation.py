@@ -6,6 +6,7 @@ import itertools
 from contextlib import nullcontext
 
 import pytest
+import torch
 from cells import fail, run, shown
 from example_reports import a_variant
 
@@ -135,3 +136,24 @@ class TestAcross:
     def test_a_difference_from_its_own_plain_run_is_not_forgotten(self, own, expected):
         before = Agreement("b eager", own, "")
         assert agreements(a_section("a", x=1), a_section("b", x=2), agreement=before)[1] == expected
+
+
+def test_what_a_first_call_leaves_in_an_object_goes_by_its_path_there_also_where_it_is_a_result(shell):
+    shell.run_cell("""
+import functools
+class Graph:
+    @functools.cached_property
+    def eig(self): return jnp.linalg.eigh(jnp.ones((5, 5)) + jnp.eye(5))
+graph = Graph()
+""")
+    run(shell, f"%%compare {QUICK} --mode all --keep-going -o r\n%%jax\nw, v = graph.eig\nw.sum()")
+    assert shell.user_ns["r"]["jax:compiled"].agreement.sentence.startswith("jax compiled agrees")
+
+
+@pytest.mark.parametrize(("step", "status"), [(2.0**-23, "agrees"), (2.0**-16, "differs")])
+def test_state_that_one_rounding_moves_may_stay(shell, step, status):
+    """Compiled, it is where it was: the step that is made while tracing is `0`."""
+    shell.user_ns.update(step=lambda: 0.0 if torch.compiler.is_compiling() else step, mean=torch.ones(8))
+    run(shell, f"%%torch {QUICK} --mode compiled -o r\nmean.add_(step())\ntorch.ones(3) * 2")
+    variant = shell.user_ns["r"]["torch"]
+    assert (variant.compilation.way, variant.agreement.status) == ("cell", status), variant.agreement

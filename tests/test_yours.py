@@ -76,6 +76,14 @@ class Model(torch.nn.Module):
             self = torch.compile(self)
     def forward(self, v): return self.body(v)
 model = Model()
+class Trainer:
+    def __init__(self): self.net = torch.nn.Linear(8, 8)
+    def compile(self): pass
+    def fit(self, v):
+        local = self.net
+        local.compile()
+        return local(v)
+trainer = Trainer()
 """
 
 
@@ -124,6 +132,11 @@ def found(framework, text):
             ("torch", "outer(x)", 2, "compiled already"),
             ("torch", "model = torch.compile(net)\nmodel(x)", 2, "`torch.compile`"),
             ("torch", "torch.compile(fullgraph=True)(f)(x)", 2, "`torch.compile`"),
+            ("torch", "net.compile()\nnet(x)", 2, "`net.compile`"),
+            ("torch", "model.body.compile()\nmodel(x)", 2, "`model.body.compile`"),
+            ("torch", "trainer.net.compile()\ntrainer.net(x)", 2, "`trainer.net.compile`"),
+            ("torch", "m = Model()\nm.compile(backend='eager')\ny = m(x)", 3, "`m.compile`"),
+            ("torch", "trainer.fit(x)", None, "`fit` calls what it makes by `local.compile`"),
         ],
         2,
     ),
@@ -156,6 +169,8 @@ def test_a_compiled_object_is_called(framework, text, line, said):
             ),
             *(("torch", text) for text in ("f(x)", "net(x)", "plain(x)", "model(x)", "torch.compile(net)\nnet(x)")),
             *(("torch", text) for text in ("model.load(True)\nmodel(x)", "quick\nnet(x)", "y = x * 2")),
+            *(("torch", text) for text in ("net.compile()\nf(x)", "trainer.compile()\ntrainer.net(x)", "net(x).sum()")),
+            ("torch", "import re\nre.compile('x')\nre.split('x', 'axb')"),
         ],
         2,
     ),

@@ -36,6 +36,8 @@ _HIDDEN, _HIDDEN_TOLERANCES = 0.01, 10
 _HIDDEN_NOISE, _LARGE, _HIDDEN_ROUNDOFFS = 10, 0.1, 4
 # What rounding leaves of larger values is no number: two such arrays differ by more than this share of themselves.
 _ALIKE = 0.1
+# What is at its fixed point still moves by so many unit roundoffs of the largest value, at most.
+_FEW_ROUNDOFFS = 8
 # The unit roundoff of a dtype, by the beginning of its name; of others that of float64.
 _ROUNDOFF = {
     **dict.fromkeys(("float32", "complex64"), 2.0**-24),
@@ -207,6 +209,16 @@ def is_residue(a: Array, b: Array, top: float) -> bool:
     largest = float(max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)))
     small = largest <= _HIDDEN_ROUNDOFFS * max(map(roundoff_of, (a, b))) * top
     return small and float(np.abs(x - y).max(initial=0.0)) > _ALIKE * largest
+
+
+def is_rounded(a: Array, b: Array) -> bool:
+    """Say whether what two arrays differ by is a few roundings of their largest value, at most."""
+    import numpy as np
+
+    if a.values.shape != b.values.shape or {a.values.dtype.kind, b.values.dtype.kind} - set("fc"):
+        return False
+    x, y = (one.values.astype("complex128") for one in (a, b))
+    return bool(np.abs(x - y).max(initial=0.0) <= _FEW_ROUNDOFFS * roundoff_of(a) * np.abs(x).max(initial=0.0))
 
 
 def roundoff_of(one: Array) -> float:

@@ -482,11 +482,12 @@ class _ModuleKind(Kind):
     """The attributes of a module of the user; what Python itself put there stays as it is."""
 
     def read(self, target: Any) -> tuple[Sequence[Any], list[Any]]:
-        names = [name for name in vars(target) if not (name.startswith("__") and name.endswith("__"))]
-        return names, [vars(target)[name] for name in names]
+        held = self._names(target)
+        names = [name for name in held if not (name.startswith("__") and name.endswith("__"))]
+        return names, [held[name] for name in names]
 
     def write(self, target: Any, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        held, saved = vars(target), dict(zip(keys, values, strict=True))
+        held, saved = self._names(target), dict(zip(keys, values, strict=True))
         for name in self.read(target)[0]:
             if name not in saved:
                 del held[name]
@@ -494,6 +495,21 @@ class _ModuleKind(Kind):
 
     def label(self, target: Any, key: Any) -> str:
         return f".{key}"
+
+    def _names(self, target: Any) -> dict[str, Any]:
+        found: dict[str, Any] = vars(target)
+        return found
+
+
+class _GlobalsKind(_ModuleKind):
+    """The globals of functions of the user that are those of no module, such as of a script that was run."""
+
+    def label(self, target: Any, key: Any) -> str:
+        return f"[{key!r}]"
+
+    def _names(self, target: Any) -> dict[str, Any]:
+        found: dict[str, Any] = target
+        return found
 
 
 #: What IPython itself binds: the history of inputs and outputs. `_` is not among them: a cell that binds it
@@ -575,7 +591,7 @@ def _wrapper_kind(base: type, *names: str) -> tuple[Kind, ...]:
 
 
 #: The attributes of an object, of one that remembers, and of a logger; a `__dict__` by itself; what a class holds, by
-#: whether it is abstract; a module.
+#: whether it is abstract; a module; globals of no module.
 ATTRIBUTES: Final = _AttributesKind("attributes")
 REMEMBERING: Final = _RememberingKind("attributes")
 LOGGER: Final = _LoggerKind("attributes")
@@ -588,6 +604,7 @@ ABSTRACT: Final[tuple[Kind, ...]] = (
     (*CLASS, _RegistryKind("registry")) if all((_registry_of, _clear_registry, _clear_known)) else CLASS
 )
 MODULE: Final = _ModuleKind("module")
+GLOBALS: Final = _GlobalsKind("module")
 
 _DEFAULT = _MembersKind("defaultdict", _members_kind(collections.defaultdict, "default_factory"))
 # Its closure and the globals that it reads are found by the walk.

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from fwmagic.frameworks import BUILT_IN
 from fwmagic.libraries import is_of_library
 
 _NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
-# Modules that Cython makes without an import.
-_OF_CYTHON = ("_cython_", "cython_runtime")
+# Modules that are made without an import, by what makes extensions.
+_OF_EXTENSIONS = ("_cython_", "cython_runtime", "nanobind", "pybind11_")
 
 
 def modules_of(code: CodeType, package: str = "") -> list[ModuleType]:
@@ -102,9 +102,38 @@ def is_of_user(module: ModuleType) -> bool:
         return _is_file_of_user(str(file))
     if vars(module).get("__spec__") is not None or module.__name__ == "__main__":
         return False
-    # A part of an extension need not have a file, but it goes by the name of its package; Cython's own part has none.
+    # A part of an extension need not have a file, but it goes by the name of its package.
     package = sys.modules.get(module.__name__.partition(".")[0])
-    return (package is None or package is module) and not module.__name__.startswith(_OF_CYTHON)
+    return (package is None or package is module) and not module.__name__.startswith(_OF_EXTENSIONS)
+
+
+def is_function_of_user(function: FunctionType) -> bool:
+    """Say whether the user wrote a function, in the notebook or elsewhere: its module may be one that nobody knows.
+
+    The globals of a script, of a module that was loaded by its path, and of code for `exec` are those of no module in
+    `sys.modules`: the file of the code tells then.
+    """
+    names = function.__globals__
+    module = sys.modules.get(str(names.get("__name__")))
+    if type(module) is ModuleType and vars(module) is names:
+        return module.__name__ == "__main__" or is_of_user(module)
+    file = function.__code__.co_filename
+    return not is_of_library(file) if Path(file).is_absolute() else _is_name_of_user(str(names.get("__name__", "")))
+
+
+def is_class_of_user(class_: type) -> bool:
+    """Say whether the user wrote a class outside of the notebook: its module may be one that nobody knows."""
+    name = class_.__module__
+    if name == "builtins":  # it was made where there is no `__name__`
+        return any(type(one) is FunctionType and is_function_of_user(one) for one in vars(class_).values())
+    return is_of_user(sys.modules[name]) if name in sys.modules else _is_name_of_user(name)
+
+
+def _is_name_of_user(name: str) -> bool:
+    """Say whether a name that is no module's may be one of the user's: not of what lies in a package of a library."""
+    package = sys.modules.get(name.partition(".")[0])
+    known = package is None or package.__name__ == "__main__" or is_of_user(package)
+    return known and not name.startswith(_OF_EXTENSIONS)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -178,11 +178,18 @@ def _outcome(program: Program, outputs: Any, changes: Changes, random: bool, sec
 
 def sizes_reached(scene: Scene) -> frozenset[int]:
     """Return the lengths of the axes of all arrays that a section can reach, and of several of one array together."""
-    arrays = scene.snapshot.leaves(scene.framework.is_array)
-    shapes = {tuple(map(int, getattr(value, "shape", ()))) for _, value in arrays}
+    shapes = {_lengths(value) for _, value in scene.snapshot.leaves(scene.framework.is_array)}
     short = [shape for shape in shapes if len(shape) <= _MOST_AXES]
     some = (axes for shape in short for count in range(1, len(shape) + 1) for axes in combinations(shape, count))
     return frozenset(map(math.prod, some))
+
+
+def _lengths(array: Any) -> tuple[int, ...]:
+    """Return the lengths of an array's axes: of a nested one, whose rows differ, those that it has, or none."""
+    try:
+        return tuple(size for size in getattr(array, "shape", ()) if isinstance(size, int))
+    except RuntimeError:
+        return ()
 
 
 def _as_in_a_cell(error: UnboundLocalError, body: Body) -> NameError:
@@ -428,7 +435,7 @@ def state_values(snapshot: Snapshot, paths: list[str], body: Body, framework: Fr
     """Return copies of the arrays that are now at paths that changed, except under names that the body binds."""
     gone = {path for path, _ in snapshot.deleted()}  # there is nothing of these to be compared
     changed = tuple(path for path in paths if root(path) not in body.assigned and path not in gone)
-    found = snapshot.find_leaves(framework.is_array) if changed else []
+    found = snapshot.find_leaves(framework.is_array, but=body.assigned) if changed else []
     values: dict[str, Any] = {}
     for path, value in found:
         if path.startswith(changed):

@@ -30,7 +30,7 @@ from fwmagic.cells.kinds import (
     slots,
     slots_of,
 )
-from fwmagic.cells.modules import is_of_user
+from fwmagic.cells.modules import is_class_of_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,11 @@ class Plans:
         return plan
 
     def is_notebook(self, class_: type) -> bool:
-        """Say whether a class was written in the notebook, or in a module of the user."""
+        """Say whether a class was written in the notebook, or elsewhere by the user."""
         module = class_.__module__
         if not class_.__flags__ & HEAP_TYPE or not isinstance(module, str):
             return False
-        return module in self._modules or (module in sys.modules and is_of_user(sys.modules[module]))
+        return module in self._modules or is_class_of_user(class_)
 
     def _make(self, type_: type) -> Plan:
         if issubclass(type_, type):

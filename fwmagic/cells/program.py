@@ -229,7 +229,9 @@ def traced_program(
         results.update({name: namespace[name] for name in body.live if name in namespace})
         own = {id(array) for array in arrays}
         left = snapshot.find_leaves(framework.is_traced, but=_only_used_inside(scene))
-        changed = {path: value for path, value in left if id(value) not in own}
+        # Each is found once: what the notebook's own objects hold goes by its path there, also if it is a result.
+        state = {id(value): path for path, value in snapshot.find_leaves(framework.is_traced, but=body.assigned)}
+        changed = {state.get(id(value), path): value for path, value in left if id(value) not in own}
         return {"results": results, "changed": {p: v for p, v in changed.items() if p not in results}}
 
     try:

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
 from fwmagic.cells.held import functions_held
-from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, MISSING, MODULE, BindingsKind, Kind
-from fwmagic.cells.modules import is_of_user, modules_of, parts_named
+from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, GLOBALS, MISSING, MODULE, BindingsKind, Kind
+from fwmagic.cells.modules import is_function_of_user, is_of_user, modules_of, parts_named
 from fwmagic.cells.names import looks_up
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans, is_only_read
 from fwmagic.frameworks import Framework, Kept
@@ -266,7 +266,7 @@ class Walk:
     def _is_in_module(self, place: int) -> bool:
         """Say whether a module is on the way to an object: most of what it holds is not the cell's to change."""
         while place >= 0:
-            if issubclass(type(self.entries[place].target), types.ModuleType):
+            if self.entries[place].kind in (MODULE, GLOBALS):
                 return True
             place = self.entries[place].parent
         return False
@@ -303,11 +303,14 @@ class Walk:
                 parts = parts_named(value.__code__, self._namespace)
                 found += [(one, -1, one.__name__, inner) for one in parts]
                 self._add_names(name for name in globals_to_walk(value.__code__) if self._is_ours(name))
-            else:
-                module = sys.modules.get(value.__module__ or "")
-                if module is not None and vars(module) is value.__globals__ and is_of_user(module):
+            elif is_function_of_user(value):
+                module = sys.modules.get(str(value.__globals__.get("__name__")))
+                if type(module) is types.ModuleType and vars(module) is value.__globals__:
                     found.append((module, index, _PathPart(f" ({module.__name__})"), inner))
-                    found += self._imported(value, inner)
+                elif id(value.__globals__) not in self._seen:
+                    self._seen.add(id(value.__globals__))
+                    self._enter(value.__globals__, (GLOBALS,), index, _PathPart(".__globals__"), False, inner)
+                found += self._imported(value, inner)
         self._push(found, own)
 
     def _remember(self, dispatching: types.FunctionType) -> None:
@@ -359,10 +362,7 @@ class Walk:
         return False
 
     def _is_of_user(self, function: types.FunctionType) -> bool:
-        """Say whether a function was written in the notebook, or in a module of the user."""
-        module = sys.modules.get(function.__module__ or "")
-        is_of_module = module is not None and vars(module) is function.__globals__ and is_of_user(module)
-        return function.__globals__ is self._namespace or is_of_module
+        return function.__globals__ is self._namespace or is_function_of_user(function)
 
     def _saved(self, value: Any, framework: Framework) -> Kept | None:
         place = framework.name, id(value)

@@ -6,8 +6,9 @@ import ast
 import dis
 import inspect
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
@@ -16,6 +17,7 @@ from fwmagic.cells.function import first_use
 from fwmagic.cells.names import notebook_functions
 from fwmagic.cells.outcome import root
 from fwmagic.cells.scene import Scene
+from fwmagic.frameworks import Framework
 from fwmagic.report import Place
 
 # Methods that are called without their names being written.
@@ -46,7 +48,8 @@ def yours(scene: Scene) -> Yours:
 
 def _found(scene: Scene) -> Yours:
     body, framework, namespace = scene.body, scene.framework, scene.namespace
-    made = _made(body.tree.body, framework.compilers, keeps=True)
+    in_place = partial(_compiles_itself, framework, {n: v for n, v in namespace.items() if n not in body.assigned})
+    made = _made(body.tree.body, framework.compilers, in_place, keeps=True)
     used, functions = _called(body, namespace)
     dropped = None if made.dropped is None else Place(made.dropped.lineno, _what_is_dropped(made.dropped))
     if made.called is not None:
@@ -59,7 +62,7 @@ def _found(scene: Scene) -> Yours:
             line = _line_of(body, path, key) or _line_of_call(body, functions)
             return Yours(Place(line, f"the cell calls `{path}`, which is compiled already"), dropped)
     for function in functions:
-        inner = _made(_statements(function), framework.compilers)
+        inner = _made(_statements(function), framework.compilers, in_place)
         line = first_use(body, function.__qualname__)
         if inner.called is not None:
             what = f"`{function.__name__}` calls what it makes by `{_shown(inner.called)}`"
@@ -77,17 +80,27 @@ class _Made:
     dropped: ast.expr | None = None
 
 
-def _made(statements: list[ast.stmt], compilers: Iterable[str], keeps: bool = False) -> _Made:
-    """Return what some statements compile; `keeps`: the names that they bind outlive them."""
+def _made(
+    statements: list[ast.stmt], compilers: Iterable[str], in_place: Callable[[ast.Call], bool], keeps: bool = False
+) -> _Made:
+    """Return what some statements compile; `keeps`: the names that they bind outlive them.
+
+    `in_place` is true of a call that compiles the object whose method it is.
+    """
     wanted = set(compilers)
     parents = {id(child): node for top in statements for node in ast.walk(top) for child in ast.iter_child_nodes(node)}
     loaded = [node for top in statements for node in ast.walk(top) if _is_load(node)]
     called: ast.expr | None = None
     dropped: ast.expr | None = None
     for node in (node for top in statements for node in ast.walk(top)):
-        if not isinstance(node, ast.expr) or not _compiles(node, wanted, parents):
+        if not isinstance(node, ast.expr):
             continue
         parent = parents.get(id(node))
+        if isinstance(node, ast.Call) and isinstance(parent, ast.Expr) and in_place(node):
+            name = dotted(node.func).partition(".")[0]
+            called = called or (node if any(_comes_after(one, parent) for one in loaded if one.id == name) else None)
+        if not _compiles(node, wanted, parents):
+            continue
         if isinstance(parent, ast.Expr):
             dropped = dropped or node
             continue
@@ -115,6 +128,18 @@ def _compiles(node: ast.expr, compilers: set[str], parents: Mapping[int, ast.AST
             return isinstance(parent, _DEFINITIONS) and _is_partial(node, compilers)
         return _is_partial(inner, compilers) or (dotted(inner.func) in compilers and not inner.args)
     return isinstance(parent, _DEFINITIONS) and node in parent.decorator_list and dotted(node) in compilers
+
+
+def _compiles_itself(framework: Framework, namespace: Mapping[str, Any], call: ast.Call) -> bool:
+    """Say whether a call compiles the module whose method it is; of what is no notebook's yet, the name tells."""
+    root, *attributes = dotted(call.func).split(".")
+    if not attributes or attributes.pop() != framework.compiles_itself:
+        return False
+    value = namespace.get(root)
+    for name in attributes:  # no property of the user's runs for that
+        of_module = framework.module_calls(value) is not None
+        value = getattr(value, name, None) if of_module else inspect.getattr_static(value, name, None)
+    return root not in namespace or framework.module_calls(value) is not None
 
 
 def _is_partial(node: ast.Call, compilers: set[str]) -> bool:

@@ -86,6 +86,8 @@ class Framework(ABC):
         Modules of libraries on top of it: workers have those that the kernel has, and their objects hold its arrays.
     compilers
         Dotted names whose call compiles what the user chose.
+    compiles_itself
+        The method of its modules that compiles them where they are.
     uncompiled
         How dotted names end under which nothing is compiled, or nothing stays compiled.
     effects
@@ -126,6 +128,7 @@ class Framework(ABC):
     is_plain: ClassVar[bool] = False
     companions: ClassVar[tuple[str, ...]] = ()
     compilers: ClassVar[tuple[str, ...]] = ()
+    compiles_itself: ClassVar[str] = ""
     uncompiled: ClassVar[tuple[str, ...]] = ()
     effects: ClassVar[tuple[str, ...]] = ()
     pure: ClassVar[tuple[str, ...]] = ()

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from fwmagic.agreement.agree import VARIES
+from fwmagic.agreement.close import UnreadableError, array, is_rounded
 from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again, moved_results, run_otherwise
 from fwmagic.cells.program import Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.ways import Ready
+from fwmagic.frameworks import Framework
 from fwmagic.report import Agreement
-from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, varying
+from fwmagic.run.checking import agreement, agreement_across, draws_of, is_same_again, to_numpy_of, varying
 from fwmagic.run.section import Section
 
 # A random cell that takes longer than so many seconds is not run again to see whether it sets its own seeds.
@@ -185,7 +188,21 @@ def as_it_is(scene: Scene) -> Program:
 
 
 def _lost_when_prepared(scene: Scene, reference: Outcome, compiled: Outcome) -> str:
-    """Return where the plain run left another array than there was, and the compiled one did not."""
-    before = {id(value) for _, value in scene.snapshot.leaves(scene.framework.is_array)}
-    lost = (p for p, v in reference.changed.items() if p not in compiled.changed and id(v) not in before)
-    return next(lost, "")
+    """Return where the plain run left another array than there was, and the compiled one did not.
+
+    One that is the same but for a few roundings is none: what has reached its fixed point may move or stay.
+    """
+    arrays = scene.snapshot.leaves(scene.framework.is_array)
+    before, known = dict(arrays), {id(value) for _, value in arrays}
+    left = {path: value for path, value in reference.changed.items() if path not in compiled.changed}
+    lost = (path for path, value in left.items() if id(value) not in known)
+    return next((path for path in lost if not _is_rounded(before.get(path), left[path], scene.framework)), "")
+
+
+def _is_rounded(before: Any, after: Any, framework: Framework) -> bool:
+    """Say whether two arrays differ by a few roundings only."""
+    try:
+        one, other = (array(value, to_numpy_of([framework])) for value in (before, after))
+    except UnreadableError:
+        return False
+    return one is not None and other is not None and is_rounded(one, other)

@@ -32,6 +32,7 @@ class Torch(Framework):
     strategy = "locals"
     engine = "torch"
     compilers = ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export")
+    compiles_itself = "compile"
     uncompiled = ("torch.compiler.reset", "torch._dynamo.reset")
     effects = ("torch.save", "set_num_interop_threads", "set_start_method", "set_flush_denormal")
     optimizers = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
