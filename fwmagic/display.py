@@ -141,8 +141,9 @@ class Display:
         elapsed = self._updated - (self._began or 0.0)
         if elapsed + (AHEAD if turned else 0) >= self._lines:
             self._lines += 1
-            print(end="", flush=True)  # where both streams go to one file, they keep their order
-            print(f"fwmagic, {elapsed:.0f} s: {one_line(phase(report), 80)}", file=stream, flush=True)
+            sys.stdout.flush()  # where both streams go to one file, they keep their order
+            stream.write(f"fwmagic, {elapsed:.0f} s: {one_line(phase(report), 80)}\n")
+            stream.flush()
 
 
 def display_for_shell(shell: InteractiveShell | None, silent: bool = False) -> Display:
@@ -160,8 +161,8 @@ def display_for_shell(shell: InteractiveShell | None, silent: bool = False) -> D
 
 
 def display_in_full(report: Report, update: bool) -> None:
-    """Show a report as its text: a terminal has no other view of it."""
-    print(report)
+    """Show a report as its text: a terminal has no other view of it; `print` may be a function of the notebook."""
+    sys.stdout.write(f"{report}\n")
 
 
 def display_in_place(shell: InteractiveShell) -> Callable[..., None]:
