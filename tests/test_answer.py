@@ -416,3 +416,15 @@ def test_a_narrow_page_says_what_it_leaves_out():
     assert "attr(data-left)" in html, "said by the style, which is what leaves it out"
     untimed = a_report(a_variant("numpy", status="waiting", time=None, compilation=None), baseline=None)
     assert "<div class=fw-more><" in untimed.to_html()
+
+
+def test_of_a_fastest_with_a_long_name_the_lead_over_the_next_one_is_told():
+    report = four_variants(10)
+    names = {v.name: f"{v.name} of some length" for v in report.variants}
+    ratios = tuple(replace(r, variant=names[r.variant], over=names[r.over]) for r in report.ratios)
+    variants = tuple(replace(v, name=names[v.name], agreement=None) for v in report.variants)
+    fastest, baseline = names["jax:compiled"], names["torch:eager"]
+    line = answer_of(replace(report, variants=variants, ratios=ratios, baseline=baseline, fastest=fastest)).line
+    assert " is the fastest, by " in line
+    assert " and " not in line
+    assert len(line) <= MOST

@@ -253,8 +253,9 @@ def _several_in_words(report: Report) -> Answer:
     leads, brief = f"{one_line(name, _NAME)} is the fastest", one_line(f"{name} fastest", _BRIEF)
     if any(map(_is_of_a_busy_machine, wanted)):
         return Answer("✓", f"{leads}, {_BUSY}", brief)
-    # With the intervals of both, of the next one, or of none.
+    # With the intervals of both, of the next one, or of none; or the next one alone.
     beaten = [" and ".join(_lead_in_words(r, i < most) for i, r in enumerate(wanted)) for most in (2, 1, 0)]
+    beaten += [_lead_in_words(r, False) for r in [*wanted][:1]]
     return Answer("✓", _first_that_fits(*(f"{leads}, by {one}" for one in beaten if one), leads), brief)
 
 
