@@ -31,7 +31,7 @@ def _open_drawing(title: str, description: str, beyond: int = 0) -> str:
     # Its words are an attribute: where a page takes drawings away, no text of theirs is left among the figures. As a
     # title, they are shown to who points at it, too.
     words = escape(f"{title}: {description}" if description else title)
-    edge = f' data-far="▸{beyond}"' if beyond else ""
+    edge = f' data-far="{beyond}▸"' if beyond else ""
     return f'<span role="img" title="{words}"{edge}><svg'
 
 
