@@ -420,6 +420,7 @@ class TestEager:
                 UNROLLED,
             ),
             ("torch", "for i in range(40):\n    x = 3.7 * x * (1 - x)", 2, UNROLLED),
+            ("torch", "x = 3.7 * x * (1 - x)\n" * 40, 2, "it would be more than 1,000 operations"),
             ("torch", "y = eval('x * 2')", 2, "the body uses `eval()`"),
             ("torch", "import time\nt = time.perf_counter()\ny = x * 2", 3, "`time.perf_counter` reads the clock"),
             ("torch", "torch.compiler.reset()\ny = x * 2", 2, "under its own `torch.compiler.reset`"),
