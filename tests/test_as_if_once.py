@@ -64,6 +64,19 @@ SETTINGS = [
         "sys.path = ['elsewhere', *sys.path]\ny = x * 2",
         then="n = sys.path.index('elsewhere')",
     ),
+    Case(
+        "seeds-and-flags-of-backends",
+        "torch",
+        "seed_everything(3)\ny = x + torch.rand(1)",
+        """
+        import random
+        def seed_everything(s):
+            random.seed(s); np.random.seed(s); torch.manual_seed(s); os.environ["PYTHONHASHSEED"] = str(s)
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        """,
+        "n = torch.backends.cudnn.deterministic\ntorch.backends.cudnn.deterministic = False\n"
+        "_ = os.environ.pop('PYTHONHASHSEED')",
+    ),
     Case("recursion-limit", "torch", "sys.setrecursionlimit(sys.getrecursionlimit() + 7)\ny = x * 2"),
     Case(
         "built-in-name",

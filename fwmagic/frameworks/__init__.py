@@ -211,6 +211,10 @@ class Framework(ABC):
         """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
         return False
 
+    def holds_flag(self, module: Any, name: str) -> bool:
+        """Say whether an attribute of a module of this framework is one of its `flags`."""
+        return False
+
     def operators(self) -> list[Any]:
         """Return the operators that users have registered, and which code reaches by a name of the framework alone."""
         return []

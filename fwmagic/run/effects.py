@@ -211,7 +211,9 @@ def _owner(path: str, namespace: Mapping[str, Any]) -> str:
             break
         owner = held
     if isinstance(owner, ModuleType):
-        return "" if is_of_user(owner) or is_put_back(owner, path.rpartition(".")[2]) else "a module"
+        name = path.rpartition(".")[2]
+        is_flag = any(framework.holds_flag(owner, name) for framework in frameworks.loaded())
+        return "" if is_of_user(owner) or is_flag or is_put_back(owner, name) else "a module"
     return "a class of a library" if isinstance(owner, type) and not Plans(namespace).is_notebook(owner) else ""
 
 

@@ -16,7 +16,7 @@ from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import Roundings, Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.torch import compiler, stages, state, traps, work
-from fwmagic.frameworks.torch.flags import read_flags, write_flags
+from fwmagic.frameworks.torch.flags import holds_flag, read_flags, write_flags
 from fwmagic.frameworks.torch.habits import habits, without_habit
 from fwmagic.frameworks.torch.memory import TorchMemory
 
@@ -127,6 +127,7 @@ class Torch(Framework):
     counters = staticmethod(state.counters)
     is_stateless = staticmethod(state.is_stateless)
     operators = staticmethod(state.operators)
+    holds_flag = staticmethod(holds_flag)
     rng_state = staticmethod(state.rng_state)
     set_rng_state = staticmethod(state.set_rng_state)
     seed = staticmethod(state.seed)

@@ -22,6 +22,17 @@ def write_flags(flags: Mapping[str, Any]) -> None:
             write(value)
 
 
+def holds_flag(module: Any, name: str) -> bool:
+    """Say whether an attribute of a module of `torch.backends` is one of these settings."""
+    return (getattr(module, "__name__", ""), name) in _OF_BACKENDS
+
+
+_OF_BACKENDS = {
+    *((f"torch.backends.{one}", name) for one in ("cudnn", "mkldnn") for name in ("enabled", "deterministic")),
+    ("torch.backends.cudnn", "benchmark"),
+}
+
+
 def _read_deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
