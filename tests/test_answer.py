@@ -430,3 +430,12 @@ def test_of_a_fastest_with_a_long_name_the_lead_over_the_next_one_is_told():
     assert " is the fastest, by " in line
     assert " and " not in line
     assert len(line) <= MOST
+
+
+def test_an_interval_of_a_speed_that_ends_beyond_twice_is_one_of_factors():
+    assert answer_of(pair("faster", 0.72, low=0.45, high=0.78)).line.startswith(
+        "✓ jax is 1.28-2.22x faster than torch ("
+    )
+    assert answer_of(pair("faster", 0.72, low=0.6, high=0.78)).line.startswith(
+        "✓ jax is 39 % faster than torch (28.2-66.7 %, "
+    )

@@ -18,6 +18,7 @@ _NAME = 24
 _BRIEF = 30
 # From this factor on, a difference is said as one; below, in per cent.
 _FACTOR = 1.5
+_TWICE = 2.0
 # A longer budget than this is not advised: the machine would not stay the same for so long.
 _LONGEST = 60.0
 _ROUNDS = 6  # fewer give no interval
@@ -231,7 +232,7 @@ def _span_in_words(r: Ratio) -> str:
         return ""
     bounds = [1 / bound for bound in reversed(r.interval)] if r.median < 1 else list(r.interval)
     middle = max(r.median, 1 / r.median)
-    if middle >= _FACTOR:
+    if middle >= _FACTOR or bounds[1] >= _TWICE:  # nobody reads 134 %
         return f"{ratio_between(*bounds)}x"
     low, high = (100 * (bound - 1) for bound in bounds)
     return f"{between(low, high, lambda value, count: f'{value:.{count - 2}f}')} %"
