@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from fwmagic import frameworks
 from fwmagic.cells.analyse import Body
+from fwmagic.cells.held import functions_held
 from fwmagic.cells.listeners import told
 from fwmagic.cells.modules import modules_of, parts_named
 from fwmagic.cells.snapshot import Snapshot
@@ -45,8 +47,12 @@ class Session:
         imported = [one for one in modules_of(code) if vars(one) is not self.namespace]
         some = with_loaded(*more)
         operators = [operator for framework in some for operator in framework.operators()]
-        roots = [*roots, *imported, *parts_named(code, self.namespace), *told(self.namespace), *operators]
+        run = [function for one in operators for function in functions_held(one, self._is_of_notebook)]
+        roots = [*roots, *imported, *parts_named(code, self.namespace), *told(self.namespace), *run]
         return Snapshot(self.namespace, body.names, some, roots, body.unread, copies, beyond=True)
+
+    def _is_of_notebook(self, function: FunctionType) -> bool:
+        return function.__globals__ is self.namespace
 
 
 def with_loaded(*more: Framework) -> list[Framework]:
