@@ -127,13 +127,7 @@ def by_hand(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
             call()
             call()
             samples[name].append((time.perf_counter() - start) / 2)
-    logs = [math.log(second / first) for first, second in zip(*samples.values(), strict=True)]
-    return {
-        "ratio": math.exp(statistics.median(logs)),
-        "verdict": NO_VERDICT,
-        "each": statistics.median(samples["a"]),
-        "raw": {"turns": len(logs), "samples": {name: thinned(some) for name, some in samples.items()}},
-    }
+    return _paired(samples)
 
 
 def by_hand_in_turns(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
@@ -154,6 +148,11 @@ def by_hand_in_turns(a: Call, b: Call, effort: Effort) -> dict[str, Any]:
                 if last - begun >= _SETTLED:
                     took.append(start - last)
             samples[name].append(statistics.median(took))
+    return _paired(samples)
+
+
+def _paired(samples: dict[str, list[float]]) -> dict[str, Any]:
+    """Return what a loop by hand tells: the median of the ratios of each turn, and no verdict."""
     logs = [math.log(second / first) for first, second in zip(*samples.values(), strict=True)]
     return {
         "ratio": math.exp(statistics.median(logs)),

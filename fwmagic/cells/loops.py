@@ -78,7 +78,7 @@ def _asked(value: Any, attribute: str) -> Any:
     """Return an attribute of an object, None if it has none: classes of the user may answer in ways of their own."""
     try:
         return getattr(value, attribute, None)
-    except Exception:
+    except Exception:  # whatever the user's own `__getattr__` raises
         return None
 
 
