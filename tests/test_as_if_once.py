@@ -77,6 +77,48 @@ SETTINGS = [
         "n = torch.backends.cudnn.deterministic\ntorch.backends.cudnn.deterministic = False\n"
         "_ = os.environ.pop('PYTHONHASHSEED')",
     ),
+    Case(
+        "precision-of-backends",
+        "torch",
+        """
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        precise(False)
+        torch.set_float32_matmul_precision("medium")
+        y = x * 2
+        """,
+        """
+        from torch import backends
+        def precise(tf32):
+            backends.cudnn.allow_tf32, backends.opt_einsum.enabled = tf32, tf32
+            torch.utils.deterministic.fill_uninitialized_memory = tf32
+        """,
+        """
+        n = torch.get_float32_matmul_precision(), backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        n += backends.cudnn.allow_tf32, backends.opt_einsum.enabled
+        precise(True)
+        torch.set_float32_matmul_precision("highest")
+        backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+        """,
+    ),
+    Case(
+        "precision-by-newer-names-beside-older-ones",
+        "torch",
+        "precisely('ieee')\ny = x * 2",
+        """
+        def precisely(how):
+            if hasattr(torch.backends, "fp32_precision"):
+                torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = how
+        precisely("tf32")
+        """,
+        "n = getattr(torch.backends.cuda.matmul, 'fp32_precision', '')\nprecisely('none')",
+    ),
+    Case(
+        "stance-of-the-compiler",
+        "torch",
+        "torch.compiler.set_stance('force_eager')\ny = x * 2",
+        then="n = torch._dynamo.eval_frame._stance.stance\ntorch.compiler.set_stance('default')",
+    ),
     Case("recursion-limit", "torch", "sys.setrecursionlimit(sys.getrecursionlimit() + 7)\ny = x * 2"),
     Case(
         "built-in-name",
