@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -349,6 +349,7 @@ def _write_locale(saved: str) -> None:
 
 
 _SHOWN = "__warningregistry__"
+_EMPTY: Mapping[str, Any] = {}
 _OF_WARNINGS = ((warnings, "filters"), (warnings, "showwarning"))
 
 
@@ -364,8 +365,13 @@ def _write_warnings(saved: tuple[Any, ...]) -> None:
 
 def _read_shown() -> dict[str, tuple[dict[Any, Any], dict[Any, Any]]]:
     """Return what Python remembers, in each module that has warned, of the warnings that it has shown."""
-    held = ((name, getattr(one, "__dict__", {}).get(_SHOWN)) for name, one in list(sys.modules.items()))
-    return {name: (one, dict(one)) for name, one in held if isinstance(one, dict)}
+    # Of thousands of modules hardly any has warned, and this is read a dozen times in a comparison.
+    shown = {}
+    for name, module in list(sys.modules.items()):  # thousands, of which hardly any has warned
+        held: Mapping[str, Any] = getattr(module, "__dict__", _EMPTY)
+        if _SHOWN in held and isinstance(one := held[_SHOWN], dict):
+            shown[name] = one, dict(one)
+    return shown
 
 
 def _write_shown(saved: dict[str, tuple[dict[Any, Any], dict[Any, Any]]]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import repeat
+from pathlib import Path
 from typing import Any, Protocol
 
 if sys.platform == "win32":
@@ -23,12 +25,13 @@ LEAST_SECONDS = 1e-9
 # of XLA on two cores before the clock, the next takes up to 1.8 times as long as in a loop by hand, with two 1.1. So
 # much waking matters for calls that take fewer seconds than this.
 _WAKING = 1e-3
-# A process is at rest once it uses less than this share of a core during two naps of so many seconds in a row: the
-# system may book the time of other threads only every 4 ms. Some processes never are.
-_NAP = 5e-3
+# A process is at rest once it uses less than this share of a core during two naps of so many seconds in a row, and none
+# of its threads is found running after them. Some processes never are.
+_NAP = 1e-3
 _IDLE = 0.2
 _IDLE_NAPS = 2
-_MOST_NAPS = 40
+_MOST_NAPS = 200
+_THREADS = Path("/proc/self/task")
 
 
 class Timed(Protocol):
@@ -185,7 +188,8 @@ class Local:
             while idle < _IDLE_NAPS and naps < _MOST_NAPS:
                 before = time.process_time()
                 time.sleep(_NAP)
-                idle, naps = idle + 1 if time.process_time() - before < _IDLE * _NAP else 0, naps + 1
+                rests = time.process_time() - before < _IDLE * _NAP and not _others_run()
+                idle, naps = idle + 1 if rests else 0, naps + 1
 
     def finds(self) -> Sequence[Any] | None:
         """Return what the calls find by name now."""
@@ -294,3 +298,20 @@ def _loop(
     for _ in turns:
         wait(call(*args))
     return clock() - start
+
+
+def _others_run() -> bool:
+    """Say whether another thread of this process runs, where the system tells (proc(5)).
+
+    It may book what a thread uses only every 4 ms, which is longer than a nap.
+    """
+    this = str(threading.get_native_id())
+    return any(_runs(thread) for thread in _THREADS.iterdir() if thread.name != this) if _THREADS.is_dir() else False
+
+
+def _runs(thread: Path) -> bool:
+    try:
+        status = (thread / "stat").read_bytes()
+    except OSError:  # it has ended in this moment
+        return False
+    return status.rpartition(b")")[2].split()[0] == b"R"
