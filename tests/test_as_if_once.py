@@ -1161,6 +1161,28 @@ FROM_C = [
         "n = len(seen)",
     ),
     Case(
+        "hook-beside-much-data",
+        "torch",
+        "y = lin(x)",
+        """
+        train, test = ([{"id": i} for i in range(8000)] for _ in range(2))
+        parts = {"a": {i: [i] for i in range(20_000)}, "b": [[[j] for j in range(20)] for i in range(800)]}
+        seen, lin = [], torch.nn.Linear(6, 2)
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda m, a, o: seen.append(1))
+        """,
+        "n = len(seen)\nhandle.remove()",
+    ),
+    Case(
+        "hook-that-fills-what-is-long",
+        "torch",
+        "y = lin(x)",
+        """
+        seen, lin = [0] * 20_000, torch.nn.Linear(6, 2)
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda m, a, o: seen.append(1))
+        """,
+        "n = len(seen)\nhandle.remove()",
+    ),
+    Case(
         "told-by-numpy",
         "torch",
         "np.float64(1) / np.float64(0)\ny = x * 2",
