@@ -26,7 +26,7 @@ from fwmagic.report import MIME, Agreement, Compilation, Failure, Finding, Place
 from fwmagic.report.answer import MOST, answer_of
 from fwmagic.report.findings import of_report
 from fwmagic.report.remarks import details
-from fwmagic.report.words import ranked
+from fwmagic.report.words import headline, ranked
 
 AGREES = Agreement("torch", "agrees", "all values within 1e-5", None)
 DIFFERS = Agreement("torch", "differs", "torch and jax differ at Out: 9.04 and 8.90", "Out", ("9.04", "8.90"))
@@ -223,6 +223,25 @@ def test_of_many_it_is_said_by_itself_whether_their_outputs_agree():
     variants = (*report.variants[:3], some, *report.variants[4:])
     assert str(replace(report, variants=variants)).splitlines()[1] == "outputs not compared"
     assert "all outputs" not in str(pair())
+
+
+@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize(
+    ("agreement", "said"),
+    [
+        (Agreement("torch", "not compared", "not compared: Out (objects cannot be compared)"), "outputs not compared"),
+        (Agreement("torch", "agrees", "jax agrees exactly; not compared: Out (no)"), "not all outputs compared"),
+    ],
+)
+def test_what_was_not_compared_is_seen_at_first(sure, agreement, said):
+    first, second = pair().variants
+    ratio = a_ratio() if sure else replace(a_ratio(), verdict="undecided", low=0.4, high=2.0)
+    report = replace(pair(), variants=(first, replace(second, agreement=agreement)), ratios=(ratio,))
+    look = str(report).partition("variant ")[0]
+    assert said in look
+    assert "outputs agree" not in look
+    assert said in report.to_html().partition("<table")[0]
+    assert any(said in sentence.text for sentence in headline(report))
 
 
 def test_the_machine_comes_before_any_variant_among_what_is_to_be_noted():

@@ -240,10 +240,12 @@ def _span_in_words(r: Ratio) -> str:
 
 def agreement_in_words(report: Report, names: Sequence[str]) -> str:
     """Return whether outputs agree, where they were compared; nothing is said of what nobody asked for."""
-    found = {v.agreement.status for v in report.variants if v.name in names and v.agreement is not None}
-    if found == {"agrees"}:
-        return AGREE
-    return "outputs not compared" if "not compared" in found else ""
+    found = [v.agreement for v in report.variants if v.name in names and v.agreement is not None]
+    if any(one.status == "not compared" for one in found):
+        return "outputs not compared"
+    if any(one.is_partial for one in found):
+        return "not all outputs compared"
+    return AGREE if {one.status for one in found} == {"agrees"} else ""
 
 
 def _several_in_words(report: Report) -> Answer:

@@ -136,9 +136,12 @@ def headline(report: Report) -> list[Sentence]:
     """Return the answer; whether the outputs of many agree; the note of a run that did not end as it should."""
     first = answer_of(report)
     sentences = [Sentence(first.line, first.warning)]
-    if len(report.variants) > _FEW and first.sign in ("✓", "=", "?"):  # of two, the answer says it
-        checked = agreement_in_words(report, [variant.name for variant in report.variants])
-        sentences += [Sentence(f"all {checked}" if checked == AGREE else checked)] if checked else []
+    checked = agreement_in_words(report, [variant.name for variant in report.variants])
+    if checked and first.sign in ("✓", "=", "?"):
+        if checked != AGREE:
+            sentences += [Sentence(checked)] if checked not in first.line else []
+        elif len(report.variants) > _FEW:  # of two, the answer says it
+            sentences.append(Sentence(f"all {checked}"))
     if report.note and report.note not in first.line:
         sentences.append(Sentence(one_line(report.note).rstrip("."), report.state == "failed"))
     return sentences
