@@ -129,8 +129,9 @@ def noted(report: Report) -> list[Remark]:
 
 
 def _is_told(text: str, answer: str) -> bool:
-    """Say whether the answer has what a text ends with: what was raised, or what differs."""
-    return bool(text) and one_line(text.rpartition(": ")[2]) in answer
+    """Say whether the answer has what a text ends with: what two variants have where they differ."""
+    values = one_line(text.rpartition(": ")[2]).split(" and ")
+    return bool(text) and all(value in answer for value in values)
 
 
 def _beyond(text: str, answer: str) -> str:
