@@ -141,10 +141,13 @@ def test_what_is_slower_than_the_axis_stands_at_its_edge_and_is_counted():
     assert f"1 of {MOST_POINTS}" in groups(svg, "beyond")[0].get("aria-label")
 
 
-def test_compile_stages_say_whether_code_was_found_on_disk():
+def test_compile_stages_of_code_that_was_found_on_disk_are_no_bars_like_those_of_compilations():
     warm = a_variant("jax", compilation=a_compilation(cache="disk-warm"))
     svg = to_svg(a_report(a_variant("torch"), warm), "stages")
-    assert svg.count(">(cold)<") == svg.count(">(disk cache)<") == 1
+    assert svg.count(">(cold)<") == svg.count(">(cached)<") == 1
+    sizes = [[*map(float, re.findall(r"[-\d.]+", mark.get("d")))] for mark in groups(svg, "stages")]
+    heights = [max(size[1::2]) for size in sizes]
+    assert heights == [22, 22, 6, 6]
 
 
 def test_what_is_of_different_things_is_drawn_weak():

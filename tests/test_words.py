@@ -157,7 +157,7 @@ def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
     ("fields", "told", "folded"),
     [
         ({}, "812 ms (cold)", True),
-        ({"cache": "disk-warm"}, "812 ms (disk cache)", True),
+        ({"cache": "disk-warm"}, "cached (812 ms)", True),
         ({"cache": "none"}, "812 ms (in vain)", True),
         ({"cache": "unknown"}, "812 ms (cache unknown)", True),
         ({"cache": "reused", "stages": ()}, "reused", False),

@@ -30,7 +30,9 @@ DIFFER = "outputs differ"
 #: How a column of ratios is headed: they are no quotients of the times beside them.
 PAIRED = "paired ratio"
 #: What a time of compiling is one of, by what the compiler's cache on disk had of it.
-CACHES = {"cold": "cold", "disk-warm": "disk cache", "unknown": "cache unknown"}
+CACHES = {"cold": "cold", "unknown": "cache unknown"}
+#: What stands where that time would, if code came from that cache: a first compilation takes longer.
+CACHED = "cached"
 # Less memory than this, in bytes, is not worth a look.
 _LEAST_MEMORY = 2**20
 Row = tuple[str, ...]
@@ -175,7 +177,10 @@ def _number_cell(value: float | None) -> str:
 
 
 def compile_cell(variant: Variant) -> str:
-    """Return what compiling took, and whether it was afresh, from a cache or in vain; or that nothing had to be."""
+    """Return what compiling took, and whether it was afresh or in vain; or where the program came from instead.
+
+    What a cache on disk took has its place in parentheses: it is no time beside those of compilations.
+    """
     compilation, known = variant.compilation, variant.compile_stages
     compiling = sum(value for _, value in known)
     if compilation is not None and compilation.cache == "reused" and not known:
@@ -184,6 +189,8 @@ def compile_cell(variant: Variant) -> str:
         return NOT_AVAILABLE
     if compilation.cache == "none":
         return f"{seconds(compiling)} (in vain)"
+    if compilation.cache == "disk-warm":
+        return f"{CACHED} ({seconds(compiling)})"
     return f"{seconds(compiling)} ({CACHES.get(compilation.cache, compilation.cache)})"
 
 

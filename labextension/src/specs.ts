@@ -60,7 +60,7 @@ export function charts(reports: readonly Report[]): Chart[] {
   return Object.entries(files)
     .map(([name, spec]) => ({
       name,
-      title: spec.usermeta.title + (name === 'times' ? axis(reports, shown) : ''),
+      title: spec.usermeta.title + (name === 'times' ? axis(reports, shown) : name === 'stages' ? cached(reports) : ''),
       spec: { ...spec, datasets: { variants, ratios: pairs } },
       table: {
         head: spec.usermeta.table,
@@ -125,6 +125,12 @@ function axis(reports: readonly Report[], shown: number[] | undefined): string {
     ...(beyond > 0 ? [`, ▸ ${beyond} slower dot${beyond > 1 ? 's' : ''}`] : []),
     ...(low > 0 ? [', axis not from 0'] : [])
   ].join('');
+}
+
+/** Return what a thin bar means, if there is one: what a cache on disk took is no time of compiling. */
+function cached(reports: readonly Report[]): string {
+  const some = reports.some(r => r.variants.some(v => v.compilation?.cache === 'disk-warm'));
+  return some ? ', thin: from the disk cache' : '';
 }
 
 /** Return the ratios to the baseline, each with the colour of its variant. */

@@ -132,6 +132,13 @@ describe('charts', () => {
     expect(title(4e-4, 5.2e-4)).toContain(', ▸ 4 slower dots, axis not from 0');
   });
 
+  it('says what the thin bars of a compilation are', () => {
+    const title = (cache: string) =>
+      charts([{ ...all, variants: [{ ...all.variants[0], compilation: { ...compilation, cache } }] }])[2].title;
+    expect(title('cold')).toBe('Compile stages');
+    expect(title('disk-warm')).toBe('Compile stages, thin: from the disk cache');
+  });
+
   it('draws weak what is of different things', () => {
     const differs = { reference: 'torch', status: 'differs' as const, sentence: '', path: null, pair: [] };
     const variants = [variant('torch'), variant('jax', 0.5e-3, { agreement: differs })];
