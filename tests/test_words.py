@@ -130,6 +130,39 @@ def test_an_amount_that_has_a_lower_and_an_upper_bound_is_a_span_everywhere():
     assert "+24.0 MiB" not in str(report) + report.details()
 
 
+def spans(*bounds: tuple[int, int | None], device: str = "host") -> Report:
+    """Return a report of variants whose memory lies between so many MiB."""
+    variants = []
+    for name, (low, high) in zip("abc", bounds, strict=False):
+        amount = Amount("in use", low << 20, "counted", most=None if high is None else high << 20)
+        ledger = Ledger(device if name == "a" else "host", None, (amount,), start=1 << 30)
+        variants.append(a_variant(name, memory=(ledger,)))
+    return a_report(*variants, baseline="a")
+
+
+@pytest.mark.parametrize(
+    ("report", "which"),
+    [
+        (spans((24, 48), (30, 50)), "a and b"),
+        (spans((24, 48), (30, None)), "a and b"),
+        (spans((0, None), (24, 48), (30, 50)), "b and c"),
+        (spans((24, 48), (48, 50)), None),
+        (spans((24, None), (24, 48)), None),
+        (spans((24, None), (24, None)), None),
+        (spans((24, 48), (30, 50), device="cuda:0"), None),
+    ],
+)
+def test_whether_one_needs_more_memory_is_said_where_ranges_overlap(report, which):
+    assert ("memory (not sure)" in str(report)) == (which is not None)
+    assert ("memory (not sure)" in figures(report).head) == (which is not None)
+    html = report.to_html()
+    assert ("<th>memory <small>(not sure)" in html) == (which is not None)
+    assert 'data-left="compile, memory, compiled"' in html
+    assert "fw-wide3" in html
+    told = f"which of {which} needs more is not sure: their ranges overlap"
+    assert (told in report.details()) == (told in html) == (which is not None)
+
+
 def test_a_ratio_that_moved_between_two_levels_gives_both():
     regimes = (Regime(0.881, 0.57), Regime(1.48, 0.43))
     ratio = a_ratio("undecided", 1.1, 0.87, 1.5, regimes=regimes, repeatable=False)

@@ -31,9 +31,11 @@ from fwmagic.report.report import (
 )
 from fwmagic.report.tables import (
     NOT_AVAILABLE,
+    UNSURE,
     bytes_in_words,
     compile_cell,
     device_in_words,
+    overlapping,
     range_in_words,
     segment_in_words,
     uses_memory,
@@ -50,6 +52,8 @@ _COMPILED = {
 _SAID_BY = {"FW302": "not warm", "FW401": "outputs"}
 # The longest remark, and what a notebook stores at most of one that quotes an error.
 _LONGEST, _LONGEST_ERROR = 600, 2000
+# So many variants are named.
+_FEW_NAMES = 4
 #: The name of the remarks on all variants.
 ALL = "all variants"
 #: Of more variants than these, a notebook stores only what is to be noted on each.
@@ -113,7 +117,7 @@ def details(report: Report) -> list[Group]:
     shared = [line for line in first if others and all(line in lines for lines in others)]
     named = {finding.variant for finding in report.findings}
     of_all = _findings_in_words(report, named - names | {None}, answer.line)
-    groups = [(ALL, [*_verdict_remarks(report, answer), *of_all, *shared])]
+    groups = [(ALL, [*_verdict_remarks(report, answer), *of_all, *shared, *_order_of_memory(report)])]
     groups += [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     # By weight: what concerns all numbers before what concerns one, and in each what changes how they are read.
     weighed = ((name, sorted(lines, key=lambda line: not line.warning)) for name, lines in groups)
@@ -344,6 +348,14 @@ def _peak_in_words(ledger: Ledger) -> Remark:
     ]
     told = any(one.most is not None for one in ledger.peak)  # a span says already that something is not known
     return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note) and not told)
+
+
+def _order_of_memory(report: Report) -> Iterator[Remark]:
+    """Yield which variants' memory has no order, as far as is known."""
+    names = overlapping(report) if uses_memory(report) else []
+    if names:
+        which = names if len(names) <= _FEW_NAMES else [f"{len(names)} variants"]
+        yield Remark("memory", f"which of {' and '.join(which)} needs more is {UNSURE}: their ranges overlap")
 
 
 def _source_in_words(ledger: Ledger) -> Iterator[Remark]:

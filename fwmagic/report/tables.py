@@ -27,6 +27,8 @@ from fwmagic.report.report import (
 NOT_AVAILABLE = "n/a"
 #: What stands beside a ratio in the place of its interval, where it is one of different things.
 DIFFER = "outputs differ"
+#: What stands in the head of a column whose figures do not tell which variant needs more.
+UNSURE = "not sure"
 #: How a column of ratios is headed: they are no quotients of the times beside them.
 PAIRED = "paired ratio"
 #: What a time of compiling is one of, by what the compiler's cache on disk had of it.
@@ -63,7 +65,7 @@ def table(report: Report) -> Table:
         "per call": [_each_cell(variant) for variant in report.variants],
         over: [_ratio_cell(v.name, ratios, report.baseline, void) for v in report.variants],
         "compile": [compile_cell(variant) for variant in report.variants],
-        "memory": [_memory_cell(variant) if uses_memory(report) else NOT_AVAILABLE for variant in report.variants],
+        memory_head(report): [_memory_cell(v) if uses_memory(report) else NOT_AVAILABLE for v in report.variants],
         "compiled": [_compiled_cell(variant) for variant in report.variants],
     }
     if not ratios:
@@ -94,7 +96,7 @@ def figures(report: Report) -> Table:
 
 def _memory_columns(report: Report) -> dict[str, list[str]]:
     return {
-        "memory": [_in_use_cell(variant) for variant in report.variants],
+        memory_head(report): [_in_use_cell(variant) for variant in report.variants],
         "peak held": [_held_cell(variant) for variant in report.variants],
         **{name: [_released_cell(variant, name) for variant in report.variants] for name in _released(report)},
     }
@@ -119,11 +121,39 @@ def uses_memory(report: Report) -> bool:
     return asked or any(one.in_use is not None and one.in_use >= _LEAST_MEMORY for one in ledgers)
 
 
+def memory_head(report: Report) -> str:
+    """Return how the column of memory is headed: where ranges overlap, nobody knows which variant needs more."""
+    return f"memory ({UNSURE})" if overlapping(report) else "memory"
+
+
+def overlapping(report: Report) -> list[str]:
+    """Return the variants that may need more memory than another one, and may need less."""
+    known = {v.name: (one.device, *_span(one)) for v in report.variants if (one := _told_ledger(v)) is not None}
+    return [
+        name
+        for name, (device, low, high) in known.items()
+        if any(
+            (device, True, True) == (where, low < most, least < high) and (low < high or least < most)
+            for other, (where, least, most) in known.items()
+            if other != name
+        )
+    ]
+
+
+def _told_ledger(variant: Variant) -> Ledger | None:
+    """Return the ledger that the table tells: of the first device of which it is known how much was in use."""
+    return next((ledger for ledger in variant.memory if ledger.in_use is not None), None)
+
+
+def _span(ledger: Ledger) -> tuple[int, int]:
+    """Return between which two numbers of bytes lies what was in use at the peak."""
+    amount = next(one for one in ledger.peak if one.kind == "in use" and one.bytes is not None)
+    return amount.bytes or 0, amount.bytes or 0 if amount.most is None else amount.most
+
+
 def _memory_cell(variant: Variant) -> str:
-    for ledger in variant.memory:
-        if ledger.in_use is not None:
-            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)}"
-    return NOT_AVAILABLE
+    ledger = _told_ledger(variant)
+    return NOT_AVAILABLE if ledger is None else f"{'+' if ledger.on_top else ''}{used_in_words(ledger)}"
 
 
 def _compiled_cell(variant: Variant) -> str:
@@ -195,12 +225,12 @@ def compile_cell(variant: Variant) -> str:
 
 
 def _in_use_cell(variant: Variant) -> str:
-    for ledger in variant.memory:
-        if ledger.in_use is not None:
-            # of a process that ended, what its own start took is in it
-            seen = ", last seen" if ledger.how == "last seen" else ""
-            return f"{'+' if ledger.on_top else ''}{used_in_words(ledger)} ({device_in_words(ledger)}{seen})"
-    return NOT_AVAILABLE
+    ledger = _told_ledger(variant)
+    if ledger is None:
+        return NOT_AVAILABLE
+    # of a process that ended, what its own start took is in it
+    seen = ", last seen" if ledger.how == "last seen" else ""
+    return f"{_memory_cell(variant)} ({device_in_words(ledger)}{seen})"
 
 
 def _held_cell(variant: Variant) -> str:

@@ -25,6 +25,12 @@ const SOURCES: Partial<Record<string, (variant: Variant) => string[]>> = {
   memory: ({ memory }) => memory.flatMap(ledger => ledger.peak.map(amount => amount.why || amount.source)),
   timeline: ({ memory }) => memory.filter(({ timeline }) => timeline.seconds.length > 0).map(({ source }) => source)
 };
+/** What is to be known of a chart as a whole, beside its title. */
+const BESIDE: Partial<Record<string, (reports: readonly Report[]) => string>> = {
+  times: axis,
+  stages: cached,
+  memory: order
+};
 /** The width in pixels of a column of a legend, and the one from which all of it stands in one row. */
 const LEGEND = 110;
 const WIDE = 4 * LEGEND;
@@ -60,7 +66,7 @@ export function charts(reports: readonly Report[]): Chart[] {
   return Object.entries(files)
     .map(([name, spec]) => ({
       name,
-      title: spec.usermeta.title + (name === 'times' ? axis(reports, shown) : name === 'stages' ? cached(reports) : ''),
+      title: spec.usermeta.title + (BESIDE[name]?.(reports) ?? ''),
       spec: { ...spec, datasets: { variants, ratios: pairs } },
       table: {
         head: spec.usermeta.table,
@@ -118,8 +124,8 @@ function scale(reports: readonly Report[]): number[] | undefined {
 }
 
 /** Return what is to be known of the axis of all times: how many dots are beyond it, and whether it begins at 0. */
-function axis(reports: readonly Report[], shown: number[] | undefined): string {
-  const [low, high] = shown ?? [0, Infinity];
+function axis(reports: readonly Report[]): string {
+  const [low, high] = scale(reports) ?? [0, Infinity];
   const beyond = reports.flatMap(r => r.variants.flatMap(v => v.time?.samples ?? [])).filter(s => s > high).length;
   return [
     ...(beyond > 0 ? [`, ▸ ${beyond} slower dot${beyond > 1 ? 's' : ''}`] : []),
@@ -131,6 +137,12 @@ function axis(reports: readonly Report[], shown: number[] | undefined): string {
 function cached(reports: readonly Report[]): string {
   const some = reports.some(r => r.variants.some(v => v.compilation?.cache === 'disk-warm'));
   return some ? ', thin: from the disk cache' : '';
+}
+
+/** Return whether it is known which variant needs more memory, as the table of figures says it. */
+function order(reports: readonly Report[]): string {
+  const heads = reports.flatMap(r => r.words?.figures.head ?? []);
+  return heads.find(head => head.startsWith('memory ('))?.slice('memory'.length) ?? '';
 }
 
 /** Return the ratios to the baseline, each with the colour of its variant. */

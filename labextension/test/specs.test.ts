@@ -139,6 +139,15 @@ describe('charts', () => {
     expect(title('disk-warm')).toBe('Compile stages, thin: from the disk cache');
   });
 
+  it('says with the words of the figures that ranges of memory have no order', () => {
+    const title = (memory: string) => {
+      const figures = { head: ['variant', memory, 'compiled'], rows: [] };
+      return charts([{ ...all, words: all.words && { ...all.words, figures } }])[3].title;
+    };
+    expect(title('memory')).toBe('Memory at the peak');
+    expect(title('memory (not sure)')).toBe('Memory at the peak (not sure)');
+  });
+
   it('draws weak what is of different things', () => {
     const differs = { reference: 'torch', status: 'differs' as const, sentence: '', path: null, pair: [] };
     const variants = [variant('torch'), variant('jax', 0.5e-3, { agreement: differs })];
