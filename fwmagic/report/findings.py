@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from fwmagic.format import ordinal, percent, ratio, times
 from fwmagic.report.answer import SMALL
 from fwmagic.report.report import Finding, Place, Report, Variant
+from fwmagic.report.tables import contradicted
 
 #: Says how many times as long a variant takes in its other way, with the ends of the interval; None: it has none.
 Otherwise = Callable[[str, bool], tuple[float, float, float] | None]
@@ -25,9 +25,6 @@ _IDLE = 0.5
 _WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
 _CORES = 1.3
-
-# The logarithm from which on a ratio and the quotient of the times are far apart.
-_APART = 0.05
 
 #: Another way that takes up to so many times as long, or as short, is not worth a word.
 _NEAR = 1.1
@@ -353,16 +350,10 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
 
 def _findings_of_ratios(report: Report) -> Iterator[Finding]:
     """Name the ratio of the table that the two times, as a reader divides them, contradict the most."""
-    times = {variant.name: variant.time.median for variant in report if variant.time is not None}
-    quotients = [
-        (times[r.variant] / times[r.over], r)
-        for r in report.over_baseline().values()
-        if times.get(r.variant) and times.get(r.over)
-    ]
-    apart = [(abs(math.log(quotient / r.median)), quotient, r) for quotient, r in quotients]
-    distance, quotient, r = max(apart, key=lambda one: one[0], default=(0.0, 0.0, None))
-    if r is not None and distance > _APART:
-        more = sum(far > _APART for far, *_ in apart) - 1
+    apart = contradicted(report)
+    if apart:
+        name = max(apart, key=lambda one: apart[one][1])
+        (quotient, _), r, more = apart[name], report.over_baseline()[name], len(apart) - 1
         yield Finding(
             "FW503",
             f"the times of {r.variant} and {r.over} give {ratio(quotient)}, their ratio in the same moments is "

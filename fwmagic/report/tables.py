@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,10 @@ DIFFER = "outputs differ"
 UNSURE = "not sure"
 #: How a column of ratios is headed: they are no quotients of the times beside them.
 PAIRED = "paired ratio"
+#: What stands beside a ratio that the quotient of the times contradicts.
+MOVED = "times moved"
+# The logarithm from which on a ratio and the quotient of the times are far apart.
+_APART = 0.05
 #: What a time of compiling is one of, by what the compiler's cache on disk had of it.
 CACHES = {"cold": "cold", "unknown": "cache unknown"}
 #: What stands where that time would, if code came from that cache: a first compilation takes longer.
@@ -58,12 +63,12 @@ class Table:
 
 def table(report: Report) -> Table:
     """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
-    ratios, void = report.over_baseline(), incomparable(report)
+    ratios = report.over_baseline()
     over = f"{PAIRED} to {one_line(report.baseline, 20)}" if report.baseline is not None else PAIRED
     columns = {
         "variant": [one_line(variant.name, 30) for variant in report.variants],
         "per call": [_each_cell(variant) for variant in report.variants],
-        over: [_ratio_cell(v.name, ratios, report.baseline, void) for v in report.variants],
+        over: _ratio_cells(report),
         "compile": [compile_cell(variant) for variant in report.variants],
         memory_head(report): [_memory_cell(v) if uses_memory(report) else NOT_AVAILABLE for v in report.variants],
         "compiled": [_compiled_cell(variant) for variant in report.variants],
@@ -75,13 +80,12 @@ def table(report: Report) -> Table:
 
 def figures(report: Report) -> Table:
     """Return the whole table of the variants; a column that holds nothing for any of them is left out."""
-    ratios, void = report.over_baseline(), incomparable(report)
     over = report.baseline if report.baseline is not None else "the other"
     columns = {
         "variant": [variant.name for variant in report.variants],
         "runs": [f"{variant.framework} {variant.mode}".strip() for variant in report.variants],
         "time per call": [_time_cell(variant) for variant in report.variants],
-        f"{PAIRED} to {over}": [_ratio_cell(v.name, ratios, report.baseline, void) for v in report.variants],
+        f"{PAIRED} to {over}": _ratio_cells(report),
         "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
         "items/s": [_number_cell(v.time.items_per_second if v.time else None) for v in report.variants],
@@ -89,7 +93,7 @@ def figures(report: Report) -> Table:
         **(_memory_columns(report) if uses_memory(report) else {}),
         "compiled": [_compiled_cell(variant) for variant in report.variants],
     }
-    if not ratios:
+    if not report.over_baseline():
         del columns[f"{PAIRED} to {over}"]
     return _without_empty(columns)
 
@@ -177,16 +181,37 @@ def incomparable(report: Report) -> frozenset[str]:
     return names if differ and (report.baseline in differ or len(names - differ) < 2) else differ
 
 
-def _ratio_cell(name: str, ratios: dict[str, Ratio], baseline: str | None, void: frozenset[str]) -> str:
-    if name == baseline:
-        return "1 (baseline)"
-    r = ratios.get(name)
-    if r is None:
-        return NOT_AVAILABLE
-    if name in void:
-        return f"{ratio(r.median)} ({DIFFER})"
-    span = range_in_words(r) if r.interval is None else ratio_between(*r.interval)
-    return f"{ratio(r.median)} ({span})"
+def contradicted(report: Report) -> dict[str, tuple[float, float]]:
+    """Return the variants whose ratio is not what a reader finds who divides the times, with the quotient and how far.
+
+    That is further than 5 % away, or on the other side of 1 than a verdict.
+    """
+    times = {variant.name: variant.time.median for variant in report if variant.time is not None}
+    found = {}
+    for name, r in report.over_baseline().items():
+        if times.get(r.variant) and times.get(r.over):
+            quotient = times[r.variant] / times[r.over]
+            far, opposite = abs(math.log(quotient / r.median)), math.log(quotient) * math.log(r.median) < 0
+            if far > _APART or (opposite and r.verdict in ("faster", "slower")):
+                found[name] = quotient, far
+    return found
+
+
+def _ratio_cells(report: Report) -> list[str]:
+    ratios, void, moved = report.over_baseline(), incomparable(report), contradicted(report)
+
+    def cell(name: str) -> str:
+        if name == report.baseline:
+            return "1 (baseline)"
+        r = ratios.get(name)
+        if r is None:
+            return NOT_AVAILABLE
+        if name in void:
+            return f"{ratio(r.median)} ({DIFFER})"
+        span = range_in_words(r) if r.interval is None else ratio_between(*r.interval)
+        return f"{ratio(r.median)} ({span}{f', {MOVED}' if name in moved else ''})"
+
+    return [cell(variant.name) for variant in report.variants]
 
 
 def range_in_words(r: Ratio) -> str:

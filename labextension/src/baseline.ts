@@ -6,6 +6,9 @@ import type { Ratio, Report } from './read';
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
 /** What the words of a report say of a ratio that is one of different things. */
 const DIFFER = 'outputs differ';
+/** What they say of one that the quotient of the times contradicts, and from which logarithm on. */
+const MOVED = 'times moved';
+const APART = 0.05;
 /** How the table of figures heads its column of ratios. */
 const HEAD = 'paired ratio to ';
 
@@ -29,7 +32,7 @@ export function rebased(report: Report, name: string): Report {
       figures: {
         head: head.map((one, i) => (i === column ? HEAD + name : one)),
         rows: rows.map((row, i) =>
-          row.map((cell, j) => (j === column ? figure(report.variants[i]?.name ?? '', name, over, other) : cell))
+          row.map((cell, j) => (j === column ? figure(report, report.variants.at(i)?.name ?? '', name, over, other) : cell))
         )
       },
       charts: {
@@ -72,8 +75,22 @@ function span(r: Ratio): string | undefined {
   return r.low && r.high ? between(r.low, r.high) : undefined;
 }
 
+/** Say whether the quotient of the times, as a reader divides them, contradicts a ratio: as `tables.py`. */
+function contradicted(report: Report, r: Ratio): boolean {
+  const [one, base] = [r.variant, r.over].map(name => report.variants.find(v => v.name === name)?.time?.median);
+  const quotient = one && base ? one / base : r.median;
+  const opposite = Math.log(quotient) * Math.log(r.median) < 0 && r.verdict in TURNED;
+  return Math.abs(Math.log(quotient / r.median)) > APART || opposite;
+}
+
 /** Return what the table of figures says of a variant over the baseline. */
-function figure(variant: string, name: string, over: ReadonlyMap<string, Ratio>, other: ReadonlySet<string>): string {
+function figure(
+  report: Report,
+  variant: string,
+  name: string,
+  over: ReadonlyMap<string, Ratio>,
+  other: ReadonlySet<string>
+): string {
   if (variant === name) {
     return '1 (baseline)';
   }
@@ -85,5 +102,5 @@ function figure(variant: string, name: string, over: ReadonlyMap<string, Ratio>,
     return `${ratio(r.median)} (${DIFFER})`;
   }
   const range = r.rounds === 1 ? 'one round' : `range ${r.least && r.most ? between(r.least, r.most) : 'n/a'}`;
-  return `${ratio(r.median)} (${span(r) ?? range})`;
+  return `${ratio(r.median)} (${span(r) ?? range}${contradicted(report, r) ? `, ${MOVED}` : ''})`;
 }

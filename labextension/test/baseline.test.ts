@@ -77,6 +77,20 @@ describe('rebased', () => {
     expect([...incomparable(three)]).toEqual([]);
   });
 
+  it('says of a ratio that the quotient of the times contradicts why it does', () => {
+    const [torch, jax, numpy] = three.variants;
+    const cell = (ratios: typeof three.ratios) => rebased({ ...three, ratios }, 'jax').words?.figures.rows[0][2];
+    const of = (median: number, verdict: 'faster' | 'same') => [{ ...pair, median, low: null, high: null, verdict }];
+    expect(cell(of(0.52, 'faster'))).toBe('1.92 (range n/a)');
+    expect(cell(of(0.53, 'faster'))).toBe('1.89 (range n/a, times moved)');
+    const close = (verdict: 'faster' | 'same') =>
+      rebased({ ...three, variants: [torch, { ...jax, time: torch.time }, numpy], ratios: of(0.98, verdict) }, 'jax');
+    expect(close('same').words?.figures.rows[0][2]).toBe('1.020 (range n/a)');
+    const slower = { ...jax, time: torch.time && { ...torch.time, median: 1.01e-3 } };
+    const turned = { ...three, variants: [torch, slower, numpy], ratios: of(0.98, 'faster') };
+    expect(rebased(turned, 'jax').words?.figures.rows[0][2]).toBe('1.020 (range n/a, times moved)');
+  });
+
   it('comes back to what was stored', () => {
     const there = rebased(three, 'numpy');
     expect(rebased(there, 'torch').words?.figures).toEqual(three.words?.figures);
