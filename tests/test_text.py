@@ -357,6 +357,15 @@ def test_why_a_column_is_left_out_is_among_the_conditions(variants, said):
     (found,) = [line.text for line in conditions(report) if line.label == "left out"] or [None]
     assert found == said
     assert said is None or said in report.to_html()
+    # In the first look of every view, and what a notebook stores is no other word.
+    memory = said and said.partition(";")[0]
+    last = str(report).splitlines()[-1]
+    assert last.startswith(f"M{memory[1:]}; figures" if memory else "Figures")
+    assert memory is None or f"<span class=fw-soft>{memory}</span>" in report.to_html()
+    (stored,) = [
+        one["text"] for one in report._repr_mimebundle_()[MIME]["words"]["conditions"] if one["label"] == "left out"
+    ] or [None]
+    assert stored == said
     assert "left out" not in replace(report, state="running").details(), "it may still come"
 
 

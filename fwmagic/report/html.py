@@ -22,6 +22,7 @@ from fwmagic.report.tables import (
     device_in_words,
     figures,
     incomparable,
+    memory_left_out,
     table,
     used_in_words,
     uses_memory,
@@ -92,6 +93,8 @@ def _rest_html(report: Report) -> str:
     caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
     summary = f'<span class="fw-cut">Remarks{caveat}</span>' if caveat else "Remarks"
     last = _folded_html(summary, "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    left = memory_left_out(report)
+    last = f'<span class="fw-soft">{left}</span>{last}' if left else last
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
 

@@ -35,6 +35,7 @@ from fwmagic.report.tables import (
     bytes_in_words,
     compile_cell,
     device_in_words,
+    memory_left_out,
     overlapping,
     range_in_words,
     segment_in_words,
@@ -433,10 +434,8 @@ def conditions(report: Report) -> list[Remark]:
 
 def _left_out(report: Report) -> Iterator[str]:
     """Yield which columns of a first look are not there, and why."""
-    known = [one for v in report.variants for ledger in v.memory for one in ledger.peak if one.kind == "in use"]
-    counts = [count for one in known if (count := one.most if one.most is not None else one.bytes) is not None]
-    if report.variants and not uses_memory(report):
-        yield f"memory: {size(max(counts))} at most" if counts else "memory: not measured"
+    if memory := memory_left_out(report):
+        yield memory
     if all(compile_cell(variant) == NOT_AVAILABLE for variant in report.variants):
         ways = {v.compilation.way for v in report.variants if v.compilation is not None}
         if ways:

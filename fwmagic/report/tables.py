@@ -144,6 +144,15 @@ def overlapping(report: Report) -> list[str]:
     ]
 
 
+def memory_left_out(report: Report) -> str:
+    """Return why there is no column of memory: so little was used, or nobody looked; empty: there is one."""
+    if not report.variants or uses_memory(report):
+        return ""
+    amounts = [one for v in report.variants for ledger in v.memory for one in ledger.peak if one.kind == "in use"]
+    counts = [count for one in amounts if (count := one.bytes if one.most is None else one.most) is not None]
+    return f"memory: {size(max(counts))} at most" if counts else "memory: not measured"
+
+
 def _told_ledger(variant: Variant) -> Ledger | None:
     """Return the ledger that the table tells: of the first device of which it is known how much was in use."""
     return next((ledger for ledger in variant.memory if ledger.in_use is not None), None)

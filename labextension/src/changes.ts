@@ -3,7 +3,7 @@
 import { diff } from './diff';
 import { between, ratio } from './format';
 import type { Report, Variant } from './read';
-import { figures } from './specs';
+import { figures, memoryLeftOut } from './specs';
 
 export interface Change {
   readonly what: string;
@@ -162,10 +162,7 @@ function ofMemory(name: string, before: Report, after: Report): Change[] {
   if (find(before, name) === undefined || find(after, name) === undefined) {
     return [];
   }
-  const why = [before, after].map(({ words }) => {
-    const left = words?.conditions.find(({ label }) => label === 'left out')?.text ?? '';
-    return /memory: ([^;]*)/.exec(left)?.[1] ?? 'not measured';
-  });
+  const why = [before, after].map(report => memoryLeftOut(report).replace('memory: ', '') || 'not measured');
   return ofMap(memory(name, before), memory(name, after), `${name} memory, `, why);
 }
 

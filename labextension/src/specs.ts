@@ -161,6 +161,12 @@ export function figures(name: string, report: Report, variant: number): string[]
   return variant < 0 ? [] : (words.at(variant) ?? []);
 }
 
+/** Return why a report shows no memory, as its words say it: how little it was, or that nobody looked. */
+export function memoryLeftOut({ words }: Report): string {
+  const left = words?.conditions.find(({ label }) => label === 'left out')?.text ?? '';
+  return /memory: [^;]*/.exec(left)?.[0] ?? '';
+}
+
 /** Return the rows of a chart's table for one of the reports. */
 function rows(name: string, reports: readonly Report[], i: number): { name: string; row: string[] }[] {
   return reports[i].variants.flatMap((variant, j) => {

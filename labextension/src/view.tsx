@@ -9,7 +9,7 @@ import { changes } from './changes';
 import { ChartView, TableView } from './chart';
 import { clock, cut } from './format';
 import { isLines, leftOut, type Report, type Told, type Words } from './read';
-import { charts } from './specs';
+import { charts, memoryLeftOut } from './specs';
 
 /** Goes to a line of the cell of a report; undefined where the notebook does not hold it. */
 export type GoTo = ((line: number) => void) | undefined;
@@ -67,6 +67,10 @@ export function ReportView(
       {charts(reports).map(chart => (
         <ChartView key={chart.name} chart={chart} {...surroundings} />
       ))}
+      {reports.map((report, i) => {
+        const without = memoryLeftOut(report);
+        return without !== '' && <p key={report.run_id}>{reports.length > 1 ? `${'①②'[i]} ${without}` : without}</p>;
+      })}
       {reports.map((report, i) => (
         <section key={report.run_id}>
           {reports.length > 1 && <h3>{i === 0 ? '①' : '②'}</h3>}

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { charts, sized } from '../src/specs';
+import { charts, memoryLeftOut, sized } from '../src/specs';
 import { report, variant, words } from './reports';
 
 const stage = (name: string, seconds: number | null) => ({ name, seconds, source: '' });
@@ -146,6 +146,16 @@ describe('charts', () => {
     };
     expect(title('memory')).toBe('Memory at the peak');
     expect(title('memory (not sure)')).toBe('Memory at the peak (not sure)');
+  });
+
+  it('tells why there is no memory', () => {
+    const told = (text: string) => {
+      const conditions = [{ label: 'left out', text, warning: false, finding: null }];
+      return memoryLeftOut(report({ words: words({ conditions }) }));
+    };
+    expect(told('memory: 12.0 KiB at most; compile: nothing was compiled')).toBe('memory: 12.0 KiB at most');
+    expect(told('compile: nothing was compiled')).toBe('');
+    expect(memoryLeftOut(report({ words: undefined }))).toBe('');
   });
 
   it('draws weak what is of different things', () => {
