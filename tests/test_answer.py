@@ -35,8 +35,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pair(*ratio, **fields) -> Report:
     """Return a comparison of torch and jax whose outputs agree."""
-    jax = a_variant("jax", time=a_time(0.53e-3), agreement=AGREES)
-    return a_report(a_variant("torch"), jax, ratios=(a_ratio(*ratio, **fields),))
+    found = a_ratio(*ratio, **fields)
+    jax = a_variant("jax", time=a_time(1.23e-3 * found.median), agreement=AGREES)
+    return a_report(a_variant("torch"), jax, ratios=(found,))
 
 
 def differing() -> Report:
@@ -296,11 +297,11 @@ def test_the_first_look_is_the_one_that_was_found_good(kind):
     assert max(map(len, lines)) <= 100
 
 
-def test_of_more_than_two_the_quickest_comes_first_when_all_are_done():
+def test_the_quickest_comes_first_when_all_are_done():
     names = [variant.name for variant in ranked(four_variants(10))]
     assert names == ["jax:compiled", "torch:compiled", "torch:eager", "numpy"]
     assert [variant.name for variant in ranked(with_failure())] == ["jax", "torch", "numpy"], "without a time: last"
-    assert [variant.name for variant in ranked(pair())] == ["torch", "jax"]
+    assert [variant.name for variant in ranked(pair())] == ["jax", "torch"], "of two, too"
     going = replace(four_variants(10), state="running")
     assert ranked(going) == going, "no row moves while it runs"
     html = four_variants(10).to_html()

@@ -154,8 +154,8 @@ def headline(report: Report) -> list[Sentence]:
 
 
 def ranked(report: Report) -> Report:
-    """Return a report as a first look has it: of more than two variants that are done with, the quickest first."""
-    if report.state == "running" or len(report.variants) <= 2:
+    """Return a report as every view has it: the quickest variant first, once all are done with."""
+    if report.state == "running":
         return report
     quickest = sorted(report.variants, key=lambda v: math.inf if v.time is None else v.time.median)
     return replace(report, variants=tuple(quickest))
