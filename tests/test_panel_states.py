@@ -266,9 +266,12 @@ def test_the_line_that_unfolds_the_remarks_has_the_first_of_them(lab, lab_server
     lab_server.write("why.ipynb", [code("1", output_of(replace(with_failure(), variants=(*others, told))))])
     lab.open(lab_server, "why.ipynb")
     lab.open_panel()
-    expect(lab.panel.locator("summary", has_text="Remarks")).to_have_text(
-        f"Remarks (1): line 7: TypeError (first run): {why}"
-    )
+    remarks = lab.panel.locator("summary", has_text="Remarks")
+    expect(remarks).to_have_text(f"Remarks (1): line 7: TypeError (first run): {why}")
+    # It stands between the answer and the charts, where it is seen at first.
+    answer, times = lab.panel.locator(".fwm-headline"), lab.panel.locator("figure[data-chart=times]")
+    tops = [one.evaluate("one => one.getBoundingClientRect().top") for one in (answer, remarks, times)]
+    assert tops == sorted(tops)
 
 
 def test_a_table_that_is_wider_than_the_panel_names_the_columns_beyond_its_edge(lab, lab_server):
