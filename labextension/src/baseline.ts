@@ -5,7 +5,7 @@ import type { Ratio, Report } from './read';
 
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
 /** What the words of a report say of a ratio that is one of different things. */
-const DIFFER = 'outputs differ';
+export const DIFFER = 'outputs differ';
 /** What they say of one that the quotient of the times contradicts, and from which logarithm on. */
 const MOVED = 'times moved';
 const APART = 0.05;

@@ -1,6 +1,6 @@
 /** The charts of one report, or of two on the same scales: the package's Vega-Lite specs with the report's rows in them. */
 
-import { incomparable, turned } from './baseline';
+import { DIFFER, incomparable, turned } from './baseline';
 import files from './generated/charts';
 import type { Ratio, Report, Variant } from './read';
 
@@ -28,6 +28,7 @@ const SOURCES: Partial<Record<string, (variant: Variant) => string[]>> = {
 /** What is to be known of a chart as a whole, beside its title. */
 const BESIDE: Partial<Record<string, (reports: readonly Report[]) => string>> = {
   times: axis,
+  ratios: reports => (reports.some(report => overBaseline(report).some(r => r.void)) ? `, ✕ ${DIFFER}` : ''),
   stages: cached,
   memory: order
 };

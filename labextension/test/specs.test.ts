@@ -164,6 +164,9 @@ describe('charts', () => {
     const drawn = charts([report({ variants })])[0].spec.datasets as Record<'variants' | 'ratios', { void: boolean }[]>;
     expect(drawn.variants.map(v => v.void)).toEqual([true, true]);
     expect(drawn.ratios.map(r => r.void)).toEqual([true]);
+    const title = (...shown: Parameters<typeof charts>[0]) => charts(shown)[1].title;
+    expect(title(report(), report({ variants }))).toMatch(/\(log axis\), ✕ outputs differ$/);
+    expect(title(report())).toMatch(/\(log axis\)$/);
   });
 
   it('fits the width, with a legend in columns where that is narrow', () => {
