@@ -30,6 +30,8 @@ jnp.tanh(A @ A)
 """
 
 
+#: Selects a cell by its place.
+SELECT = "at => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = at; }"
 QUICK = "%%compare --budget 0.2\n%%numpy a\nnp.sort(np.ones(9))\n%%numpy b\nnp.sort(np.ones(9))"
 
 
@@ -243,6 +245,7 @@ class TestStoredReports:
         lab.open(lab_server, name)
         lab.open_panel()
         expect(lab.panel.locator("h2")).to_have_text(name)
+        lab.page.evaluate(SELECT, 4)
         expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
         yield older, newer
         lab.page.keyboard.press("Escape")  # closes a menu or the palette
@@ -298,21 +301,33 @@ class TestStoredReports:
         expect(lab.panel.locator(".fwm-changes")).to_have_count(0)
 
     def test_go_to_the_cell(self, lab, two):
+        lab.page.evaluate(SELECT, 1)
         lab.panel.locator("[data-command='fwmagic:go-to-cell']").click()
         lab.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex === 4")
         expect(lab.page.get_by_text("second", exact=True)).to_be_in_viewport()
 
-    def test_it_says_whose_report_it_shows_and_offers_that_of_the_selected_cell(self, lab, two):
-        select = "at => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = at; }"
-        lab.page.evaluate(select, 4)
-        whose = lab.panel.locator(".fwm-whose")
-        expect(whose).to_have_text(re.compile(r"^Shown: .*\[2\] \d\d:\d\d:\d\d\s*$"))
-        lab.page.evaluate(select, 0)
+    def test_it_shows_the_run_of_the_selected_cell_and_says_so_where_it_does_not(self, lab, two):
+        picks, whose = lab.panel.locator(".fwm-pick"), lab.panel.locator(".fwm-whose")
+        first, second = (re.compile(rf"^Shown: .*\[{n}\] \d\d:\d\d:\d\d\s*$") for n in (1, 2))
+        expect(whose).to_have_text(second)
+        lab.page.evaluate(SELECT, 0)
+        expect(whose).to_have_text(first)
+        expect(picks.nth(1)).to_have_attribute("aria-pressed", "true")
+        lab.page.evaluate(SELECT, 1)  # it has none
+        expect(whose).to_have_text(first)
+        lab.page.evaluate(SELECT, 0)
+        picks.nth(0).click()
+        expect(whose).to_have_text(re.compile(r"^Not the selected cell\. Shown: .*\[2\]"))
+        expect(whose).to_have_class(re.compile("fwm-warning"))
         whose.get_by_role("button", name="Show the selected cell: ").click()
-        expect(whose).to_have_text(re.compile(r"^Shown: .*\[1\] \d\d:\d\d:\d\d\s*$"))
-        expect(lab.panel.locator(".fwm-pick").nth(1)).to_have_attribute("aria-pressed", "true")
+        expect(whose).to_have_text(first)
+        # A pinned one stays.
+        lab.panel.get_by_role("button", name="Pin: [1]").click()
+        lab.page.evaluate(SELECT, 4)
+        expect(whose).to_have_text(re.compile(r"^Not the selected cell\. Shown: .*\[1\]"))
 
     def test_the_line_of_a_remark_leads_to_that_line_of_the_cell(self, lab, two):
+        lab.page.evaluate(SELECT, 1)
         lab.panel.get_by_text("Remarks").click()
         lab.panel.get_by_role("button", name="line 2").click()
         lab.page.wait_for_function(
