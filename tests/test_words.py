@@ -99,12 +99,12 @@ def test_the_memory_of_a_chart_is_that_of_its_segments_and_of_its_course():
     assert torch[2:4] == [["cuda:0", "in use", "1.17 GiB"], ["cuda:0", "free in pool", "2.34 GiB"]]
     assert torch[-1] == ["host", "other processes", "not available"]
     assert charts["timeline"][0] == [["cuda:0", "1.17 GiB", "3.52 GiB", "40"]]
-    course = Timeline((0.0, 1.0), (5, 8))
-    sampled = Ledger("host", None, (Amount("in use", 8, "sampled"),), course, how="sampled")
+    course = Timeline((0.0, 1.0), (5, 8 << 20))
+    sampled = Ledger("host", None, (Amount("in use", 8 << 20, "sampled"),), course, how="sampled")
     static = Ledger("CPU", None, (Amount("in use", 9, "XLA"),), how="static")
     charts = to_words(a_report(a_variant("jax", memory=(sampled, static))))["charts"]
-    assert charts["memory"] == [[["host", "in use (sampled)", "8 B"], ["CPU (static)", "in use (static)", "9 B"]]]
-    assert charts["timeline"] == [[["host", "8 B", "n/a", "2"]]]
+    assert charts["memory"] == [[["host", "in use (sampled)", "8.00 MiB"], ["CPU (static)", "in use (static)", "9 B"]]]
+    assert charts["timeline"] == [[["host", "8.00 MiB", "n/a", "2"]]]
 
 
 def test_a_chart_that_would_show_nothing_has_no_words():
@@ -224,6 +224,7 @@ def test_what_compiling_took_is_one_figure_in_every_view(fields, told, folded):
 
 
 def test_a_ratio_of_one_round_has_no_range():
-    one = a_report(ratios=(a_ratio("undecided", 0.9, None, None, rounds=1, least=0.9, most=0.9),))
+    ratio = a_ratio("undecided", 0.9, None, None, rounds=1, least=0.9, most=0.9)
+    one = a_report(a_variant("torch"), a_variant("jax", time=a_time(1.1e-3)), ratios=(ratio,))
     assert "0.900 (one round)" in str(one)
     assert "jax over torch: 1 round" in one.details()

@@ -91,8 +91,7 @@ def _rest_html(report: Report) -> str:
     }
     # Nobody opens what does not say what is in it: as much of the first warning is in sight as fits.
     caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
-    summary = f'<span class="fw-cut">Remarks{caveat}</span>' if caveat else "Remarks"
-    last = _folded_html(summary, "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
     left = memory_left_out(report)
     last = f'<span class="fw-soft">{left}</span>{last}' if left else last
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
@@ -148,7 +147,7 @@ def _why_html(variant: Variant, answer: str) -> str:
         return ""
     why = f"{failure.error}: {failure.message}" if failure.error else failure.message
     whole = escape(one_line(why, _MOST_POINTED))
-    return f'<span class="fw-why fw-cut" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
+    return f'<span class="fw-why" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
 
 
 def _breakable_html(name: str) -> str:

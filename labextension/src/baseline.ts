@@ -32,7 +32,9 @@ export function rebased(report: Report, name: string): Report {
       figures: {
         head: head.map((one, i) => (i === column ? HEAD + name : one)),
         rows: rows.map((row, i) =>
-          row.map((cell, j) => (j === column ? figure(report, report.variants.at(i)?.name ?? '', name, over, other) : cell))
+          row.map((cell, j) =>
+            j === column ? figure(report, report.variants.at(i)?.name ?? '', name, over, other) : cell
+          )
         )
       },
       charts: {
