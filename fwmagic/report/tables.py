@@ -32,8 +32,8 @@ DIFFER = "outputs differ"
 UNSURE = "not sure"
 #: How a column of ratios is headed: they are no quotients of the times beside them.
 PAIRED = "paired ratio"
-#: What stands beside a ratio that the quotient of the times contradicts.
-MOVED = "times moved"
+#: What stands beside a time that contradicts the ratio beside it, if one divides.
+MOVED = "moved"
 # The logarithm from which on a ratio and the quotient of the times are far apart.
 _APART = 0.05
 #: What a time of compiling is one of, by what the compiler's cache on disk had of it.
@@ -63,11 +63,11 @@ class Table:
 
 def table(report: Report) -> Table:
     """Return what a first look needs of each variant; a column that holds nothing for any of them is left out."""
-    ratios = report.over_baseline()
+    ratios, moved = report.over_baseline(), contradicted(report)
     over = f"{PAIRED} to {one_line(report.baseline, 20)}" if report.baseline is not None else PAIRED
     columns = {
         "variant": [one_line(variant.name, 30) for variant in report.variants],
-        "per call": [_each_cell(variant) for variant in report.variants],
+        "per call": [_each_cell(variant, variant.name in moved) for variant in report.variants],
         over: _ratio_cells(report),
         "compile": [compile_cell(variant) for variant in report.variants],
         memory_head(report): [_memory_cell(v) if uses_memory(report) else NOT_AVAILABLE for v in report.variants],
@@ -80,11 +80,11 @@ def table(report: Report) -> Table:
 
 def figures(report: Report) -> Table:
     """Return the whole table of the variants; a column that holds nothing for any of them is left out."""
-    over = report.baseline if report.baseline is not None else "the other"
+    over, moved = report.baseline if report.baseline is not None else "the other", contradicted(report)
     columns = {
         "variant": [variant.name for variant in report.variants],
         "runs": [f"{variant.framework} {variant.mode}".strip() for variant in report.variants],
-        "time per call": [_time_cell(variant) for variant in report.variants],
+        "time per call": [_time_cell(variant, variant.name in moved) for variant in report.variants],
         f"{PAIRED} to {over}": _ratio_cells(report),
         "dispatch / wait": [_dispatch_cell(variant.time) for variant in report.variants],
         "cores": [_number_cell(v.time.cores if v.time else None) for v in report.variants],
@@ -112,10 +112,11 @@ def _without_empty(columns: Mapping[str, list[str]]) -> Table:
     return Table(tuple(one_line(head, 60) for head in shown), tuple(rows))
 
 
-def _each_cell(variant: Variant) -> str:
+def _each_cell(variant: Variant, moved: bool) -> str:
     if variant.time is None:
         return variant.status
-    return f"{seconds(variant.time.median)}{' (once)' if variant.status == 'run-once' else ''}"
+    note = "once" if variant.status == "run-once" else MOVED if moved else ""
+    return f"{seconds(variant.time.median)}{f' ({note})' if note else ''}"
 
 
 def uses_memory(report: Report) -> bool:
@@ -174,13 +175,14 @@ def _compiled_cell(variant: Variant) -> str:
     return NOT_AVAILABLE if way is None else SHORT.get(way, way)
 
 
-def _time_cell(variant: Variant) -> str:
+def _time_cell(variant: Variant, moved: bool) -> str:
     time = variant.time
     if time is None:
         return variant.status
     if variant.status == "run-once":
         return f"{seconds(time.median)} (once)"
-    return f"{seconds(time.median)} ({'no interval' if time.interval is None else seconds_between(*time.interval)})"
+    span = "no interval" if time.interval is None else seconds_between(*time.interval)
+    return f"{seconds(time.median)} ({span}{f', {MOVED}' if moved else ''})"
 
 
 def incomparable(report: Report) -> frozenset[str]:
@@ -191,7 +193,7 @@ def incomparable(report: Report) -> frozenset[str]:
 
 
 def contradicted(report: Report) -> dict[str, tuple[float, float]]:
-    """Return the variants whose ratio is not what a reader finds who divides the times, with the quotient and how far.
+    """Return the variants whose time, divided by the baseline's, is not their ratio: the quotient, and how far it is.
 
     That is further than 5 % away, or on the other side of 1 than a verdict.
     """
@@ -207,7 +209,7 @@ def contradicted(report: Report) -> dict[str, tuple[float, float]]:
 
 
 def _ratio_cells(report: Report) -> list[str]:
-    ratios, void, moved = report.over_baseline(), incomparable(report), contradicted(report)
+    ratios, void = report.over_baseline(), incomparable(report)
 
     def cell(name: str) -> str:
         if name == report.baseline:
@@ -218,7 +220,7 @@ def _ratio_cells(report: Report) -> list[str]:
         if name in void:
             return f"{ratio(r.median)} ({DIFFER})"
         span = range_in_words(r) if r.interval is None else ratio_between(*r.interval)
-        return f"{ratio(r.median)} ({span}{f', {MOVED}' if name in moved else ''})"
+        return f"{ratio(r.median)} ({span})"
 
     return [cell(variant.name) for variant in report.variants]
 

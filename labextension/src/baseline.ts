@@ -6,9 +6,11 @@ import type { Ratio, Report } from './read';
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
 /** What the words of a report say of a ratio that is one of different things. */
 export const DIFFER = 'outputs differ';
-/** What they say of one that the quotient of the times contradicts, and from which logarithm on. */
-const MOVED = 'times moved';
+/** What they say beside a time that contradicts a ratio, if one divides, and from which logarithm on it does. */
+const MOVED = ', moved)';
 const APART = 0.05;
+/** How the table of figures heads its column of times. */
+const TIMES = 'time per call';
 /** How the table of figures heads its column of ratios. */
 const HEAD = 'paired ratio to ';
 
@@ -23,6 +25,7 @@ export function rebased(report: Report, name: string): Report {
   const over = new Map(ratios.filter(r => r.over === name).map(r => [r.variant, r]));
   const column = words.figures.head.findIndex(head => head.startsWith(HEAD));
   const { head, rows } = words.figures;
+  const times = head.indexOf(TIMES);
   return {
     ...report,
     baseline: name,
@@ -31,11 +34,16 @@ export function rebased(report: Report, name: string): Report {
       ...words,
       figures: {
         head: head.map((one, i) => (i === column ? HEAD + name : one)),
-        rows: rows.map((row, i) =>
-          row.map((cell, j) =>
-            j === column ? figure(report, report.variants.at(i)?.name ?? '', name, over, other) : cell
-          )
-        )
+        rows: rows.map((row, i) => {
+          const variant = report.variants.at(i)?.name ?? '';
+          return row.map((cell, j) =>
+            j === column
+              ? figure(variant, name, over, other)
+              : j === times
+                ? time(cell, report, over.get(variant))
+                : cell
+          );
+        })
       },
       charts: {
         ...words.charts,
@@ -85,14 +93,14 @@ function contradicted(report: Report, r: Ratio): boolean {
   return Math.abs(Math.log(quotient / r.median)) > APART || opposite;
 }
 
+/** Return a time with a word on whether it contradicts a ratio. */
+function time(cell: string, report: Report, r: Ratio | undefined): string {
+  const bare = cell.replace(MOVED, ')');
+  return r !== undefined && contradicted(report, r) ? bare.replace(/\)$/, MOVED) : bare;
+}
+
 /** Return what the table of figures says of a variant over the baseline. */
-function figure(
-  report: Report,
-  variant: string,
-  name: string,
-  over: ReadonlyMap<string, Ratio>,
-  other: ReadonlySet<string>
-): string {
+function figure(variant: string, name: string, over: ReadonlyMap<string, Ratio>, other: ReadonlySet<string>): string {
   if (variant === name) {
     return '1 (baseline)';
   }
@@ -104,5 +112,5 @@ function figure(
     return `${ratio(r.median)} (${DIFFER})`;
   }
   const range = r.rounds === 1 ? 'one round' : `range ${r.least && r.most ? between(r.least, r.most) : 'n/a'}`;
-  return `${ratio(r.median)} (${span(r) ?? range}${contradicted(report, r) ? `, ${MOVED}` : ''})`;
+  return `${ratio(r.median)} (${span(r) ?? range})`;
 }

@@ -77,18 +77,26 @@ describe('rebased', () => {
     expect([...incomparable(three)]).toEqual([]);
   });
 
-  it('says of a ratio that the quotient of the times contradicts why it does', () => {
+  it('says beside a time that it contradicts a ratio, if one divides', () => {
     const [torch, jax, numpy] = three.variants;
-    const cell = (ratios: typeof three.ratios) => rebased({ ...three, ratios }, 'jax').words?.figures.rows[0][2];
-    const of = (median: number, verdict: 'faster' | 'same') => [{ ...pair, median, low: null, high: null, verdict }];
-    expect(cell(of(0.52, 'faster'))).toBe('1.92 (range n/a)');
-    expect(cell(of(0.53, 'faster'))).toBe('1.89 (range n/a, times moved)');
-    const close = (verdict: 'faster' | 'same') =>
-      rebased({ ...three, variants: [torch, { ...jax, time: torch.time }, numpy], ratios: of(0.98, verdict) }, 'jax');
-    expect(close('same').words?.figures.rows[0][2]).toBe('1.020 (range n/a)');
+    const rows = [
+      ['torch', '1.00 ms (0.950-1.05 ms, moved)', ''],
+      ['jax', '500 µs (475-525 µs)', '']
+    ];
+    const figures = { head: three.words?.figures.head ?? [], rows };
+    const times = (median: number, verdict: 'faster' | 'same', of = jax) => {
+      const ratios = [{ ...pair, median, verdict }];
+      const variants = [torch, of, numpy];
+      return rebased({ ...three, ratios, variants, words: words({ figures }) }, 'jax').words?.figures.rows.map(
+        r => r[1]
+      );
+    };
+    const [agrees, moved] = ['1.00 ms (0.950-1.05 ms)', '1.00 ms (0.950-1.05 ms, moved)'];
+    expect(times(0.52, 'faster')).toEqual([agrees, '500 µs (475-525 µs)']);
+    expect(times(0.53, 'faster')).toEqual([moved, '500 µs (475-525 µs)']);
     const slower = { ...jax, time: torch.time && { ...torch.time, median: 1.01e-3 } };
-    const turned = { ...three, variants: [torch, slower, numpy], ratios: of(0.98, 'faster') };
-    expect(rebased(turned, 'jax').words?.figures.rows[0][2]).toBe('1.020 (range n/a, times moved)');
+    expect(times(0.98, 'same', slower)?.[0]).toBe(agrees);
+    expect(times(0.98, 'faster', slower)?.[0]).toBe(moved);
   });
 
   it('comes back to what was stored', () => {
