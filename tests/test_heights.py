@@ -118,7 +118,7 @@ def test_dots_have_room_beside_an_open_panel(page):
     page.set_viewport_size({"width": 555, "height": 900})
     page.set_content(f"<title>report</title><body style='margin:0'>{report.to_html()}")
     assert "memory (not sure)" in str(report)
-    assert page.locator(".fw-strip svg").first.bounding_box()["width"] >= 120
+    assert page.locator(".fw-strip svg").first.bounding_box()["width"] >= 110
     rows = page.locator(".fw-rows tbody tr").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
     assert max(rows) <= 44
 
