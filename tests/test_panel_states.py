@@ -306,8 +306,9 @@ def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server)
 @pytest.mark.parametrize(("budget", "least"), [(4, 3), pytest.param(10, 6, marks=pytest.mark.slow)])
 @pytest.mark.slow
 def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server, budget, least):
-    lab_server.write("steady.ipynb", [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))])
-    lab.open(lab_server, "steady.ipynb")
+    name = f"steady{budget}.ipynb"  # of one that was open before, the panel has its run, and shows that at first
+    lab_server.write(name, [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))])
+    lab.open(lab_server, name)
     lab.open_panel()
     lab.page.evaluate(
         """() => {

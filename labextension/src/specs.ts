@@ -124,8 +124,14 @@ function scale(reports: readonly Report[]): number[] | undefined {
   return all.length > 1 ? [low > 0.45 * high ? low : 0, high] : all.at(0);
 }
 
-/** Return what is to be known of the axis of all times: how many dots are beyond it, and whether it begins at 0. */
+/**
+ * Return what is to be known of the axis of all times: how many dots are beyond it, and whether it begins at 0. While a
+ * run goes on, nothing: it would come and go, and move what is below.
+ */
 function axis(reports: readonly Report[]): string {
+  if (reports.some(report => report.state === 'running')) {
+    return '';
+  }
   const [low, high] = scale(reports) ?? [0, Infinity];
   const beyond = reports.flatMap(r => r.variants.flatMap(v => v.time?.samples ?? [])).filter(s => s > high).length;
   return [

@@ -130,6 +130,8 @@ describe('charts', () => {
     expect(title(0, 2e-3)).toBe('Time per call: ● block, ┃ median, ▒ 95 % interval');
     expect(title(0, 1e-3)).toContain('interval, ▸ 1 slower dot');
     expect(title(4e-4, 5.2e-4)).toContain(', ▸ 4 slower dots, axis not from 0');
+    const going = report({ state: 'running', words: words({ scale: [4e-4, 5.2e-4] }) });
+    expect(charts([going])[0].title).toBe(title(0, 2e-3));
   });
 
   it('says what the thin bars of a compilation are', () => {
