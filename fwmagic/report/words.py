@@ -36,6 +36,7 @@ from fwmagic.report.tables import (
     figures,
     incomparable,
     segment_in_words,
+    uses_memory,
 )
 
 # The answer on so many variants has room for more than their times.
@@ -108,7 +109,7 @@ def to_words(report: Report) -> dict[str, Any]:
         headline=tuple(headline(report)),
         brief=answer.brief,
         figures=figures(report),
-        charts=charts(report),
+        charts=charts(without_little_memory(report)),
         details=tuple(_stored_group(group) for group in stored_details(report)),
         conditions=tuple(conditions(report)),
         budget=seconds(report.budget),
@@ -117,6 +118,14 @@ def to_words(report: Report) -> dict[str, Any]:
         scale=tuple(scale(v.time for v in report if v.time is not None) or ()),
     )
     return typing.cast("dict[str, Any]", wire.encode(words, MOST_POINTS))
+
+
+def without_little_memory(report: Report) -> Report:
+    """Return a report as it is stored: without memory that is not shown, but for why some of it is not known."""
+    if uses_memory(report):
+        return report
+    slim = (replace(v, memory=tuple(one for one in v.memory if one.in_use is None)) for v in report.variants)
+    return replace(report, variants=tuple(slim))
 
 
 def _stored_group(group: Group) -> Group:
@@ -148,8 +157,8 @@ def headline(report: Report) -> list[Sentence]:
 
 
 def ranked(report: Report) -> Report:
-    """Return a report as a first look has it: of more than two variants that are done with, the quickest first."""
-    if report.state == "running" or len(report.variants) <= 2:
+    """Return a report as every view has it: the quickest variant first, once all are done with."""
+    if report.state == "running":
         return report
     quickest = sorted(report.variants, key=lambda v: math.inf if v.time is None else v.time.median)
     return replace(report, variants=tuple(quickest))

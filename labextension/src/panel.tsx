@@ -263,8 +263,11 @@ function Whose(props: { notebook: NotebookRuns; trans: TranslationBundle }): Rea
   const { notebook, trans } = props;
   const { chosen, other } = notebook;
   return (
-    <p className="fwm-whose">
-      {chosen.length === 1 && trans.__('Shown: %1', whose(chosen[0].report, trans))}{' '}
+    <p className={other ? 'fwm-whose fwm-warning' : 'fwm-whose'}>
+      {chosen.length === 1 &&
+        (other
+          ? trans.__('Not the selected cell. Shown: %1', whose(chosen[0].report, trans))
+          : trans.__('Shown: %1', whose(chosen[0].report, trans)))}{' '}
       {other && (
         <button
           onClick={() => {
