@@ -18,8 +18,9 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.caches import CachedCopy
-from fwmagic.cells.kinds import MISSING, OF_OTHERS
+from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.names import names_of_code
+from fwmagic.cells.namespaces import OF_OTHERS
 from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
 from fwmagic.cells.held import functions_held
-from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, GLOBALS, MISSING, MODULE, BindingsKind, Kind
+from fwmagic.cells.kinds import DICTIONARY, MISSING, Kind
 from fwmagic.cells.modules import is_function_of_user, is_of_user, modules_of, parts_named
 from fwmagic.cells.names import looks_up
+from fwmagic.cells.namespaces import ABSTRACT, CLASS, GLOBALS, MODULE, BindingsKind
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans, is_only_read
 from fwmagic.frameworks import Framework, Kept
 
