@@ -1122,6 +1122,17 @@ def train():
         "held = jnp.ones(5)",
         "gone = held.is_deleted()",
     ),
+    Case(
+        "gradients-of-what-is-no-leaf",
+        "torch",
+        "h.grad, k.grad = None, torch.ones(3)\nk.register_hook(lambda g: g * 2)\ny = x * 2",
+        """
+        w = torch.ones(3, requires_grad=True)
+        h, k = w * 2, w * 3
+        h.retain_grad(), k.retain_grad(), h.sum().backward(retain_graph=True)
+        """,
+        "g = h.grad, k.grad\nk.sum().backward()\nlast = w.grad",
+    ),
     Case("deleted-of-its-own", "jax", "part = X + 1\npart.delete()\nX * 2", then="gone = part.is_deleted()"),
 ]
 #: Code of the notebook that no name of the cell leads to: an object in C holds it, or Python and NumPy call it.
