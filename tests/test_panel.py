@@ -581,6 +581,14 @@ def test_a_hundred_reports_are_all_listed(lab, lab_server):
     expect(lab.panel.locator(".fwm-runs li")).to_have_count(100)
     lab.panel.locator(".fwm-pick").nth(50).click()
     expect(lab.panel.locator(".fwm-pick").nth(50)).to_have_attribute("aria-pressed", "true")
+    # The run of the selected cell is in sight in the list.
+    lab.page.evaluate(SELECT, 20)
+    expect(lab.panel.locator(".fwm-pick").nth(79)).to_have_attribute("aria-pressed", "true")
+    place = "one => [one.getBoundingClientRect().top, one.getBoundingClientRect().bottom]"
+    (top, end), (first, last) = (
+        lab.panel.locator(one).evaluate(place) for one in (".fwm-runs ul", ".fwm-runs li[aria-current=true]")
+    )
+    assert top - 1 <= first < last <= end + 1
     field = lab.panel.get_by_label("Filter the reports")
     field.fill("outputs number7")
     expect(lab.panel.locator(".fwm-pick")).to_have_count(11)
