@@ -111,21 +111,20 @@ class TestDoneOnce:
         assert variant.time.median >= 0.005 or "waits" not in said
 
     @pytest.mark.parametrize(
-        "turn",
+        ("magic", "turn"),
         [
-            "y = y * 0.9 + len(collections.Counter(words[60 * i : 60 * i + 60]))",
-            "s = 0.0\n    for j in range(60):\n        s += math.cos(i * j)\n    y = y - s * y",
-            "y = y - sum(wave(60)) * y",
+            ("torch", "y = y * 0.9 + len(collections.Counter(words[60 * i : 60 * i + 60]))"),
+            ("jax", "y = y * 0.9 + len(collections.Counter(words[60 * i : 60 * i + 60]))"),
+            ("jax", "s = 0.0\n    for j in range(60):\n        s += math.cos(i * j)\n    y = y - s * y"),
         ],
-        ids=["library", "loop", "function"],
+        ids=["library-torch", "library-jax", "loop"],
     )
-    @pytest.mark.parametrize("magic", ["torch", "jax"])
     def test_so_is_a_little_in_each_turn_of_a_loop_that_calls_the_framework(self, notebook, magic, turn):
         run(notebook, "row = X[0]" if magic == "jax" else "row = torch.from_numpy(np.array(X[0]))")
         text = f"y = row\nfor i in range(30):\n    {turn}\ny.sum()"
         run(notebook, f"%%{magic} {QUICK} -o r\n{text}")
         assert only(notebook).compilation.way != "cell"
-        assert re.search("once and never again|more than 1,000 operations", only(notebook).compilation.reason)
+        assert "once and never again" in only(notebook).compilation.reason
 
     @pytest.mark.parametrize("call", ["rested", "noisy", "drawn", "stamped"])
     def test_neither_is_a_function_compiled_that_does_it(self, notebook, call):
