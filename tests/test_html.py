@@ -469,7 +469,7 @@ def test_style_is_scoped_and_fits_light_dark_and_narrow(report):
     style = re.search(r"<style>(.*?)</style>", to_html(report), re.DOTALL).group(1)
     assert "color-scheme:light dark" in style
     assert "var(--jp-content-font-color1,var(" in style
-    assert "@container (max-width:520px)" in style
+    assert "@container (width<=520px)" in style
     depth = list(itertools.accumulate({"{": 1, "}": -1}.get(letter, 0) for letter in style.strip()))
     assert style.count("{") > 20
     assert style.strip().startswith(".fwmagic{")

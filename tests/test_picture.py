@@ -169,6 +169,14 @@ def test_what_memory_may_be_at_most_is_drawn_up_to_there_and_fainter():
     assert "perhaps in use" not in words(to_svg(with_memory(), "memory"))
 
 
+def test_every_course_of_memory_has_its_name_led_to_its_peak():
+    """One that needed next to nothing was a line at the bottom without a name."""
+    courses = [a_variant(n, memory=(a_ledger("host", size, points=9),)) for n, size in (("a", 2**20), ("b", 2**28))]
+    svg = to_svg(a_report(*courses), "timeline")
+    assert sorted(mark.text for mark in groups(svg, "timeline_names")) == ["a, host", "b, host"]
+    assert len(groups(svg, "timeline_leaders")) == 2
+
+
 def test_no_memory_stands_at_the_zero_of_its_axis():
     nothing = (Ledger("host", None, (Amount("in use", 0, "VmHWM"),)),)
     svg = to_svg(a_report(a_variant("torch", memory=nothing), a_variant("jax", memory=nothing)), "memory")
