@@ -23,6 +23,7 @@ from fwmagic.cells.modules import is_function_of_user, is_of_user, modules_of, p
 from fwmagic.cells.names import looks_up
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans, is_only_read
 from fwmagic.frameworks import Framework, Kept
+from fwmagic.libraries import module_of
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
 #: Bytes of arrays that are saved only because some code may look up any name.
@@ -279,7 +280,7 @@ class Walk:
         """
         if issubclass(type(value), types.FunctionType):
             return own and (value.__globals__ is self._namespace or value.__globals__ is vars(functools))
-        is_open = plan.builtin or type(value).__module__ == "functools" or issubclass(type(value), threading.Condition)
+        is_open = plan.builtin or module_of(type(value)) == "functools" or issubclass(type(value), threading.Condition)
         return plan.notebook or (own and is_open)
 
     def _enter(self, value: Any, kinds: tuple[Kind, ...], parent: int, key: Any, own: bool, inner: bool) -> None:
