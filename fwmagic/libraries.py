@@ -1,4 +1,4 @@
-"""Libraries: which files belong to one, and not to the user."""
+"""Libraries: which files belong to one, and not to the user; and what a class tells of where it comes from."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def is_of_library(path: str) -> bool:
     if _INSTALLED & {*Path(path).parts} or any(Path(path).is_relative_to(folder) for folder in _folders()):
         return True
     return any(_is_installed(path, folder) for folder in sys.path if folder and isinstance(folder, str))
+
+
+def module_of(class_: type) -> str:
+    """Return the name of the module that a class says it is of; `builtins`: one in C that is named without a module."""
+    module = getattr(class_, "__module__", None)
+    return module if isinstance(module, str) else "builtins"
 
 
 def _is_installed(path: str, folder: str) -> bool:

@@ -6,6 +6,9 @@ import ctypes
 from typing import Any
 
 import numpy as np
+import pytest
+from scipy.sparse import eye_array
+from scipy.sparse.linalg import splu
 from snapshots import ALL, notebook, round_trip, run
 
 from fwmagic.cells.snapshot import Snapshot
@@ -100,3 +103,27 @@ def test_what_another_library_hides_in_c_cannot_be_put_back():
     found = Snapshot(notebook(v=held), ["v"], ALL).unrestorable
     assert [path for path, _ in found] == ["v"]
     assert "keeps its state where Python cannot look" in found[0][1]
+
+
+@pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
+def test_what_is_hidden_in_c_has_no_module_inside_of_an_object_of_a_library():
+    image = type("Image", (), {"__module__": "pandas"})()
+    for image.core in (splu(eye_array(3).tocsc()), in_c("ImagingCore", "pixel")()):
+        ((path, why),) = Snapshot(notebook(v=image), ["v"], ALL).unrestorable
+        assert path == "v.core"
+        assert why == f"a {type(image.core).__name__} keeps its state where Python cannot look"
+
+
+@pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
+@pytest.mark.parametrize("magic", ["%%torch --budget 0.1 -o r", "%%compare --budget 0.1 -o r\n%%jax"])
+def test_a_cell_that_may_change_it_is_not_run_again(shell, magic):
+    image = type("Image", (), {"__module__": "pandas"})()
+    image.core = in_c("ImagingCore", "pixel")()
+    image.core.pixel = 0
+    shell.push({"image": image})
+    shell.run_cell(f"{magic}\nimage.core.pixel += 1\nimage.core.pixel").raise_error()
+    once = magic.startswith("%%torch")
+    assert image.core.pixel == once
+    (variant,) = shell.user_ns["r"]
+    assert variant.status == ("run-once" if once else "not timed")
+    assert "ImagingCore keeps its state where Python cannot look" in variant.note

@@ -116,7 +116,9 @@ def test_a_verdict_is_withheld_where_the_work_differs():
 
 
 class Blocks:
-    """The calls of a variant whose blocks take a millisecond each, until Ctrl-C is pressed in one of them."""
+    """The calls of a variant that take a millisecond each, until Ctrl-C is pressed in one of their blocks."""
+
+    seconds = 1e-3
 
     pool = ""
     most_calls = None
@@ -137,7 +139,7 @@ class Blocks:
             self.left -= 1
             if not self.left:
                 raise KeyboardInterrupt
-        return Block(1e-3 * calls, 1e-3 * calls, calls, False)
+        return Block(self.seconds * calls, self.seconds * calls, calls, False)
 
     def split(self, calls, lead_in):
         return []
@@ -163,6 +165,59 @@ def test_on_a_crowded_machine_only_a_large_difference_is_a_verdict(times, verdic
     (ratio,) = report.ratios
     assert (ratio.verdict, ratio.note) == (verdict, f"{note} for 1")
     assert report.fastest == ("a" if verdict == "slower" else None)
+
+
+class Elsewhere(Blocks):
+    """The calls in another way: once they begin, those of the variant take other times, too."""
+
+    def __init__(self, name, variant, seconds, meanwhile):
+        super().__init__(name)
+        self.variant, self.seconds, self.meanwhile = variant, seconds, meanwhile
+
+    def block(self, calls, lead_in):
+        self.variant.seconds = self.meanwhile
+        return super().block(calls, lead_in)
+
+
+def of_two_ways(way, other, meanwhile=1e-3, crowded="", withheld=""):
+    """Return what is found of a variant whose calls take 1 ms, and `meanwhile` beside those of the other way."""
+    draft = Draft("compare", lambda _: None, Options("compare"))
+    draft.add(a_variant("a", mode="auto", status="waiting", compilation=a_compilation(way=way)))
+    calls = Blocks("a")
+    apart = Elsewhere("a in another way", calls, other, meanwhile)
+    one = Entrant(calls, tuple, other=apart, withheld=withheld)
+    return {found.code: found.sentence for found in measure(draft, one, crowded=lambda _: crowded).findings}
+
+
+@pytest.mark.parametrize("meanwhile", [1e-3, 5e-3])
+def test_a_look_at_another_way_does_not_contradict_the_time_beside_it(meanwhile):
+    told = of_two_ways("cell", 0.5e-3, meanwhile)["FW206"]
+    assert told.startswith("a takes 2.0x as long compiled as it does as Python: ")
+    assert "FW206" not in of_two_ways("cell", 1.1e-3, meanwhile)
+    assert ("FW203" in of_two_ways("yours", 1.2e-3, meanwhile)) == (meanwhile == 1e-3)
+    assert "takes 0.500 of that" in of_two_ways("yours", 0.5e-3, meanwhile)["FW203"]
+
+
+@pytest.mark.parametrize(("way", "code"), [("cell", "FW206"), ("yours", "FW203")])
+def test_a_look_at_another_way_is_judged_as_any_ratio(way, code):
+    assert code in of_two_ways(way, 0.6e-3)
+    assert code not in of_two_ways(way, 0.6e-3, crowded="crowded")
+    assert "(how much is not sure: crowded)" in of_two_ways(way, 0.3e-3, crowded="crowded")[code]
+    assert code not in of_two_ways(way, 0.3e-3, withheld="2 array(s) are constants")
+
+
+def test_what_python_costs_is_not_told_in_a_crowd():
+    told = []
+    for crowded in ("", "crowded"):
+        draft = Draft("compare", lambda _: None, Options("compare"))
+        draft.add(a_variant("a", mode="auto", status="waiting", compilation=a_compilation(way="cell")))
+        draft.add(a_variant("b", mode="auto", status="waiting", compilation=a_compilation(way="eager", line=3)))
+        calls = Blocks("a")
+        one = Entrant(calls, tuple, other=Elsewhere("a as Python", calls, 1.5e-3, 1e-3))
+        report = measure(draft, one, Entrant(Blocks("b"), tuple), crowded=lambda _, crowded=crowded: crowded)
+        told += [found.sentence for found in report.findings if found.code == "FW205"]
+    stays = "a is one compiled program, and b stays Python (line 3)"
+    assert told == [f"{stays}; run as Python, a takes 1.5x as long", stays]
 
 
 def test_findings_on_the_work_and_on_the_report_are_there():

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fwmagic.libraries import module_of
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -123,7 +125,7 @@ def array(value: Any, to_numpy: ToNumpy) -> Array | None:
         values = values.astype("float32" if dtype.startswith("float") else "int16")
     if values.dtype.kind in "OV":
         raise UnreadableError(f"arrays of dtype {dtype} cannot be compared")
-    return Array(values, tuple(shape), dtype, type(value).__module__.partition(".")[0])
+    return Array(values, tuple(shape), dtype, module_of(type(value)).partition(".")[0])
 
 
 def closeness(a: Array, b: Array) -> Closeness:

@@ -19,6 +19,7 @@ from fwmagic.cells.follow import Follower
 from fwmagic.cells.outcome import Window
 from fwmagic.cells.program import program_as_written
 from fwmagic.cells.scene import Scene
+from fwmagic.libraries import module_of
 
 #: A course ends after so many arrays, so many bytes of them, and so many seconds spent on looking at state.
 MOST_STEPS, MOST_BYTES, MOST_LOOKING = 1000, 1 << 29, 5.0
@@ -214,7 +215,7 @@ class _Recorder(Follower[Visit]):
         held = self._framework.array_in(value)
         if held is not None:
             return self._framework.to_numpy(held)
-        return value if type(value).__module__ == "numpy" and hasattr(value, "dtype") else None
+        return value if module_of(type(value)) == "numpy" and hasattr(value, "dtype") else None
 
     def _places(self, values: Iterable[Any]) -> frozenset[int]:
         return frozenset(self._known[id(one)] for one in self._inside(values) if id(one) in self._known)

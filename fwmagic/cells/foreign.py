@@ -14,6 +14,7 @@ from fwmagic import frameworks
 from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.modules import is_of_user
 from fwmagic.cells.settings import is_put_back
+from fwmagic.libraries import module_of
 
 _MOST_HELD = 10_000
 
@@ -84,11 +85,11 @@ class Foreign:
         """Say whether an object is of a class of the same library, as what it makes when that is first asked for is."""
         if old is not MISSING and type(old) is not type(value):
             return False
-        return bool(type(value).__module__.partition(".")[0] == self._package())
+        return module_of(type(value)).partition(".")[0] == self._package()
 
     def _package(self) -> str:
-        name = self._owner.__name__ if isinstance(self._owner, ModuleType) else self._owner.__module__
-        return str(name).partition(".")[0]
+        name = self._owner.__name__ if isinstance(self._owner, ModuleType) else module_of(self._owner)
+        return name.partition(".")[0]
 
     @staticmethod
     def _differs(old: Any, new: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import types
 from typing import Any, Final
 
+from fwmagic.libraries import module_of
+
 #: All classes in C are there; those without parts below are values, or remember what can be found out again.
 _IN_C: Final = "pandas._libs"
 # A list of weak references to what shares an array is not put back: what it holds of what lives must not be lost.
@@ -18,7 +20,7 @@ _DESCRIPTORS: Final = (types.GetSetDescriptorType, types.MemberDescriptorType)
 
 def is_known(class_: type) -> bool:
     """Say whether a class is one of pandas in C, so that `parts_in_c` has all of its state."""
-    return f"{class_.__module__}.".startswith(f"{_IN_C}.")
+    return f"{module_of(class_)}.".startswith(f"{_IN_C}.")
 
 
 def parts_in_c(type_: type) -> list[tuple[str, Any]]:
@@ -30,4 +32,4 @@ def parts_in_c(type_: type) -> list[tuple[str, Any]]:
 
 def remembers(type_: type) -> bool:
     """Say whether objects of a type keep what can be found out again under the name `_cache`."""
-    return any(one.__name__ == "PandasObject" and one.__module__ == "pandas.core.base" for one in type_.__mro__)
+    return any(one.__name__ == "PandasObject" and module_of(one) == "pandas.core.base" for one in type_.__mro__)

@@ -13,7 +13,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from fwmagic.frameworks import BUILT_IN
-from fwmagic.libraries import is_of_library
+from fwmagic.libraries import is_of_library, module_of
 
 _NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 # Modules that are made without an import, by what makes extensions.
@@ -123,7 +123,7 @@ def is_function_of_user(function: FunctionType) -> bool:
 
 def is_class_of_user(class_: type) -> bool:
     """Say whether the user wrote a class outside of the notebook: its module may be one that nobody knows."""
-    name = class_.__module__
+    name = module_of(class_)
     if name == "builtins":  # it was made where there is no `__name__`
         return any(type(one) is FunctionType and is_function_of_user(one) for one in vars(class_).values())
     return is_of_user(sys.modules[name]) if name in sys.modules else _is_name_of_user(name)
@@ -144,7 +144,7 @@ def _is_file_of_user(file: str) -> bool:
 def has_finalizer(class_: type) -> bool:
     """Say whether the user wrote a `__del__` for objects of a class."""
     owner = next((one for one in class_.__mro__ if "__del__" in vars(one)), None)
-    module = None if owner is None else sys.modules.get(str(owner.__module__))
+    module = None if owner is None else sys.modules.get(module_of(owner))
     return owner is not None and (module is None or module.__name__ == "__main__" or is_of_user(module))
 
 

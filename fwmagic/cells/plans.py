@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import contextvars
 import io
@@ -31,6 +32,7 @@ from fwmagic.cells.kinds import (
     slots_of,
 )
 from fwmagic.cells.modules import is_class_of_user
+from fwmagic.libraries import module_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,7 @@ class Plans:
 
     def is_notebook(self, class_: type) -> bool:
         """Say whether a class was written in the notebook, or elsewhere by the user."""
-        module = class_.__module__
-        if not class_.__flags__ & HEAP_TYPE or not isinstance(module, str):
-            return False
-        return module in self._modules or is_class_of_user(class_)
+        return bool(class_.__flags__ & HEAP_TYPE) and (module_of(class_) in self._modules or is_class_of_user(class_))
 
     def _make(self, type_: type) -> Plan:
         if issubclass(type_, type):
@@ -123,7 +122,7 @@ class Plans:
             return Plan(BUILT_IN[base], builtin=True, only_own=True)
         if base is type_:
             return Plan(_plan_with_attributes(type_, BUILT_IN[base]), builtin=True)
-        module = str(type_.__module__)
+        module = module_of(type_)
         package = module.partition(".")[0]
         what = type_.__qualname__ if module == "builtins" else f"{module}.{type_.__qualname__}"
         why, anywhere = "", False
@@ -144,7 +143,7 @@ class Plans:
         elif _is_iterator(type_) and not notebook:
             why = f"an iterator ({what}) cannot be wound back"
         elif base is None and _has_hidden_data(type_):
-            why, anywhere = f"a {what} keeps its state where Python cannot look", package not in sys.stdlib_module_names
+            why, anywhere = f"a {what} keeps its state where Python cannot look", not _is_of_python(type_)
         kinds = () if package in _LIVE else _plan_with_attributes(type_, BUILT_IN[base] if base else ())
         return Plan(kinds, asks=self._may_be_of_framework(type_), notebook=notebook, why=why, anywhere=anywhere)
 
@@ -152,6 +151,13 @@ class Plans:
         """Say whether objects of a type can be asked what they are: not those that answer for another one."""
         classes = type_.__mro__[:-1]
         return not all(map(self.is_notebook, classes)) and not any("__class__" in vars(class_) for class_ in classes)
+
+
+def _is_of_python(type_: type) -> bool:
+    """Say whether a type is one of Python's own; one in C whose name has no module says that it is, too."""
+    module = module_of(type_)
+    named = module != "builtins" or vars(builtins).get(type_.__name__) is type_
+    return named and module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _is_iterator(type_: type) -> bool:

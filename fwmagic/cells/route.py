@@ -13,6 +13,7 @@ from typing import Any
 
 from fwmagic.cells.steps import MOST_STEPS
 from fwmagic.frameworks.untraced import is_file_of_user
+from fwmagic.libraries import module_of
 from fwmagic.report import Place
 
 # Where an expression begins and ends, line and column: what two programs of one text have in common.
@@ -148,7 +149,7 @@ class Route:
         """Return where an error of these packages was raised, which did not end the block, or None."""
         for call, _, line in self._block.beside(self._block, file):
             for kind, raised_at in call.raised:
-                if kind.__module__.partition(".")[0] in packages:
+                if module_of(kind).partition(".")[0] in packages:
                     return _place(call, raised_at if call.file == file else line, kind)
         return None
 

@@ -8,6 +8,8 @@ from array import array
 from collections import deque
 from typing import Any
 
+from fwmagic.libraries import module_of
+
 NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 CONTAINERS = (list, dict, set, deque, array)
 MOST_READ = 1000  # of what is in one container
@@ -26,7 +28,7 @@ def comparable(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind in NUMBERS:
         return ... if _is_of_a_run(value) else value
-    if kind.__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+    if module_of(kind) == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value
     if depth > _DEEPEST or not issubclass(kind, (*CONTAINERS, tuple)) or len(value) > MOST_READ:
         return ...

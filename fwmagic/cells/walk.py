@@ -24,6 +24,7 @@ from fwmagic.cells.names import looks_up
 from fwmagic.cells.namespaces import ABSTRACT, CLASS, GLOBALS, MODULE, BindingsKind
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans, is_only_read
 from fwmagic.frameworks import Framework, Kept
+from fwmagic.libraries import module_of
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
 # Of what no code names, a container of more items is entered without these, and one of so many times as many not at
@@ -291,7 +292,7 @@ class Walk:
         """
         if issubclass(type(value), types.FunctionType):
             return own and (value.__globals__ is self._namespace or value.__globals__ is vars(functools))
-        is_open = plan.builtin or type(value).__module__ == "functools" or issubclass(type(value), threading.Condition)
+        is_open = plan.builtin or module_of(type(value)) == "functools" or issubclass(type(value), threading.Condition)
         return plan.notebook or (own and is_open)
 
     def _enter(self, value: Any, kinds: tuple[Kind, ...], parent: int, key: Any, own: bool, inner: bool) -> None:

@@ -16,6 +16,7 @@ from fwmagic.format import one_line
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.rewrite import printed_by, replaced
 from fwmagic.frameworks.traps import Evidence, Failing, LineFacts, Trap, outlives
+from fwmagic.libraries import module_of
 from fwmagic.run.section import Section
 
 # What a trace does once: what it returned then is what it returns in every later call.
@@ -182,7 +183,7 @@ def _is_of_python(call: ast.Call, names: Mapping[str, Any]) -> bool:
 def _draws(value: Any) -> bool:
     """Say whether an object is a random generator of Python's or NumPy's."""
     kind = type(value)
-    return kind.__name__ in _GENERATORS and kind.__module__.partition(".")[0] in ("random", "numpy")
+    return kind.__name__ in _GENERATORS and module_of(kind).partition(".")[0] in ("random", "numpy")
 
 
 _GENERATORS = ("Generator", "RandomState", "Random")

@@ -13,6 +13,7 @@ import numpy as np
 from fwmagic.frameworks import Framework, Kept, same_state
 from fwmagic.frameworks.arrays import Roundings, aligned_copy
 from fwmagic.frameworks.memory import Memory
+from fwmagic.libraries import module_of
 
 # threadpoolctl sets this when it is imported, and the environment is the user's.
 _SET_BY_IMPORT = "KMP_DUPLICATE_LIB_OK"
@@ -263,7 +264,7 @@ class NumPy(Framework):
         """Say whether it is a dtype, a scalar, a universal function or the like, and of no class written in Python."""
         if isinstance(value, (*_GENERATORS, np.ndarray)) or hasattr(type(value), "__next__"):
             return False
-        is_of_numpy = type(value).__module__.partition(".")[0] == "numpy" and not type(value).__flags__ & _IN_PYTHON
+        is_of_numpy = module_of(type(value)).partition(".")[0] == "numpy" and not type(value).__flags__ & _IN_PYTHON
         return isinstance(value, np.generic | np.dtype) or is_of_numpy
 
     def rng_state(self) -> Any:

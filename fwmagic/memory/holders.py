@@ -18,6 +18,7 @@ from typing import Any
 from fwmagic import frameworks
 from fwmagic.cells.walk import Entry, Walk, uncollected
 from fwmagic.frameworks import Framework
+from fwmagic.libraries import module_of
 
 
 @dataclass(frozen=True)
@@ -427,7 +428,7 @@ def _kind_of_holder(one: Any) -> str:
     if isinstance(one, types.FrameType):
         return f"the variables of a call of `{one.f_code.co_qualname}`"
     kind = type(one)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if module_of(kind) == "builtins" else f"{module_of(kind)}.{kind.__qualname__}"
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 

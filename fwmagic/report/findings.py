@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from fwmagic.format import ordinal, percent, ratio, times
 from fwmagic.report.answer import SMALL
-from fwmagic.report.report import Finding, Place, Report, Variant
+from fwmagic.report.report import Finding, Place, Ratio, Report, Variant
 from fwmagic.report.tables import contradicted
 
-#: Says how many times as long a variant takes in its other way, with the ends of the interval; None: it has none.
-Otherwise = Callable[[str, bool], tuple[float, float, float] | None]
+#: Returns what a variant takes in its other way over what it takes, with the verdict on that; None: it has no other.
+Otherwise = Callable[[str, bool], Ratio | None]
 
 #: Other processes that use more than this many cores disturb a measurement.
 BUSY = 0.25
@@ -145,28 +145,28 @@ def of_ways(report: Report, otherwise: Otherwise, training: Set[str] = frozenset
     """Yield the findings on ways that differ from what was asked, or from section to section.
 
     `otherwise` measures how many times as long a variant takes in the other way, for a short moment or a longer one:
-    one that compiles itself as one program of ours, and one that is one program of ours as Python. Variants of sections
-    that are `training` stay Python however they are written.
+    one that compiles itself as one program of ours, and one that is one program of ours as Python. Of a ratio
+    without a verdict nothing is said. Variants of sections that are `training` stay Python however they are written.
     """
     timed = [(v, v.compilation.way) for v in report if v.compilation is not None and v.status == "timed"]
     for variant, _ in ((v, way) for v, way in timed if way == "yours"):
         found = otherwise(variant.name, False)
-        if found is not None and not 1 / _NEAR < found[0] < _NEAR and not found[1] < 1 < found[2]:
+        if found is not None and _is_known(found) and not 1 / _NEAR < found.median < _NEAR:
             yield Finding(
                 "FW203",
                 f"{variant.name} was timed as it is written; the whole section as one compiled program takes "
-                f"{ratio(found[0])} of that",
+                f"{ratio(found.median)} of that{_unsure(found)}",
                 "--mode compiled times it so",
                 variant.name,
                 _line(variant),
             )
     for variant in (v for v, way in timed if way == "cell" and v.mode == "auto" and _is_short(v)):
         found = otherwise(variant.name, True)
-        if found is not None and found[0] < 1 / _NEAR and found[2] < 1:
+        if found is not None and _is_known(found) and found.median < 1 / _NEAR:
             yield Finding(
                 "FW206",
-                f"{variant.name} takes {times(1 / found[0])} as long compiled as it does as Python: what a "
-                "compiled call costs besides its work is more than was saved",
+                f"{variant.name} takes {times(1 / found.median)} as long compiled as it does as Python"
+                f"{_unsure(found)}: what a compiled call costs besides its work is more than was saved",
                 "ask for --mode eager, or do more work in one call",
                 variant.name,
             )
@@ -174,7 +174,9 @@ def of_ways(report: Report, otherwise: Otherwise, training: Set[str] = frozenset
     python = [variant for variant in python if variant.name not in training]
     for variant, _ in ((v, way) for v, way in timed if python and way == "cell" and v.mode == "auto"):
         found = otherwise(variant.name, False)
-        cost = "" if found is None else f"; run as Python, {variant.name} takes {times(found[0])} as long"
+        cost = ""
+        if found is not None and _is_known(found):
+            cost = f"; run as Python, {variant.name} takes {times(found.median)} as long{_unsure(found)}"
         where = f" (line {_line(python[0])})"
         yield Finding(
             "FW205",
@@ -186,6 +188,14 @@ def of_ways(report: Report, otherwise: Otherwise, training: Set[str] = frozenset
 
 def _is_short(variant: Variant) -> bool:
     return variant.time is not None and variant.time.median < _SHORT
+
+
+def _is_known(found: Ratio) -> bool:
+    return found.verdict in ("faster", "slower", "same")
+
+
+def _unsure(found: Ratio) -> str:
+    return f" ({found.note})" if found.note else ""
 
 
 def _line(variant: Variant) -> int | None:

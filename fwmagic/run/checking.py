@@ -18,6 +18,7 @@ from fwmagic.cells.program import Program
 from fwmagic.errors import message_of
 from fwmagic.format import one_line
 from fwmagic.frameworks import Framework
+from fwmagic.libraries import module_of
 from fwmagic.report import Agreement
 from fwmagic.run.section import Section
 
@@ -89,7 +90,7 @@ def to_numpy_of(frameworks: Sequence[Framework]) -> ToNumpy:
             array = framework.array_in(value)
             if array is not None:
                 return framework.to_numpy(array)
-        return value if type(value).__module__ == "numpy" and hasattr(value, "dtype") else None
+        return value if module_of(type(value)) == "numpy" and hasattr(value, "dtype") else None
 
     return to_numpy
 

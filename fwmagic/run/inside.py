@@ -25,6 +25,7 @@ from fwmagic.cells.outcome import Outcome
 from fwmagic.cells.ways import Programs
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.memory import Counters
+from fwmagic.libraries import module_of
 from fwmagic.measure.calls import Block, Local
 from fwmagic.memory import host
 from fwmagic.memory.device import UNKNOWN_CONTEXT, device_context
@@ -300,6 +301,6 @@ def portable(value: Any) -> Any:
         return {key: portable(item) for key, item in value.items()}
     if hasattr(type(value), "state_dict"):
         return portable(value.state_dict())
-    if isinstance(value, str | bytes | int | float | complex | type(None)) or type(value).__module__ == "numpy":
+    if isinstance(value, str | bytes | int | float | complex | type(None)) or module_of(type(value)) == "numpy":
         return value
     return Elsewhere(type(value).__qualname__)

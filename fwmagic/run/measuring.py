@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -93,8 +94,8 @@ class Measuring:
                 ledgers = entrant.last_seen() if failed else entrant.memory()
                 self._draft.variant(entrant.name, memory=ledgers or self._draft.report[entrant.name].memory)
 
-    def _in_another_way(self, name: str, shortly: bool) -> tuple[float, float, float] | None:
-        """Return how many times as long a variant takes in the other way, with its interval; None if there is none."""
+    def _in_another_way(self, name: str, shortly: bool) -> Ratio | None:
+        """Return what a variant takes in the other way over what it takes, judged as any ratio; None: there is none."""
         (entrant,) = (one for one in self._entrants if one.name == name)
         if entrant.other is None:
             return None
@@ -105,10 +106,12 @@ class Measuring:
             length=self._place.length,
             surroundings=self._place.surroundings,
         )
-        (ratio,) = measurement.ratios or (None,)
-        if ratio is None or ratio.median is None or ratio.interval is None:
+        time, (_, other) = self._draft.report[name].time, (timing.time() for timing in measurement.variants)
+        if not measurement.ratios or time is None or other is None:
             return None
-        return (ratio.median, *ratio.interval)
+        why = self._withheld(entrant)
+        beside = _beside(measurement.ratios[0], other.median / time.median)
+        return _honest(beside, self._crowded(), {name: why} if why else {})
 
     def _take(self, measurement: Measurement) -> None:
         """Put what was measured in the draft, also what was until an interrupt; no verdict that would not be honest."""
@@ -116,7 +119,7 @@ class Measuring:
         for timing in measurement.variants:
             self._note(timing)
         interrupted = measurement.stopped == "interrupted"
-        crowded = self._load.crowds(max((timing.cores or 0.0 for timing in measurement.variants), default=0.0))
+        crowded = self._crowded()
         withheld = {entrant.name: why for entrant in self._entrants if (why := self._withheld(entrant))}
         invalid = {variant.name for variant in self._draft.report if variant.time is None}
         valid = [ratio for ratio in measurement.ratios if not invalid & {ratio.variant, ratio.over}]
@@ -129,6 +132,11 @@ class Measuring:
             spent=self._spent + measurement.spent,
             progress=self._draft.report.progress if interrupted else (self._done + 1) / self._parts,
         )
+
+    def _crowded(self) -> str:
+        """Return why others left too little of the machine for the variants, or an empty string."""
+        times = (variant.time for variant in self._draft.report)
+        return self._load.crowds(max((time.cores or 0.0 for time in times if time is not None), default=0.0))
 
     def _withheld(self, entrant: Entrant) -> str:
         """Return why a verdict on a variant would not be honest, or an empty string."""
@@ -166,6 +174,20 @@ class Measuring:
 def _few(timing: Timing) -> Timing:
     """Return a timing with so few samples that showing it between two blocks costs next to nothing."""
     return replace(timing, samples=timing.samples[:: 1 + len(timing.samples) // _SHOWN])
+
+
+def _beside(ratio: Ratio, quotient: float) -> Ratio:
+    """Return the ratio of a moment as it may be told beside a report, from which readers take the other quotient.
+
+    In that moment one of the two may have met what most blocks of the report did not. So the interval holds both, and
+    the one that is nearer to 1 is told.
+    """
+    if ratio.interval is None or ratio.verdict == "same":
+        return replace(ratio, note="")
+    low, high = min(ratio.interval[0], quotient), max(ratio.interval[1], quotient)
+    nearer = min(ratio.median, quotient, key=lambda one: abs(math.log(one)))
+    verdict = "undecided" if low <= 1 <= high else ratio.verdict
+    return replace(ratio, median=nearer, low=low, high=high, verdict=verdict, note="")
 
 
 def _honest(ratio: Ratio, crowded: str, withheld: Mapping[str, str]) -> Ratio:

@@ -37,6 +37,7 @@ from fwmagic.errors import CannotCompile
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.compiled import CompileOptions
 from fwmagic.frameworks.least import Least
+from fwmagic.libraries import module_of
 from fwmagic.report import Agreement, Compilation, Finding, Place, Stage, Way, findings
 from fwmagic.report.findings import Work
 from fwmagic.run.checking import left_by_one, to_numpy_of
@@ -467,7 +468,7 @@ def _holds_array(framework: Framework, value: Any) -> bool:
         if framework.is_array(one):
             return True
         # A module, an optimizer or the like holds its arrays somewhere inside.
-        if any(kind.__module__.split(".")[0] in libraries for kind in type(one).__mro__):
+        if any(module_of(kind).split(".")[0] in libraries for kind in type(one).__mro__):
             return True
         inner = one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else ()
         for held in inner:

@@ -33,6 +33,7 @@ from fwmagic.frameworks.jax.jaxpr import (
 from fwmagic.frameworks.jax.tree import Flattener, flatten, holds_itself, leaves_of
 from fwmagic.frameworks.least import Least
 from fwmagic.frameworks.untraced import Untraced, is_file_of_user, watched
+from fwmagic.libraries import module_of
 
 #: The packages in which the work of a cell is meant to be done.
 PACKAGES = ("jax", "flax", "optax")
@@ -322,7 +323,7 @@ def is_compiled(value: Any) -> bool:
 
     What a package has jitted itself is found there under its name: `jax.numpy.sin`.
     """
-    if type(value).__module__.partition(".")[0] not in _JITTING or isinstance(value, jax.Array):
+    if module_of(type(value)).partition(".")[0] not in _JITTING or isinstance(value, jax.Array):
         return False
     if isinstance(value, jax.stages.Compiled):
         return True
@@ -353,7 +354,7 @@ def adopt(values: Iterable[Any]) -> None:
     would lose the change. Here the change is read back and returned, so the objects are told of the new trace.
     """
     for value in values:
-        if not any(class_.__module__.startswith("flax.") for class_ in type(value).__mro__):
+        if not any(module_of(class_).startswith("flax.") for class_ in type(value).__mro__):
             continue
         state = getattr(value, "_pytree__state", None)
         for owner in (value, state):

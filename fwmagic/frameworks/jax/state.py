@@ -19,6 +19,7 @@ import numpy as np
 
 from fwmagic.frameworks import Kept
 from fwmagic.frameworks.arrays import Roundings
+from fwmagic.libraries import module_of
 
 _JITTED = type(jax.jit(lambda: None))
 # Containers and functions of users that JAX gives a class of its own.
@@ -91,7 +92,7 @@ def is_stateless(value: Any) -> bool:
     """Say whether it is a device, a sharding, a jitted function, a tracer or another object of JAX's own."""
     if isinstance(value, jax.core.Tracer):
         return True
-    package = type(value).__module__.partition(".")[0]
+    package = module_of(type(value)).partition(".")[0]
     return package in ("jax", "jaxlib") and not isinstance(value, (*_OPEN, jax.Array))
 
 

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Kept
+from fwmagic.libraries import module_of
 
 _PARTS = {
     torch.sparse_coo: ("_indices", "_values"),
@@ -279,7 +280,7 @@ def is_stateless(value: Any) -> bool:
         return False
     if isinstance(value, torch.autograd.graph.Node | torch.Stream | torch.Event | torch.jit.ScriptFunction):
         return True
-    module = type(value).__module__
+    module = module_of(type(value))
     return module == "torch" or module.startswith(_MACHINERY)
 
 
