@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -14,7 +15,7 @@ from traitlets import Bool, Enum, Float, Int, TraitError, TraitType, Unicode, va
 
 from fwmagic import line, options
 from fwmagic.completion import add_completion, remove_completion
-from fwmagic.errors import CannotCompile, FwMagicError
+from fwmagic.errors import CannotCompile, FwMagicError, entries_of
 
 if TYPE_CHECKING:
     from fwmagic.cells.ways import Programs
@@ -132,17 +133,34 @@ class FwMagics(Magics):
         # Only now, so that loading the extension costs next to nothing.
         from fwmagic.cells.interrupts import InterruptGuard
 
-        with InterruptGuard():  # a library that is half imported can often not be imported again
-            from fwmagic.execute import Execution
-
         try:
+            with InterruptGuard():  # a library that is half imported can often not be imported again
+                from fwmagic.execute import Execution
             execution = Execution(self.shell, self._programs(), self._defaults())
             return execution.compare(text, cell) if magic == "compare" else execution.single(magic, text, cell)
+        except KeyboardInterrupt as error:
+            seen = self._seen_from_cell(error)
+            if seen is error:
+                raise
+            raise seen from None
         except CannotCompile as error:
             where = "" if error.line is None else f", line {error.line}"
             raise UsageError(f"The cell cannot be compiled{where}: {error}; --mode auto runs it anyway.") from None
         except FwMagicError as error:
             raise UsageError(str(error)) from None
+
+    def _seen_from_cell(self, error: KeyboardInterrupt) -> KeyboardInterrupt:
+        """Return an interrupt with the magic's own line for the place where it came, if that was in no line below it.
+
+        IPython shows the last frame in any case, and one of ours tells nothing.
+        """
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_globals is not self.shell.user_ns:
+            frame = frame.f_back
+        files = {entry.tb_frame.f_code.co_filename for entry in entries_of(error)}
+        if frame is None or frame.f_code.co_filename in files:
+            return error
+        return KeyboardInterrupt().with_traceback(TracebackType(None, frame, frame.f_lasti, frame.f_lineno))
 
     def _programs(self) -> Programs:
         from fwmagic.cells.ways import Programs

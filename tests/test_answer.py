@@ -26,7 +26,7 @@ from fwmagic.report import MIME, Agreement, Compilation, Failure, Finding, Place
 from fwmagic.report.answer import MOST, answer_of
 from fwmagic.report.findings import of_report
 from fwmagic.report.remarks import details
-from fwmagic.report.words import ranked
+from fwmagic.report.words import headline, ranked
 
 AGREES = Agreement("torch", "agrees", "all values within 1e-5", None)
 DIFFERS = Agreement("torch", "differs", "torch and jax differ at Out: 9.04 and 8.90", "Out", ("9.04", "8.90"))
@@ -35,8 +35,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pair(*ratio, **fields) -> Report:
     """Return a comparison of torch and jax whose outputs agree."""
-    jax = a_variant("jax", time=a_time(0.53e-3), agreement=AGREES)
-    return a_report(a_variant("torch"), jax, ratios=(a_ratio(*ratio, **fields),))
+    found = a_ratio(*ratio, **fields)
+    jax = a_variant("jax", time=a_time(1.23e-3 * found.median), agreement=AGREES)
+    return a_report(a_variant("torch"), jax, ratios=(found,))
 
 
 def differing() -> Report:
@@ -114,7 +115,8 @@ def at_work(*statuses: str, progress: float = 0.0, **fields) -> Report:
         (pair("faster", 1 / 1.08, 1 / 1.25, 1 / 1.04),
          "✓ jax is 4.0-25.0 % faster than torch (by how much is not sure, outputs agree)", "jax 4.0-25.0 % faster"),
         (pair("withheld", note="jax: no array reaches it"), "✗ no verdict: jax: no array reaches it", "no verdict"),
-        (differing(), "✗ outputs differ at Out: 9.04 and 8.90: the times are of different things", "outputs differ"),
+        (differing(), "✗ outputs differ at Out: torch 9.04, jax 8.90: the times are of different things",
+         "outputs differ"),
         (with_failure(),
          "✗ numpy failed, line 4: ValueError: operands could not be broadcast together", "numpy failed"),
         (uncompiled(), "jax 1.23 ms, not compiled: line 3: it branches on a value that is not known while tracing",
@@ -211,8 +213,7 @@ def test_a_ratio_stored_the_other_way_round_is_turned_to_the_baseline():
 
 def test_the_fastest_is_said_of_three_but_not_of_two():
     assert "fastest" not in str(a_report(ratios=(a_ratio(),), fastest="jax"))
-    agree = tuple(replace(v, agreement=None) for v in four_variants(10))
-    assert answer_of(replace(four_variants(10), variants=agree)).line.startswith("✓ jax:compiled is the fastest")
+    assert answer_of(agreeing(four_variants(10))).line.startswith("✓ jax:compiled is the fastest")
 
 
 def test_of_many_it_is_said_by_itself_whether_their_outputs_agree():
@@ -223,6 +224,25 @@ def test_of_many_it_is_said_by_itself_whether_their_outputs_agree():
     variants = (*report.variants[:3], some, *report.variants[4:])
     assert str(replace(report, variants=variants)).splitlines()[1] == "outputs not compared"
     assert "all outputs" not in str(pair())
+
+
+@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize(
+    ("agreement", "said"),
+    [
+        (Agreement("torch", "not compared", "not compared: Out (objects cannot be compared)"), "outputs not compared"),
+        (Agreement("torch", "agrees", "jax agrees exactly; not compared: Out (no)"), "not all outputs compared"),
+    ],
+)
+def test_what_was_not_compared_is_seen_at_first(sure, agreement, said):
+    first, second = pair().variants
+    ratio = a_ratio() if sure else replace(a_ratio(), verdict="undecided", low=0.4, high=2.0)
+    report = replace(pair(), variants=(first, replace(second, agreement=agreement)), ratios=(ratio,))
+    look = str(report).partition("variant ")[0]
+    assert said in look
+    assert "outputs agree" not in look
+    assert said in report.to_html().partition("<table")[0]
+    assert any(said in sentence.text for sentence in headline(report))
 
 
 def test_the_machine_comes_before_any_variant_among_what_is_to_be_noted():
@@ -296,11 +316,11 @@ def test_the_first_look_is_the_one_that_was_found_good(kind):
     assert max(map(len, lines)) <= 100
 
 
-def test_of_more_than_two_the_quickest_comes_first_when_all_are_done():
+def test_the_quickest_comes_first_when_all_are_done():
     names = [variant.name for variant in ranked(four_variants(10))]
     assert names == ["jax:compiled", "torch:compiled", "torch:eager", "numpy"]
     assert [variant.name for variant in ranked(with_failure())] == ["jax", "torch", "numpy"], "without a time: last"
-    assert [variant.name for variant in ranked(pair())] == ["torch", "jax"]
+    assert [variant.name for variant in ranked(pair())] == ["jax", "torch"], "of two, too"
     going = replace(four_variants(10), state="running")
     assert ranked(going) == going, "no row moves while it runs"
     html = four_variants(10).to_html()
@@ -325,11 +345,16 @@ def test_what_differs_is_quoted_as_far_as_it_fits():
         return answer_of(a_report(a_variant("torch"), a_variant("jax", agreement=differs), ratios=(a_ratio(),))).line
 
     so = "the times are of different things"
-    assert line("w", "[5, 4]", "[4, 5]") == f"✗ outputs differ at w: [5, 4] and [4, 5]: {so}"
+    assert line("w", "[5, 4]", "[4, 5]") == f"✗ outputs differ at w: torch [5, 4], jax [4, 5]: {so}"
     long = "parameters['a name'][17]"
-    assert line(long, "0.12345", "0.12346") == f"✗ outputs differ at {long}: 0.12345 and 0.12346"
+    assert line(long, "0.12345", "0.12346") == f"✗ outputs differ at {long}: torch 0.12345, jax 0.12346"
     assert line("w", "x" * 40, "y" * 40) == f"✗ outputs differ at w: {so}"
     assert line("w") == f"✗ outputs differ at w: {so}"
+    several = four_variants(10)
+    quoted = replace(several["jax:compiled"].agreement, pair=("0.43", "0.53"))
+    variants = (replace(v, agreement=quoted) if v.name == "jax:compiled" else v for v in several)
+    told = answer_of(replace(several, variants=tuple(variants))).line
+    assert told == "✗ outputs differ at loss[0]: torch:eager 0.43, jax:compiled 0.53", "whose each of them is"
 
 
 def test_compiled_in_another_way():
@@ -355,7 +380,7 @@ def test_what_a_variant_raised_stands_where_its_samples_would_be():
     why = "operands could not be broadcast together with shapes (3,4) (5,)"
     told = replace(broken, failure=Failure("ValueError", why, 4, "first run"))
     page = replace(with_failure(), variants=(*others, told)).to_html()
-    assert f'<span class="fw-why fw-cut" title="ValueError: {why}">ValueError: {why}</span>' in page
+    assert f'<span class=fw-why title="ValueError: {why}">ValueError: {why}</span>' in page
     assert ".fw-why{" in page
     assert "fw-why" not in with_failure().to_html(), "the answer has it whole"
 
@@ -366,7 +391,7 @@ def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
     blunt = a_report(a_variant("jax", compilation=Compilation("eager", "it branches on a value", 3)), baseline=None)
     for report, said in (
         (with_failure(), "operands could not"),
-        (differs, "9.04 and 8.90"),
+        (differs, "torch 9.04, jax 8.90"),
         (blunt, "it branches on a value"),
     ):
         assert str(report).count(said) == 1
@@ -375,6 +400,7 @@ def test_a_remark_that_the_answer_holds_is_not_to_be_noted_again():
         assert report.details().count(said) == 1
     remark = next(line for line in str(uncompiled()).splitlines() if line.startswith("! "))
     assert remark == "! compiled TracerBoolConversionError: use `jnp.where`", "what to do is not in the answer"
+    assert "8.90" not in differs.details().split("\n", 1)[1]
     found = replace(differs, findings=tuple(of_report(differs, {})))
     assert "! FW401 what to do: make both compute the same" in str(found)
     long = replace(with_failure().variants[-1], failure=Failure("ValueError", "a reason " * 20, 4, "first run"))
@@ -404,7 +430,7 @@ def test_the_reason_of_a_failure_is_whole_where_it_is_first_read():
     *others, broken = with_failure().variants
     told = replace(broken, failure=Failure("TypeError", why, 7, "first run"))
     report = replace(with_failure(), variants=(*others, told))
-    assert f"<summary><span class=fw-cut>Remarks (1): TypeError (first run): {why}</span></summary>" in report.to_html()
+    assert f"<summary>Remarks (1): TypeError (first run): {why}</summary>" in report.to_html()
     assert f"! failed TypeError (first run): {why}" in " ".join(str(report).split())
     crowded = replace(report, findings=(Finding("FW601", "other processes used 2.0 cores", "stop them"),))
     assert f"Remarks (2): TypeError (first run): {why}" in crowded.to_html(), "before what the machine did"
@@ -439,3 +465,36 @@ def test_an_interval_of_a_speed_that_ends_beyond_twice_is_one_of_factors():
     assert answer_of(pair("faster", 0.72, low=0.6, high=0.78)).line.startswith(
         "✓ jax is 39 % faster than torch (28.2-66.7 %, "
     )
+
+
+def agreeing(report: Report) -> Report:
+    """Return a report without what was found of its outputs."""
+    return replace(report, variants=tuple(replace(v, agreement=None) for v in report))
+
+
+def short(report: Report, name: str = "jax", time: float = 0.53e-3) -> Report:
+    """Return a report of calls so short that waking a thread of XLA is a part of them."""
+    finding = Finding("FW502", f"{name} is short: it differs from run to run by more", "use --threads 1", name)
+    variants = tuple(replace(v, time=a_time(time)) if v.name == name else v for v in report)
+    return replace(report, findings=(finding,), variants=variants)
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (short(pair()), "✓ jax is about 2.3x faster than torch (by how much is not sure, outputs agree)"),
+        (short(pair("slower", 1.034, 1.021, 1.05)),
+         "✓ torch is about 3.4 % faster than jax (by how much is not sure, outputs agree)"),
+        (short(pair("same", 1.002, 0.997, 1.006)),
+         "= jax and torch: same time within 1 % in this run (outputs agree)"),
+        (short(pair("undecided", 0.9, 0.78, 1.1)),
+         "? not sure: jax takes 0.780-1.10x as long as torch: --threads 1 may tell"),
+        (short(agreeing(four_variants(10)), "jax:compiled"),
+         "✓ jax:compiled is the fastest, by about 2.6x over torch:eager"),
+        (short(pair(), time=2e-3),
+         "✓ jax is 2.3x faster than torch (2.22-2.38x, outputs agree)"),
+    ],
+)  # fmt: skip
+def test_no_size_is_sure_that_a_remark_says_to_differ_from_run_to_run(report, line):
+    """`✓ torch is 1.7x faster (1.62-1.82x)` stood beside `differs by more than the interval says`."""
+    assert answer_of(report).line == line

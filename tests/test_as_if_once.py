@@ -77,6 +77,48 @@ SETTINGS = [
         "n = torch.backends.cudnn.deterministic\ntorch.backends.cudnn.deterministic = False\n"
         "_ = os.environ.pop('PYTHONHASHSEED')",
     ),
+    Case(
+        "precision-of-backends",
+        "torch",
+        """
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        precise(False)
+        torch.set_float32_matmul_precision("medium")
+        y = x * 2
+        """,
+        """
+        from torch import backends
+        def precise(tf32):
+            backends.cudnn.allow_tf32, backends.opt_einsum.enabled = tf32, tf32
+            torch.utils.deterministic.fill_uninitialized_memory = tf32
+        """,
+        """
+        n = torch.get_float32_matmul_precision(), backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        n += backends.cudnn.allow_tf32, backends.opt_einsum.enabled
+        precise(True)
+        torch.set_float32_matmul_precision("highest")
+        backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+        """,
+    ),
+    Case(
+        "precision-by-newer-names-beside-older-ones",
+        "torch",
+        "precisely('ieee')\ny = x * 2",
+        """
+        def precisely(how):
+            if hasattr(torch.backends, "fp32_precision"):
+                torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = how
+        precisely("tf32")
+        """,
+        "n = getattr(torch.backends.cuda.matmul, 'fp32_precision', '')\nprecisely('none')",
+    ),
+    Case(
+        "stance-of-the-compiler",
+        "torch",
+        "torch.compiler.set_stance('force_eager')\ny = x * 2",
+        then="n = torch._dynamo.eval_frame._stance.stance\ntorch.compiler.set_stance('default')",
+    ),
     Case("recursion-limit", "torch", "sys.setrecursionlimit(sys.getrecursionlimit() + 7)\ny = x * 2"),
     Case(
         "built-in-name",
@@ -1080,6 +1122,17 @@ def train():
         "held = jnp.ones(5)",
         "gone = held.is_deleted()",
     ),
+    Case(
+        "gradients-of-what-is-no-leaf",
+        "torch",
+        "h.grad, k.grad = None, torch.ones(3)\nk.register_hook(lambda g: g * 2)\ny = x * 2",
+        """
+        w = torch.ones(3, requires_grad=True)
+        h, k = w * 2, w * 3
+        h.retain_grad(), k.retain_grad(), h.sum().backward(retain_graph=True)
+        """,
+        "g = h.grad, k.grad\nk.sum().backward()\nlast = w.grad",
+    ),
     Case("deleted-of-its-own", "jax", "part = X + 1\npart.delete()\nX * 2", then="gone = part.is_deleted()"),
 ]
 #: Code of the notebook that no name of the cell leads to: an object in C holds it, or Python and NumPy call it.
@@ -1117,6 +1170,28 @@ FROM_C = [
         program = program.lower(X).compile()
         """,
         "n = len(seen)",
+    ),
+    Case(
+        "hook-beside-much-data",
+        "torch",
+        "y = lin(x)",
+        """
+        train, test = ([{"id": i} for i in range(8000)] for _ in range(2))
+        parts = {"a": {i: [i] for i in range(20_000)}, "b": [[[j] for j in range(20)] for i in range(800)]}
+        seen, lin = [], torch.nn.Linear(6, 2)
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda m, a, o: seen.append(1))
+        """,
+        "n = len(seen)\nhandle.remove()",
+    ),
+    Case(
+        "hook-that-fills-what-is-long",
+        "torch",
+        "y = lin(x)",
+        """
+        seen, lin = [0] * 20_000, torch.nn.Linear(6, 2)
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda m, a, o: seen.append(1))
+        """,
+        "n = len(seen)\nhandle.remove()",
     ),
     Case(
         "told-by-numpy",

@@ -243,6 +243,17 @@ def test_what_is_computed_from_such_numbers_is_rounded(book, text):
     assert (found.status, "but for rounding" in found.sentence) == ("agrees", True), found.sentence
 
 
+def test_so_is_what_a_function_of_the_notebook_computes(book):
+    for name, step in {"chaos": "3.9 * x * (1 - x)", "other": "3.9 * (x * (1 - x))"}.items():
+        loop = f"    for _ in range(200):\n        x = {step}"
+        run(book, f"def {name}():\n    x = np.linspace(.1, .9, 50, dtype='f')\n{loop}\n    return x")
+    code = book.user_ns["chaos"].__code__
+    run(book, f"{QUICK} -o r\n%%numpy a\nchaos()\n%%numpy b\nother()")
+    found = book.user_ns["r"]["b"].agreement
+    assert (found.status, "a rounding of what goes into it" in found.sentence) == ("not compared", True), found.sentence
+    assert book.user_ns["chaos"].__code__ is code
+
+
 def test_what_merely_varies_is_not_said_to_draw(book):
     run(book, "def told(): return uuid.uuid4().int % 997")
     run(book, f"{QUICK} -o r\n%%numpy a\ntold()\n%%numpy b\ntold()")

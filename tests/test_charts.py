@@ -23,7 +23,8 @@ SPECS = {name: json.loads(text) for name, text in TEXTS.items()}
 # What the charts use of Vega-Lite. All of it is in version 5.6.1: its schema and its compiler took these files.
 TRANSFORMS = {"filter", "calculate", "flatten", "fold", "window", "joinaggregate", "stack", "aggregate"}
 MARKS = {"bar", "point", "tick", "rule", "line", "text"}
-CHANNELS = {"x", "x2", "y", "yOffset", "color", "opacity", "shape", "size", "strokeDash", "detail", "text", "tooltip"}
+CHANNELS = {"x", "x2", "y", "y2", "yOffset", "color", "opacity", "shape", "size", "strokeDash", "detail", "text"}
+CHANNELS |= {"tooltip"}
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:

@@ -305,6 +305,14 @@ class TestFairness:
             for one in (moved, turned(moved)):  # stored the other way round, it says the same
                 assert len(found(replace(report, ratios=(one,)), "FW503")) == apart, low
 
+    def test_fw503_times_on_the_other_side_of_a_verdict(self):
+        report = two()
+        (ratio,) = report.ratios
+        close = (a_variant("torch"), a_variant("jax", time=a_time(1.24e-3)))
+        for verdict, times in (("faster", 1), ("same", 0), ("undecided", 0)):
+            one = replace(ratio, median=0.98, low=0.97, high=0.985, verdict=verdict)
+            assert len(found(replace(report, variants=close, ratios=(one,)), "FW503")) == times, verdict
+
     def test_fw601_a_busy_machine(self):
         quiet = two()
         for name in ("load_before", "load_during"):

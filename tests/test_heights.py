@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from browser import Lab, code, output_of
 from example_reports import (
+    a_compilation,
     a_ratio,
     a_report,
+    a_time,
     a_variant,
     four_variants,
     twelve_variants,
@@ -16,7 +18,7 @@ from example_reports import (
     with_memory,
 )
 
-from fwmagic.report import Report
+from fwmagic.report import Agreement, Amount, Finding, Ledger, Report
 
 #: In pixels: two variants, and what each further one may add.
 MOST, MORE = 350, 40
@@ -78,6 +80,47 @@ def test_dots_have_room_and_a_narrow_page_says_what_it_leaves_out(page, width, d
     assert not dots or strip.bounding_box()["width"] >= 120
     rows = page.locator(".fw-rows tbody tr").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
     assert max(rows) <= 44, "no cell of more than two lines"
+
+
+SHORT = (
+    "jax is short: a part of its time is waking a thread of XLA, which differs from run to run by more than the "
+    "interval says"
+)
+
+
+@pytest.mark.parametrize("width", [900, 560, 250])
+def test_the_remark_in_sight_is_whole(page, width):
+    """At 250 pixels it was cut after its first line."""
+    jax = a_variant("jax", time=a_time(0.53e-3), agreement=Agreement("torch", "agrees"))
+    finding = Finding("FW502", SHORT, "use --threads 1, or compare larger work", "jax")
+    report = a_report(a_variant("torch"), jax, ratios=(a_ratio(),), findings=(finding,))
+    page.set_viewport_size({"width": width, "height": 900})
+    page.set_content(f"<title>report</title><body style='margin:0'>{report.to_html()}")
+    assert page.locator(".fwmagic").bounding_box()["height"] <= MOST
+    remark = page.locator(".fw-caveat > summary")
+    assert remark.inner_text().endswith("use --threads 1, or compare larger work")
+    clamps = "one => [one, ...one.querySelectorAll('*')].map(part => getComputedStyle(part).webkitLineClamp)"
+    assert set(remark.evaluate(clamps)) == {"none"}
+
+
+def test_dots_have_room_beside_an_open_panel(page):
+    """They had 80 pixels."""
+    used = [(0, None), (0, 31), (30, 61), (46, None)]
+    names = ("torch:compiled", "jax:compiled", "jax:eager", "torch:eager")
+    caches = ("disk-warm", "cold", "none", "none")
+    variants = []
+    for (low, high), name, cache in zip(used, names, caches, strict=True):
+        amount = Amount("in use", low << 20, "counted", most=None if high is None else high << 20)
+        host = Ledger("host", None, (amount,), start=1 << 30)
+        variants.append(a_variant(name, memory=(host,), compilation=a_compilation(cache=cache)))
+    ratios = tuple(a_ratio(variant=name, over="torch:eager") for name in names[:-1])
+    report = a_report(*variants, ratios=ratios, baseline="torch:eager")
+    page.set_viewport_size({"width": 555, "height": 900})
+    page.set_content(f"<title>report</title><body style='margin:0'>{report.to_html()}")
+    assert "memory (not sure)" in str(report)
+    assert page.locator(".fw-strip svg").first.bounding_box()["width"] >= 110
+    rows = page.locator(".fw-rows tbody tr").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert max(rows) <= 44
 
 
 def test_the_height_is_the_same_while_it_runs_and_when_it_is_over(page):

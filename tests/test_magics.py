@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -275,6 +276,16 @@ class TestLines:
         run(shell, "%xmode Context")
         fail(shell, f"%%jax {QUICK}\n1 / 0")
         assert "fwmagic/run" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize("head", ["%%jax", "%%compare\n%%jax"])
+    @pytest.mark.parametrize("where", ["execute.parse_line", "measure.load.Load.start"])
+    def test_an_interrupt_in_no_line_of_the_cell_is_seen_at_its_first(self, shell, head, where, monkeypatch, capsys):
+        monkeypatch.setattr(f"fwmagic.{where}", lambda *_: signal.raise_signal(signal.SIGINT))
+        run(shell, "%xmode Context")
+        error = fail(shell, f"{head}\njnp.ones(3)")
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        assert (type(error), frame.name, frame.lineno) == (KeyboardInterrupt, "<module>", 1)
+        assert "fwmagic/" not in capsys.readouterr().out
 
     @pytest.mark.parametrize("head", [f"%%jax {QUICK}", f"%%compare {QUICK}\n%%setup\ny = 2\n%%jax"])
     def test_a_syntax_error_has_its_line_and_a_caret(self, shell, head, capsys):

@@ -144,7 +144,7 @@ def test_who_points_at_samples_is_told_what_they_are(pages):
     page = pages[0]
     page.set_content(Place().html(with_memory().to_html()))
     strip = page.locator(".fw-strip [role=img]").first
-    assert strip.get_attribute("title") == ("torch: 40 blocks (20 drawn), 95 % interval 1.22-1.25 ms")
+    assert strip.get_attribute("title") == ("jax: 40 blocks (20 drawn), 95 % interval 525-541 µs")
     assert strip.bounding_box()["height"] >= 20
 
 

@@ -266,9 +266,12 @@ def test_the_line_that_unfolds_the_remarks_has_the_first_of_them(lab, lab_server
     lab_server.write("why.ipynb", [code("1", output_of(replace(with_failure(), variants=(*others, told))))])
     lab.open(lab_server, "why.ipynb")
     lab.open_panel()
-    expect(lab.panel.locator("summary", has_text="Remarks")).to_have_text(
-        f"Remarks (1): line 7: TypeError (first run): {why}"
-    )
+    remarks = lab.panel.locator("summary", has_text="Remarks")
+    expect(remarks).to_have_text(f"Remarks (1): line 7: TypeError (first run): {why}")
+    # It stands between the answer and the charts, where it is seen at first.
+    answer, times = lab.panel.locator(".fwm-headline"), lab.panel.locator("figure[data-chart=times]")
+    tops = [one.evaluate("one => one.getBoundingClientRect().top") for one in (answer, remarks, times)]
+    assert tops == sorted(tops)
 
 
 def test_a_table_that_is_wider_than_the_panel_names_the_columns_beyond_its_edge(lab, lab_server):
@@ -303,8 +306,9 @@ def test_times_and_memory_of_two_variants_are_low_at_250_pixels(lab, lab_server)
 @pytest.mark.parametrize(("budget", "least"), [(4, 3), pytest.param(10, 6, marks=pytest.mark.slow)])
 @pytest.mark.slow
 def test_nothing_jumps_while_a_run_is_drawn_again_and_again(lab, lab_server, budget, least):
-    lab_server.write("steady.ipynb", [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))])
-    lab.open(lab_server, "steady.ipynb")
+    name = f"steady{budget}.ipynb"  # of one that was open before, the panel has its run, and shows that at first
+    lab_server.write(name, [code("%load_ext fwmagic"), code(COMPARE.format(budget=budget))])
+    lab.open(lab_server, name)
     lab.open_panel()
     lab.page.evaluate(
         """() => {

@@ -175,3 +175,10 @@ def test_any_tree_arrives_as_it_was(tree, sizes):
     found = sent(tree=tree, arrays=arrays)
     assert found.tree == tree
     assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(found.arrays, arrays, strict=True))
+
+
+def test_a_jitted_function_is_one_there_too():
+    f = jax.jit(lambda v, n: v * n, static_argnames="n")
+    found = sent(f=f).f
+    assert frameworks.get("jax").is_compiled(found)
+    assert found(jnp.ones(2), n=3).tolist() == found.__wrapped__(jnp.ones(2), n=3).tolist() == [3.0, 3.0]

@@ -157,3 +157,10 @@ def test_state_that_one_rounding_moves_may_stay(shell, step, status):
     run(shell, f"%%torch {QUICK} --mode compiled -o r\nmean.add_(step())\ntorch.ones(3) * 2")
     variant = shell.user_ns["r"]["torch"]
     assert (variant.compilation.way, variant.agreement.status) == ("cell", status), variant.agreement
+
+
+def test_sections_with_nothing_in_common_are_told_apart_by_what_they_have(shell):
+    run(shell, f"%%compare {QUICK} -o r\n%%numpy a\nx, y = np.ones(3), 2.0\n%%numpy b\nz = np.ones(3)\n%%numpy c\nNone")
+    said = [shell.user_ns["r"][name].agreement.sentence for name in "bc"]
+    assert said[0].startswith("no result in common (`a` has `x`, `y`; `b` has `z`): ")
+    assert said[1].startswith("no result in common (`a` has `x`, `y`; `c` has none): ")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import ctypes
 import io
 import logging
+import os
+import subprocess
 import sys
 import warnings
 
@@ -89,6 +92,24 @@ def test_quiet_takes_every_kind_of_output(capsys):
     print("seen", file=held)
     log.error("too")
     assert capsys.readouterr() == ("", "seen\ntoo\n")
+
+
+def test_what_c_code_writes_goes_nowhere_and_what_it_wrote_before_does_not(capfd):
+    c = ctypes.CDLL(None)
+    c.puts(b"before")
+    with quiet():
+        c.puts(b"inside")
+        os.write(2, b"raw")
+        sys.__stdout__.buffer.write(b"bytes")
+    c.puts(b"after")
+    c.fflush(None)
+    assert capfd.readouterr() == ("before\nafter\n", "")
+
+
+def test_a_process_may_have_no_streams():
+    code = "import os; os.close(1)\nfrom fwmagic.cells.scene import quiet\nwith quiet(): os.write(2, b'x')"
+    ran = subprocess.run([sys.executable, "-c", f"{code}\nos.write(2, b'y')"], capture_output=True, check=True)
+    assert ran.stderr == b"y"
 
 
 def test_who_listens_to_the_log_and_to_warnings_is_told_in_quiet_too(caplog):

@@ -818,3 +818,12 @@ def test_what_a_singledispatch_remembers_is_no_state():
     run(namespace, "area.register(Square, lambda shape: 5); assert area(Square()) == 5")
     snapshot.restore()
     run(namespace, "assert area(Square()) == 1")
+
+
+def test_of_what_no_code_shows_no_name_takes_the_place_of_another():
+    data = {f"data{i}": [[[j] for j in range(20)] for _ in range(90)] for i in range(30)}
+    namespace = {"__name__": "__main__", **data, "last": []}
+    snapshot = Snapshot(namespace, [], [], beyond=True)
+    namespace["last"].append(1)
+    snapshot.restore()
+    assert namespace["last"] == []

@@ -167,7 +167,7 @@ def test_an_error_is_whole_in_one_place_of_each_view_and_goes_on_elsewhere():
     assert whole in report.details()
     page = report.to_html()
     assert whole in page
-    (pointed,) = re.findall('<span class="fw-why fw-cut" title="(.*?)">', page)
+    (pointed,) = re.findall('<span class=fw-why title="(.*?)">', page)
     assert 500 < len(pointed) <= 600
     answer, *_, first, second, _ = str(report).splitlines()
     assert answer == "✗ jax failed, line 4: TracerError: Attempted boolean conversion of a traced array…"
@@ -267,7 +267,7 @@ def test_memory_is_said_for_each_device_with_what_is_not_available_and_why():
 
 
 def test_the_table_has_the_peak_in_use_of_the_first_device_that_knows_it():
-    head, first, second = to_details(with_memory()).split("\n\n")[1].splitlines()
+    head, second, first = to_details(with_memory()).split("\n\n")[1].splitlines()
     assert "memory" in head
     assert "peak held" in head
     assert "3.52 GiB (cuda:0)" in first
@@ -357,6 +357,15 @@ def test_why_a_column_is_left_out_is_among_the_conditions(variants, said):
     (found,) = [line.text for line in conditions(report) if line.label == "left out"] or [None]
     assert found == said
     assert said is None or said in report.to_html()
+    # In the first look of every view, and what a notebook stores is no other word.
+    memory = said and said.partition(";")[0]
+    last = str(report).splitlines()[-1]
+    assert last.startswith(f"M{memory[1:]}; figures" if memory else "Figures")
+    assert memory is None or f"<span class=fw-soft>{memory}</span>" in report.to_html()
+    (stored,) = [
+        one["text"] for one in report._repr_mimebundle_()[MIME]["words"]["conditions"] if one["label"] == "left out"
+    ] or [None]
+    assert stored == said
     assert "left out" not in replace(report, state="running").details(), "it may still come"
 
 

@@ -99,12 +99,12 @@ def test_the_memory_of_a_chart_is_that_of_its_segments_and_of_its_course():
     assert torch[2:4] == [["cuda:0", "in use", "1.17 GiB"], ["cuda:0", "free in pool", "2.34 GiB"]]
     assert torch[-1] == ["host", "other processes", "not available"]
     assert charts["timeline"][0] == [["cuda:0", "1.17 GiB", "3.52 GiB", "40"]]
-    course = Timeline((0.0, 1.0), (5, 8))
-    sampled = Ledger("host", None, (Amount("in use", 8, "sampled"),), course, how="sampled")
+    course = Timeline((0.0, 1.0), (5, 8 << 20))
+    sampled = Ledger("host", None, (Amount("in use", 8 << 20, "sampled"),), course, how="sampled")
     static = Ledger("CPU", None, (Amount("in use", 9, "XLA"),), how="static")
     charts = to_words(a_report(a_variant("jax", memory=(sampled, static))))["charts"]
-    assert charts["memory"] == [[["host", "in use (sampled)", "8 B"], ["CPU (static)", "in use (static)", "9 B"]]]
-    assert charts["timeline"] == [[["host", "8 B", "n/a", "2"]]]
+    assert charts["memory"] == [[["host", "in use (sampled)", "8.00 MiB"], ["CPU (static)", "in use (static)", "9 B"]]]
+    assert charts["timeline"] == [[["host", "8.00 MiB", "n/a", "2"]]]
 
 
 def test_a_chart_that_would_show_nothing_has_no_words():
@@ -128,6 +128,50 @@ def test_an_amount_that_has_a_lower_and_an_upper_bound_is_a_span_everywhere():
     assert to_words(report)["charts"]["memory"][0][0][-1] == "24.0 to 48.0 MiB"
     assert "+24.0 to 48.0 MiB" in str(report)
     assert "+24.0 MiB" not in str(report) + report.details()
+
+
+@pytest.mark.parametrize(("median", "said"), [(0.43, False), (0.42, False), (0.39, True), (0.48, True)])
+def test_a_time_that_contradicts_a_ratio_says_so_beside_it(median, said):
+    """The answer was `1.8x`, and who divided the times of the table found 2.0."""
+    report = a_report(ratios=(a_ratio(median=median),))
+    assert ("530 µs (moved)" in str(report)) == ("530 µs <small>(moved)" in report.to_html()) == said
+    told = f"530 µs (525-541 µs{', moved' if said else ''})"
+    assert told in report.details()
+    assert told in to_words(report)["figures"]["rows"][1]
+    assert str(report).count("moved") == said, "not beside the baseline"
+
+
+def spans(*bounds: tuple[int, int | None], device: str = "host") -> Report:
+    """Return a report of variants whose memory lies between so many MiB."""
+    variants = []
+    for name, (low, high) in zip("abc", bounds, strict=False):
+        amount = Amount("in use", low << 20, "counted", most=None if high is None else high << 20)
+        ledger = Ledger(device if name == "a" else "host", None, (amount,), start=1 << 30)
+        variants.append(a_variant(name, memory=(ledger,)))
+    return a_report(*variants, baseline="a")
+
+
+@pytest.mark.parametrize(
+    ("report", "which"),
+    [
+        (spans((24, 48), (30, 50)), "a and b"),
+        (spans((24, 48), (30, None)), "a and b"),
+        (spans((0, None), (24, 48), (30, 50)), "b and c"),
+        (spans((24, 48), (48, 50)), None),
+        (spans((24, None), (24, 48)), None),
+        (spans((24, None), (24, None)), None),
+        (spans((24, 48), (30, 50), device="cuda:0"), None),
+    ],
+)
+def test_whether_one_needs_more_memory_is_said_where_ranges_overlap(report, which):
+    assert ("memory (not sure)" in str(report)) == (which is not None)
+    assert ("memory (not sure)" in figures(report).head) == (which is not None)
+    html = report.to_html()
+    assert ("<th>memory <small>(not sure)" in html) == (which is not None)
+    assert 'data-left="compile, memory, compiled"' in html
+    assert "fw-wide3" in html
+    told = f"which of {which} needs more is not sure: their ranges overlap"
+    assert (told in report.details()) == (told in html) == (which is not None)
 
 
 def test_a_ratio_that_moved_between_two_levels_gives_both():
@@ -157,7 +201,7 @@ def test_the_number_of_blocks_is_that_of_the_run_also_in_a_stored_report():
     ("fields", "told", "folded"),
     [
         ({}, "812 ms (cold)", True),
-        ({"cache": "disk-warm"}, "812 ms (disk cache)", True),
+        ({"cache": "disk-warm"}, "cached (812 ms)", True),
         ({"cache": "none"}, "812 ms (in vain)", True),
         ({"cache": "unknown"}, "812 ms (cache unknown)", True),
         ({"cache": "reused", "stages": ()}, "reused", False),
@@ -180,6 +224,7 @@ def test_what_compiling_took_is_one_figure_in_every_view(fields, told, folded):
 
 
 def test_a_ratio_of_one_round_has_no_range():
-    one = a_report(ratios=(a_ratio("undecided", 0.9, None, None, rounds=1, least=0.9, most=0.9),))
+    ratio = a_ratio("undecided", 0.9, None, None, rounds=1, least=0.9, most=0.9)
+    one = a_report(a_variant("torch"), a_variant("jax", time=a_time(1.1e-3)), ratios=(ratio,))
     assert "0.900 (one round)" in str(one)
     assert "jax over torch: 1 round" in one.details()

@@ -17,7 +17,7 @@ import collections, functools, json, math, random, time
 from concurrent.futures import ThreadPoolExecutor as Pool
 from threading import Event
 import numpy as np
-import jax, jax.numpy as jnp
+import jax, jax.numpy as jnp, torch
 X = jnp.asarray(np.random.default_rng(0).standard_normal((64, 64)), jnp.float32)
 A = jnp.asarray(np.random.default_rng(1).standard_normal((700, 700)), jnp.float32)
 rng = np.random.default_rng(3)
@@ -109,6 +109,22 @@ class TestDoneOnce:
         # Of this thread alone: what other processes take makes only the time that is reported longer.
         assert variant.time.median > 0.4 * plain_seconds(notebook, text, clock=time.thread_time)
         assert variant.time.median >= 0.005 or "waits" not in said
+
+    @pytest.mark.parametrize(
+        ("magic", "turn"),
+        [
+            ("torch", "y = y * 0.9 + len(collections.Counter(words[60 * i : 60 * i + 60]))"),
+            ("jax", "y = y * 0.9 + len(collections.Counter(words[60 * i : 60 * i + 60]))"),
+            ("jax", "s = 0.0\n    for j in range(60):\n        s += math.cos(i * j)\n    y = y - s * y"),
+        ],
+        ids=["library-torch", "library-jax", "loop"],
+    )
+    def test_so_is_a_little_in_each_turn_of_a_loop_that_calls_the_framework(self, notebook, magic, turn):
+        run(notebook, "row = X[0]" if magic == "jax" else "row = torch.from_numpy(np.array(X[0]))")
+        text = f"y = row\nfor i in range(30):\n    {turn}\ny.sum()"
+        run(notebook, f"%%{magic} {QUICK} -o r\n{text}")
+        assert only(notebook).compilation.way != "cell"
+        assert "once and never again" in only(notebook).compilation.reason
 
     @pytest.mark.parametrize("call", ["rested", "noisy", "drawn", "stamped"])
     def test_neither_is_a_function_compiled_that_does_it(self, notebook, call):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 import torch
@@ -215,6 +216,19 @@ class TestReport:
         assert (report["jax"].compilation.way, report["jax"].compilation.line) == ("yours", 4)
         (finding,) = (one for one in report.findings if one.code == "FW203")
         assert "the whole section as one compiled program takes 0." in finding.sentence
+
+    @pytest.mark.parametrize(
+        ("text", "way"), [("mine.fast(x)", "yours"), ("mine.twice(x)", "yours"), ("mine.other(x)", "cell")]
+    )
+    def test_so_is_what_a_module_of_the_users_compiled(self, shell, text, way, tmp_path, monkeypatch):
+        functions = "def plain(v): return v * 2\ndef twice(v): return fast(fast(v))\ndef other(v): return v + 1"
+        (tmp_path / "mine.py").write_text(f"import jax\n{functions}\nfast = jax.jit(plain)")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        run(shell, "import mine, jax.numpy as jnp\nx = jnp.ones(8)")
+        run(shell, f"%%jax {QUICK} -o r\ny = x + 1\n{text}")
+        compilation = shell.user_ns["r"]["jax"].compilation
+        assert (compilation.way, compilation.line) == (way, 3 if way == "yours" else None)
 
     def test_so_it_is_in_torch(self, shell):
         with compiling_with(QUICK_BACKEND):

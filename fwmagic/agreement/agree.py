@@ -24,6 +24,7 @@ from fwmagic.agreement.close import (
 from fwmagic.agreement.relation import one_sided, relation
 from fwmagic.format import percent
 from fwmagic.report import Agreement
+from fwmagic.report.report import NOT_COMPARED
 
 # A name at the top, or where in it something lies, such as `net.weight` or `hist[3]`.
 _PATH = re.compile(r"[^\W\d]\w*([.\[].*)?")
@@ -468,7 +469,7 @@ class _Comparison:
 
     def result(self) -> Agreement:
         """Return what was found, as one sentence."""
-        uncompared = f"not compared: {plain.listed(self.uncompared)}" if self.uncompared else ""
+        uncompared = f"{NOT_COMPARED}{plain.listed(self.uncompared)}" if self.uncompared else ""
         self.forgive_residue()
         if self.differences:
             path, sentence = next(iter(self.differences.items()))

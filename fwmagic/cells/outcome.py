@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import copy
 import math
 import queue
 import re
-import sys
 import threading
 import time
 import traceback
@@ -30,7 +27,6 @@ from fwmagic.cells.steps import steps_of
 from fwmagic.cells.threads import wait_for
 from fwmagic.cells.watch import Watch
 from fwmagic.frameworks import Framework
-from fwmagic.frameworks.arrays import Roundings
 from fwmagic.report import Place
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
@@ -60,8 +56,6 @@ _WAITED_FOR = (
 
 # Of arrays with more axes, sizes are not asked about.
 _MOST_AXES = 6
-# The name under which a body finds what rounds the results of its operators in another way.
-_ROUNDED = "__fwmagic_rounded__"
 
 Window = Callable[[], AbstractContextManager[Any]]
 
@@ -277,68 +271,6 @@ def run_otherwise(
     finally:
         program.exit()
         scene.restore()
-
-
-def moved_results(
-    program: Program, outcome: Outcome, window: Window, every: int = 0, spacing: float = 0.0
-) -> Mapping[str, Any] | None:
-    """Return the results where each number that the program reads or computes is off by a rounding; None of a long one.
-
-    The rounding is that of its dtype, or of floats with a larger relative `spacing` that it makes of them.
-    How far they move is how far two ways to compute the same may part. What it computes are the results of operators
-    and calls in its own text. `every`: every number that it reads is off, also such as nobody rounds, by
-    other roundings for another `every`; and no result of an operator is.
-    """
-    scene, framework, roundings = program.scene, program.scene.framework, Roundings(every, spacing)
-    if (scene.seconds or outcome.seconds) > LONG:
-        return None
-
-    def rounded(value: Any) -> Any:
-        if sys.getrefcount(value) > _references(object()):  # somebody else has it, too
-            return value
-        return framework.nudge([value], roundings).get(id(value), value)
-
-    program.enter()
-    try:
-        scene.namespace[_ROUNDED] = rounded
-        again = program_as_written(scene if every else replace(scene, body=_rounding(scene.body)))
-        moved = framework.nudge([value for _, value in scene.snapshot.leaves(framework.is_array)], roundings)
-        roundings.computes = True
-        scene.snapshot.substitute(moved)
-        with window():
-            outputs = again.call(*(moved.get(id(value), value) for value in again.args))
-        return {name: copied_results(value, framework) for name, value in again.collect(outputs).items()}
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # whatever the user's code raises when it is run once more
-        return None
-    finally:
-        scene.namespace.pop(_ROUNDED, None)
-        program.exit()
-        scene.restore()
-
-
-def _references(value: Any) -> int:
-    return sys.getrefcount(value)
-
-
-class _Rounding(ast.NodeTransformer):
-    """Hands what each operator and call gives over to what rounds it in another way."""
-
-    def visit(self, node: ast.AST) -> Any:
-        """Wrap an operation of two values, or a call."""
-        self.generic_visit(node)
-        if not isinstance(node, ast.BinOp | ast.Call):
-            return node
-        call = ast.Call(ast.Name(_ROUNDED, ast.Load()), [node], [])
-        return ast.fix_missing_locations(ast.copy_location(call, node))
-
-
-def _rounding(body: Body) -> Body:
-    """Return the body with what its operators and calls give rounded in another way."""
-    statements = _Rounding().visit(copy.deepcopy(ast.Module(list(body.statements), []))).body
-    last = None if body.last is None else _Rounding().visit(copy.deepcopy(body.last))
-    return replace(body, statements=tuple(statements), last=last)
 
 
 def outcome_without_run(program: Program, known: Outcome) -> Program:

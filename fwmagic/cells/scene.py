@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import ctypes
 import io
 import operator
+import os
 import sys
 import types
 import warnings
@@ -16,8 +18,9 @@ from typing import Any
 
 from fwmagic.cells.analyse import Body
 from fwmagic.cells.caches import CachedCopy
-from fwmagic.cells.kinds import MISSING, OF_OTHERS
+from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.names import names_of_code
+from fwmagic.cells.namespaces import OF_OTHERS
 from fwmagic.cells.snapshot import Changes, Snapshot
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
@@ -222,6 +225,7 @@ def quiet(shell: Any = None) -> Iterator[None]:
         return
     before = sys.stdout, sys.stderr, builtins.input
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_descriptors_dropped())
         stack.enter_context(_warnings_as_before())
         stack.enter_context(_dropping(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__))
         stack.callback(_set_streams, *before)
@@ -248,6 +252,32 @@ def _warnings_as_before() -> Iterator[None]:
         python._showwarnmsg_impl = shows_itself
         filters[:] = before
         warnings.filters, warnings.showwarning = filters, show
+
+
+@contextlib.contextmanager
+def _descriptors_dropped() -> Iterator[None]:
+    """Have the standard streams of the process itself, to which code in C writes, lead nowhere."""
+    _flush_streams()
+    with contextlib.ExitStack() as stack:
+        for number in (1, 2):
+            with contextlib.suppress(OSError):  # a process need not have them
+                kept = os.dup(number)
+                stack.callback(os.close, kept)
+                stack.callback(os.dup2, kept, number)
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        stack.callback(_flush_streams)
+        yield
+
+
+def _flush_streams() -> None:
+    """Write what Python's and the C library's own streams hold back."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # there is none, it is closed, or its place is gone
+            stream.flush()  # type: ignore[union-attr]
+    if sys.platform != "win32":
+        ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager

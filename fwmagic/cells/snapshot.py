@@ -15,9 +15,10 @@ from typing import Any
 from fwmagic.cells.caches import Cache
 from fwmagic.cells.fingerprint import fingerprint
 from fwmagic.cells.foreign import Foreign
-from fwmagic.cells.kinds import MISSING, BindingsKind, NumbersKind, same_contents
+from fwmagic.cells.kinds import MISSING, NumbersKind, same_contents
 from fwmagic.cells.modules import has_finalizer
 from fwmagic.cells.names import LOOKS_UP
+from fwmagic.cells.namespaces import BindingsKind
 from fwmagic.cells.plans import PLAIN
 from fwmagic.cells.rebuild import put_in_place, rebuilt
 from fwmagic.cells.settings import Setting, Settings

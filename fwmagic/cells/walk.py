@@ -18,14 +18,18 @@ from typing import Any, Final
 
 from fwmagic.cells.caches import Cached
 from fwmagic.cells.held import functions_held
-from fwmagic.cells.kinds import ABSTRACT, CLASS, DICTIONARY, GLOBALS, MISSING, MODULE, BindingsKind, Kind
+from fwmagic.cells.kinds import DICTIONARY, MISSING, Kind
 from fwmagic.cells.modules import is_function_of_user, is_of_user, modules_of, parts_named
 from fwmagic.cells.names import looks_up
+from fwmagic.cells.namespaces import ABSTRACT, CLASS, GLOBALS, MODULE, BindingsKind
 from fwmagic.cells.plans import HEAP_TYPE, PLAIN, WEAK, Plan, Plans, is_only_read
 from fwmagic.frameworks import Framework, Kept
 from fwmagic.libraries import module_of
 
 _MOST_PARTS = 16  # of a path; one that is longer loses its middle
+# Of what no code names, a container of more items is entered without these, and one of so many times as many not at
+# all: to look at it would take milliseconds.
+_LONG, _LONGER = 1000, 50
 #: Bytes of arrays that are saved only because some code may look up any name.
 MOST_UNNAMED = 2**30
 
@@ -85,8 +89,7 @@ class Walk:
     arguments up; `looks_up` says whether a notebook function may look up any name. `memos` are what is remembered
     of objects, by their `id`, and wrong when these are put back. `unread` are names that nothing reads, whose
     objects are passed by. `copies` are those of earlier walks; what is saved here is added. `too_much` is the path
-    of an array that is not saved, since those that no code names take too much memory. The walk ends after `most`
-    entries.
+    of an array that is not saved, since those that no code names take too much memory.
     """
 
     def __init__(
@@ -97,10 +100,9 @@ class Walk:
         keep: bool,
         stop: Callable[[Any], bool] | None = None,
         copies: Copies | None = None,
-        most: float = math.inf,
     ) -> None:
         self.too_much = ""
-        self._most = most
+        self._most = self._long = math.inf  # entries; items of a container whose own items are entered
         self._copies: Copies = {} if copies is None else copies
         self._unnamed: dict[Hashable, int] = {}
         self.entries: list[Entry] = []
@@ -148,13 +150,23 @@ class Walk:
             self._visit_all()
 
     def beyond(self, most: int) -> list[Entry]:
-        """Return what this walk has not come upon and the notebook's other names lead to, but for long containers.
+        """Return what this walk has not come upon and the notebook's other names lead to, `most` entries at most.
 
-        What is called from code in C can change it, such as a function that a library has registered.
+        What is called from code in C can change it, such as a function that a library has registered. Each name has
+        its share: of what leads to a lot, such as data, a part is left out, and what long containers hold.
         """
-        others = Walk(self._namespace, self._frameworks, keep=False, most=most)
+        others = Walk(self._namespace, self._frameworks, keep=False)
         others._seen |= self._seen
-        others.run([name for name in self._names.others(self._namespace) if name not in self.unread], ())
+        others._long = _LONG
+        others._add_names([name for name in self._names.others(self._namespace) if name not in self.unread])
+        roots, others._waiting[True] = others._waiting[True], []
+        with uncollected():
+            for left in range(len(roots), 0, -1):
+                others._push([roots.pop()], True)
+                others._most = len(others.entries) + (most - len(others.entries)) // left
+                others._visit_all()
+                for waiting in others._waiting.values():
+                    waiting.clear()
         return others.entries[1:]
 
     def reached(self, value: Any) -> bool:
@@ -220,7 +232,7 @@ class Walk:
         self._push([(value, 0, name, False) for name, value in found if type(value) not in PLAIN], True)
 
     def _visit(self, value: Any, parent: int, key: Any, own: bool, inner: bool) -> None:
-        if type(value) in _COUNTED and len(value) > self._most:
+        if type(value) in _COUNTED and len(value) > self._long * _LONGER:
             return
         plan = self._plans.of(type(value))
         if plan.is_class:
@@ -288,9 +300,9 @@ class Walk:
         for kind in kinds:
             index = self._add(value, kind, parent, key, inner)
             entry = self.entries[index]
-            if isinstance(entry.keys, list) and kind.hashes:
+            if isinstance(entry.keys, list) and kind.hashes and len(entry.keys) <= self._long:
                 found += [(held, index, _PathPart(""), True) for held in entry.keys if type(held) not in PLAIN]
-            if PLAIN.issuperset(map(type, entry.values)):
+            if len(entry.values) > self._long or PLAIN.issuperset(map(type, entry.values)):
                 continue
             pairs = zip(entry.values, entry.keys, strict=True)
             found += [(held, index, name, inner) for held, name in pairs if not _needs_no_walk(held)]

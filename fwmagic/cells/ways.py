@@ -206,7 +206,8 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
     traced: Traced | None = None
-    least = _refuse_outside(scene, window) if framework.strategy == "locals" else Least()
+    untraced = _refuse_outside(scene, window) if framework.strategy == "locals" else Untraced()
+    least = untraced.least
     route = Route()
     scene.enter()
     fills = _fills(scene)
@@ -223,6 +224,8 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             program, outcome = first_run(program, window)
             if traced is not None and traced.untraced.is_worth_a_call:
                 _refuse_in_earnest(scene, traced.untraced, _seconds_of_a_call(program, window), window)
+            elif untraced.is_worth_a_call and log.told and not log.breaks:
+                _refuse(scene, untraced, _seconds_of_a_call(program, window))
         except CannotCompile:
             raise
         except Exception as error:  # whatever the compiler or the traced code raises: the plain run raised nothing
@@ -392,16 +395,16 @@ def _quickest(run: Callable[[], Any]) -> float:
     return min(samples)
 
 
-def _refuse_outside(scene: Scene, window: Window) -> Least:
+def _refuse_outside(scene: Scene, window: Window) -> Untraced:
     """Raise CannotCompile where a good part of the plain run is work outside of the framework; not if it is slow.
 
-    Return what a call has to do at least, as far as anybody looked.
+    Return what was seen, as far as anybody looked.
     """
     if scene.seconds is None or scene.seconds > LONG:
-        return Least()
+        return Untraced()
     untraced = _worked_outside(scene, window)
     _refuse(scene, untraced, max(scene.seconds - untraced.seconds, 0.0))
-    return untraced.least
+    return untraced
 
 
 def _line_of_code(body: Body, code: types.CodeType, called: str) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from fwmagic.cells.analyse import Body, dotted
 from fwmagic.cells.function import first_use
+from fwmagic.cells.modules import is_function_of_user
 from fwmagic.cells.names import notebook_functions
 from fwmagic.cells.outcome import root
 from fwmagic.cells.scene import Scene
@@ -25,7 +26,7 @@ _UNWRITTEN = {"forward"}
 # Those that are called where the name of their class is written.
 _MAKING = {"__init__", "__new__", "__post_init__", "setup"}
 # Objects whose parts are used by name; of any other, such as a list, all parts may be.
-_BY_NAME = {"names", "attributes", "slots", "class"}
+_BY_NAME = {"names", "attributes", "slots", "class", "module"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -50,7 +51,8 @@ def _found(scene: Scene) -> Yours:
     body, framework, namespace = scene.body, scene.framework, scene.namespace
     in_place = partial(_compiles_itself, framework, {n: v for n, v in namespace.items() if n not in body.assigned})
     made = _made(body.tree.body, framework.compilers, in_place, keeps=True)
-    used, functions = _called(body, namespace)
+    of_modules = [one for one in scene.snapshot.objects() if _is_of_module(one, namespace)]
+    used, functions = _called(body, [*notebook_functions(namespace, body.all_reads), *of_modules])
     dropped = None if made.dropped is None else Place(made.dropped.lineno, _what_is_dropped(made.dropped))
     if made.called is not None:
         return Yours(Place(made.called.lineno, f"the cell calls what it makes by `{_shown(made.called)}`"), dropped)
@@ -63,7 +65,7 @@ def _found(scene: Scene) -> Yours:
             return Yours(Place(line, f"the cell calls `{path}`, which is compiled already"), dropped)
     for function in functions:
         inner = _made(_statements(function), framework.compilers, in_place)
-        line = first_use(body, function.__qualname__)
+        line = _line_of_call(body, [function])
         if inner.called is not None:
             what = f"`{function.__name__}` calls what it makes by `{_shown(inner.called)}`"
             return Yours(Place(line, what), dropped)
@@ -173,13 +175,12 @@ def _what_is_dropped(node: ast.expr) -> str:
 # What the cell calls
 
 
-def _called(body: Body, namespace: Mapping[str, Any]) -> tuple[set[str], list[FunctionType]]:
-    """Return the names that the cell, and the notebook functions that it calls, read; and these functions.
+def _called(body: Body, waiting: list[FunctionType]) -> tuple[set[str], list[FunctionType]]:
+    """Return the names that the cell, and the functions that it calls of those that it can reach, read; and these.
 
     A method counts as called where its name is written, or is one that Python or a framework calls by itself.
     """
     used = _names_written(body.code(body.tree)) - _only_shown(body)
-    waiting = notebook_functions(namespace, body.all_reads)
     called: list[FunctionType] = []
     while True:
         new = [function for function in waiting if _is_written(function, used)]
@@ -189,6 +190,11 @@ def _called(body: Body, namespace: Mapping[str, Any]) -> tuple[set[str], list[Fu
         waiting = [function for function in waiting if function not in new]
         for function in new:
             used |= _names_written(function.__code__)
+
+
+def _is_of_module(value: object, namespace: Mapping[str, Any]) -> TypeGuard[FunctionType]:
+    """Say whether it is a function of a module of the user's."""
+    return type(value) is FunctionType and value.__globals__ is not namespace and is_function_of_user(value)
 
 
 def _only_shown(body: Body) -> set[str]:
@@ -207,9 +213,9 @@ def _line_of(body: Body, path: str, key: object) -> int | None:
 
 
 def _line_of_call(body: Body, functions: list[FunctionType]) -> int | None:
-    """Return the first line that names one of some functions."""
-    lines = [line for function in functions if (line := first_use(body, function.__qualname__)) is not None]
-    return min(lines, default=None)
+    """Return the first line that names one of some functions, as a name or as an attribute."""
+    lines = [first_use(body, one.__qualname__) or _line_of(body, one.__name__, one.__name__) for one in functions]
+    return min((line for line in lines if line is not None), default=None)
 
 
 def _is_written(function: FunctionType, used: set[str]) -> bool:

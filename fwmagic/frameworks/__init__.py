@@ -211,8 +211,8 @@ class Framework(ABC):
         """Say whether `value` is a C-level object of this framework with nothing to put back, such as a dtype."""
         return False
 
-    def holds_flag(self, module: Any, name: str) -> bool:
-        """Say whether an attribute of a module of this framework is one of its `flags`."""
+    def holds_flag(self, path: str) -> bool:
+        """Say whether an attribute of a module of this framework, by its whole path, is one of its `flags`."""
         return False
 
     def operators(self) -> list[Any]:

@@ -21,18 +21,22 @@ from typing import Any
 from fwmagic.frameworks.least import Least
 from fwmagic.libraries import is_of_library
 
-# Less than this, in seconds, and less than this share of a call is not worth leaving a cell uncompiled.
-_LEAST, _SHARE = 1e-4, 0.2
+# Less than this, in seconds, and less than this share of a call, is not worth leaving a cell uncompiled. What the code
+# takes that hands over to the framework is less sure: where caches are cold, ten times as much.
+_LEAST, _LEAST_OF_GLUE, _SHARE = 3e-5, 1e-4, 0.2
+# What waits for others does so for longer than this, in seconds.
+_WAITING = 1e-4
 # A call that takes more than this share of what was seen is named.
 _TELLING = 0.1
 # What a call of the framework costs the code that makes it, in seconds: of that, a trace is meant to take the place.
-_HANDING_OVER = 1e-5
+# In loops over operations, layers and parameters it is 0.5 to 1.7 us. What quick builtins take belongs to it.
+_HANDING_OVER = 2.5e-6
 # What is no computation, whoever calls it, and what is none where user code calls it itself.
 _ENDS = {
     **{"sleep": "waits", "urandom": "draws random numbers"},
     **dict.fromkeys(("start_new_thread", "start_joinable_thread"), "starts a thread"),
 }
-# What waits for others, if it takes longer than `_LEAST`.
+# What waits for others, if it takes longer than `_WAITING`.
 _WAITS = {
     *("_thread.lock.acquire", "_thread.RLock.acquire", "_thread._ThreadHandle.join", "_queue.SimpleQueue.get"),
     *("select.select", "select.poll.poll", "select.epoll.poll"),
@@ -48,11 +52,13 @@ class Untraced:
     """What was seen in a block; all of it is there when the block is left.
 
     `seconds` were spent outside of the framework, most of them by `calls` calls of `what` in the function `code`
-    (None: nothing was seen). `never` says what a trace must never do, however little time it takes, or is empty;
-    `prints` is the code that prints, and `least` what a call has to do at least, where that was seen.
+    (None: nothing was seen); `glue` of them by the user's own code and by quick builtins. `never` says what a trace
+    must never do, however little time it takes, or is empty; `prints` is the code that prints, and `least` what a call
+    has to do at least, where that was seen.
     """
 
     seconds: float = 0.0
+    glue: float = 0.0
     what: str = ""
     calls: int = 0
     code: CodeType | None = None
@@ -68,15 +74,20 @@ class Untraced:
         consequence = "which a trace would do once and never again"
         if self.never:
             return f"{self.never}, {consequence}"
-        if seconds is None or self.seconds < _LEAST or self.seconds < _SHARE * (self.seconds + seconds):
+        if seconds is None or not self.is_worth_a_call or self.seconds < _SHARE * (self.seconds + seconds):
             return ""
         calls = f" ({self.calls:,} calls)" if self.calls > 1 else ""
         return f"{self.what}{calls} computes outside of {title} in each run, {consequence}"
 
+    def let_go(self, seconds: float) -> None:
+        """Let so many seconds go, of those alone that handing over to the framework may have taken."""
+        gone = min(self.glue, seconds)
+        self.seconds, self.glue = self.seconds - gone, self.glue - gone
+
     @property
     def is_worth_a_call(self) -> bool:
         """Whether it is worth finding out what a call of the compiled program takes."""
-        return self.seconds >= _LEAST
+        return self.seconds >= _LEAST_OF_GLUE or self.seconds - self.glue >= _LEAST
 
 
 @contextmanager
@@ -102,7 +113,8 @@ def watched(packages: Iterable[str], generators: Iterable[Any] = ()) -> Iterator
     if profiler is not None:
         _Calls(profiler.getstats(), packages).tell(seen)
         # For a part of it, other processes had the core, or nobody.
-        seen.seconds *= min(own / wall, 1.0) if wall > 0 else 1.0
+        share = min(own / wall, 1.0) if wall > 0 else 1.0
+        seen.seconds, seen.glue = seen.seconds * share, seen.glue * share
     if [_state(generator) for generator in every] != before:
         seen.never = "it draws random numbers outside of the framework"
 
@@ -146,11 +158,12 @@ class _Calls:
         """Note what user code did outside of the framework."""
         parts: defaultdict[tuple[int, str], float] = defaultdict(float)
         calls: Counter[tuple[int, str]] = Counter()
-        handed_over = 0
+        handed_over, glue = 0.0, 0.0
         for entry in self._entries.values():
             if isinstance(entry.code, str) or not is_file_of_user(entry.code.co_filename):
                 continue
             parts[id(entry.code), ""] += entry.inlinetime
+            glue += entry.inlinetime
             for call in entry.calls or ():
                 name = _name(call.code)
                 if isinstance(call.code, str):
@@ -158,6 +171,9 @@ class _Calls:
                         continue
                     self._tell_of_builtin(seen, entry.code, call)
                     seconds = 0.0 if name in ("print", "exec", "eval") else call.inlinetime
+                    handing = self._handed_over_by(call)
+                    handed_over += handing
+                    glue += seconds if handing or seconds < _HANDING_OVER * call.callcount else 0.0
                 elif id(call.code) in self._reaching:
                     handed_over += call.callcount
                     continue
@@ -170,7 +186,8 @@ class _Calls:
                 calls[id(entry.code), name] += call.callcount
         if not parts:
             return
-        seen.seconds = max(sum(parts.values()) - handed_over * _HANDING_OVER, 0.0)
+        seen.seconds, seen.glue = sum(parts.values()), glue
+        seen.let_go(handed_over * _HANDING_OVER)
         # What is called says more than where.
         largest = sorted(parts, key=parts.__getitem__, reverse=True)
         named = (part for part in largest if part[1] and parts[part] > _TELLING * sum(parts.values()))
@@ -178,6 +195,12 @@ class _Calls:
         seen.code = seen.code or self._entries[place].code
         seen.what = f"`{name}`" if name else _what_is(self._entries[place].code)
         seen.calls = calls[place, name]
+
+    def _handed_over_by(self, call: Any) -> float:
+        """Return how many calls of the framework a builtin has made, as `sum` does, where it was called here."""
+        entry = self._entries[id(call.code)]
+        made = sum(inner.callcount for inner in entry.calls or () if id(inner.code) in self._reaching)
+        return float(made * call.callcount / entry.callcount)
 
     def _tell_of_builtin(self, seen: Untraced, code: CodeType, call: Any) -> None:
         name = _name(call.code)
@@ -233,7 +256,7 @@ class _Calls:
 
 def _waits(call: Any) -> bool:
     """Say whether a call in C, of a profiler's entries, has waited for another thread, a process or the network."""
-    return isinstance(call.code, str) and call.totaltime > _LEAST and _name(call.code) in _WAITS
+    return isinstance(call.code, str) and call.totaltime > _WAITING and _name(call.code) in _WAITS
 
 
 def _is_of_python(code: CodeType | str) -> bool:

@@ -30,8 +30,7 @@ from fwmagic.report.report import (
     points_of,
     turned,
 )
-from fwmagic.report.tables import uses_memory
-from fwmagic.report.words import to_words
+from fwmagic.report.words import to_words, without_little_memory
 
 __all__ = [
     "MIME",
@@ -65,17 +64,11 @@ __all__ = [
 
 def _mimebundle(report: Report, include: Any = None, exclude: Any = None) -> dict[str, Any]:
     """Return all forms of a report that a notebook stores: JSON with its words, HTML, and a text."""
-    shared = _shared(report)
-    stored = {**_slim(shared).to_dict(points_of(len(report.variants))), "words": to_words(shared)}
+    # Not what else runs on this machine.
+    shared = replace(report, conditions=replace(report.conditions, neighbours=()))
+    slim = _slim(without_little_memory(shared))
+    stored = {**slim.to_dict(points_of(len(report.variants))), "words": to_words(shared)}
     return {MIME: stored, "text/html": html.to_html(shared), "text/plain": text.to_text(shared)}
-
-
-def _shared(report: Report) -> Report:
-    """Return what of a report is for a notebook: not what else runs on this machine, nor memory that is not shown."""
-    variants = report.variants
-    if not uses_memory(report):
-        variants = tuple(replace(v, memory=tuple(one for one in v.memory if one.in_use is None)) for v in variants)
-    return replace(report, variants=variants, conditions=replace(report.conditions, neighbours=()))
 
 
 def _slim(report: Report) -> Report:

@@ -22,6 +22,8 @@ _TWICE = 2.0
 # A longer budget than this is not advised: the machine would not stay the same for so long.
 _LONGEST = 60.0
 _ROUNDS = 6  # fewer give no interval
+#: Below this the hand-over to another thread is a visible part of a call on a CPU; seconds.
+SMALL = 1e-3
 _OTHERS = "others used the machine"
 _SOMEHOW = "by how much is not sure"
 _BUSY = f"{_SOMEHOW}: {_OTHERS}"
@@ -144,9 +146,11 @@ def _difference_in_words(report: Report, name: str, found: Agreement) -> str:
     """Return where outputs differ, and what the two have there, as far as it fits."""
     at = f" at {one_line(found.path, 24)}" if found.path else ""
     whose = f" of {one_line(name, 20)}" if len(report.variants) > 2 else ""
-    pair = f": {' and '.join(found.pair)}" if found.pair else ""
-    differ, so = f"outputs{whose} differ{at}", ": the times are of different things"
-    return _first_that_fits(f"{differ}{pair}{so}", f"{differ}{pair}", f"{differ}{so}")
+    so = ": the times are of different things"
+    names = (one_line(one, 20) for one in (found.reference, name))
+    told = ", ".join(f"{one} {value}" for one, value in zip(names, found.pair, strict=False))
+    quoted = [f"outputs differ{at}: {told}{end}" for end in (so, "") if told]
+    return _first_that_fits(*quoted, f"outputs{whose} differ{at}{so}")
 
 
 def _pair_in_words(report: Report, r: Ratio) -> Answer:
@@ -161,13 +165,19 @@ def _pair_in_words(report: Report, r: Ratio) -> Answer:
             return Answer("✓", f"{one} is {r.verdict} than {other}, {_BUSY}", one_line(direction, _BRIEF))
         if _is_wide(r):
             by, span = f"{span} {r.verdict}", _SOMEHOW
+        elif _differs_between_runs(report, r):
+            by, span = f"about {by}", _SOMEHOW
         lead = f"{one} is {by} than {other}"
         texts = [f"{lead} ({inside})" for inside in (", ".join(filter(None, (span, checked))), checked) if inside]
         briefs = [text for text in (f"{one} {by}", direction) if len(text) <= _BRIEF]
         return Answer("✓", _first_that_fits(*texts, lead), briefs[0] if briefs else one_line(direction, _BRIEF))
     if r.verdict == "same":
         inside = f" ({checked})" if checked else ""
-        return Answer("=", f"{one} and {other}: same time within {setting(report.margin)}{inside}", "same time")
+        here = " in this run" if _differs_between_runs(report, r) else ""
+        same = f"same time within {setting(report.margin)}{here}"
+        return Answer(
+            "=", _first_that_fits(f"{one} and {other}: {same}{inside}", f"{one} and {other}: {same}"), "same time"
+        )
     if r.verdict == "withheld":
         return Answer("✗", f"no verdict: {r.note}", "no verdict", True)
     if r.interval is None:
@@ -188,10 +198,20 @@ def _is_wide(r: Ratio) -> bool:
     return far > _WIDE * near
 
 
+def _differs_between_runs(report: Report, r: Ratio) -> bool:
+    """Say whether a ratio is of calls so short that it differs from run to run by more than its interval (FW502)."""
+    named = {finding.variant for finding in report.findings if finding.code == "FW502"}
+    engines = {v.framework for v in report.variants if v.name in named}
+    pair = (v for v in report.variants if v.name in (r.variant, r.over) and v.framework in engines)
+    return any(v.time is not None and v.time.median < SMALL for v in pair)
+
+
 def _unsure_in_words(report: Report, r: Ratio, interval: tuple[float, float]) -> str:
     """Return between what the ratio lies, as the table has it, and what would tell."""
     if _is_of_a_busy_machine(r):
         advice = f": {_OTHERS}"
+    elif _differs_between_runs(report, r):
+        advice = ": --threads 1 may tell"
     else:
         advice = _budget_in_words(report, r) if r.repeatable else ": parts of the run disagreed"
     unsure = f"not sure: {one_line(r.variant, 16)} takes {ratio_between(*interval)}x as long as {one_line(r.over, 16)}"
@@ -240,10 +260,12 @@ def _span_in_words(r: Ratio) -> str:
 
 def agreement_in_words(report: Report, names: Sequence[str]) -> str:
     """Return whether outputs agree, where they were compared; nothing is said of what nobody asked for."""
-    found = {v.agreement.status for v in report.variants if v.name in names and v.agreement is not None}
-    if found == {"agrees"}:
-        return AGREE
-    return "outputs not compared" if "not compared" in found else ""
+    found = [v.agreement for v in report.variants if v.name in names and v.agreement is not None]
+    if any(one.status == "not compared" for one in found):
+        return "outputs not compared"
+    if any(one.is_partial for one in found):
+        return "not all outputs compared"
+    return AGREE if {one.status for one in found} == {"agrees"} else ""
 
 
 def _several_in_words(report: Report) -> Answer:
@@ -255,15 +277,17 @@ def _several_in_words(report: Report) -> Answer:
     if any(map(_is_of_a_busy_machine, wanted)):
         return Answer("✓", f"{leads}, {_BUSY}", brief)
     # With the intervals of both, of the next one, or of none; or the next one alone.
-    beaten = [" and ".join(_lead_in_words(r, i < most) for i, r in enumerate(wanted)) for most in (2, 1, 0)]
-    beaten += [_lead_in_words(r, False) for r in [*wanted][:1]]
+    beaten = [" and ".join(_lead_in_words(report, r, i < most) for i, r in enumerate(wanted)) for most in (2, 1, 0)]
+    beaten += [_lead_in_words(report, r, False) for r in [*wanted][:1]]
     return Answer("✓", _first_that_fits(*(f"{leads}, by {one}" for one in beaten if one), leads), brief)
 
 
-def _lead_in_words(r: Ratio, whole: bool) -> str:
+def _lead_in_words(report: Report, r: Ratio, whole: bool) -> str:
     span, by = _span_in_words(r), speed(r.median).removesuffix(" faster")
     if _is_wide(r):
         by, whole = span, False
+    elif _differs_between_runs(report, r):
+        by, whole = f"about {by}", False
     return f"{by}{f' ({span})' if span and whole else ''} over {one_line(r.over, 20)}"
 
 

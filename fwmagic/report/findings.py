@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from fwmagic.format import ordinal, percent, ratio, times
+from fwmagic.report.answer import SMALL
 from fwmagic.report.report import Finding, Place, Ratio, Report, Variant
+from fwmagic.report.tables import contradicted
 
 #: Returns what a variant takes in its other way over what it takes, with the verdict on that; None: it has no other.
 Otherwise = Callable[[str, bool], Ratio | None]
@@ -16,8 +17,6 @@ Otherwise = Callable[[str, bool], Ratio | None]
 BUSY = 0.25
 #: Below this a call is mostly the overhead of calling it; seconds.
 _TINY = 1e-6
-#: Below this the hand-over to another thread is a visible part of a call on a CPU; seconds.
-_SMALL = 1e-3
 # A page from the system costs so many seconds at least; more than such a share of a call is worth a word.
 _FAULT, _MUCH = 0.25e-6, 0.25
 #: What computes keeps more of a core busy than this.
@@ -26,9 +25,6 @@ _IDLE = 0.5
 _WAITS = 0.3
 #: Cores used that differ by more than this factor are named.
 _CORES = 1.3
-
-# The logarithm from which on a ratio and the quotient of the times are far apart.
-_APART = 0.05
 
 #: Another way that takes up to so many times as long, or as short, is not worth a word.
 _NEAR = 1.1
@@ -301,7 +297,7 @@ def _findings_of_waiting(report: Report) -> Iterator[Finding]:
     """Name each variant that computes nothing for most of its time; on a busy machine others may have had the cores."""
     for variant in report:
         time, device = variant.time, report.conditions.devices.get(variant.framework, "")
-        if time is None or time.cores is None or time.median < _SMALL or _is_busy(report):
+        if time is None or time.cores is None or time.median < SMALL or _is_busy(report):
             continue
         if time.cores < _IDLE and (device.startswith("cpu") or not device):
             yield Finding(
@@ -336,7 +332,7 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
     timed = [(variant, variant.time) for variant in report if variant.time is not None and variant.status == "timed"]
     if len({variant.framework for variant, _ in timed}) < 2:
         return
-    used = [(time.cores, variant) for variant, time in timed if time.cores and time.median > _SMALL]
+    used = [(time.cores, variant) for variant, time in timed if time.cores and time.median > SMALL]
     pairs = [(most, least, a, b) for most, a in used for least, b in used if a.framework != b.framework]
     most, least, fast, slow = max(pairs, key=lambda pair: pair[0] / pair[1], default=(0.0, 0.0, None, None))
     # On a busy machine, what a variant used says what others had left it.
@@ -351,7 +347,7 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
         on_cpu = report.conditions.devices.get(variant.framework, "").startswith("cpu")
         waits = (time.wait or 0.0) > _WAITS * ((time.wait or 0.0) + (time.dispatch or 0.0))
         pinned = "threads" in variant.options
-        if engine is not None and on_cpu and waits and time.median < _SMALL and not pinned:
+        if engine is not None and on_cpu and waits and time.median < SMALL and not pinned:
             yield Finding(
                 "FW502",
                 f"{variant.name} is short: a part of its time is waking a thread of {engine}, "
@@ -364,16 +360,10 @@ def _findings_of_fairness(report: Report, engines: Mapping[str, str]) -> Iterato
 
 def _findings_of_ratios(report: Report) -> Iterator[Finding]:
     """Name the ratio of the table that the two times, as a reader divides them, contradict the most."""
-    times = {variant.name: variant.time.median for variant in report if variant.time is not None}
-    quotients = [
-        (times[r.variant] / times[r.over], r)
-        for r in report.over_baseline().values()
-        if times.get(r.variant) and times.get(r.over)
-    ]
-    apart = [(abs(math.log(quotient / r.median)), quotient, r) for quotient, r in quotients]
-    distance, quotient, r = max(apart, key=lambda one: one[0], default=(0.0, 0.0, None))
-    if r is not None and distance > _APART:
-        more = sum(far > _APART for far, *_ in apart) - 1
+    apart = contradicted(report)
+    if apart:
+        name = max(apart, key=lambda one: apart[one][1])
+        (quotient, _), r, more = apart[name], report.over_baseline()[name], len(apart) - 1
         yield Finding(
             "FW503",
             f"the times of {r.variant} and {r.over} give {ratio(quotient)}, their ratio in the same moments is "

@@ -17,10 +17,12 @@ from fwmagic.report.scale import drawn, ends, scale, slower
 from fwmagic.report.tables import (
     DIFFER,
     PAIRED,
+    UNSURE,
     compile_cell,
     device_in_words,
     figures,
     incomparable,
+    memory_left_out,
     table,
     used_in_words,
     uses_memory,
@@ -89,8 +91,9 @@ def _rest_html(report: Report) -> str:
     }
     # Nobody opens what does not say what is in it: as much of the first warning is in sight as fits.
     caveat = f" ({len(warnings)}): {escape(one_line(warnings[0].text, _MOST_CAVEAT))}" if warnings else ""
-    summary = f'<span class="fw-cut">Remarks{caveat}</span>' if caveat else "Remarks"
-    last = _folded_html(summary, "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    last = _folded_html(f"Remarks{caveat}", "".join(remarks), ' class="fw-caveat"' if caveat else "")
+    left = memory_left_out(report)
+    last = f'<span class="fw-soft">{left}</span>{last}' if left else last
     return "".join(_folded_html(summary, content) for summary, content in folded.items()) + last
 
 
@@ -111,7 +114,7 @@ def _rows_html(report: Report) -> str:
     on = scale(times)
     shown = table(report)
     meant = f' title="{_MEANT}"'
-    head = [f"<th{meant * name.startswith(PAIRED)}>{_breakable_html(name)}{_GAP}" for name in shown.head]
+    head = [f"<th{meant * name.startswith(PAIRED)}>{_head_html(name)}" for name in shown.head]
     if on is not None:
         # Attributes, which only the style shows: without it there is no drawing either, and the intervals stand there.
         low, high = ends(on)
@@ -131,7 +134,7 @@ def _rows_html(report: Report) -> str:
             f"{strip}{''.join(f'<td>{_figure_html(cell)}' for cell in cells)}"
         )
     # They are the last ones: what a very narrow page leaves out is told by their number.
-    wide = sum(name in _WIDE for name in shown.head)
+    wide = len(_wide(shown.head))
     return (
         f'<table class="fw-rows fw-wide{wide}"><thead><tr>{"".join(head)}</thead><tbody>{"".join(rows)}</tbody></table>'
     )
@@ -144,7 +147,7 @@ def _why_html(variant: Variant, answer: str) -> str:
         return ""
     why = f"{failure.error}: {failure.message}" if failure.error else failure.message
     whole = escape(one_line(why, _MOST_POINTED))
-    return f'<span class="fw-why fw-cut" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
+    return f'<span class="fw-why" title="{whole}">{escape(one_line(why, _MOST_WHY))}</span>'
 
 
 def _breakable_html(name: str) -> str:
@@ -152,9 +155,19 @@ def _breakable_html(name: str) -> str:
     return escape(name).replace(":", ":<wbr>")
 
 
+def _head_html(name: str) -> str:
+    """Return the head of a column, with what is not sure of it below."""
+    return _figure_html(name) if name.endswith(f"({UNSURE})") else f"{_breakable_html(name)}{_GAP}"
+
+
+def _wide(head: Iterable[str]) -> list[str]:
+    """Return the columns that a very narrow page has no room for."""
+    return [name for name in (one.partition(" (")[0] for one in head) if name in _WIDE]
+
+
 def _narrow_html(report: Report) -> str:
     """Return what a very narrow page says that it leaves out, as an attribute that only its style shows."""
-    left = ", ".join(name for name in table(report).head if name in _WIDE)
+    left = ", ".join(_wide(table(report).head))
     dots = any(v.time is not None and v.time.samples for v in report)
     return (f' data-dots="dots{", " * bool(left)}"' if dots else "") + (f' data-left="{left}"' if left else "")
 

@@ -31,9 +31,12 @@ from fwmagic.report.report import (
 )
 from fwmagic.report.tables import (
     NOT_AVAILABLE,
+    UNSURE,
     bytes_in_words,
     compile_cell,
     device_in_words,
+    memory_left_out,
+    overlapping,
     range_in_words,
     segment_in_words,
     uses_memory,
@@ -50,6 +53,8 @@ _COMPILED = {
 _SAID_BY = {"FW302": "not warm", "FW401": "outputs"}
 # The longest remark, and what a notebook stores at most of one that quotes an error.
 _LONGEST, _LONGEST_ERROR = 600, 2000
+# So many variants are named.
+_FEW_NAMES = 4
 #: The name of the remarks on all variants.
 ALL = "all variants"
 #: Of more variants than these, a notebook stores only what is to be noted on each.
@@ -113,7 +118,7 @@ def details(report: Report) -> list[Group]:
     shared = [line for line in first if others and all(line in lines for lines in others)]
     named = {finding.variant for finding in report.findings}
     of_all = _findings_in_words(report, named - names | {None}, answer.line)
-    groups = [(ALL, [*_verdict_remarks(report, answer), *of_all, *shared])]
+    groups = [(ALL, [*_verdict_remarks(report, answer), *of_all, *shared, *_order_of_memory(report)])]
     groups += [(name, [line for line in lines if line not in shared]) for name, lines in own.items()]
     # By weight: what concerns all numbers before what concerns one, and in each what changes how they are read.
     weighed = ((name, sorted(lines, key=lambda line: not line.warning)) for name, lines in groups)
@@ -129,8 +134,9 @@ def noted(report: Report) -> list[Remark]:
 
 
 def _is_told(text: str, answer: str) -> bool:
-    """Say whether the answer has what a text ends with: what was raised, or what differs."""
-    return bool(text) and one_line(text.rpartition(": ")[2]) in answer
+    """Say whether the answer has what a text ends with: what two variants have where they differ."""
+    values = one_line(text.rpartition(": ")[2]).split(" and ")
+    return bool(text) and all(value in answer for value in values)
 
 
 def _beyond(text: str, answer: str) -> str:
@@ -345,6 +351,14 @@ def _peak_in_words(ledger: Ledger) -> Remark:
     return Remark("memory", "; ".join(part for part in parts if part), bool(ledger.note) and not told)
 
 
+def _order_of_memory(report: Report) -> Iterator[Remark]:
+    """Yield which variants' memory has no order, as far as is known."""
+    names = overlapping(report) if uses_memory(report) else []
+    if names:
+        which = names if len(names) <= _FEW_NAMES else [f"{len(names)} variants"]
+        yield Remark("memory", f"which of {' and '.join(which)} needs more is {UNSURE}: their ranges overlap")
+
+
 def _source_in_words(ledger: Ledger) -> Iterator[Remark]:
     """Yield what counted the bytes in use: mostly the same for all variants, and then said once."""
     for amount in ledger.peak:
@@ -420,10 +434,8 @@ def conditions(report: Report) -> list[Remark]:
 
 def _left_out(report: Report) -> Iterator[str]:
     """Yield which columns of a first look are not there, and why."""
-    known = [one for v in report.variants for ledger in v.memory for one in ledger.peak if one.kind == "in use"]
-    counts = [count for one in known if (count := one.most if one.most is not None else one.bytes) is not None]
-    if report.variants and not uses_memory(report):
-        yield f"memory: {size(max(counts))} at most" if counts else "memory: not measured"
+    if memory := memory_left_out(report):
+        yield memory
     if all(compile_cell(variant) == NOT_AVAILABLE for variant in report.variants):
         ways = {v.compilation.way for v in report.variants if v.compilation is not None}
         if ways:

@@ -27,6 +27,8 @@ State = Literal["running", "done", "interrupted", "failed"]
 Status = Literal["waiting", "running", "timed", "run-once", "failed", "not timed", "interrupted"]
 Way = Literal["yours", "cell", "modules", "functions", "eager"]
 Agrees = Literal["agrees", "differs", "not compared"]
+#: With what a sentence on outputs begins, or its part on those of them, that were not compared.
+NOT_COMPARED = "not compared: "
 Verdict = Literal["faster", "slower", "same", "undecided", "withheld"]
 #: What is drawn in no framework's colour.
 NEUTRAL = "#CC79A7"
@@ -203,6 +205,11 @@ class Agreement:
     sentence: str = ""
     path: str | None = None
     pair: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether what was compared agrees, and something was not, as the sentence says."""
+        return self.status == "agrees" and NOT_COMPARED in self.sentence
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fwmagic.report.ledger import Ledger
 from fwmagic.report.remarks import Remark, conditions, details, noted, stages_in_words
 from fwmagic.report.report import Report, Variant
 from fwmagic.report.scale import Scale, drawn, ends, scale, slower
-from fwmagic.report.tables import device_in_words, figures, incomparable, table, uses_memory
+from fwmagic.report.tables import device_in_words, figures, incomparable, memory_left_out, table, uses_memory
 from fwmagic.report.words import headline, ranked
 
 # an underscore between letters or digits starts no emphasis, and names read better without the backslash
@@ -45,11 +45,18 @@ def to_text(report: Report) -> str:
     lines = 1 if len(report.variants) == _FEW and len(answer) > 1 else 2
     said = [_remark_text(line, lines) for line in warnings[:_REMARKS]]
     more = len(warnings) - len(said)
-    rest = f"{more} more {'remark' if more == 1 else 'remarks'}, figures" if more else "Figures"
-    last = [f"{rest} and conditions: .details() of the report (-o name binds it)"] if report.variants else []
+    rest = f"{more} more {'remark' if more == 1 else 'remarks'}, figures" if more else "figures"
+    last = [_last_text(f"{rest} and conditions", memory_left_out(report))] if report.variants else []
     if report.state == "running":
         last = [as_of(report)]
     return "\n".join(block for block in (*blocks, *said, *last) if block)
+
+
+def _last_text(rest: str, left: str) -> str:
+    """Return why there is no memory, and where the rest is."""
+    parts = f"{left}; {rest}" if left else rest
+    whole = f"{parts[0].upper()}{parts[1:]}: .details() of the report (-o name binds it)"
+    return whole if len(whole) <= _COLUMNS else whole.replace(" binds it", "")
 
 
 def to_details(report: Report) -> str:

@@ -36,6 +36,7 @@ from fwmagic.report.tables import (
     figures,
     incomparable,
     segment_in_words,
+    uses_memory,
 )
 
 # The answer on so many variants has room for more than their times.
@@ -108,7 +109,7 @@ def to_words(report: Report) -> dict[str, Any]:
         headline=tuple(headline(report)),
         brief=answer.brief,
         figures=figures(report),
-        charts=charts(report),
+        charts=charts(without_little_memory(report)),
         details=tuple(_stored_group(group) for group in stored_details(report)),
         conditions=tuple(conditions(report)),
         budget=seconds(report.budget),
@@ -117,6 +118,14 @@ def to_words(report: Report) -> dict[str, Any]:
         scale=tuple(scale(v.time for v in report if v.time is not None) or ()),
     )
     return typing.cast("dict[str, Any]", wire.encode(words, MOST_POINTS))
+
+
+def without_little_memory(report: Report) -> Report:
+    """Return a report as it is stored: without memory that is not shown, but for why some of it is not known."""
+    if uses_memory(report):
+        return report
+    slim = (replace(v, memory=tuple(one for one in v.memory if one.in_use is None)) for v in report.variants)
+    return replace(report, variants=tuple(slim))
 
 
 def _stored_group(group: Group) -> Group:
@@ -136,17 +145,20 @@ def headline(report: Report) -> list[Sentence]:
     """Return the answer; whether the outputs of many agree; the note of a run that did not end as it should."""
     first = answer_of(report)
     sentences = [Sentence(first.line, first.warning)]
-    if len(report.variants) > _FEW and first.sign in ("✓", "=", "?"):  # of two, the answer says it
-        checked = agreement_in_words(report, [variant.name for variant in report.variants])
-        sentences += [Sentence(f"all {checked}" if checked == AGREE else checked)] if checked else []
+    checked = agreement_in_words(report, [variant.name for variant in report.variants])
+    if checked and first.sign in ("✓", "=", "?"):
+        if checked != AGREE:
+            sentences += [Sentence(checked)] if checked not in first.line else []
+        elif len(report.variants) > _FEW:  # of two, the answer says it
+            sentences.append(Sentence(f"all {checked}"))
     if report.note and report.note not in first.line:
         sentences.append(Sentence(one_line(report.note).rstrip("."), report.state == "failed"))
     return sentences
 
 
 def ranked(report: Report) -> Report:
-    """Return a report as a first look has it: of more than two variants that are done with, the quickest first."""
-    if report.state == "running" or len(report.variants) <= 2:
+    """Return a report as every view has it: the quickest variant first, once all are done with."""
+    if report.state == "running":
         return report
     quickest = sorted(report.variants, key=lambda v: math.inf if v.time is None else v.time.median)
     return replace(report, variants=tuple(quickest))

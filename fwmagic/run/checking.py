@@ -9,6 +9,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from fwmagic.agreement import plain
 from fwmagic.agreement.agree import DRAWS, VARIES, Draws, agree
 from fwmagic.agreement.close import ToNumpy
 from fwmagic.cells.function import LAST
@@ -118,7 +119,8 @@ def agreement_across(
             across = first.framework is not section.framework
             expected[path], found[path] = _comparable(value, outcome.left[path], across)
     if not any(value is not None for value in expected.values()):
-        nothing = "no result in common: end both sections with the value to compare"
+        has = (f"`{one.name}` has {_results_in_words(run)}" for one, run in zip((first, section), pair, strict=True))
+        nothing = f"no result in common ({'; '.join(has)}): end both sections with the value to compare"
         return Agreement(first.name, "not compared", nothing)
     return agreement(
         expected,
@@ -131,6 +133,12 @@ def agreement_across(
         sizes=reference.sizes | outcome.sizes,
         why=VARIES if all(one.varies or not one.random for one in pair) else DRAWS,
     )
+
+
+def _results_in_words(outcome: Outcome) -> str:
+    """Return the results of a run by their names, or that there are none."""
+    names = [f"`{name}`" for name, value in outcome.results.items() if value is not None]
+    return plain.listed(names) if names else "none"
 
 
 def left_by_one(pair: tuple[Outcome, Outcome]) -> tuple[list[str], list[str]]:

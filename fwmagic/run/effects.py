@@ -203,17 +203,17 @@ def _imported(body: Body) -> dict[str, ModuleType]:
 
 def _owner(path: str, namespace: Mapping[str, Any]) -> str:
     """Return what the attribute at a dotted name belongs to, if it is not put back; else an empty string."""
-    name, *inside = path.split(".")[:-1] or [""]
-    owner = namespace.get(name)
-    for part in inside:
-        held = vars(owner).get(part) if isinstance(owner, ModuleType) else None
+    name, *inside = path.split(".")
+    owner = namespace.get(name) if inside else None
+    while len(inside) > 1 and isinstance(owner, ModuleType):
+        held = vars(owner).get(inside[0])
         if not isinstance(held, ModuleType | type):
             break
-        owner = held
+        owner, inside = held, inside[1:]
     if isinstance(owner, ModuleType):
-        name = path.rpartition(".")[2]
-        is_flag = any(framework.holds_flag(owner, name) for framework in frameworks.loaded())
-        return "" if is_of_user(owner) or is_flag or is_put_back(owner, name) else "a module"
+        whole = ".".join([owner.__name__, *inside])
+        is_flag = any(framework.holds_flag(whole) for framework in frameworks.loaded())
+        return "" if is_of_user(owner) or is_flag or is_put_back(owner, inside[-1]) else "a module"
     return "a class of a library" if isinstance(owner, type) and not Plans(namespace).is_notebook(owner) else ""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fwmagic import frameworks
-from fwmagic.cells.kinds import MODULE
+from fwmagic.cells.namespaces import MODULE
 from fwmagic.cells.outcome import Outcome, Window
 from fwmagic.cells.walk import Walk
 from fwmagic.errors import FwMagicError, message_of

@@ -9,8 +9,9 @@ from typing import Any
 
 from fwmagic.agreement.agree import VARIES
 from fwmagic.agreement.close import UnreadableError, array, is_rounded
-from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again, moved_results, run_otherwise
+from fwmagic.cells.outcome import MOST_AGAIN, Outcome, Window, drawn_again, run_otherwise
 from fwmagic.cells.program import Program, program_as_written
+from fwmagic.cells.rounded import moved_results
 from fwmagic.cells.scene import Scene
 from fwmagic.cells.ways import Ready
 from fwmagic.frameworks import Framework

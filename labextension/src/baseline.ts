@@ -5,7 +5,12 @@ import type { Ratio, Report } from './read';
 
 const TURNED: Partial<Record<Ratio['verdict'], Ratio['verdict']>> = { faster: 'slower', slower: 'faster' };
 /** What the words of a report say of a ratio that is one of different things. */
-const DIFFER = 'outputs differ';
+export const DIFFER = 'outputs differ';
+/** What they say beside a time that contradicts a ratio, if one divides, and from which logarithm on it does. */
+const MOVED = ', moved)';
+const APART = 0.05;
+/** How the table of figures heads its column of times. */
+const TIMES = 'time per call';
 /** How the table of figures heads its column of ratios. */
 const HEAD = 'paired ratio to ';
 
@@ -20,6 +25,7 @@ export function rebased(report: Report, name: string): Report {
   const over = new Map(ratios.filter(r => r.over === name).map(r => [r.variant, r]));
   const column = words.figures.head.findIndex(head => head.startsWith(HEAD));
   const { head, rows } = words.figures;
+  const times = head.indexOf(TIMES);
   return {
     ...report,
     baseline: name,
@@ -28,9 +34,16 @@ export function rebased(report: Report, name: string): Report {
       ...words,
       figures: {
         head: head.map((one, i) => (i === column ? HEAD + name : one)),
-        rows: rows.map((row, i) =>
-          row.map((cell, j) => (j === column ? figure(report.variants[i]?.name ?? '', name, over, other) : cell))
-        )
+        rows: rows.map((row, i) => {
+          const variant = report.variants.at(i)?.name ?? '';
+          return row.map((cell, j) =>
+            j === column
+              ? figure(variant, name, over, other)
+              : j === times
+                ? time(cell, report, over.get(variant))
+                : cell
+          );
+        })
       },
       charts: {
         ...words.charts,
@@ -70,6 +83,20 @@ export function turned(r: Ratio): Ratio {
 
 function span(r: Ratio): string | undefined {
   return r.low && r.high ? between(r.low, r.high) : undefined;
+}
+
+/** Say whether the quotient of the times, as a reader divides them, contradicts a ratio: as `tables.py`. */
+function contradicted(report: Report, r: Ratio): boolean {
+  const [one, base] = [r.variant, r.over].map(name => report.variants.find(v => v.name === name)?.time?.median);
+  const quotient = one && base ? one / base : r.median;
+  const opposite = Math.log(quotient) * Math.log(r.median) < 0 && r.verdict in TURNED;
+  return Math.abs(Math.log(quotient / r.median)) > APART || opposite;
+}
+
+/** Return a time with a word on whether it contradicts a ratio. */
+function time(cell: string, report: Report, r: Ratio | undefined): string {
+  const bare = cell.replace(MOVED, ')');
+  return r !== undefined && contradicted(report, r) ? bare.replace(/\)$/, MOVED) : bare;
 }
 
 /** Return what the table of figures says of a variant over the baseline. */

@@ -3,7 +3,7 @@
 import { diff } from './diff';
 import { between, ratio } from './format';
 import type { Report, Variant } from './read';
-import { figures } from './specs';
+import { figures, memoryLeftOut } from './specs';
 
 export interface Change {
   readonly what: string;
@@ -30,8 +30,9 @@ const WIDE = 2.5;
 /** Return what changed from `before` to `after`. */
 export function changes(before: Report, after: Report): Changes {
   const names = [...new Set([...before.variants, ...after.variants].map(v => v.name))];
+  const code = diff(before.cell, after.cell);
   const others = [
-    ...names.flatMap(name => [...ofVariant(name, before, after), ...ofMemory(name, before, after)]),
+    ...once(names, name => [...ofVariant(name, before, after), ...ofMemory(name, before, after)]),
     ...verdicts(before, after),
     ...(['versions', 'devices', 'threads', 'settings'] as const).flatMap(part =>
       ofMap(before.conditions[part], after.conditions[part], `${part}: `, ['not there', 'not there'])
@@ -40,8 +41,7 @@ export function changes(before: Report, after: Report): Changes {
       different(part, before.conditions[part] || 'not told', after.conditions[part] || 'not told')
     ),
     ...different('budget', before.words?.budget ?? 'not told', after.words?.budget ?? 'not told')
-  ];
-  const code = diff(before.cell, after.cell);
+  ].filter(({ what }) => !isInCode(what, code));
   return {
     answer: answer(names, before, after, others.length, edits(code)),
     times: names.flatMap(name => ofTime(name, before, after)),
@@ -84,6 +84,29 @@ function moved(name: string, how: string, factor: number, low: number, high: num
     : `${name} is ${ratio(factor)}x ${how} than in ① (${span})`;
 }
 
+/** Return the changes of all variants: the same of several is one change, of all of them without their names. */
+function once(names: readonly string[], of: (name: string) => Change[]): Change[] {
+  const whose = new Map<string, { change: Change; names: string[] }>();
+  for (const name of names) {
+    for (const change of of(name)) {
+      const key = JSON.stringify(change);
+      const same = whose.get(key) ?? { change, names: [] };
+      whose.set(key, { change, names: [...same.names, name] });
+    }
+  }
+  return [...whose.values()].map(({ change, names: some }) => {
+    const all = names.length > 1 && some.length === names.length;
+    const who = all && change.what === '' ? 'all variants' : all ? '' : some.join(', ');
+    return { ...change, what: `${who} ${change.what}`.trim() };
+  });
+}
+
+/** Say whether a change is that of an option which stands in one of the changed lines. */
+function isInCode(what: string, code: readonly string[]): boolean {
+  const option = what === 'budget' ? '--budget' : /(?:^| )(--[\w-]+)$/.exec(what)?.[1];
+  return option !== undefined && code.some(line => /^[-+] /.test(line) && line.split(/[\s=]/).includes(option));
+}
+
 /** Return how many lines were edited: one that goes and one that comes in its place are one edit. */
 function edits(code: readonly string[]): number {
   const runs = code
@@ -100,13 +123,18 @@ function find(report: Report, name: string): Variant | undefined {
 function ofVariant(name: string, before: Report, after: Report): Change[] {
   const [old, now] = [find(before, name), find(after, name)];
   if (old === undefined || now === undefined) {
-    return [{ what: name, before: old?.status ?? 'not there', after: now?.status ?? 'not there' }];
+    return [{ what: '', before: old?.status ?? 'not there', after: now?.status ?? 'not there' }];
   }
   return [
-    ...different(name, old.status, now.status),
-    ...different(`${name} compiled`, compiled(name, before), compiled(name, after)),
-    ...ofMap(old.options, now.options, `${name} --`, ['not given', 'not given'])
+    ...different('', old.status, now.status),
+    ...different('compiled', compiled(name, before), compiled(name, after)),
+    ...ofMap(asked(old), asked(now), '--', ['not given', 'not given'])
   ];
+}
+
+/** Return the options of a variant, but for the name of its report: the list has it. */
+function asked({ options }: Variant): Record<string, string> {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => name !== 'output'));
 }
 
 /** Return the ratio of the times of a variant, with an interval that holds it whatever the two true times are. */
@@ -162,11 +190,8 @@ function ofMemory(name: string, before: Report, after: Report): Change[] {
   if (find(before, name) === undefined || find(after, name) === undefined) {
     return [];
   }
-  const why = [before, after].map(({ words }) => {
-    const left = words?.conditions.find(({ label }) => label === 'left out')?.text ?? '';
-    return /memory: ([^;]*)/.exec(left)?.[1] ?? 'not measured';
-  });
-  return ofMap(memory(name, before), memory(name, after), `${name} memory, `, why);
+  const why = [before, after].map(report => memoryLeftOut(report).replace('memory: ', '') || 'not measured');
+  return ofMap(memory(name, before), memory(name, after), 'memory, ', why);
 }
 
 function verdicts(before: Report, after: Report): Change[] {

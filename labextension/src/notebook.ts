@@ -10,7 +10,7 @@ import type { ReadonlyPartialJSONValue } from '@lumino/coreutils';
 import { type ISignal, Signal } from '@lumino/signaling';
 
 import { ANY_VERSION, isLines, type Read, read, type Report, type Told } from './read';
-import { chosen, keep, merged, type Run, unshown } from './runs';
+import { chosen, keep, makesWay, merged, type Run, unshown } from './runs';
 
 /** Milliseconds that changes of a notebook are gathered for: an update while a cell runs is one of at most five a second. */
 const GATHER = 100;
@@ -31,6 +31,8 @@ export class NotebookRuns {
   private stored: Read[] = [];
   private kept: Report[] = [];
   private ids: string[] = [];
+  /** The run of the cell that was selected last, until a newer one comes or another is chosen. */
+  private followed: string | undefined;
   private pinned: string[] = [];
   private timer: number | undefined;
   private readonly changes = new Signal<this, void>(this);
@@ -54,6 +56,7 @@ export class NotebookRuns {
     void Promise.all([context.ready, this.restore()]).then(() => {
       context.model.contentChanged.connect(this.gather, this);
       this.scan();
+      this.follow();
       this.onStatus(sessionContext, sessionContext.session?.kernel?.status ?? 'unknown');
       this.changes.emit();
     });
@@ -95,7 +98,7 @@ export class NotebookRuns {
   }
 
   get chosen(): Run[] {
-    return chosen(this.runs, this.ids);
+    return chosen(this.runs, this.ids.length > 0 || this.followed === undefined ? this.ids : [this.followed]);
   }
 
   /** The run of the selected cell, if it is none of those that are shown. */
@@ -106,6 +109,7 @@ export class NotebookRuns {
   /** Show one run, or two beside each other; none: always the newest. */
   choose(ids: string[]): void {
     this.ids = ids;
+    this.followed = undefined;
     this.save();
     this.changes.emit();
   }
@@ -145,7 +149,16 @@ export class NotebookRuns {
   }
 
   private onActive(): void {
+    if (makesWay(this.chosen, this.pinned)) {
+      this.ids = this.other === undefined ? this.ids : [];
+      this.follow();
+    }
     this.changes.emit();
+  }
+
+  /** Show the run of the selected cell, if it has one and nothing else was chosen. */
+  private follow(): void {
+    this.followed = this.ids.length > 0 ? undefined : (this.other?.report.run_id ?? this.followed);
   }
 
   private onMessage(_: ISessionContext, message: KernelMessage.IMessage): void {
@@ -157,13 +170,14 @@ export class NotebookRuns {
       return;
     }
     const { report } = found;
-    if (!this.live.has(report.run_id) && this.ids.length === 1) {
-      this.ids = []; // the newest is what its user waits for
+    if (!this.live.has(report.run_id)) {
+      this.ids = this.ids.length === 1 ? [] : this.ids; // the newest is what its user waits for
+      this.followed = undefined;
     }
     // A cell line by line is there as long as its output is.
     if (!isLines(report)) {
       this.live.set(report.run_id, report);
-      if (!this.follow(report)) {
+      if (!this.goesOn(report)) {
         this.running.delete(report.run_id);
         this.kept = keep(this.kept, report, this.pinned);
         this.save();
@@ -173,7 +187,7 @@ export class NotebookRuns {
     this.gather();
   }
 
-  private follow(report: Told): boolean {
+  private goesOn(report: Told): boolean {
     const running = !isLines(report) && report.state === 'running';
     if (running) {
       this.running.add(report.run_id);
@@ -189,7 +203,7 @@ export class NotebookRuns {
       this.resting = true;
     } else if (status === 'busy' && !this.resting) {
       // The page came while a cell ran: what the notebook holds may be its report.
-      this.stored.forEach(found => found.kind === 'report' && this.follow(found.report));
+      this.stored.forEach(found => found.kind === 'report' && this.goesOn(found.report));
     }
     this.gather();
   }

@@ -159,6 +159,15 @@ function RunList(props: {
   const besides = runs.filter(run => isReport(run.report)).length > 1 && !chosen.some(run => isLines(run.report));
   const [wanted, setWanted] = React.useState('');
   const told = (run: Run): string => `${called(run.report)} ${title(run.report, trans)} ${brief(run.report, trans)}`;
+  const list = React.useRef<HTMLUListElement>(null);
+  React.useEffect(() => {
+    // The chosen one is in sight in the list, which alone is scrolled.
+    const [all, one] = [list.current, list.current?.querySelector<HTMLElement>('[aria-current=true]')];
+    if (all && one) {
+      const [top, end] = [one.offsetTop - all.offsetTop, one.offsetTop - all.offsetTop + one.offsetHeight];
+      all.scrollTop = Math.min(top, Math.max(all.scrollTop, end - all.clientHeight));
+    }
+  }, [ids.join()]);
   const shown = listed(runs, notebook.pins, runs.length < MANY ? '' : wanted, told);
   return (
     <nav className="fwm-runs" aria-label={trans.__('Reports of this notebook')}>
@@ -174,7 +183,7 @@ function RunList(props: {
         />
       )}
       {shown.length === 0 && <p>{trans.__('No report has these words.')}</p>}
-      <ul>
+      <ul ref={list}>
         {shown.map(run => {
           const { report, unfinished, stored } = run;
           const id = report.run_id;
@@ -263,8 +272,11 @@ function Whose(props: { notebook: NotebookRuns; trans: TranslationBundle }): Rea
   const { notebook, trans } = props;
   const { chosen, other } = notebook;
   return (
-    <p className="fwm-whose">
-      {chosen.length === 1 && trans.__('Shown: %1', whose(chosen[0].report, trans))}{' '}
+    <p className={other ? 'fwm-whose fwm-warning' : 'fwm-whose'}>
+      {chosen.length === 1 &&
+        (other
+          ? trans.__('Not the selected cell. Shown: %1', whose(chosen[0].report, trans))
+          : trans.__('Shown: %1', whose(chosen[0].report, trans)))}{' '}
       {other && (
         <button
           onClick={() => {

@@ -74,9 +74,9 @@ function readObject(value: { version?: unknown }, ofLines: boolean): Read {
   return { kind: 'invalid', why: `${error?.instancePath ?? ''} ${error?.message ?? ''}`.trim() };
 }
 
-/** Put the quickest of more than two variants first when all are done, with their words: as the output of a cell. */
+/** Put the quickest variant first when all are done, with their words: as the output of a cell. */
 function rank(report: Report): void {
-  if (report.state === 'running' || report.variants.length <= 2) {
+  if (report.state === 'running') {
     return;
   }
   const times = report.variants.map(v => v.time?.median ?? Infinity);

@@ -58,6 +58,11 @@ export function unshown(
   return shown.some(run => cell(run) === active) ? undefined : runs.find(run => cell(run) === active);
 }
 
+/** Say whether what is shown gives way to the run of the cell that is selected: not two, nor one that is pinned. */
+export function makesWay(shown: readonly Run[], pins: readonly string[]): boolean {
+  return shown.length < 2 && !shown.some(run => pins.includes(run.report.run_id));
+}
+
 /** Return the chosen runs that still exist, at most two and the earlier one first; without one, the newest. */
 export function chosen(runs: readonly Run[], ids: readonly string[]): Run[] {
   const wanted = ids.slice(0, 2);

@@ -1,6 +1,6 @@
 /** The charts of one report, or of two on the same scales: the package's Vega-Lite specs with the report's rows in them. */
 
-import { incomparable, turned } from './baseline';
+import { DIFFER, incomparable, turned } from './baseline';
 import files from './generated/charts';
 import type { Ratio, Report, Variant } from './read';
 
@@ -24,6 +24,13 @@ export interface Chart {
 const SOURCES: Partial<Record<string, (variant: Variant) => string[]>> = {
   memory: ({ memory }) => memory.flatMap(ledger => ledger.peak.map(amount => amount.why || amount.source)),
   timeline: ({ memory }) => memory.filter(({ timeline }) => timeline.seconds.length > 0).map(({ source }) => source)
+};
+/** What is to be known of a chart as a whole, beside its title. */
+const BESIDE: Partial<Record<string, (reports: readonly Report[]) => string>> = {
+  times: axis,
+  ratios: reports => (reports.some(report => overBaseline(report).some(r => r.void)) ? `, ✕ ${DIFFER}` : ''),
+  stages: cached,
+  memory: order
 };
 /** The width in pixels of a column of a legend, and the one from which all of it stands in one row. */
 const LEGEND = 110;
@@ -60,7 +67,7 @@ export function charts(reports: readonly Report[]): Chart[] {
   return Object.entries(files)
     .map(([name, spec]) => ({
       name,
-      title: spec.usermeta.title + (name === 'times' ? axis(reports, shown) : ''),
+      title: spec.usermeta.title + (BESIDE[name]?.(reports) ?? ''),
       spec: { ...spec, datasets: { variants, ratios: pairs } },
       table: {
         head: spec.usermeta.table,
@@ -117,14 +124,32 @@ function scale(reports: readonly Report[]): number[] | undefined {
   return all.length > 1 ? [low > 0.45 * high ? low : 0, high] : all.at(0);
 }
 
-/** Return what is to be known of the axis of all times: how many dots are beyond it, and whether it begins at 0. */
-function axis(reports: readonly Report[], shown: number[] | undefined): string {
-  const [low, high] = shown ?? [0, Infinity];
+/**
+ * Return what is to be known of the axis of all times: how many dots are beyond it, and whether it begins at 0. While a
+ * run goes on, nothing: it would come and go, and move what is below.
+ */
+function axis(reports: readonly Report[]): string {
+  if (reports.some(report => report.state === 'running')) {
+    return '';
+  }
+  const [low, high] = scale(reports) ?? [0, Infinity];
   const beyond = reports.flatMap(r => r.variants.flatMap(v => v.time?.samples ?? [])).filter(s => s > high).length;
   return [
     ...(beyond > 0 ? [`, ▸ ${beyond} slower dot${beyond > 1 ? 's' : ''}`] : []),
     ...(low > 0 ? [', axis not from 0'] : [])
   ].join('');
+}
+
+/** Return what a thin bar means, if there is one: what a cache on disk took is no time of compiling. */
+function cached(reports: readonly Report[]): string {
+  const some = reports.some(r => r.variants.some(v => v.compilation?.cache === 'disk-warm'));
+  return some ? ', thin: from the disk cache' : '';
+}
+
+/** Return whether it is known which variant needs more memory, as the table of figures says it. */
+function order(reports: readonly Report[]): string {
+  const heads = reports.flatMap(r => r.words?.figures.head ?? []);
+  return heads.find(head => head.startsWith('memory ('))?.slice('memory'.length) ?? '';
 }
 
 /** Return the ratios to the baseline, each with the colour of its variant. */
@@ -141,6 +166,12 @@ function overBaseline(report: Report): (Ratio & Pick<Variant, 'colour'> & { void
 export function figures(name: string, report: Report, variant: number): string[][] {
   const words: string[][][] = report.words?.charts[name] ?? [];
   return variant < 0 ? [] : (words.at(variant) ?? []);
+}
+
+/** Return why a report shows no memory, as its words say it: how little it was, or that nobody looked. */
+export function memoryLeftOut({ words }: Report): string {
+  const left = words?.conditions.find(({ label }) => label === 'left out')?.text ?? '';
+  return /memory: [^;]*/.exec(left)?.[0] ?? '';
 }
 
 /** Return the rows of a chart's table for one of the reports. */

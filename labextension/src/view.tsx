@@ -9,7 +9,7 @@ import { changes } from './changes';
 import { ChartView, TableView } from './chart';
 import { clock, cut } from './format';
 import { isLines, leftOut, type Report, type Told, type Words } from './read';
-import { charts } from './specs';
+import { charts, memoryLeftOut } from './specs';
 
 /** Goes to a line of the cell of a report; undefined where the notebook does not hold it. */
 export type GoTo = ((line: number) => void) | undefined;
@@ -55,6 +55,7 @@ export function ReportView(
             goTo={goTo(report)}
             trans={trans}
           />
+          <Remarks report={report} noted goTo={goTo(report)} trans={trans} />
           {left[i].length > 0 && (
             <p className="fwm-warning">
               {trans.__('Too much to be shown whole. Left out: %1.', left[i].slice(0, MOST_LEFT).join(', '))}
@@ -67,6 +68,10 @@ export function ReportView(
       {charts(reports).map(chart => (
         <ChartView key={chart.name} chart={chart} {...surroundings} />
       ))}
+      {reports.map((report, i) => {
+        const without = memoryLeftOut(report);
+        return without !== '' && <p key={report.run_id}>{reports.length > 1 ? `${'①②'[i]} ${without}` : without}</p>;
+      })}
       {reports.map((report, i) => (
         <section key={report.run_id}>
           {reports.length > 1 && <h3>{i === 0 ? '①' : '②'}</h3>}
@@ -225,8 +230,6 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
   if (words === undefined) {
     return null;
   }
-  const [groups, more] = firstLines(words.details);
-  const warnings = words.details.flatMap(group => group.lines).filter(line => line.warning);
   return (
     <>
       {words.figures.rows.length > 0 && (
@@ -241,27 +244,44 @@ function Details(props: { report: Report; goTo: GoTo; trans: TranslationBundle }
           />
         </details>
       )}
-      {words.details.length > 0 && (
-        <details>
-          <summary>
-            {warnings.length > 0
-              ? trans.__('Remarks (%1): %2', warnings.length, cut(first(warnings).text, MOST_FIRST))
-              : trans.__('Remarks')}
-          </summary>
-          {groups.map((group, i) => (
-            <div key={i}>
-              <h3>{group.name}</h3>
-              <Lines lines={group.lines} goTo={goTo} />
-            </div>
-          ))}
-          {more > 0 && <p>{trans.__('%1 more remarks are not shown.', more)}</p>}
-        </details>
-      )}
+      <Remarks report={props.report} noted={false} goTo={goTo} trans={trans} />
       <details>
         <summary>{trans.__('Conditions')}</summary>
         <Lines lines={words.conditions} goTo={undefined} />
       </details>
     </>
+  );
+}
+
+/** The remarks of a report, if there is one to be noted: such ones stand below the answer, others below the charts. */
+function Remarks(props: {
+  report: Report;
+  noted: boolean;
+  goTo: GoTo;
+  trans: TranslationBundle;
+}): React.JSX.Element | null {
+  const { goTo, trans } = props;
+  const told = props.report.words?.details ?? [];
+  const warnings = told.flatMap(group => group.lines).filter(line => line.warning);
+  if (told.length === 0 || warnings.length > 0 !== props.noted) {
+    return null;
+  }
+  const [groups, more] = firstLines(told);
+  return (
+    <details className={props.noted ? 'fwm-noted' : undefined}>
+      <summary>
+        {props.noted
+          ? trans.__('Remarks (%1): %2', warnings.length, cut(first(warnings).text, MOST_FIRST))
+          : trans.__('Remarks')}
+      </summary>
+      {groups.map((group, i) => (
+        <div key={i}>
+          <h3>{group.name}</h3>
+          <Lines lines={group.lines} goTo={goTo} />
+        </div>
+      ))}
+      {more > 0 && <p>{trans.__('%1 more remarks are not shown.', more)}</p>}
+    </details>
   );
 }
 

@@ -77,6 +77,28 @@ describe('rebased', () => {
     expect([...incomparable(three)]).toEqual([]);
   });
 
+  it('says beside a time that it contradicts a ratio, if one divides', () => {
+    const [torch, jax, numpy] = three.variants;
+    const rows = [
+      ['torch', '1.00 ms (0.950-1.05 ms, moved)', ''],
+      ['jax', '500 µs (475-525 µs)', '']
+    ];
+    const figures = { head: three.words?.figures.head ?? [], rows };
+    const times = (median: number, verdict: 'faster' | 'same', of = jax) => {
+      const ratios = [{ ...pair, median, verdict }];
+      const variants = [torch, of, numpy];
+      return rebased({ ...three, ratios, variants, words: words({ figures }) }, 'jax').words?.figures.rows.map(
+        r => r[1]
+      );
+    };
+    const [agrees, moved] = ['1.00 ms (0.950-1.05 ms)', '1.00 ms (0.950-1.05 ms, moved)'];
+    expect(times(0.52, 'faster')).toEqual([agrees, '500 µs (475-525 µs)']);
+    expect(times(0.53, 'faster')).toEqual([moved, '500 µs (475-525 µs)']);
+    const slower = { ...jax, time: torch.time && { ...torch.time, median: 1.01e-3 } };
+    expect(times(0.98, 'same', slower)?.[0]).toBe(agrees);
+    expect(times(0.98, 'faster', slower)?.[0]).toBe(moved);
+  });
+
   it('comes back to what was stored', () => {
     const there = rebased(three, 'numpy');
     expect(rebased(there, 'torch').words?.figures).toEqual(three.words?.figures);

@@ -88,6 +88,37 @@ describe('changes', () => {
     ]);
   });
 
+  it('counts what is the same of several variants once, and no option that is in the changed lines', () => {
+    const how = (compiled: string, mode: string, size: string) => {
+      const told = ['torch', 'jax'].map(name => [name, compiled]);
+      const memory = [[['host', 'in use', size]], [['host', 'in use', size]]];
+      return {
+        variants: [variant('torch', 1e-3, { options: { mode } }), variant('jax', 0.5e-3, { options: { mode } })],
+        words: words({ figures: { head: ['variant', 'compiled'], rows: told }, charts: { memory } })
+      };
+    };
+    const [before, after] = [how('no', 'eager', '1 MiB'), how('whole cell', 'auto', '2 MiB')];
+    expect(changes(report(before), report(after)).others).toEqual([
+      { what: 'compiled', before: 'no', after: 'whole cell' },
+      { what: '--mode', before: 'eager', after: 'auto' },
+      { what: 'memory, host', before: '1 MiB', after: '2 MiB' }
+    ]);
+    const code = ['%%compare --mode eager -o a\n%%torch\nx', '%%compare --mode=auto --budget 5 -o b\n%%torch\nx'];
+    const edited = changes(
+      report({ ...before, cell: code[0] }),
+      report({ ...after, cell: code[1], words: { ...after.words, budget: '5.00 s' } })
+    );
+    expect(edited.others.map(one => one.what)).toEqual(['compiled', 'memory, host']);
+    expect(edited.answer).toMatch(/; 1 changed line of code and 2 other differences$/);
+    const three = (status: 'timed' | 'failed') =>
+      report({ variants: ['a', 'b', 'c'].map(name => variant(name, 1, name === 'c' ? {} : { status })) });
+    expect(changes(three('timed'), three('failed')).others.map(one => one.what)).toEqual(['a, b']);
+    const none = report({ variants: three('timed').variants.map(v => ({ ...v, status: 'failed' as const })) });
+    expect(changes(three('timed'), none).others.map(one => one.what)).toEqual(['all variants']);
+    const bound = (output: string) => report({ variants: [variant('torch', 1, { options: { output } })] });
+    expect(changes(bound('a'), bound('b')).others).toEqual([]);
+  });
+
   it('has the memory in use and the lines of the cell', () => {
     const of = (size: string): string[][][] => [
       [

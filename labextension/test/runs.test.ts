@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { chosen, keep, listed, merged, MOST_KEPT, unshown } from '../src/runs';
+import { chosen, keep, listed, makesWay, merged, MOST_KEPT, unshown } from '../src/runs';
 import { report } from './reports';
 
 const at = (run_id: string, minute: number) => report({ run_id, started: `2026-11-22T10:${minute}:00+00:00` });
@@ -76,6 +76,15 @@ describe('runs', () => {
     expect(other(['a'], 4)).toBeUndefined();
     expect(other(['b'], 0)).toBeUndefined();
     expect(other(['c'], 7)).toBe('b');
+  });
+
+  it('give way to that of the selected cell, but for two and a pinned one', () => {
+    const [one, two] = [stored('a', 10), stored('b', 20)];
+    expect(makesWay([one], [])).toBe(true);
+    expect(makesWay([one], ['b'])).toBe(true);
+    expect(makesWay([one], ['a'])).toBe(false);
+    expect(makesWay([one, two], [])).toBe(false);
+    expect(makesWay([], [])).toBe(true);
   });
 
   it('that are chosen are at most two, the earlier one first; else the newest', () => {

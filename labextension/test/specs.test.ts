@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { charts, sized } from '../src/specs';
+import { charts, memoryLeftOut, sized } from '../src/specs';
 import { report, variant, words } from './reports';
 
 const stage = (name: string, seconds: number | null) => ({ name, seconds, source: '' });
@@ -130,6 +130,34 @@ describe('charts', () => {
     expect(title(0, 2e-3)).toBe('Time per call: ● block, ┃ median, ▒ 95 % interval');
     expect(title(0, 1e-3)).toContain('interval, ▸ 1 slower dot');
     expect(title(4e-4, 5.2e-4)).toContain(', ▸ 4 slower dots, axis not from 0');
+    const going = report({ state: 'running', words: words({ scale: [4e-4, 5.2e-4] }) });
+    expect(charts([going])[0].title).toBe(title(0, 2e-3));
+  });
+
+  it('says what the thin bars of a compilation are', () => {
+    const title = (cache: string) =>
+      charts([{ ...all, variants: [{ ...all.variants[0], compilation: { ...compilation, cache } }] }])[2].title;
+    expect(title('cold')).toBe('Compile stages');
+    expect(title('disk-warm')).toBe('Compile stages, thin: from the disk cache');
+  });
+
+  it('says with the words of the figures that ranges of memory have no order', () => {
+    const title = (memory: string) => {
+      const figures = { head: ['variant', memory, 'compiled'], rows: [] };
+      return charts([{ ...all, words: all.words && { ...all.words, figures } }])[3].title;
+    };
+    expect(title('memory')).toBe('Memory at the peak');
+    expect(title('memory (not sure)')).toBe('Memory at the peak (not sure)');
+  });
+
+  it('tells why there is no memory', () => {
+    const told = (text: string) => {
+      const conditions = [{ label: 'left out', text, warning: false, finding: null }];
+      return memoryLeftOut(report({ words: words({ conditions }) }));
+    };
+    expect(told('memory: 12.0 KiB at most; compile: nothing was compiled')).toBe('memory: 12.0 KiB at most');
+    expect(told('compile: nothing was compiled')).toBe('');
+    expect(memoryLeftOut(report({ words: undefined }))).toBe('');
   });
 
   it('draws weak what is of different things', () => {
@@ -138,6 +166,9 @@ describe('charts', () => {
     const drawn = charts([report({ variants })])[0].spec.datasets as Record<'variants' | 'ratios', { void: boolean }[]>;
     expect(drawn.variants.map(v => v.void)).toEqual([true, true]);
     expect(drawn.ratios.map(r => r.void)).toEqual([true]);
+    const title = (...shown: Parameters<typeof charts>[0]) => charts(shown)[1].title;
+    expect(title(report(), report({ variants }))).toMatch(/\(log axis\), ✕ outputs differ$/);
+    expect(title(report())).toMatch(/\(log axis\)$/);
   });
 
   it('fits the width, with a legend in columns where that is narrow', () => {

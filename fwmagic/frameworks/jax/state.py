@@ -139,7 +139,14 @@ def describe(array: Any) -> str:
 
 
 def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    """Return how to rebuild an array of numbers that is on one device, its numbers put in `slot`; else None."""
+    """Return how to rebuild an array of numbers that is on one device, its numbers put in `slot`; else None.
+
+    A jitted function would leave its attributes behind, the function that it is made of among them.
+    """
+    if isinstance(value, _JITTED):
+        reduced: Any = value.__reduce_ex__(5)
+        make, arguments, inside, *_ = reduced
+        return make, arguments, (inside, vars(value)), None, None, _set_up_jitted
     if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():
         return None
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or len(value.devices()) != 1 or value.weak_type:
@@ -148,6 +155,12 @@ def pack(value: Any, slot: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     (device,) = value.devices()
     place = (device.platform, device.id) if getattr(value, "committed", False) else None
     return _array, (slot(numbers), place)
+
+
+def _set_up_jitted(made: Any, state: tuple[Any, Mapping[str, Any]]) -> None:
+    inside, attributes = state
+    made.__setstate__(inside)
+    vars(made).update(attributes)
 
 
 def _array(numbers: Any, place: tuple[str, int] | None) -> Any:

@@ -16,7 +16,7 @@ from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.arrays import Roundings, Spread, aligned_copy, spread_of_numbers
 from fwmagic.frameworks.torch import compiler, stages, state, traps, work
-from fwmagic.frameworks.torch.flags import holds_flag, read_flags, write_flags
+from fwmagic.frameworks.torch.flags import holds_flag, matmul_precision, read_flags, write_flags
 from fwmagic.frameworks.torch.habits import habits, without_habit
 from fwmagic.frameworks.torch.memory import TorchMemory
 
@@ -235,7 +235,7 @@ class Torch(Framework):
     def settings(self) -> dict[str, str]:
         """Return the flags that change speed or precision."""
         return {
-            "torch.float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "torch.float32_matmul_precision": matmul_precision(),
             "torch.default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
             "torch.deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
             "torch.grad": "on" if torch.is_grad_enabled() else "off",

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+_Flag = tuple[Callable[[], Any], Callable[[Any], Any]]
+
 
 def read_flags() -> dict[str, Any]:
     """Return threads, default dtype and device, autograd, precision, printing, hooks on all modules and the like."""
-    return {name: read() for name, (read, _) in _FLAGS.items()}
+    return {name: _told(read) for name, (read, _) in _FLAGS.items()}
 
 
 def write_flags(flags: Mapping[str, Any]) -> None:
     """Put them back where they differ."""
     for name, value in flags.items():
         read, write = _FLAGS[name]
-        if read() != value:
+        if value != _UNTOLD and _told(read) != value:
             write(value)
 
 
-def holds_flag(module: Any, name: str) -> bool:
-    """Say whether an attribute of a module of `torch.backends` is one of these settings."""
-    return (getattr(module, "__name__", ""), name) in _OF_BACKENDS
+def holds_flag(path: str) -> bool:
+    """Say whether an attribute of a module of torch, by its whole path, is one of these settings."""
+    return path in _FLAGS
 
 
-_OF_BACKENDS = {
-    *((f"torch.backends.{one}", name) for one in ("cudnn", "mkldnn") for name in ("enabled", "deterministic")),
-    ("torch.backends.cudnn", "benchmark"),
-}
+_UNTOLD = "untold"
+
+
+def _told(read: Callable[[], Any]) -> Any:
+    """Return a setting, if torch tells it: it may lack that, or refuse, where old and new names have set one thing."""
+    try:
+        return read()
+    except (AttributeError, RuntimeError):
+        return _UNTOLD
+
+
+def matmul_precision() -> str:
+    """Return how precisely matrices of float32 are multiplied, as its older name says, or else the newer ones."""
+    known = _told(torch.get_float32_matmul_precision)
+    if known != _UNTOLD:
+        return str(known)
+    return ", ".join(f"{backend} {_precision(backend, 'matmul')[0]()}" for backend in ("cuda", "mkldnn"))
 
 
 def _read_deterministic() -> tuple[bool, bool]:
@@ -109,30 +125,42 @@ def _write_invariants(on: bool) -> None:
     (checks.enable if on else checks.disable)()  # type: ignore[no-untyped-call]
 
 
-def _attribute(module: str, path: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def _attribute(module: str, path: str) -> _Flag:
     """Return what reads and what writes an attribute of a module of torch, if it has been imported and has that."""
     *owners, name = path.split(".")
 
     def owner() -> Any:
-        found = sys.modules.get(module)
-        for one in owners:
-            found = getattr(found, one, None)
-        return found
+        return functools.reduce(getattr, owners, sys.modules.get(module))
 
-    def write(value: Any) -> None:
-        if hasattr(owner(), name):
-            setattr(owner(), name, value)
-
-    return lambda: getattr(owner(), name, None), write
+    return lambda: getattr(owner(), name), lambda value: setattr(owner(), name, value)
 
 
-def _switches() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+def _attributes() -> dict[str, _Flag]:
+    """Return what reads and what writes each setting that code sets as an attribute, by its whole path."""
+    paths = [("torch.backends", path) for path in _OF_BACKENDS]
+    paths += [("torch.utils.deterministic", "fill_uninitialized_memory")]
+    return {f"{module}.{path}": _attribute(module, path) for module, path in paths}
+
+
+def _precision(backend: str, operation: str) -> _Flag:
+    """Return what reads and what writes with how many bits float32 is computed somewhere."""
+
+    def read() -> str:
+        return str(torch._C._get_fp32_precision_getter(backend, operation))
+
+    def write(value: str) -> None:
+        torch._C._set_fp32_precision_setter(backend, operation, "none")  # as what it is part of
+        if read() != value:
+            torch._C._set_fp32_precision_setter(backend, operation, value)
+
+    return read, write
+
+
+def _switches() -> dict[str, _Flag]:
     """Return what reads and what writes each switch of torch's own, of those that this version has."""
-    names = ("mkldnn", "cudnn", "nnpack")
     switches = [
-        *((torch._C, f"_get_{one}_enabled", f"_set_{one}_enabled") for one in names),
-        *((torch._C, f"_get_{one}_deterministic", f"_set_{one}_deterministic") for one in names),
-        (torch._C, "_get_cudnn_benchmark", "_set_cudnn_benchmark"),
+        (torch._C, "_get_nnpack_enabled", "_set_nnpack_enabled"),
+        *((torch._C, f"_get_{one}_preferred_backend", f"_set_{one}_preferred_backend") for one in ("linalg", "blas")),
         *((torch.backends.cuda, f"{one}_sdp_enabled", f"enable_{one}_sdp") for one in _ATTENTIONS),
         (torch.backends.mha, "get_fastpath_enabled", "set_fastpath_enabled"),
         (torch.multiprocessing, "get_sharing_strategy", "set_sharing_strategy"),
@@ -143,8 +171,24 @@ def _switches() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 _ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")
 _OF_CONVERSION = ("swap_module_params_on_conversion", "overwrite_module_params_on_conversion")
+_OF_BACKENDS = (
+    *(f"{one}.{name}" for one in ("cudnn", "mkldnn") for name in ("enabled", "deterministic", "allow_tf32")),
+    *(f"cudnn.{name}" for name in ("benchmark", "benchmark_limit", "depthwise_kernel")),
+    *(f"cuda.matmul.allow_{name}" for name in ("tf32", "fp16_accumulation")),
+    *(f"cuda.matmul.allow_{name}_reduced_precision_reduction" for name in ("fp16", "bf16")),
+    *("opt_einsum.enabled", "opt_einsum.strategy", "quantized.engine"),
+)
+# Each is what the next ones are where these are not set; older names, which set several of these, come before.
+_PRECISIONS = {
+    "fp32_precision": ("generic", "all"),
+    "cudnn.fp32_precision": ("cuda", "all"),
+    "cuda.matmul.fp32_precision": ("cuda", "matmul"),
+    **{f"cudnn.{one}.fp32_precision": ("cuda", one) for one in ("conv", "rnn")},
+    "mkldnn.fp32_precision": ("mkldnn", "all"),
+    **{f"mkldnn.{one}.fp32_precision": ("mkldnn", one) for one in ("matmul", "conv", "rnn")},
+}
 
-_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+_FLAGS: dict[str, _Flag] = {
     "threads": (torch.get_num_threads, torch.set_num_threads),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "default device": (_read_device, torch.set_default_device),
@@ -159,5 +203,8 @@ _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "invariants": (torch.sparse.check_sparse_tensor_invariants.is_enabled, _write_invariants),
     "distributions": _attribute("torch.distributions.distribution", "Distribution._validate_args"),
     "hub": _attribute("torch.hub", "_hub_dir"),
+    "stance": _attribute("torch._dynamo.eval_frame", "_stance"),
     **_switches(),
+    **_attributes(),
+    **{f"torch.backends.{path}": _precision(*where) for path, where in _PRECISIONS.items()},
 }

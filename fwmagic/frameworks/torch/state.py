@@ -116,7 +116,7 @@ class _Tensor:
             tensor.data = self._alias
             if tensor.is_leaf and tensor.requires_grad != held["requires_grad"]:
                 tensor.requires_grad_(held["requires_grad"])
-            if tensor.is_leaf and tensor.grad is not held["grad"]:
+            if (tensor.is_leaf or tensor.retains_grad) and tensor.grad is not held["grad"]:
                 if self._gradient is not None and held["grad"].dtype != self._gradient.dtype:
                     held["grad"].data = self._gradient  # one of another dtype would be refused
                 tensor.grad = held["grad"]
