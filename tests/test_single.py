@@ -10,6 +10,7 @@ import pytest
 import torch
 from cells import fail, generators, names, run, shown, untouched
 from IPython.core.error import UsageError
+from tiers import QUICK_BACKEND, compiling_with
 
 QUICK = "--budget 0.1"
 #: torch's compiler warns of its own functions while it is imported.
@@ -166,6 +167,23 @@ class TestModes:
         assert [variant.status for variant in report(shell)] == ["timed", "not timed"]
         assert report(shell)["jax:compiled"].note.startswith("line 3: ")
         assert report(shell).state == "done"
+
+    @torch_compiles
+    @pytest.mark.parametrize(("mode", "way", "told"), [("auto", "eager", False), ("compiled", "cell", True)])
+    def test_what_compiles_in_every_call_is_timed_only_where_it_was_asked_for(self, shell, mode, way, told):
+        run(shell, "import torch\nhist, x = {'loss': [0.5] * 3}, torch.arange(6.0)")
+        with compiling_with(QUICK_BACKEND):
+            run(shell, f"%%torch {QUICK} --mode {mode} -o r\nhist['loss'].append(x.sum().item())\ny = x * 2\ny")
+        assert only(shell).compilation.way == way
+        assert ("FW201" in {finding.code for finding in report(shell).findings}) == told
+
+    @torch_compiles
+    def test_a_long_list_that_the_plain_run_has_changed_is_not_compiled(self, shell):
+        run(shell, "import torch\nhist, x = {'loss': [0.5] * 2000}, torch.arange(6.0)")
+        run(shell, f"%%torch {QUICK} -o r\nhist['loss'].append(x.sum())\nx * 2")
+        compilation = only(shell).compilation
+        assert (compilation.way, compilation.line) == ("eager", 2)
+        assert compilation.reason.startswith("it changes `hist['loss']`, and PyTorch would compile a check for each of")
 
     def test_the_report_is_bound_also_where_compiling_fails(self, shell):
         fail(shell, f"%%jax {QUICK} --mode compiled -o r\nx = jnp.ones(3)\nx if x[0] > 0 else -x")

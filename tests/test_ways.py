@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -16,9 +17,11 @@ from tiers import QUICK_BACKEND, compiling_with
 
 from fwmagic.cells.function import LAST
 from fwmagic.cells.obstacles import trains, why_python
+from fwmagic.cells.outcome import first_run
 from fwmagic.cells.patches import patches_of
-from fwmagic.cells.program import traced_program
+from fwmagic.cells.program import program_as_written, traced_program
 from fwmagic.cells.ways import MOST_KEPT, Programs
+from fwmagic.errors import CannotCompile
 from fwmagic.frameworks.compiled import CompileOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # among torch's own modules, while it compiles
@@ -361,6 +364,72 @@ class TestFunctions:
             == "functions"
         )
         assert min(sizes) >= jax_book.namespace["W"].nbytes
+
+
+class TestEveryCall:
+    """What a second and a third call from the start state compile again is no way, unless it was asked for."""
+
+    @pytest.mark.parametrize(
+        ("text", "called"),
+        [
+            ("hist.append(x.sum().item())\ny = x * 2\ny", "hist.append"),
+            ("own = []\nown.append(float(x.sum()))\ny = x * own[0]\ny", "own.append"),
+            ("log['loss'].append(x.sum().item())\ny = x * 2\ny", "log['loss'].append"),
+            ("seen.add(x.sum().item())\ny = x * 2\ny", "seen.add"),
+        ],
+    )
+    def test_of_a_cell(self, torch_book, text, called):
+        torch_book.run("log, seen = {'loss': [0.5] * 3}, set()")
+        before = torch_book.framework.compile_events()
+        error = torch_book.refused(text)
+        line = 2 + text.splitlines().index(next(one for one in text.splitlines() if called in one))
+        assert (error.line, error.reason) == (
+            line,
+            f"PyTorch compiles on every call, since its graph breaks inside of `{called}(...)`: "
+            "bind what it is given to a name first",
+        )
+        assert torch_book.framework.compile_events() - before <= 5  # two in the first call, and the one that shows it
+
+    def test_who_asks_for_it_gets_it(self, torch_book):
+        scene = torch_book.scene("hist.append(x.sum().item())\ny = x * 2\ny")
+        ready = torch_book.programs.compile(scene, CompileOptions(), nullcontext, lasts=False)
+        assert ready.compilation.way == "cell"
+        with pytest.raises(CannotCompile, match="compiles on every call"):  # nor is it what an unchanged cell gets then
+            torch_book.programs.compile(scene, CompileOptions(), nullcontext)
+
+    def test_what_it_says_to_write_instead_is_compiled(self, torch_book):
+        ready = torch_book.ready("value = x.sum().item()\nhist.append(value)\ny = x * 2\ny")
+        before = torch_book.framework.compile_events()
+        call(ready.program)
+        assert (ready.compilation.way, torch_book.framework.compile_events()) == ("cell", before)
+
+    def test_of_one_function_the_others_stay_compiled(self, torch_book):
+        torch_book.run("def note(v):\n    hist.append(v.sum().item())\n    return v * 2")
+        ready = torch_book.ready("y = net(x).detach()\nfor _ in iter(range(2)): y = note(y)\ny")
+        assert ways(ready)[:2] == ("modules", ("Linear",))
+        before = torch_book.framework.compile_events()
+        call(ready.program)
+        assert torch_book.framework.compile_events() == before
+
+    @pytest.mark.parametrize("text", ["hist.append(x.sum())\nx * 2", "note(x)\nx * 2", "given(hist, x)\nx * 2"])
+    def test_a_long_list_that_is_changed_is_not_compiled_at_all(self, torch_book, text):
+        torch_book.run("hist += [0.5] * 2000\ndef note(v): hist.append(v.sum())\ndef given(to, v): to.append(v.sum())")
+        scene = torch_book.scene(text)
+        first_run(program_as_written(scene), nullcontext)
+        before = torch_book.framework.compile_events()
+        with pytest.raises(CannotCompile) as error:
+            torch_book.programs.compile(scene, CompileOptions(), nullcontext)
+        assert error.value.reason == (
+            "it changes `hist`, and PyTorch would compile a check for each of its 2,000 entries"
+        )
+        assert (error.value.line, torch_book.framework.compile_events()) == (2, before)
+
+    def test_beside_a_long_list_what_does_not_change_it_is_compiled(self, torch_book):
+        torch_book.run("hist += [0.5] * 2000\ndef note(v): hist.append(v.sum())")
+        scene = torch_book.scene("y = net(x)\nnote(y)\ny")
+        first_run(program_as_written(scene), nullcontext)
+        ready = torch_book.programs.compile(scene, CompileOptions(), nullcontext)
+        assert ways(ready) == ("modules", ("Linear",), 3)
 
 
 class TestUntold:

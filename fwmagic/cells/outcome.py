@@ -73,6 +73,7 @@ class Outcome:
     those of still further ones. `sizes` are those of what it may have summed over, as `sizes_reached` has them.
     `compilations` is how many things were compiled in the run, of which later ones are free. `alters`: it changed
     something of the notebook or its process, arrays or not, besides the names that it binds and random generators.
+    `anew`: later calls from the same state were looked at, and each of them compiles again.
     """
 
     results: Mapping[str, Any]
@@ -82,6 +83,7 @@ class Outcome:
     effect: Place | None = None
     again: Mapping[str, Any] | None = None
     compilations: int = 0
+    anew: bool = False
     plain: Mapping[str, Any] = field(default_factory=dict)
     alters: bool = False
     makes: str = ""
@@ -101,11 +103,14 @@ class Outcome:
         return not self.changed and all(type(value) in PLAIN for value in self.results.values())
 
 
-def first_run(program: Program, window: Window, only: bool = False, watched: bool = False) -> tuple[Program, Outcome]:
+def first_run(
+    program: Program, window: Window, only: bool = False, watched: bool = False, lasts: bool = False
+) -> tuple[Program, Outcome]:
     """Run a program once, from the section's start state; return it with what that showed of later calls, and the rest.
 
     A program that changes anything is called some more times, unless this is to be its `only` run. If that is `watched`
-    and has an effect that cannot be put back, it was the only one; but files that it wrote are as before.
+    and has an effect that cannot be put back, it was the only one; but files that it wrote are as before. `lasts`: what
+    it compiles has to last for later calls; if it does not, they are not tried.
     """
     scene = program.scene
     watch = Watch(scene.namespace, scene.body.filename)
@@ -136,6 +141,8 @@ def first_run(program: Program, window: Window, only: bool = False, watched: boo
             compilations=scene.framework.compile_events() - compiled,
             sizes=sizes_reached(scene),
         )
+        if lasts and _compiles_anew(program, outcome, window):
+            return program, replace(outcome, anew=True)
         if not only and outcome.effect is None:
             program = _settled(program, changes, window, seconds)
             hidden = hidden and (seconds > LONG or _hides_again(program, names, window))
@@ -425,6 +432,25 @@ def _hides_again(program: Program, names: list[str], window: Window) -> bool:
     except BaseException:  # whatever the user's code raises when it is run once more
         return True
     return program.scene.framework.made_besides(before, [outputs, _state(program, names)])
+
+
+def _compiles_anew(program: Program, outcome: Outcome, window: Window) -> bool:
+    """Say whether a second call from the start state compiles again, and a third one: few compilations are spent on it.
+
+    A slow call is made again only where the first one compiled several things, as after a graph break.
+    """
+    framework = program.scene.framework
+    if (program.scene.seconds or 0.0) > LONG and outcome.compilations < 2:
+        return False
+    for _ in range(2):
+        program.exit()
+        program.enter()
+        before = framework.compile_events()
+        with window():
+            _call(program)
+        if framework.compile_events() == before:
+            return False
+    return True
 
 
 def _waiting_for_all(program: Program) -> Program:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import types
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fwmagic.cells.function import part_named, why_no_copy, with_own_globals
 from fwmagic.cells.names import looks_up, names_of_code, notebook_functions
 from fwmagic.cells.obstacles import training_methods
+from fwmagic.cells.outcome import root
 from fwmagic.cells.program import Patch, Program, program_as_written
 from fwmagic.cells.scene import Scene
 from fwmagic.frameworks.compiled import CompileOptions
 
 
-def program_with_patches(scene: Scene, options: CompileOptions) -> Program | None:
-    """Return the body as it is, with the modules and functions that it calls compiled; None: there are none."""
+def program_with_patches(
+    scene: Scene, options: CompileOptions, but: frozenset[str] = frozenset(), long: Sequence[tuple[str, Any]] = ()
+) -> Program | None:
+    """Return the body as it is, with the modules and functions that it calls compiled; None: there are none.
+
+    `but` are the names of those that are left as they are, and so are those that may change one of the `long`
+    containers, which are told with their paths.
+    """
     scene.enter()
     patches: list[Patch] = []
     try:
-        patches = patches_of(scene, options)
+        patches = [
+            patch
+            for patch in patches_of(scene, options)
+            if patch_code_name(patch) not in but and not _may_change(patch, scene, long)
+        ]
         if not patches:
             return None
         for patch in patches:
@@ -86,6 +99,19 @@ def _modules_to_compile(scene: Scene) -> list[Any]:
             modules.append(value)
             inside.update(id(child) for child in getattr(value, "modules", list)())
     return [module for module in modules if not any(module is not m and _holds(m, module) for m in modules)]
+
+
+def _may_change(patch: Patch, scene: Scene, long: Sequence[tuple[str, Any]]) -> bool:
+    """Say whether what is patched holds one of these containers, reads a name that leads to one, or may be given it."""
+    containers, names = {id(one) for _, one in long}, {root(path) for path, _ in long}
+    if not isinstance(patch.owner, dict):
+        inside: Iterable[Any] = getattr(patch.owner, "modules", list)()
+        return any(id(value) in containers for one in inside for value in vars(one).values())
+    calls = [node for node in ast.walk(scene.body.tree) if isinstance(node, ast.Call)]
+    given = {arg.id for call in calls for arg in call.args if isinstance(arg, ast.Name)}
+    given |= {one.value.id for call in calls for one in call.keywords if isinstance(one.value, ast.Name)}
+    functions = notebook_functions(scene.namespace, [patch.name])
+    return bool(names & given.union(*(names_of_code(function.__code__).reads for function in functions)))
 
 
 def _holds(outer: Any, inner: Any) -> bool:

@@ -109,6 +109,8 @@ class Scene:
     caches: tuple[CachedCopy, ...] = ()
     #: The arrays that a run may use up, as a call that donates does: it finds copies in their places.
     used_up: tuple[Any, ...] = ()
+    #: The objects that a run has changed which was none of this scene's.
+    changed: tuple[Any, ...] = ()
     _contexts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     _gone: set[int] = field(default_factory=set)
@@ -166,6 +168,10 @@ class Scene:
         # What one program changes is put back before another one, too, which may change less.
         self._changes = changes.with_those_of(before)
         return changes
+
+    def long_changed(self, most: int) -> list[tuple[str, Any]]:
+        """Return the containers of more than `most` entries that runs so far have changed, with their paths."""
+        return self.snapshot.containers([*self.changed, *self._changes.objects], most)
 
     def look_later(self) -> None:
         """Let every later run begin with all put back that differs then: nobody has looked after a run."""

@@ -320,6 +320,12 @@ class Snapshot:
         places = [place for place, entry in enumerate(self._walk.entries) if id(entry) in changed]
         return list(dict.fromkeys(path for place in places for path in self._changes(place)))
 
+    def containers(self, objects: Iterable[Any], most: int) -> list[tuple[str, Any]]:
+        """Return the lists, dicts and the like of more than `most` items among these, with their paths."""
+        wanted = {id(one): one for one in objects if type(one) in CONTAINERS and len(one) > most}
+        places = [place for place, entry in enumerate(self._walk.entries) if id(entry.target) in wanted]
+        return [(self._walk.path(place), self._walk.entries[place].target) for place in places]
+
     def plain_values(self, entries: Iterable[Entry], but: Collection[str]) -> dict[str, Any]:
         """Return the numbers, texts and the like that these hold now, by path; those of long ones are left out."""
         changed = {id(entry) for entry in entries}

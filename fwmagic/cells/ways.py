@@ -17,8 +17,9 @@ from fwmagic.cells.fingerprint import fingerprint_of_modules
 from fwmagic.cells.foreign import changed_by_libraries
 from fwmagic.cells.function import first_use
 from fwmagic.cells.loops import why_too_long
+from fwmagic.cells.names import names_of_code, notebook_functions
 from fwmagic.cells.obstacles import why_never, why_python
-from fwmagic.cells.outcome import LONG, Outcome, Window, first_run
+from fwmagic.cells.outcome import LONG, Outcome, Window, first_run, root
 from fwmagic.cells.patches import patch_code_name, patch_label, program_with_patches
 from fwmagic.cells.program import Patch, Program, program_as_function, program_as_written, traced_program
 from fwmagic.cells.route import Route
@@ -43,6 +44,8 @@ LEAST_SPENT = 0.01
 _CALLS, _CALLING = 12, 0.05
 # Where a compiler leaves out so much of the work, the time of what is left is compared with nothing.
 _MOSTLY = 0.5
+# Where a container that the body changes has more entries, a compiler that checks each of them takes seconds.
+_MOST_GUARDED = 1000
 # A plain run that takes more than `LONG` is looked at if a compiled call takes less than this share of it, and it is
 # none of so many seconds.
 _FAR_QUICKER, _SLOWEST = 0.25, 10.0
@@ -86,12 +89,19 @@ class Programs:
         self._kept: OrderedDict[Hashable, _KeptProgram] = OrderedDict()
 
     def compile(
-        self, scene: Scene, options: CompileOptions, window: Window, look: bool = False, anew: bool = False
+        self,
+        scene: Scene,
+        options: CompileOptions,
+        window: Window,
+        look: bool = False,
+        anew: bool = False,
+        lasts: bool = True,
     ) -> Ready:
         """Compile a section in the first way that works; `window` is where an interrupt may stop it.
 
         Nobody has asked for a `look`: the whole is compiled, and only where that does not take long. What is kept of an
-        earlier execution is taken if it still runs; `anew`: it is not, since it computes something else now.
+        earlier execution is taken if it still runs; `anew`: it is not, since it computes something else now. `lasts`:
+        what is compiled again in every call is no way that works.
 
         Raises
         ------
@@ -106,20 +116,20 @@ class Programs:
         modules = fingerprint_of_modules(scene.namespace, body.all_reads)
         key = (framework.name, body.text, scene.device, options, scene.snapshot.fingerprint(), modules)
         kept = self._kept.pop(key, None)
-        again = None if kept is None or anew else _compiled_before(scene, kept, window)
+        again = None if kept is None or anew else _compiled_before(scene, kept, window, lasts)
         if kept is not None and again is not None:
             self._kept[key] = kept
             return again
         start = time.perf_counter()
         try:
             with framework.watch(body.filename) as log:
-                ready, kept = self._compile_whole(scene, options, window, look)
+                ready, kept = self._compile_whole(scene, options, window, look, lasts)
         except CannotCompile as why:
             why.spent = time.perf_counter() - start
             if look or why.final:
                 raise
             try:
-                ready, kept = _compile_parts(scene, options, window, why), None
+                ready, kept = _compile_parts(scene, options, window, why, lasts), None
             except CannotCompile as parts:
                 parts.spent = time.perf_counter() - start
                 raise
@@ -132,7 +142,7 @@ class Programs:
         return replace(ready, compilation=replace(ready.compilation, stages=stages), kept=kept)
 
     def _compile_whole(
-        self, scene: Scene, options: CompileOptions, window: Window, look: bool
+        self, scene: Scene, options: CompileOptions, window: Window, look: bool, lasts: bool
     ) -> tuple[Ready, _KeptProgram | None]:
         """Compile the body as one function, if it is one that should become one."""
         place = why_python(scene)
@@ -140,7 +150,9 @@ class Programs:
             raise CannotCompile(place.reason, place.line)
         if scene.framework.strategy == "locals":
             _refuse_long(scene, window, _MOST_LOOKED_AT if look else MOST_TRACED)
-        return _compile_whole(scene, options, window)
+            if lasts:
+                _refuse_guarded(scene)
+        return _compile_whole(scene, options, window, lasts)
 
 
 def _primed(scene: Scene, window: Window) -> float:
@@ -168,8 +180,8 @@ def tried_before(seconds: float) -> Stage:
     return Stage("tried before", seconds, "time.perf_counter around what did not work")
 
 
-def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready | None:
-    """Return the section with the program that was compiled for it before; None if that no longer works."""
+def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window, lasts: bool) -> Ready | None:
+    """Return the section with the program that was compiled for it before; None if that no longer works, or `lasts`."""
     is_input = is_input_of(scene)
     scene.enter()
     try:
@@ -181,11 +193,13 @@ def _compiled_before(scene: Scene, kept: _KeptProgram, window: Window) -> Ready 
                 program, _ = traced_program(scene, lambda *_: traced, is_input)
             else:
                 program = program_as_function(scene, compiled=kept.compiled)
-            program, outcome = first_run(program, window)
+            program, outcome = first_run(program, window, lasts=lasts and kept.traced is None)
     except Exception:  # what it holds on to is gone; or the cell raises, and does so again when compiled
         return None
     finally:
         scene.exit()
+    if outcome.anew:
+        return None
     stages = _compile_stages(log, outcome.seconds)
     reused = log.told and not log.compiled
     compilation = replace(kept.compilation, stages=stages, cache="reused" if reused else log.cache)
@@ -201,7 +215,9 @@ def is_input_of(scene: Scene) -> Callable[[Any], bool]:
     return lambda value: framework.is_array(value) or is_numbers(value)
 
 
-def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tuple[Ready, _KeptProgram | None]:
+def _compile_whole(
+    scene: Scene, options: CompileOptions, window: Window, lasts: bool
+) -> tuple[Ready, _KeptProgram | None]:
     """Compile the whole body as one function."""
     body, framework = scene.body, scene.framework
     lifted, withheld = 0, ""
@@ -221,7 +237,7 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
                 _refuse_another_way(scene, route, window)
             else:
                 program = program_as_function(scene, compile=lambda f: framework.compile(f, options))
-            program, outcome = first_run(program, window)
+            program, outcome = first_run(program, window, lasts=lasts and traced is None)
             if traced is not None and traced.untraced.is_worth_a_call:
                 _refuse_in_earnest(scene, traced.untraced, _seconds_of_a_call(program, window), window)
             elif untraced.is_worth_a_call and log.told and not log.breaks:
@@ -232,6 +248,9 @@ def _compile_whole(scene: Scene, options: CompileOptions, window: Window) -> tup
             raise framework.explain(error, body.filename) from error
         finally:
             scene.exit()
+    if outcome.anew:
+        place = _why_anew(scene, log)
+        raise CannotCompile(place.reason, place.line)
     if least == Least() and framework.strategy == "locals" and _is_far_quicker(scene, program, window):
         least = _worked_outside(scene, window).least
     if log.breaks and least.unread[0] and not _leaves_out(scene, program, least.unread[0], window):
@@ -350,6 +369,40 @@ def _refuse_long(scene: Scene, window: Window, most: int) -> None:
         raise CannotCompile(why_too_long(most, in_loop=line is not None), line)
 
 
+def _refuse_guarded(scene: Scene) -> None:
+    """Raise CannotCompile where the body changes a container so long that checks of it take seconds to compile."""
+    for path, container in scene.long_changed(_MOST_GUARDED):
+        title, count = scene.framework.title, f"{len(container):,}"
+        reason = f"it changes `{path}`, and {title} would compile a check for each of its {count} entries"
+        raise CannotCompile(reason, _first_way_to(scene, root(path)))
+
+
+def _first_way_to(scene: Scene, name: str) -> int | None:
+    """Return the first line of the body that reads a name, itself or in a notebook function that it calls."""
+    line = first_use(scene.body, name)
+    if line is not None:
+        return line
+    functions = notebook_functions(scene.namespace, scene.body.all_reads)
+    readers = [function for function in functions if name in names_of_code(function.__code__).reads]
+    lines = [first_use(scene.body, function.__qualname__) for function in readers]
+    return min((line for line in lines if line is not None), default=None)
+
+
+def _why_anew(scene: Scene, log: CompileLog) -> Place:
+    """Return why a body would be compiled again in every call, with its line: what was under way at a graph break.
+
+    The rest of a call is compiled for the objects that are at hand there, such as a bound method, made in each call.
+    """
+    why = f"{scene.framework.title} compiles on every call"
+    line = next((place.line for place in (*log.recompiles, *log.breaks) if place.line is not None), None)
+    calls = [one for one in ast.walk(scene.body.tree) if isinstance(one, ast.Call) and one.lineno == line]
+    if log.breaks and calls:
+        why += f", since its graph breaks inside of `{ast.unparse(calls[0].func)}(...)`"
+        if any(isinstance(inner, ast.Call) for given in calls[0].args for inner in ast.walk(given)):
+            why += ": bind what it is given to a name first"
+    return Place(line, why)
+
+
 def _of_plain_run(scene: Scene, window: Window, look: Callable[[Callable[[], Any]], _T]) -> _T:
     """Return what a look at a plain run of the body shows, in which also what the user compiled is run plainly."""
     scene.overlay.on()
@@ -446,10 +499,17 @@ def _fills(scene: Scene) -> bool:
     return bool(scene.body.kept) or not all(isinstance(value, types.ModuleType) for value in found)
 
 
-def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole: CannotCompile) -> Ready:
-    """Compile the modules and notebook functions that the body calls, and put them back afterwards."""
+def _compile_parts(
+    scene: Scene,
+    options: CompileOptions,
+    window: Window,
+    whole: CannotCompile,
+    lasts: bool,
+    but: frozenset[str] = frozenset(),
+) -> Ready:
+    """Compile the modules and notebook functions that the body calls, `but` some, and put them back afterwards."""
     framework = scene.framework
-    found = program_with_patches(scene, options)
+    found = program_with_patches(scene, options, but, scene.long_changed(_MOST_GUARDED) if lasts else ())
     if found is None:
         raise whole
     program, patches, route = found, found.patches, Route()
@@ -457,11 +517,16 @@ def _compile_parts(scene: Scene, options: CompileOptions, window: Window, whole:
         try:
             if framework.strategy == "namespace":
                 program = replace(program, call=route.around(program.call))
-            program, outcome = first_run(program, window)
+            program, outcome = first_run(program, window, lasts=lasts)
         except Exception as error:  # whatever the compiler raises: the plain run raised nothing
             raise CannotCompile(
                 f"{whole.reason}; then: {framework.explain(error, scene.body.filename)}", whole.line
             ) from error
+    if outcome.anew:
+        again = {patch_code_name(patch) for patch in patches} & log.recompiled
+        if not again:
+            raise whole
+        return _compile_parts(scene, options, window, whole, lasts, but | again)
     compiled = [patch for patch in patches if _is_compiled(patch, log)]
     if not compiled:
         raise whole

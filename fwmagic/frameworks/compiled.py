@@ -19,7 +19,8 @@ class CompileLog:
     """What a framework compiled while it was watched.
 
     `stages` are seconds by name (trace, lower, backend); `compiled` counts the operations, or 1 where that is
-    not known, by the name of the function that they come from; `cache` is cold, disk-warm or unknown. Where this
+    not known, by the name of the function that they come from; `recompiled` are the names of those that were compiled
+    before; `cache` is cold, disk-warm or unknown. Where this
     version of the framework does not tell what it compiles, `told` is False and a name that is not there means nothing.
     """
 
@@ -29,6 +30,7 @@ class CompileLog:
     graphs: int | None = None
     breaks: list[Place] = field(default_factory=list)
     recompiles: list[Place] = field(default_factory=list)
+    recompiled: set[str] = field(default_factory=set)
     cache: str = "unknown"
 
 

@@ -277,7 +277,7 @@ class Preparation:
             reason = f"the first call of a lazy layer makes `{makes}`, which is done once, and not compiled"
             return self._eager(section, scene, name, "eager", reason, first_use(body, root(makes)))
         try:
-            ready, agreement = self._compared(section, scene, name)
+            ready, agreement = self._compared(section, scene, name, mode)
         except CannotCompile as error:
             if mode == "compiled":
                 raise
@@ -306,20 +306,20 @@ class Preparation:
         plain = self.references.program(section) or as_it_is(scene)
         return replace(made, other=plain) if ready.compilation.way == "cell" else made
 
-    def _compared(self, section: Section, scene: Scene, name: str) -> tuple[Ready, Agreement | None]:
+    def _compared(self, section: Section, scene: Scene, name: str, mode: str) -> tuple[Ready, Agreement | None]:
         """Compile a section, as `_compiled`, and compare it with its plain run, if that is wanted."""
-        ready = self._compiled(section, scene, name)
+        ready = self._compiled(section, scene, name, mode)
         if not section.options.check:
             return ready, None
         found = self.references.check(section, scene, ready)
         if found.status == "differs" and ready.kept is not None and ready.kept.fitted:  # what it took for fixed is not
-            ready = self._compiled(section, scene, name, anew=True)
+            ready = self._compiled(section, scene, name, mode, anew=True)
             found = self.references.check(section, scene, ready)
         if ready.kept is not None:
             ready.kept.fitted = found.status != "differs"
         return ready, found
 
-    def _compiled(self, section: Section, scene: Scene, name: str, anew: bool = False) -> Ready:
+    def _compiled(self, section: Section, scene: Scene, name: str, mode: str, anew: bool = False) -> Ready:
         """Compile a section, `anew` as in `Programs.compile`.
 
         Raises
@@ -333,7 +333,8 @@ class Preparation:
         """
         try:
             with Compiling(self._draft, name, section.framework):
-                ready = self._programs.compile(scene, _wanted(section), self._window, anew=anew)
+                lasts = mode != "compiled"  # who asks for that gets it, also where it compiles in every call
+                ready = self._programs.compile(scene, _wanted(section), self._window, anew=anew, lasts=lasts)
                 with self._window():  # an interrupt that had to wait meant this compilation
                     return ready
         except (CompileInterrupted, KeyboardInterrupt):

@@ -141,6 +141,7 @@ def _measure(
     scene = scene_of_single(session, section, committed.definitions, inputs, before)
     scene.used_up = tuple(used_up.values())
     scene.took(committed.outcome.seconds)
+    scene.changed = tuple(committed.changed)
     load.start()
     preparation.prepare(section, scene)
     silence = partial(quiet, session.shell)

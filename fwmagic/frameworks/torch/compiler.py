@@ -317,6 +317,7 @@ def _read_dynamo(log: CompileLog, entries: list[Any], filename: str) -> None:
         totals["backend"] += inductor
         reason = getattr(entry, "recompile_reason", None)
         if reason:
+            log.recompiled.add(name)
             own = getattr(entry, "co_filename", None) == filename
             log.recompiles.append(
                 Place(getattr(entry, "co_firstlineno", None) if own else None, _dynamo_sentence(reason))
