@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import blas
 from scipy.sparse import eye_array
 from scipy.sparse.linalg import splu
 from snapshots import ALL, notebook, round_trip, run
@@ -112,6 +113,10 @@ def test_what_is_hidden_in_c_has_no_module_inside_of_an_object_of_a_library():
         ((path, why),) = Snapshot(notebook(v=image), ["v"], ALL).unrestorable
         assert path == "v.core"
         assert why == f"a {type(image.core).__name__} keeps its state where Python cannot look"
+
+
+def test_a_function_of_fortran_keeps_nothing():
+    assert not Snapshot(notebook(v=blas.dgemm), ["v"], ALL).unrestorable
 
 
 @pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")

@@ -78,6 +78,8 @@ _CLOSED: Final = frozenset({
     "operator", "pathlib", "pybind11_builtins", "re", "tornado", "traitlets", "typing", "uuid", "weakref",
     "zmq", "zoneinfo",
 })  # fmt: skip
+# Functions in C or Fortran, such as those of scipy.linalg.blas, by the names of their types.
+_FUNCTIONS_IN_C: Final = frozenset({"PyCapsule", "fortran"})
 # Things that are joined to the world outside, or to other threads.
 _LIVE: Final = frozenset({
     "_socket", "_sqlite3", "asyncio", "concurrent", "mmap", "multiprocessing", "selectors", "socket", "sqlite3", "ssl",
@@ -138,7 +140,7 @@ class Plans:
             why = f"a {what} is joined to something outside of the notebook"
         elif package == "logging" and not notebook:  # what it refers to is the log of the whole process
             return Plan(_plan_with_attributes(type_, ()), only_own=True)
-        elif (package in _CLOSED or package.startswith("_cython_") or what == "PyCapsule") and not notebook:
+        elif (package in _CLOSED or package.startswith("_cython_") or what in _FUNCTIONS_IN_C) and not notebook:
             return Plan()
         elif _is_iterator(type_) and not notebook:
             why = f"an iterator ({what}) cannot be wound back"
