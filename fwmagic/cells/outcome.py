@@ -31,6 +31,8 @@ from fwmagic.report import Place
 
 #: A call that takes longer, in seconds, is not made once more only to find something out.
 LONG = 0.25
+# Nor is one that takes longer than this, to see whether it compiles again.
+_VERY_LONG = 10.0
 # So many calls from the start state are tried, at most, and for about so many seconds.
 _DEEPEST = 16
 _DEPTH_SECONDS = 0.04
@@ -437,10 +439,11 @@ def _hides_again(program: Program, names: list[str], window: Window) -> bool:
 def _compiles_anew(program: Program, outcome: Outcome, window: Window) -> bool:
     """Say whether a second call from the start state compiles again, and a third one: few compilations are spent on it.
 
-    A slow call is made again only where the first one compiled several things, as after a graph break.
+    A slow call is made again only where the first one compiled several things, as after a graph break; of a very slow
+    one, a compilation is a small part.
     """
-    framework = program.scene.framework
-    if (program.scene.seconds or 0.0) > LONG and outcome.compilations < 2:
+    framework, seconds = program.scene.framework, program.scene.seconds or 0.0
+    if seconds > _VERY_LONG or (seconds > LONG and outcome.compilations < 2):
         return False
     for _ in range(2):
         program.exit()
