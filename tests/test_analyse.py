@@ -316,7 +316,6 @@ def test_something_to_time(text):
     [
         ("disables_jit", "x = 1\nwith jax.disable_jit():\n    y = x", 3, "under its own `jax.disable_jit`"),
         ("clock", "x = 1\nt = time.time()", 3, "`time.time` reads the clock"),
-        ("host_random", "x = np.random.rand(3)", 2, "`np.random.rand` draws random numbers outside"),
         ("trains", "y = x\nloss.backward()", 3, "`.backward()` trains"),
         ("steps", "opt.step()", 2, "`.step()` trains"),
         ("defines", "n = 2\nclass A:\n    m = n", 3, "the body defines the class `A`"),
@@ -331,11 +330,17 @@ def test_traits_with_their_lines(trait, text, line, said):
     assert said in place.reason
 
 
+def test_calls_that_draw_random_numbers_by_their_name():
+    code = body("x = np.random.rand(3)\ny = random.split(k)\nz = random.split(k)")
+    assert {name: place.line for name, place in code.host_random.items()} == {"np.random.rand": 2, "random.split": 3}
+    assert "`random.split` draws random numbers outside" in code.host_random["random.split"].reason
+
+
 def test_a_body_without_traits():
     code = body("y = torch.tanh(x)\nfor i in range(2):\n    y = y + i")
-    traits = [code.disables_jit, code.clock, code.host_random, code.trains, code.defines, code.stdin]
-    assert traits == [None] * 6
-    assert (code.effects, code.prints, code.uses_namespace) == ((), (), None)
+    traits = [code.disables_jit, code.clock, code.trains, code.defines, code.stdin]
+    assert traits == [None] * 5
+    assert (code.effects, code.prints, code.uses_namespace, code.host_random) == ((), (), None, {})
     assert [loop.lineno for loop in code.loops] == [3]
 
 

@@ -70,7 +70,7 @@ class Body:
     unread: frozenset[str]
     disables_jit: Place | None = None
     clock: Place | None = None
-    host_random: Place | None = None
+    host_random: Mapping[str, Place] = field(default_factory=dict)
     trains: Place | None = None
     steps: Place | None = None
     defines: Place | None = None
@@ -255,7 +255,7 @@ def _traits_of_body(tree: ast.Module, body: list[ast.stmt], frameworks: Sequence
     uncompiled = tuple(name for framework in frameworks for name in framework.uncompiled)
     effects = _EFFECTS.union(*(framework.effects for framework in frameworks))
     methods = _EFFECT_METHODS.union(name for framework in frameworks for name in framework.effects if "." not in name)
-    found: dict[str, Any] = {"effects": [], "prints": [], "loops": []}
+    found: dict[str, Any] = {"effects": [], "prints": [], "loops": [], "host_random": {}}
 
     def first(kind: str, node: ast.AST, reason: str) -> None:
         found.setdefault(kind, Place(getattr(node, "lineno", None), reason))
@@ -300,7 +300,7 @@ def _trait_of_call(
     if name.startswith(_CLOCKS):
         first("clock", node, f"`{name}` reads the clock")
     if name.startswith(_HOST_RANDOM):
-        first("host_random", node, f"`{name}` draws random numbers outside of the framework")
+        found["host_random"].setdefault(name, Place(line, f"`{name}` draws random numbers outside of the framework"))
     if method in {"backward", "step"}:
         first("trains" if method == "backward" else "steps", node, f"`.{method}()` trains")
     if name == "print":  # what `display` shows is no part of the work, and shown by the plain run

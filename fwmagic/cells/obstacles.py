@@ -27,11 +27,20 @@ def why_never(scene: Scene) -> Place | None:
         return body.disables_jit
     places = [body.clock]
     if framework.strategy == "namespace":
-        places += [body.host_random, *body.effects[:1], _file_opened(scene)]
+        places += [_host_random(scene), *body.effects[:1], _file_opened(scene)]
     for place in places:
         if place is not None:
             return Place(place.line, f"{place.reason}, which a trace would do once and never again")
     return _class_changed(scene) if framework.strategy == "locals" else None
+
+
+def _host_random(scene: Scene) -> Place | None:
+    """Return where a body draws random numbers of Python's or NumPy's, by its text: not those of a framework."""
+    for name, place in scene.body.host_random.items():
+        module = scene.namespace.get(name.partition(".")[0])
+        if not isinstance(module, types.ModuleType) or module.__name__.partition(".")[0] in ("random", "numpy"):
+            return place
+    return None
 
 
 def why_python(scene: Scene) -> Place | None:
