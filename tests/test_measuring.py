@@ -198,7 +198,7 @@ def test_a_look_at_another_way_does_not_contradict_the_time_beside_it(meanwhile)
     assert "takes 0.500 of that" in of_two_ways("yours", 0.5e-3, meanwhile)["FW203"]
 
 
-@pytest.mark.parametrize(("way", "code"), [("cell", "FW206"), ("yours", "FW203")])
+@pytest.mark.parametrize(("way", "code"), [("cell", "FW206"), ("modules", "FW206"), ("yours", "FW203")])
 def test_a_look_at_another_way_is_judged_as_any_ratio(way, code):
     assert code in of_two_ways(way, 0.6e-3)
     assert code not in of_two_ways(way, 0.6e-3, crowded="crowded")

@@ -48,6 +48,7 @@ def on_values(x): return x if x.sum() > 0 else -x
 SETUPS = {"torch": TORCH, "jax": JAX}
 
 
+FIB = "import functools\n@functools.cache\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)"
 UNROLLED = "unrolled into more than 1,000 operations"
 
 
@@ -705,3 +706,12 @@ class TestNumbersThatChange:
             book.run("n += 1")
             reasons.add(book.refused("n = n + 1\nn").reason)
         assert len(reasons) == 1
+
+    @pytest.mark.parametrize(
+        ("cell", "line"), [(FIB + "\nx * fib(40)", 4), ("y = x * 2\ny * fib(40)", 3)], ids=["in-it", "before-it"]
+    )
+    def test_a_recursive_function_that_remembers_its_results_is_not_traced(self, torch_book, cell, line):
+        torch_book.run(FIB)
+        with pytest.raises(CannotCompile, match="`fib` remembers its results, and calls itself") as error:
+            torch_book.ready(cell)
+        assert error.value.line == line

@@ -284,6 +284,14 @@ class TestReport:
         assert bool(found) == slower, shell.user_ns["r"].details()
         assert all(re.match(r"torch takes [\d.]+x as long compiled as it does as Python", one) for one in found)
 
+    def test_so_does_one_of_which_the_modules_are_compiled(self, shell, idle):
+        run(shell, "import torch\nnet, v = torch.nn.Linear(4, 4), torch.ones(2, 4)")
+        with compiling_with(QUICK_BACKEND):
+            run(shell, "%%torch --budget 0.5 -o r\nfor _ in range(9):\n    y = net(v)\ny.sum().backward()")
+        report = shell.user_ns["r"]
+        assert report["torch"].compilation.way == "modules"
+        assert "FW206" in {one.code for one in report.findings}, report.details()
+
     def test_a_torch_section_that_trains_has_no_other_way(self, shell, idle):
         text = "import torch, jax, jax.numpy as jnp\nx, v = torch.ones(4, 8), jnp.ones(8)\nnet = torch.nn.Linear(8, 2)"
         run(shell, f"{text}\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\ndef train(): net(x).sum().backward()")

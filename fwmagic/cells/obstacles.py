@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import dis
+import functools
 import sys
 import types
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 from fwmagic.cells.analyse import dotted
 from fwmagic.cells.function import first_use, make_function, why_no_copy, why_no_function
@@ -15,6 +17,8 @@ from fwmagic.cells.loops import loops_over_data
 from fwmagic.cells.names import names_of_code, notebook_functions, words_of_code
 from fwmagic.cells.scene import Scene
 from fwmagic.report import Place
+
+_Remembering: Any = type(functools.cache(len))
 
 
 def why_never(scene: Scene) -> Place | None:
@@ -36,9 +40,16 @@ def why_never(scene: Scene) -> Place | None:
 
 def _host_random(scene: Scene) -> Place | None:
     """Return where a body draws random numbers of Python's or NumPy's, by its text: not those of a framework."""
+    imported: dict[str, str] = {
+        alias.asname or alias.name: getattr(node, "module", None) or alias.name
+        for node in ast.walk(scene.body.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
     for name, place in scene.body.host_random.items():
-        module = scene.namespace.get(name.partition(".")[0])
-        if not isinstance(module, types.ModuleType) or module.__name__.partition(".")[0] in ("random", "numpy"):
+        root = name.partition(".")[0]
+        module = imported.get(root) or str(getattr(scene.namespace.get(root), "__name__", root))
+        if module.partition(".")[0] in ("random", "np", "numpy"):
             return place
     return None
 
@@ -48,10 +59,29 @@ def why_python(scene: Scene) -> Place | None:
     body, namespace = scene.body, scene.namespace
     if scene.framework.strategy == "locals":
         place = trains(scene) or body.defines or why_no_function(body, namespace, scene.snapshot.objects())
-        place = place or _why_no_copy(scene)
+        place = place or _why_no_copy(scene) or _remembers(scene)
         if place is not None:
             return place
     return loops_over_data(body, namespace, scene.framework.containers)
+
+
+def _remembers(scene: Scene) -> Place | None:
+    """Return where a body calls a recursive function that remembers its results, or None.
+
+    A compiler that leaves what it remembers out of account goes through all of its calls.
+    """
+    for node in ast.walk(scene.body.tree):
+        if isinstance(node, ast.FunctionDef):
+            made = [dotted(one.func if isinstance(one, ast.Call) else one) for one in node.decorator_list]
+            inside = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            if any(name.rpartition(".")[2] in ("cache", "lru_cache") for name in made) and node.name in inside:
+                return Place(node.lineno, f"`{node.name}` remembers its results, and calls itself")
+    for value in scene.snapshot.objects():
+        if type(value) is _Remembering:
+            name, code = value.__wrapped__.__qualname__, getattr(value.__wrapped__, "__code__", None)
+            if code is not None and code.co_name in code.co_names:
+                return Place(first_use(scene.body, name), f"`{name}` remembers its results, and calls itself")
+    return None
 
 
 def trains(scene: Scene) -> Place | None:

@@ -34,6 +34,7 @@ _SHORT = 2e-3
 _MOST_NAMED = 3
 #: Ways in which the body itself is not compiled.
 _PYTHON = ("eager", "functions", "modules")
+_COMPILED = ("cell", "functions", "modules")
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def of_ways(report: Report, otherwise: Otherwise, training: Set[str] = frozenset
                 variant.name,
                 _line(variant),
             )
-    for variant in (v for v, way in timed if way == "cell" and v.mode == "auto" and _is_short(v)):
+    for variant in (v for v, way in timed if way in _COMPILED and v.mode == "auto" and _is_short(v)):
         found = otherwise(variant.name, True)
         if found is not None and _is_known(found) and found.median < 1 / _NEAR:
             yield Finding(

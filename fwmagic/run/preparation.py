@@ -304,7 +304,7 @@ class Preparation:
             least=ready.least,
         )
         plain = self.references.program(section) or as_it_is(scene)
-        return replace(made, other=plain) if ready.compilation.way == "cell" else made
+        return made if ready.compilation.way == "eager" else replace(made, other=plain)
 
     def _compared(self, section: Section, scene: Scene, name: str, mode: str) -> tuple[Ready, Agreement | None]:
         """Compile a section, as `_compiled`, and compare it with its plain run, if that is wanted."""
