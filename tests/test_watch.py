@@ -124,6 +124,23 @@ def test_what_a_cell_does_to_the_world(watched, text, line, why):
 
 
 @pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        ("t = asyncio.create_task(asyncio.sleep(0))", True),
+        ("asyncio.get_running_loop().call_soon(abs, 1)", True),
+        ("asyncio.get_running_loop().call_later(9, abs, 1)", True),
+        ("asyncio.all_tasks()", False),
+    ],
+)
+def test_what_a_cell_leaves_to_the_event_loop_of_a_notebook(watched, text, leaves):
+    async def notebook():
+        asyncio.get_running_loop().call_soon(abs, 2)  # waits already
+        return watched(text)
+
+    assert asyncio.run(notebook()) == ((None, "leaves work to the event loop") if leaves else None)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "here.read_text()",

@@ -1,12 +1,14 @@
-"""Threads besides this one: what they can change while a cell is measured, and which of them a run leaves at work."""
+"""What runs besides this code: what other threads can change, and what a run leaves to them or to an event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures.thread
 import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,10 +16,12 @@ from fwmagic.cells.walk import Walk, globals_to_walk
 from fwmagic.frameworks import Framework
 from fwmagic.frameworks.untraced import is_file_of_user
 
-# Where the threads of a pool run what they are given.
 # What stands for a thread that Python has not started: it counts as alive for ever, and cannot be joined.
 _DUMMY: Any = getattr(threading, "_DummyThread", ())
+# Where the threads of a pool run what they are given.
 _POOL = concurrent.futures.thread.__file__
+# The machinery of Jupyter, whose own threads hand work to the event loop of a kernel.
+_OF_KERNELS = ("tornado", "zmq", "ipykernel", "anyio")
 
 
 def reached_by_threads(namespace: dict[str, Any], frameworks: Sequence[Framework]) -> Walk | None:
@@ -54,6 +58,29 @@ def wait_for(thread: threading.Thread, seconds: float) -> None:
     """Wait until a thread has ended, for so many seconds at most."""
     if not isinstance(thread, _DUMMY):
         thread.join(seconds)
+
+
+def in_loop() -> list[asyncio.Handle]:
+    """Return what waits in the event loop that runs in this thread, as in a notebook; nothing if none runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return []
+    return [*getattr(loop, "_ready", ()), *getattr(loop, "_scheduled", ())]
+
+
+def left_to_loop(before: Collection[asyncio.Handle]) -> bool:
+    """Say whether anything waits in that loop since, but for what Jupyter has handed to it."""
+    known = {id(handle) for handle in before}
+    return any(id(handle) not in known and not _is_of_kernel(handle) for handle in in_loop())
+
+
+def _is_of_kernel(handle: asyncio.Handle) -> bool:
+    call = getattr(handle, "_callback", None)
+    task = getattr(call, "__self__", None)
+    code = getattr(task.get_coro(), "cr_code", None) if isinstance(task, asyncio.Task) else None
+    code = code or getattr(getattr(call, "func", call), "__code__", None)
+    return code is not None and any(part in Path(code.co_filename).parts for part in _OF_KERNELS)
 
 
 def _is_at_work(thread: threading.Thread) -> bool:

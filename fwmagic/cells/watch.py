@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -16,7 +17,7 @@ from typing import Any, Final
 from fwmagic import frameworks
 from fwmagic.cells.doors import AUDIT, Doors
 from fwmagic.cells.processes import Started, forks_told
-from fwmagic.cells.threads import left_at_work
+from fwmagic.cells.threads import in_loop, left_at_work, left_to_loop
 from fwmagic.cells.written import Written
 from fwmagic.report import Place
 
@@ -103,6 +104,7 @@ class Watch:
         self._machinery = tuple(part for framework in frameworks.loaded() for part in framework.machinery)
         self._own_thread = threading.get_ident()
         self._before: list[threading.Thread] = []
+        self._in_loop: list[asyncio.Handle] = []
         self._others: set[int | None] = set()
         self._files: dict[Path, bytes | None] = {}  # None: there was no such file
         self._logs: dict[logging.FileHandler, bool] = {}  # whether it had its file open
@@ -113,7 +115,7 @@ class Watch:
         self._forks = ExitStack()
 
     def __enter__(self) -> Watch:
-        self._before = threading.enumerate()
+        self._before, self._in_loop = threading.enumerate(), in_loop()
         self._others = {thread.ident for thread in self._before} - {self._own_thread}
         self._written, self._started = Written(), Started()
         self._forks.enter_context(forks_told(partial(self._hear, "os.fork", (), {})))
@@ -131,6 +133,8 @@ class Watch:
         self.thread = left_at_work(self._before)
         if self.thread is not None:
             self.effect = self.lasting = self.effect or Place(None, _LEFT_AT_WORK)
+        if left_to_loop(self._in_loop):
+            self.effect = self.lasting = self.effect or Place(None, "leaves work to the event loop")
 
     def _hear(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], frame: FrameType) -> None:
         """Note a call, if it does something to the world and is the cell's own doing."""
