@@ -388,7 +388,7 @@ class TestAnInterrupt:
         monkeypatch.setattr(name, stops)
 
     @pytest.mark.parametrize("place", ["isolated.server_answers", "isolated.Walk.run", "measuring.time_variants"])
-    def test_shows_none_of_our_frames_but_the_last(self, shell, capsys, monkeypatch, place):
+    def test_shows_none_of_our_frames(self, shell, capsys, monkeypatch, place):
         self.interrupted(monkeypatch, f"fwmagic.run.{place}")
         run(shell, "%xmode Context")
         capsys.readouterr()
@@ -396,7 +396,8 @@ class TestAnInterrupt:
         error = fail(shell, f"%%compare {options} --budget 0.05\n%%numpy\nnp.ones(3)")
         told = "".join(capsys.readouterr())
         assert isinstance(error, KeyboardInterrupt)
-        assert told.count("File ") == 1
+        assert "File " not in told
+        assert "%%compare" in told
         assert shown(shell)[-1].state == "interrupted"
 
     def test_shows_the_users_own_line(self, shell):

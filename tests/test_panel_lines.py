@@ -19,6 +19,7 @@ def panel(lab, lab_server, request):
     lab.open(lab_server, name)
     lab.open_panel()
     expect(lab.panel.locator(".fwm-runs li")).to_have_count(2)
+    lab.panel.locator(".fwm-pick").first.click()  # the first cell is selected, whose run it shows
     return lab.panel
 
 

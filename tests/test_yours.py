@@ -224,9 +224,9 @@ class TestReport:
         functions = "def plain(v): return v * 2\ndef twice(v): return fast(fast(v))\ndef other(v): return v + 1"
         (tmp_path / "mine.py").write_text(f"import jax\n{functions}\nfast = jax.jit(plain)")
         monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.delitem(sys.modules, "mine", raising=False)
         run(shell, "import mine, jax.numpy as jnp\nx = jnp.ones(8)")
         run(shell, f"%%jax {QUICK} -o r\ny = x + 1\n{text}")
+        del sys.modules["mine"]
         compilation = shell.user_ns["r"]["jax"].compilation
         assert (compilation.way, compilation.line) == (way, 3 if way == "yours" else None)
 

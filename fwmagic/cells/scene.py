@@ -22,6 +22,7 @@ from fwmagic.cells.kinds import MISSING
 from fwmagic.cells.names import names_of_code
 from fwmagic.cells.namespaces import OF_OTHERS
 from fwmagic.cells.snapshot import Changes, Snapshot
+from fwmagic.cells.written import led_away
 from fwmagic.errors import FwMagicError
 from fwmagic.frameworks import Framework
 
@@ -269,6 +270,8 @@ def _descriptors_dropped() -> Iterator[None]:
             with contextlib.suppress(OSError):  # a process need not have them
                 kept = os.dup(number)
                 stack.callback(os.close, kept)
+                led_away.append(kept)
+                stack.callback(led_away.remove, kept)
                 stack.callback(os.dup2, kept, number)
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
@@ -280,7 +283,7 @@ def _descriptors_dropped() -> Iterator[None]:
 def _flush_streams() -> None:
     """Write what Python's and the C library's own streams hold back."""
     for stream in (sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(Exception):  # there is none, it is closed, or its place is gone
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, its place is gone
             stream.flush()  # type: ignore[union-attr]
     if sys.platform != "win32":
         ctypes.CDLL(None).fflush(None)

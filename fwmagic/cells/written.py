@@ -26,6 +26,9 @@ _Open = tuple[_State, str]  # and the place in it
 
 _slow: dict[Path, float] = {}  # until when a folder is left alone
 
+#: What stands for standard streams that lead elsewhere for a while: other descriptors of their files.
+led_away: list[int] = []
+
 
 class Written:
     """What this thread has written so far, and the files that are open or in the folder. Known on Linux only."""
@@ -154,7 +157,9 @@ def _files_in(folder: Path | None) -> dict[str, os.stat_result] | None:
 
 def _streams() -> set[tuple[int, int]]:
     """Return which files the standard streams write to: measured runs write nothing there."""
-    return {(found.st_dev, found.st_ino) for number in (0, 1, 2) if (found := _status_of(number)) is not None}
+    return {
+        (found.st_dev, found.st_ino) for number in (0, 1, 2, *led_away) if (found := _status_of(number)) is not None
+    }
 
 
 def _status_of(number: int) -> os.stat_result | None:
