@@ -81,11 +81,11 @@ class TestAComparison:
         assert pairs == {("torch", "jax"), ("jax", "torch")}
 
     def test_the_whole_budget_is_used_where_this_process_stops_as_soon_as_it_is_decided(self, shell, idle):
-        cell = "%%compare{} --no-memory --budget 1\n%%numpy a\nnp.sort(np.arange(999))\n%%numpy b\n"
+        cell = "%%compare{} --no-memory --budget 2\n%%numpy a\nnp.sort(np.arange(999))\n%%numpy b\n"
         cell += "np.sort(np.arange(99_999)[::-1])"
         apart, here = report_of(shell, cell.format(" --isolate")), report_of(shell, cell.format(""))
-        assert [report.ratios[0].verdict for report in (apart, here)] == ["slower", "slower"]
-        assert here.spent < 0.9 < apart.spent <= 1.1
+        assert [report.ratios[0].verdict for report in (apart, here)] == ["slower", "slower"], apart.details()
+        assert here.spent < 1.8 < apart.spent <= 2.2
 
     def test_every_variant_has_a_process_of_its_own(self, shell):
         cell = "%%compare --isolate --budget 0.1 -o report\n%%numpy a\nimport os\nnp.int64(os.getpid())\n%%numpy b\n"

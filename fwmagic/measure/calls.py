@@ -25,12 +25,14 @@ LEAST_SECONDS = 1e-9
 # of XLA on two cores before the clock, the next takes up to 1.8 times as long as in a loop by hand, with two 1.1. So
 # much waking matters for calls that take fewer seconds than this.
 _WAKING = 1e-3
-# A process is at rest once it uses less than this share of a core during two naps of so many seconds in a row, and none
-# of its threads is found running after them. Some processes never are.
+# A process is at rest once its other threads use less than this share of a core during two naps of so many seconds in a
+# row, and none of them is found running after these. One of many may wake for a moment now and then: two times so many
+# naps tell, too, which are longer than the system takes to book CPU time. Some processes never are at rest.
 _NAP = 1e-3
 _IDLE = 0.2
-_IDLE_NAPS = 2
-_MOST_NAPS = 200
+_IN_A_ROW = 2
+_BOOKED = 5
+_MOST_NAPS = 150
 _THREADS = Path("/proc/self/task")
 
 
@@ -184,12 +186,13 @@ class Local:
     def rest(self) -> None:
         """Wait until no thread of this process spins: OpenMP's do so for a few milliseconds, OpenBLAS's for 100."""
         with self._harness.window():
-            idle, naps = 0, 0
-            while idle < _IDLE_NAPS and naps < _MOST_NAPS:
-                before = time.process_time()
+            idle, calm, used = 0, 0, [_used_by_others()]
+            while max(idle, calm) < _IN_A_ROW and len(used) <= _MOST_NAPS:
                 time.sleep(_NAP)
-                rests = time.process_time() - before < _IDLE * _NAP and not _others_run()
-                idle, naps = idle + 1 if rests else 0, naps + 1
+                used.append(_used_by_others())
+                idle = idle + 1 if used[-1] - used[-2] < _IDLE * _NAP and not _others_run() else 0
+                if len(used) % _BOOKED == 1:
+                    calm = calm + 1 if used[-1] - used[-1 - _BOOKED] < _IDLE * _BOOKED * _NAP else 0
 
     def finds(self) -> Sequence[Any] | None:
         """Return what the calls find by name now."""
@@ -300,11 +303,13 @@ def _loop(
     return clock() - start
 
 
-def _others_run() -> bool:
-    """Say whether another thread of this process runs, where the system tells (proc(5)).
+def _used_by_others() -> float:
+    """Return the CPU seconds of the other threads of this process so far; a system may book them only every 4 ms."""
+    return time.process_time() - time.thread_time()
 
-    It may book what a thread uses only every 4 ms, which is longer than a nap.
-    """
+
+def _others_run() -> bool:
+    """Say whether another thread of this process runs, where the system tells (proc(5))."""
     this = str(threading.get_native_id())
     return any(_runs(thread) for thread in _THREADS.iterdir() if thread.name != this) if _THREADS.is_dir() else False
 
