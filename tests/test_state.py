@@ -827,3 +827,13 @@ def test_of_what_no_code_shows_no_name_takes_the_place_of_another():
     namespace["last"].append(1)
     snapshot.restore()
     assert namespace["last"] == []
+
+
+def test_what_no_code_shows_is_inside_of_nothing_but_its_name():
+    namespace = {"__name__": "__main__", "data": [{"rows": [[i]]} for i in range(9)], "last": {"a": [0]}, "x": 1}
+    snapshot = Snapshot(namespace, ["x"], [], beyond=True)
+    namespace["last"]["a"].append(1)
+    namespace["data"][8]["rows"][0].append(1)
+    changes = snapshot.changes()
+    assert [*map(len, changes.objects)] == [2, 2]
+    assert not changes.touch((set,))

@@ -153,7 +153,8 @@ class Walk:
         """Return what this walk has not come upon and the notebook's other names lead to, `most` entries at most.
 
         What is called from code in C can change it, such as a function that a library has registered. Each name has
-        its share: of what leads to a lot, such as data, a part is left out, and what long containers hold.
+        its share: of what leads to a lot, such as data, a part is left out, and what long containers hold. All goes by
+        the name that leads to it, as if it were found there.
         """
         others = Walk(self._namespace, self._frameworks, keep=False)
         others._seen |= self._seen
@@ -162,9 +163,12 @@ class Walk:
         roots, others._waiting[True] = others._waiting[True], []
         with uncollected():
             for left in range(len(roots), 0, -1):
-                others._push([roots.pop()], True)
-                others._most = len(others.entries) + (most - len(others.entries)) // left
+                root, known = roots.pop(), len(others.entries)
+                others._push([root], True)
+                others._most = known + (most - known) // left
                 others._visit_all()
+                for entry in others.entries[known:]:
+                    entry.parent, entry.key = 0, root[2]
                 for waiting in others._waiting.values():
                     waiting.clear()
         return others.entries[1:]
